@@ -1,0 +1,153 @@
+"""Time, ids, and who this process is: the one seam through which the world outside is asked.
+
+Wall time is for people and is only ever shown or stored; ages come from a clock that does not jump.
+A process is named by boot, pid namespace, pid and start time, since a pid alone is soon used again.
+Tests replace the functions of this module by attribute.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Literal, NamedTuple
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class ProcessIdentity(NamedTuple):
+    """Names one process for as long as anyone may remember it.
+
+    `start` is in clock ticks since boot (field 22 of `stat` in proc on Linux), 0 where unknown.
+    """
+
+    host: str
+    boot: str
+    namespace: str
+    pid: int
+    start: int
+
+
+def now_us() -> int:
+    """Wall time in microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+def monotonic_ns() -> int:
+    """A clock that never jumps and goes on in suspend where the system has one, in nanoseconds."""
+    return time.clock_gettime_ns(_AGE_CLOCK)
+
+
+_AGE_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def to_datetime(time_us: int) -> datetime:
+    """An aware UTC datetime of microseconds since the epoch."""
+    return _EPOCH + timedelta(microseconds=time_us)
+
+
+def to_us(moment: datetime) -> int:
+    """Microseconds since the epoch of an aware datetime, exactly."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def new_id(prefix: str) -> str:
+    """A new unique id that sorts by time: the prefix and 32 hex digits of a UUID of version 7 (RFC 9562)."""
+    stamp = time.time_ns() // 1_000_000
+    noise = int.from_bytes(os.urandom(10), "big")
+    value = (stamp << 80 | noise) & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return f"{prefix}_{value:032x}"
+
+
+@cache
+def host() -> str:
+    """This machine's name and a stable id of it: the name alone is often `localhost`."""
+    try:
+        with open("/etc/machine-id", encoding="ascii") as file:
+            machine = file.read().strip()
+    except (OSError, UnicodeDecodeError):
+        machine = f"{uuid.getnode():x}"
+    return f"{socket.gethostname()}/{machine[:32]}"
+
+
+@cache
+def boot_id() -> str:
+    """Names the kernel that is running since it was started. Processes with equal ids share page cache and locks."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        pass
+    if sys.platform == "darwin":
+        import subprocess
+
+        answer = subprocess.run(["/usr/sbin/sysctl", "-n", "kern.bootsessionuuid"], capture_output=True, check=False)
+        if answer.returncode == 0 and answer.stdout.strip():
+            return answer.stdout.strip().decode("ascii", "replace")
+    return f"unknown/{host()}"
+
+
+def _pid_namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _start_ticks(pid: int) -> int | None:
+    """The start time of a living process, 0 where the system does not tell it, None where there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # the program's name may hold blanks and brackets, so count behind the last bracket
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None if os.path.isdir("/proc/self") else _alive_without_proc(pid)
+    except OSError:
+        return 0
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def _alive_without_proc(pid: int) -> int | None:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        return 0
+    return 0
+
+
+_identity: ProcessIdentity | None = None
+
+
+def process_identity() -> ProcessIdentity:
+    """Who this process is. Computed once for each process, again in the child of a fork."""
+    global _identity
+    pid = os.getpid()
+    if _identity is None or _identity.pid != pid:
+        _identity = ProcessIdentity(host(), boot_id(), _pid_namespace(), pid, _start_ticks(pid) or 0)
+    return _identity
+
+
+def liveness(owner: ProcessIdentity) -> Literal["alive", "dead", "unknown"]:
+    """Whether a process is still there, as far as this one can prove.
+
+    `dead` is said only on proof: another boot of this very host, or, in this boot and pid namespace, no
+    process of that pid or one that started at another time. What cannot be seen is `unknown`.
+    """
+    here = process_identity()
+    if owner.boot != here.boot:
+        return "dead" if owner.host == here.host else "unknown"
+    if owner.namespace != here.namespace:
+        return "unknown"
+    start = _start_ticks(owner.pid)
+    if start is None:
+        return "dead"
+    if start and owner.start and start != owner.start:
+        return "dead"
+    return "alive"

@@ -1,0 +1,52 @@
+"""Stores: where documents live. `contract` says what a store is; `open_store` opens one by its location."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from waypost.store.contract import (
+    Change,
+    Counters,
+    DocumentId,
+    Durability,
+    OperationRecord,
+    Receipt,
+    Store,
+    Ticket,
+    Transaction,
+    View,
+)
+
+if TYPE_CHECKING:
+    from waypost.config import Config
+
+__all__ = [
+    "Change",
+    "Counters",
+    "DocumentId",
+    "Durability",
+    "OperationRecord",
+    "Receipt",
+    "Store",
+    "Ticket",
+    "Transaction",
+    "View",
+    "open_store",
+]
+
+
+def open_store(location: str, config: Config, *, create: bool = True, read_only: bool = False) -> Store:
+    """Open the store at a location: `memory:` or the path of a directory.
+
+    With `create` a missing directory store is made. A store that is open for reading only
+    changes nothing on disk: it takes no lease and makes no file.
+
+    Raises StoreNotFound, StoreLeased, StoreUnavailable, UnsupportedFormat, UnsupportedPlatform.
+    """
+    if location == "memory:":
+        from waypost.store.memory import MemoryStore
+
+        return MemoryStore()
+    from waypost.store.directory import DirectoryStore
+
+    return DirectoryStore.open(location, config, create=create, read_only=read_only)

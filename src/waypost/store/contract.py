@@ -1,0 +1,206 @@
+"""What a store is: documents made of opaque parts, changed by work that is a function of a transaction.
+
+A store knows nothing of workflows. It keeps *documents*, each a set of *parts* (a short text
+key and bytes), and promises four things:
+
+* `submit` runs a piece of work against one version of a document and commits what it changed, all
+  or nothing, as the next version. Work may run several times, in any thread, and must be quick,
+  free of side effects and free of user code; what it read and wrote is what conflicts are judged by.
+* A ticket is done only when the commit has the store's durability.
+* A view is one version of a document and never changes.
+* An operation id that a document has seen before changes nothing and leads to the first outcome.
+
+Keys sort by code point. A document that was never written has version 0 and no parts.
+`Change.document` is one document today; a commit over several is a change whose work
+opens more of them, which is why work is given a transaction and not a dictionary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol
+
+Durability = Literal["none", "process", "power"]
+"""`none`: memory only. `process`: safe once the operating system has it. `power`: safe once synced."""
+
+Kind = Literal["workflow", "session"]
+
+
+class DocumentId(NamedTuple):
+    """Names a document: what kind it is of, and its id as the user gave it."""
+
+    kind: Kind
+    id: str
+
+
+class OperationRecord(NamedTuple):
+    """What a document remembers of one write.
+
+    `projection` is plain data (lists, texts, numbers) by which the layer above can find the
+    operation's result again in the document as it stood at `version`.
+    """
+
+    operation_id: str
+    version: int
+    time_us: int
+    operation: str
+    projection: Any
+
+
+class View(Protocol):
+    """One version of a document; immutable, and safe to read from any thread."""
+
+    @property
+    def document(self) -> DocumentId: ...
+    @property
+    def version(self) -> int:
+        """Number of commits so far; 0 when the document does not exist."""
+        ...
+
+    @property
+    def time_us(self) -> int:
+        """When the last commit was made, in microseconds since the epoch (wall clock)."""
+        ...
+
+    @property
+    def size_bytes(self) -> int:
+        """Sum over the parts of the length of key and value, before compression."""
+        ...
+
+    @property
+    def checksum(self) -> bytes:
+        """32 bytes: the sum of `part_checksum` over all parts, modulo 2**256, big-endian."""
+        ...
+
+    @property
+    def commit_id(self) -> bytes:
+        """32 bytes that name this commit and, through its parents, all before it."""
+        ...
+
+    @property
+    def compressed(self) -> bool:
+        """Whether any of the stored bytes that make up this version are compressed."""
+        ...
+
+    def get(self, key: str) -> bytes | None:
+        """The part's bytes, or None where there is no such part."""
+        ...
+
+    def size_of(self, key: str) -> int | None:
+        """The length of the part's value in bytes, without reading it."""
+        ...
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """The keys that begin with `prefix`, sorted."""
+        ...
+
+    def operation(self, operation_id: str) -> OperationRecord | None:
+        """What is remembered of a write with that id."""
+        ...
+
+
+class Transaction(View, Protocol):
+    """A view whose changes are staged; reading sees them at once.
+
+    `version`, `checksum` and the like are those of the version the work started from.
+    """
+
+    def put(self, key: str, value: bytes) -> None: ...
+    def delete(self, key: str) -> None: ...
+    def clear(self) -> None:
+        """Remove all parts."""
+        ...
+
+    def project(self, projection: Any) -> None:
+        """Say how the result is found again at this version, should the operation be repeated."""
+        ...
+
+
+@dataclass(slots=True, frozen=True)
+class Change:
+    """A write: which document, what to do, and what to remember about it.
+
+    `repeatable` says that the operation id was given by the caller, so that it may have been
+    seen before and has to be looked up; ids made up for one call are new by construction.
+    """
+
+    document: DocumentId
+    work: Callable[[Transaction], Any]
+    operation_id: str
+    operation: str
+    repeatable: bool = False
+    session: str | None = None
+    agent: str | None = None
+
+
+@dataclass(slots=True)
+class Counters:
+    """What one operation cost the store. Bytes are as stored; a sync shared by a batch counts once for each."""
+
+    bytes_read: int = 0
+    bytes_written: int = 0
+    reads: int = 0
+    writes: int = 0
+    syncs: int = 0
+    raw_bytes: int = 0
+    attempts: int = 0
+    queue_wait_us: int = 0
+
+
+@dataclass(slots=True)
+class Receipt:
+    """The outcome of a change: `data` is what the work returned.
+
+    `version` is the version that holds the change. `changed` is false when the work staged
+    nothing (then no commit was made). With `repeated` the work did not run now: `repeated` is what
+    is remembered of the first time, and `data` is None.
+    """
+
+    version: int
+    changed: bool
+    data: Any = None
+    repeated: OperationRecord | None = None
+    counters: Counters = field(default_factory=Counters)
+
+
+class Ticket(Protocol):
+    """A change that was handed in."""
+
+    def result(self) -> Receipt:
+        """Wait until the change is done; raise what it failed with."""
+        ...
+
+
+class Store(Protocol):
+    """The contract that every store fulfils; the conformance tests run over all of them."""
+
+    @property
+    def location(self) -> str: ...
+    @property
+    def durability(self) -> Durability: ...
+
+    def submit(self, change: Change, on_done: Callable[[Ticket], None] | None = None) -> Ticket:
+        """Hand in a change.
+
+        Without `on_done` the caller is expected to call `result()`, and the work may run in that
+        call. With it the store drives the change itself and calls `on_done` from one of its
+        threads, exactly once, after which `result()` does not block.
+        """
+        ...
+
+    def view(self, document: DocumentId, *, durable: bool = True, counters: Counters | None = None) -> View:
+        """The newest version. With `durable` nothing is returned that a crash could take back."""
+        ...
+
+    def view_at(self, document: DocumentId, version: int) -> View | None:
+        """An earlier version, or None where it is no longer kept."""
+        ...
+
+    def documents(self, kind: Kind) -> Iterator[str]:
+        """The ids of all documents of a kind, in no particular order; deleted ones included."""
+        ...
+
+    def close(self) -> None:
+        """Finish what is under way and let go of files, locks and threads. May be called twice."""
+        ...

@@ -1,0 +1,158 @@
+"""The memory store: a dictionary with the contract of a store, and the oracle that the others are compared with.
+
+It is written to be obviously right rather than fast: one lock, one change at a time, each commit kept
+as what it put and removed, and any version rebuilt by playing those again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from waypost import clock
+from waypost.errors import StoreClosed, WaypostError
+from waypost.store import parts
+from waypost.store.contract import (
+    Change,
+    Counters,
+    DocumentId,
+    Durability,
+    Kind,
+    OperationRecord,
+    Receipt,
+    Ticket,
+    Transaction,
+    View,
+)
+from waypost.store.staging import Staged, StagedTransaction
+
+
+class _Version:
+    """One version of a document: its parts and what the contract says about them."""
+
+    __slots__ = ("checksum", "commit_id", "document", "operations", "parts", "size_bytes", "time_us", "version")
+
+    compressed = False
+
+    def __init__(self, document: DocumentId) -> None:
+        self.document = document
+        self.version = 0
+        self.time_us = 0
+        self.size_bytes = 0
+        self.checksum = parts.EMPTY_CHECKSUM
+        self.commit_id = parts.NO_COMMIT
+        self.parts: dict[str, bytes] = {}
+        self.operations: dict[str, OperationRecord] = {}
+
+    def get(self, key: str) -> bytes | None:
+        return self.parts.get(key)
+
+    def size_of(self, key: str) -> int | None:
+        value = self.parts.get(key)
+        return None if value is None else len(value)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        return iter(sorted(key for key in self.parts if key.startswith(prefix)))
+
+    def operation(self, operation_id: str) -> OperationRecord | None:
+        return self.operations.get(operation_id)
+
+    def after(self, change: Change, staged: Staged, time_us: int) -> _Version:
+        """The next version, with the change applied."""
+        following = _Version(self.document)
+        following.version = self.version + 1
+        following.time_us = time_us
+        following.parts = {} if staged.cleared else dict(self.parts)
+        for key in staged.removed:
+            following.parts.pop(key, None)
+        following.parts.update(staged.puts)
+        following.size_bytes = sum(parts.part_size(k.encode(), len(v)) for k, v in following.parts.items())
+        following.checksum = parts.document_checksum(following.parts.items())
+        body = msgspec.msgpack.encode([staged.puts, sorted(staged.removed), staged.cleared])
+        following.commit_id = parts.commit_id(self.commit_id, change.operation_id, sha256(body).digest())
+        following.operations = dict(self.operations)
+        following.operations[change.operation_id] = OperationRecord(
+            change.operation_id, following.version, time_us, change.operation, staged.projection
+        )
+        return following
+
+
+class _Done:
+    """A ticket that was done before anyone could wait for it."""
+
+    __slots__ = ("_outcome",)
+
+    def __init__(self, outcome: Receipt | BaseException) -> None:
+        self._outcome = outcome
+
+    def result(self) -> Receipt:
+        if isinstance(self._outcome, BaseException):
+            raise self._outcome
+        return self._outcome
+
+
+class MemoryStore:
+    """Documents in a dictionary. Nothing outlives the object."""
+
+    location = "memory:"
+    durability: Durability = "none"
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._history: dict[DocumentId, list[_Version]] = {}
+        self._closed = False
+
+    def submit(self, change: Change, on_done: Callable[[Ticket], None] | None = None) -> Ticket:
+        try:
+            with self._lock:
+                ticket = _Done(self._commit(change))
+        except WaypostError as error:
+            ticket = _Done(error)
+        if on_done is not None:
+            on_done(ticket)
+        return ticket
+
+    def _commit(self, change: Change) -> Receipt:
+        self._check_open()
+        versions = self._history.get(change.document, [_Version(change.document)])
+        current = versions[-1]
+        if change.repeatable and (seen := current.operation(change.operation_id)) is not None:
+            return Receipt(seen.version, changed=False, repeated=seen)
+        transaction = StagedTransaction(current)
+        work: Callable[[Transaction], Any] = change.work
+        data = work(transaction)
+        staged = transaction.staged
+        if not staged.changes_anything and not change.repeatable:
+            return Receipt(current.version, changed=False, data=data)
+        following = current.after(change, staged, clock.now_us())
+        self._history[change.document] = [*versions, following]
+        counters = Counters(raw_bytes=staged.raw_bytes, attempts=1)
+        return Receipt(following.version, changed=True, data=data, counters=counters)
+
+    def view(self, document: DocumentId, *, durable: bool = True, counters: Counters | None = None) -> View:
+        del durable, counters  # there is nothing to wait for, and nothing to count
+        with self._lock:
+            self._check_open()
+            return self._history.get(document, [_Version(document)])[-1]
+
+    def view_at(self, document: DocumentId, version: int) -> View | None:
+        with self._lock:
+            self._check_open()
+            versions = self._history.get(document, [_Version(document)])
+            return versions[version] if 0 <= version < len(versions) else None
+
+    def documents(self, kind: Kind) -> Iterator[str]:
+        with self._lock:
+            self._check_open()
+            return iter([document.id for document in self._history if document.kind == kind])
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosed("the memory store is closed")

@@ -1,0 +1,46 @@
+"""Arithmetic over parts that every store shares: checksums, sizes and commit ids.
+
+The document checksum is additive, so a commit updates it at the cost of what it changed, and anyone
+who has the parts can compute it again: the sum over all parts of SHA-256(length of the key in UTF-8
+as 4 bytes, key, value), modulo 2**256, written big-endian. The length in front keeps ("ab", "c")
+apart from ("a", "bc").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import sha256
+
+MODULUS = 1 << 256
+EMPTY_CHECKSUM = bytes(32)
+NO_COMMIT = bytes(32)
+
+
+def part_checksum(key: bytes, value: bytes) -> int:
+    """The summand of one part."""
+    digest = sha256(len(key).to_bytes(4, "big"))
+    digest.update(key)
+    digest.update(value)
+    return int.from_bytes(digest.digest(), "big")
+
+
+def part_size(key: bytes, value_length: int) -> int:
+    """What one part adds to the size of its document."""
+    return len(key) + value_length
+
+
+def document_checksum(parts: Iterable[tuple[str, bytes]]) -> bytes:
+    """The checksum of a whole document, from nothing but its parts."""
+    total = sum(part_checksum(key.encode(), value) for key, value in parts)
+    return (total % MODULUS).to_bytes(32, "big")
+
+
+def add_to_checksum(checksum: bytes, delta: int) -> bytes:
+    """The checksum after a commit whose parts changed the sum by `delta`."""
+    return ((int.from_bytes(checksum, "big") + delta) % MODULUS).to_bytes(32, "big")
+
+
+def commit_id(parent: bytes, operation_id: str, body_hash: bytes) -> bytes:
+    """SHA-256 over the parent's id, the operation id (length, then UTF-8) and the hash of the body."""
+    name = operation_id.encode()
+    return sha256(parent + len(name).to_bytes(4, "big") + name + body_hash).digest()

@@ -1,0 +1,134 @@
+"""What a piece of work reads and changes, recorded while it runs.
+
+A `StagedTransaction` lies over a view: reading sees its own changes first and notes which parts were
+asked for, writing stays in memory. What it read is what a store compares with other commits to know
+whether the work has to run again; what it staged is what becomes a commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from waypost.errors import InvalidId
+from waypost.store.contract import DocumentId, OperationRecord, View
+
+MAX_KEY_BYTES = 4096
+
+
+class Staged:
+    """The changes of one transaction: parts put, parts removed, or everything cleared first."""
+
+    __slots__ = ("cleared", "projection", "puts", "removed")
+
+    def __init__(self) -> None:
+        self.puts: dict[str, bytes] = {}
+        self.removed: set[str] = set()
+        self.cleared = False
+        self.projection: Any = None
+
+    @property
+    def changes_anything(self) -> bool:
+        return bool(self.puts or self.removed or self.cleared)
+
+    @property
+    def raw_bytes(self) -> int:
+        return sum(len(key) + len(value) for key, value in self.puts.items())
+
+
+class StagedTransaction:
+    """A transaction over a view; fulfils `contract.Transaction`.
+
+    `read` holds the keys whose value or absence the work depends on; `read_prefixes` the prefixes
+    it listed. A key that is only written is not read, but `put` of a value that is there
+    already changes nothing and therefore depends on it.
+    """
+
+    __slots__ = ("_view", "read", "read_prefixes", "staged")
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self.staged = Staged()
+        self.read: set[str] = set()
+        self.read_prefixes: set[str] = set()
+
+    @property
+    def document(self) -> DocumentId:
+        return self._view.document
+
+    @property
+    def version(self) -> int:
+        return self._view.version
+
+    @property
+    def time_us(self) -> int:
+        return self._view.time_us
+
+    @property
+    def size_bytes(self) -> int:
+        return self._view.size_bytes
+
+    @property
+    def checksum(self) -> bytes:
+        return self._view.checksum
+
+    @property
+    def commit_id(self) -> bytes:
+        return self._view.commit_id
+
+    @property
+    def compressed(self) -> bool:
+        return self._view.compressed
+
+    def get(self, key: str) -> bytes | None:
+        staged = self.staged
+        if key in staged.puts:
+            return staged.puts[key]
+        if staged.cleared or key in staged.removed:
+            return None
+        self.read.add(key)
+        return self._view.get(key)
+
+    def size_of(self, key: str) -> int | None:
+        staged = self.staged
+        if key in staged.puts:
+            return len(staged.puts[key])
+        if staged.cleared or key in staged.removed:
+            return None
+        self.read.add(key)
+        return self._view.size_of(key)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        staged = self.staged
+        found = {key for key in staged.puts if key.startswith(prefix)}
+        if not staged.cleared:
+            self.read_prefixes.add(prefix)
+            found.update(key for key in self._view.keys(prefix) if key not in staged.removed)
+        return iter(sorted(found))
+
+    def operation(self, operation_id: str) -> OperationRecord | None:
+        return self._view.operation(operation_id)
+
+    def put(self, key: str, value: bytes) -> None:
+        if not key or len(key.encode()) > MAX_KEY_BYTES:
+            raise InvalidId(f"a part key has 1 to {MAX_KEY_BYTES} bytes, this one has {len(key.encode())}")
+        if key not in self.staged.puts and self.size_of(key) == len(value) and self.get(key) == value:
+            return
+        self.staged.puts[key] = value
+        self.staged.removed.discard(key)
+
+    def delete(self, key: str) -> None:
+        if key in self.staged.puts:
+            del self.staged.puts[key]
+        if not self.staged.cleared and key not in self.staged.removed:
+            self.read.add(key)
+            if self._view.size_of(key) is not None:
+                self.staged.removed.add(key)
+
+    def clear(self) -> None:
+        self.staged.puts.clear()
+        self.staged.removed.clear()
+        self.staged.cleared = True
+
+    def project(self, projection: Any) -> None:
+        self.staged.projection = projection
