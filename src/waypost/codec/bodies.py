@@ -1,0 +1,274 @@
+"""Bodies: what stands inside frames, between bytes and typed values (docs/format.md, section 2.2).
+
+A commit's content is encoded once, outside every lock. Parts longer than the chunk size leave it and
+become blocks; `Extent` is what remains of them in memory until somebody asks for the bytes.
+Whatever does not decode as the format says raises `Undecodable`; the caller adds file and offset.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from waypost.codec.compression import Compressor, Undecodable, unpack
+from waypost.codec.frame import FORMAT_VERSION, Draft, FrameType, block_checksum, part_hash
+from waypost.errors import UnsupportedFormat
+
+ENTRY_BLOCK_BYTES = 32 * 1024
+_TABLE_LENGTH = struct.Struct("<I")
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Block(NamedTuple):
+    """A piece of data that is compressed and checked alone: one row of a table."""
+
+    stored: int
+    raw: int
+    codec: int
+    checksum: int
+
+
+class Extent(NamedTuple):
+    """A large part, or a run of remembered operations, as it stands in the file; `offset` counts from the file's start."""
+
+    offset: int
+    length: int
+    digest: bytes
+    table: list[Block]
+
+
+Part = bytes | Extent
+OperationRow = tuple[str, int, int, str, Any]
+
+
+class FileBody(NamedTuple):
+    format: int
+    kind: str
+    id: str
+    generation: int
+    made_us: int
+    dropped: bytes
+
+
+class CommitBody(NamedTuple):
+    operation_id: str
+    operation: str
+    session: str | None
+    agent: str | None
+    projection: Any
+    cleared: bool
+    puts: dict[str, bytes | tuple[int, bytes]]
+    removed: list[str]
+
+
+class Remembered(NamedTuple):
+    """Where a block of remembered operations stands in the file, how many it holds, and when the newest was made."""
+
+    offset: int
+    block: Block
+    count: int
+    newest_us: int
+
+
+class SnapshotBody(NamedTuple):
+    resume: int
+    resume_link: int
+    superseded: int
+    compressed: bool
+    keys: list[str]
+    operations: list[Remembered]
+
+
+_read_file = msgspec.msgpack.Decoder(FileBody).decode
+_read_commit = msgspec.msgpack.Decoder(CommitBody).decode
+_read_snapshot = msgspec.msgpack.Decoder(SnapshotBody).decode
+_read_table = msgspec.msgpack.Decoder(list[Block]).decode
+_read_entries = msgspec.msgpack.Decoder(dict[str, bytes | Extent]).decode
+_read_operations = msgspec.msgpack.Decoder(list[OperationRow]).decode
+
+
+class Content(NamedTuple):
+    """A commit's content and the blocks that belong to it."""
+
+    data: bytes
+    table: list[Block]
+    blocks: list[bytes]
+
+
+def _decoded(read: Callable[[bytes | memoryview], Any], data: bytes | memoryview) -> Any:
+    try:
+        return read(data)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise Undecodable(str(error)) from error
+
+
+def pack_block(compressor: Compressor, data: bytes) -> tuple[Block, bytes]:
+    codec, stored = compressor.pack(data)
+    return Block(len(stored), len(data), codec, block_checksum(stored)), stored
+
+
+def unpack_block(block: Block, stored: bytes | memoryview, *, verify: bool = True) -> bytes:
+    """The block's data. With `verify` off its checksum is not computed."""
+    if len(stored) != block.stored:
+        raise Undecodable(f"{len(stored)} bytes where a block of {block.stored} was declared")
+    if verify and block_checksum(stored) != block.checksum:
+        raise Undecodable("a block's checksum does not match")
+    return unpack(block.codec, stored, block.raw)
+
+
+def file_draft(body: FileBody) -> Draft:
+    data = _encode(body)
+    return Draft(FrameType.FILE, 0, data, len(data), (), ())
+
+
+def commit_content(
+    body: CommitBody, digests: Mapping[str, bytes], compressor: Compressor, chunk_bytes: int
+) -> Content:
+    """Encode a commit. `digests` holds the digest of each part that is longer than `chunk_bytes`."""
+    if not digests:
+        return Content(_encode(body), [], [])
+    table: list[Block] = []
+    blocks: list[bytes] = []
+    puts: dict[str, bytes | tuple[int, bytes]] = {}
+    for key, value in body.puts.items():
+        if key not in digests or not isinstance(value, bytes):
+            puts[key] = value
+            continue
+        puts[key] = (len(value), digests[key])
+        for start in range(0, len(value), chunk_bytes):
+            block, stored = pack_block(compressor, value[start : start + chunk_bytes])
+            table.append(block)
+            blocks.append(stored)
+    return Content(_encode(body._replace(puts=puts)), table, blocks)
+
+
+def commit_draft(content: Content, touched: list[int] | None, compressor: Compressor) -> Draft:
+    return _draft(FrameType.COMMIT, content, touched, compressor)
+
+
+def _draft(kind: FrameType, content: Content, touched: list[int] | None, compressor: Compressor) -> Draft:
+    data = content.data
+    if content.table:
+        table = _encode(content.table)
+        data = _TABLE_LENGTH.pack(len(table)) + table + data
+    codec, stored = compressor.pack(data)
+    return Draft(kind, codec, stored, len(data), touched, content.blocks)
+
+
+def touched_by(body: CommitBody) -> list[int] | None:
+    """The hashes of all parts that a commit changes; None when it may be any."""
+    if body.cleared:
+        return None
+    return [part_hash(key.encode()) for key in (*body.puts, *body.removed)]
+
+
+def split_content(data: bytes, has_blocks: bool) -> tuple[memoryview, list[Block]]:
+    """(content, table) of an uncompressed body."""
+    view = memoryview(data)
+    if not has_blocks:
+        return view, []
+    if len(data) < _TABLE_LENGTH.size:
+        raise Undecodable("a body with blocks is too short for its table")
+    (length,) = _TABLE_LENGTH.unpack_from(data)
+    start = _TABLE_LENGTH.size
+    if length > len(data) - start:
+        raise Undecodable("a table is longer than the body that holds it")
+    return view[start + length :], _decoded(_read_table, view[start : start + length])
+
+
+def read_file(data: bytes) -> FileBody:
+    body: FileBody = _decoded(_read_file, data)
+    if body.format > FORMAT_VERSION:
+        raise UnsupportedFormat(
+            f"written in format {body.format}; this release of waypost reads up to {FORMAT_VERSION}", format=body.format
+        )
+    return body
+
+
+def read_commit(content: memoryview) -> CommitBody:
+    return _decoded(_read_commit, content)
+
+
+def commit_parts(body: CommitBody, table: list[Block], blocks_at: int) -> Iterable[tuple[str, Part]]:
+    """The parts that a commit puts; large ones as extents, given where the frame's blocks begin in the file."""
+    row, offset = 0, blocks_at
+    for key, value in body.puts.items():
+        if isinstance(value, bytes):
+            yield key, value
+            continue
+        length, digest = value
+        first, start, covered = row, offset, 0
+        while covered < length:
+            if row == len(table) or not table[row].raw:
+                raise Undecodable(f"the blocks of part {key!r} end after {covered} of {length} bytes")
+            covered += table[row].raw
+            offset += table[row].stored
+            row += 1
+        if covered != length:
+            raise Undecodable(f"the blocks of part {key!r} hold {covered} bytes instead of {length}")
+        yield key, Extent(start, length, digest, table[first:row])
+    if row != len(table):
+        raise Undecodable("a commit has blocks that belong to no part")
+
+
+class SnapshotBuilder:
+    """Collects parts in order of their keys into entry blocks."""
+
+    def __init__(self, compressor: Compressor) -> None:
+        self._compressor = compressor
+        self._open: dict[str, Part] = {}
+        self._open_bytes = 0
+        self.keys: list[str] = []
+        self.table: list[Block] = []
+        self.blocks: list[bytes] = []
+        self.compressed = False
+
+    def add(self, key: str, part: Part) -> None:
+        if not self._open:
+            self.keys.append(key)
+        self._open[key] = part
+        self._open_bytes += len(key) + (len(part) if isinstance(part, bytes) else 64 * len(part.table))
+        if self._open_bytes >= ENTRY_BLOCK_BYTES:
+            self._finish_block()
+
+    def _finish_block(self) -> None:
+        if self._open:
+            self.add_block(_encode(self._open))
+            self._open, self._open_bytes = {}, 0
+
+    def add_block(self, data: bytes) -> None:
+        block, stored = pack_block(self._compressor, data)
+        self.compressed |= block.codec != 0
+        self.table.append(block)
+        self.blocks.append(stored)
+
+    def finish(self, operations: list[OperationRow]) -> None:
+        """No more parts follow; keep what is remembered of the latest writes behind them."""
+        self._finish_block()
+        if operations:
+            self.add_block(_encode(operations))
+
+    def draft(self, body: SnapshotBody) -> Draft:
+        """The frame. `body` comes without keys, and knows only of compression elsewhere."""
+        body = body._replace(keys=self.keys, compressed=body.compressed or self.compressed)
+        return _draft(FrameType.SNAPSHOT, Content(_encode(body), self.table, self.blocks), (), self._compressor)
+
+
+def data_draft(table: list[Block], blocks: list[bytes], compressor: Compressor) -> Draft:
+    """A frame that carries blocks of parts whose commits are gone."""
+    return _draft(FrameType.DATA, Content(b"\x90", table, blocks), (), compressor)
+
+
+def read_snapshot(content: memoryview) -> SnapshotBody:
+    return _decoded(_read_snapshot, content)
+
+
+def read_entries(data: bytes) -> dict[str, Part]:
+    return _decoded(_read_entries, data)
+
+
+def read_operations(data: bytes) -> list[OperationRow]:
+    return _decoded(_read_operations, data)

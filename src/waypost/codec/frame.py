@@ -1,0 +1,190 @@
+"""Frames: the records of a log, laid out and checked as docs/format.md (section 2.1) says.
+
+Nothing here touches a disk. A frame is bound to its file, its place and the frame before it: `check`
+says whether the bytes at an offset are the frame that belongs there, and nothing else may decide that.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import NamedTuple
+from zlib import crc32
+
+FORMAT_VERSION = 1
+MAGIC = b"WPF\x01"
+MAX_TOUCHED = 0xFFFE
+ANYTHING_TOUCHED = 0xFFFF
+MAX_FRAME_BYTES = 0xFFFFFFFF
+
+_SEED_START = 0x5750
+_HEADER = struct.Struct("<4sIIIIBBHQQQQQIQ32s32s")
+_BINDING = struct.Struct("<QQ")
+_CHECKED_FROM = 8
+HEADER_BYTES = _HEADER.size
+
+
+class FrameType(IntEnum):
+    FILE = 1
+    COMMIT = 2
+    SNAPSHOT = 3
+    SEAL = 4
+    DATA = 5
+
+
+_TYPES = frozenset(int(kind) for kind in FrameType)
+
+
+class Header(NamedTuple):
+    """The fixed part of a frame, field by field as in the format."""
+
+    magic: bytes
+    checksum: int
+    length: int
+    stored: int
+    raw: int
+    type: int
+    codec: int
+    touched: int
+    version: int
+    time_us: int
+    synced: int
+    base: int
+    file_id: int
+    link: int
+    size_bytes: int
+    document_checksum: bytes
+    commit_id: bytes
+
+    @property
+    def body_offset(self) -> int:
+        """Where the body begins, counted from the start of the frame."""
+        count = 0 if self.touched == ANYTHING_TOUCHED else self.touched
+        return HEADER_BYTES + 4 * count
+
+    @property
+    def blocks_offset(self) -> int:
+        """Where the blocks begin (the end of the frame when it has none), counted from its start."""
+        return self.body_offset + self.stored
+
+
+def seed(file_id: int, offset: int) -> int:
+    """What the checksum of a frame starts from: binds it to its file and its place."""
+    return crc32(_BINDING.pack(file_id, offset), _SEED_START)
+
+
+def block_checksum(stored: bytes | memoryview) -> int:
+    """The checksum of a block's stored bytes."""
+    return crc32(stored, _SEED_START)
+
+
+def part_hash(key: bytes) -> int:
+    """What names a part in the list of parts that a frame touches."""
+    return crc32(key)
+
+
+class Draft(NamedTuple):
+    """What of a frame is known before its place in the log is."""
+
+    type: FrameType
+    codec: int
+    body: bytes
+    raw: int
+    touched: Sequence[int] | None
+    blocks: Sequence[bytes]
+
+    @property
+    def length(self) -> int:
+        count = 0 if self.touched is None else len(self.touched)
+        return HEADER_BYTES + 4 * count + len(self.body) + sum(map(len, self.blocks))
+
+
+class Place(NamedTuple):
+    """Where a frame goes, and what the log looks like there."""
+
+    offset: int
+    file_id: int
+    link: int
+    synced: int
+    base: int
+
+
+class Standing(NamedTuple):
+    """What a frame says about its document: the version it makes or stands for."""
+
+    version: int
+    time_us: int
+    size_bytes: int
+    checksum: bytes
+    commit_id: bytes
+
+
+def seal_draft() -> Draft:
+    """A frame that says: everything before it is synced."""
+    return Draft(FrameType.SEAL, 0, b"\x90", 1, (), ())
+
+
+def assemble(draft: Draft, place: Place, standing: Standing) -> tuple[bytes, int]:
+    """The bytes of a frame, and its checksum (the link of the next frame)."""
+    touched = draft.touched
+    if touched is None or len(touched) > MAX_TOUCHED:
+        count, listed = ANYTHING_TOUCHED, b""
+    else:
+        count, listed = len(touched), struct.pack(f"<{len(touched)}I", *touched)
+    length = HEADER_BYTES + len(listed) + len(draft.body) + sum(map(len, draft.blocks))
+    header = _HEADER.pack(
+        MAGIC,
+        0,
+        length,
+        len(draft.body),
+        draft.raw,
+        draft.type,
+        draft.codec,
+        count,
+        standing.version,
+        standing.time_us,
+        place.synced,
+        place.base,
+        place.file_id,
+        place.link,
+        standing.size_bytes,
+        standing.checksum,
+        standing.commit_id,
+    )
+    checked = header[_CHECKED_FROM:] + listed + draft.body
+    checksum = crc32(checked, seed(place.file_id, place.offset))
+    return b"".join((MAGIC, checksum.to_bytes(4, "little"), checked, *draft.blocks)), checksum
+
+
+def read_header(data: bytes | memoryview, at: int = 0) -> Header | None:
+    """The header that stands at `at`, unchecked but for its magic; None where there is none."""
+    if len(data) - at < HEADER_BYTES:
+        return None
+    header = Header._make(_HEADER.unpack_from(data, at))
+    return header if header.magic == MAGIC else None
+
+
+def fits(header: Header, available: int, limit: int = MAX_FRAME_BYTES) -> bool:
+    """Whether the header's lengths agree with each other and with the bytes that are there."""
+    return (
+        header.type in _TYPES
+        and header.blocks_offset <= header.length <= available
+        and header.length <= limit
+        and (header.codec != 0 or header.raw == header.stored)
+    )
+
+
+def intact(header: Header, data: bytes | memoryview, at: int, offset: int) -> bool:
+    """Whether the frame whose header and body stand in `data` at `at` is the one written at `offset` of its file."""
+    end = at + header.blocks_offset
+    if len(data) < end:
+        return False
+    return crc32(memoryview(data)[at + _CHECKED_FROM : end], seed(header.file_id, offset)) == header.checksum
+
+
+def touched_parts(header: Header, data: bytes | memoryview, at: int = 0) -> tuple[int, ...] | None:
+    """The hashes of the parts that the frame touches; None when it may touch any."""
+    if header.touched == ANYTHING_TOUCHED:
+        return None
+    return struct.unpack_from(f"<{header.touched}I", data, at + HEADER_BYTES)
