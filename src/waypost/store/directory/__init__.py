@@ -1,0 +1,254 @@
+"""The directory store: one append-only log for each document, shared by processes without a server.
+
+`files` touches the disk, `layout` knows where things are, `lease` keeps other machines out, `log` finds and checks
+frames and appends them, `loading` makes a state of them, `state` and `snapshots` hold a document, `batch` and
+`document` commit to it, `upkeep` and `compaction` keep it small, `check` verifies all of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from waypost.errors import StoreClosed, StoreReadOnly, WaypostError
+from waypost.store.contract import Change, Counters, DocumentId, Durability, Kind, Ticket, View
+from waypost.store.directory import lease, upkeep
+from waypost.store.directory.context import Context
+from waypost.store.directory.document import Document
+from waypost.store.directory.layout import SUFFIXES, Layout, decode_id, open_layout, sweep
+
+if TYPE_CHECKING:
+    from waypost.config import Config
+
+_LOG = logging.getLogger("waypost")
+_MOST_OPEN = 128
+_CHECK_MEMORY_EVERY = 64
+
+
+class DirectoryStore:
+    """Documents as logs in a directory; fulfils `contract.Store`. Safe to use from any thread, and after a fork."""
+
+    def __init__(self, layout: Layout, config: Config, *, made: bool) -> None:
+        self.layout = layout
+        self.made = made
+        self._config = config
+        self._context = Context(layout, config, self._ask_for_upkeep)
+        self._lock = threading.Lock()
+        self._documents: OrderedDict[DocumentId, Document] = OrderedDict()
+        self._lease: lease.Lease | None = None
+        self._pool: Executor | None = None
+        self._closed = False
+        self._uses = 0
+        period_s = None if self._context.durable else config.reliability.sync_frequency / 1000
+        self._upkeep = upkeep.Upkeep(self._context, self._sync_all, period_s)
+
+    @classmethod
+    def open(cls, path: str, config: Config, *, create: bool, read_only: bool) -> DirectoryStore:
+        """Open or make the store at a path. See `waypost.store.open_store`."""
+        layout, made = open_layout(os.path.abspath(path), create=create, read_only=read_only)
+        store = cls(layout, config, made=made)
+        if not read_only:
+            store._share_lease()
+            for name in sweep(layout):
+                _LOG.info("%s: removed temp/%s, which a dead process was writing", layout.path, name)
+        _OPEN_STORES.add(store)
+        return store
+
+    @property
+    def location(self) -> str:
+        return self.layout.path
+
+    @property
+    def durability(self) -> Durability:
+        return self._config.durability
+
+    # --- the contract -------------------------------------------------------------------------
+
+    def submit(self, change: Change, on_done: Callable[[Ticket], None] | None = None) -> Ticket:
+        if self.layout.read_only:
+            raise StoreReadOnly(f"{self.location} is open for reading only", location=self.location)
+        self._share_lease()
+        document = self._document(change.document)
+        submission = document.submit(change, on_done)
+        if on_done is not None:
+            self._drive_soon(document)
+        if not self._context.durable:
+            self._upkeep.start_ticking()
+        return submission
+
+    def view(self, document: DocumentId, *, durable: bool = True, counters: Counters | None = None) -> View:
+        return self._document(document).view(durable=durable, counters=counters)
+
+    def view_at(self, document: DocumentId, version: int) -> View | None:
+        return self._document(document).view_at(version)
+
+    def documents(self, kind: Kind) -> Iterator[str]:
+        self._check_open()
+        suffix = SUFFIXES[kind]
+        folder = self.layout.documents(kind)
+        for name in folder.names():
+            if name.endswith(suffix):
+                identifier = decode_id(name.removesuffix(suffix))
+                if identifier is None:
+                    identifier = self._id_in(kind, name)
+                if identifier is not None:
+                    yield identifier
+
+    def close(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            documents = list(self._documents.values())
+            self._documents.clear()
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+        self._upkeep.close()
+        try:
+            for document in documents:
+                self._close_document(document)
+        finally:
+            if self._lease is not None:
+                self._lease.release()
+            self.layout.close()
+            _OPEN_STORES.discard(self)
+
+    # --- documents ----------------------------------------------------------------------------
+
+    def _document(self, identifier: DocumentId) -> Document:
+        with self._lock:
+            self._check_open()
+            document = self._documents.get(identifier)
+            if document is None:
+                document = self._documents[identifier] = Document(self._context, identifier)
+            else:
+                self._documents.move_to_end(identifier)
+            self._uses += 1
+            idle = self._too_many() if self._uses % _CHECK_MEMORY_EVERY == 0 or len(self._documents) > _MOST_OPEN else []
+        for each in idle:
+            each.release()
+        return document
+
+    def _too_many(self) -> list[Document]:
+        """Documents to let go of, the least recently used first, until descriptors and memory are within bounds."""
+        room = self._context.memory_bytes - self._context.cache.bytes
+        held = sum(document.memory_bytes() for document in self._documents.values())
+        idle: list[Document] = []
+        while len(self._documents) > 1 and (len(self._documents) > _MOST_OPEN or held > room):
+            _, document = self._documents.popitem(last=False)
+            held -= document.memory_bytes()
+            idle.append(document)
+        return idle
+
+    def _id_in(self, kind: Kind, name: str) -> str | None:
+        """The id that a file itself tells, for names that were cut."""
+        log = self._context.open_log(self.layout.documents(kind), name, write=False)
+        if log is None or log.first(log.file.identity().size) is None or log.body is None:
+            return None
+        return log.body.id
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosed(f"the store {self.location} is closed", location=self.location)
+
+    def _share_lease(self) -> None:
+        if self._lease is None:
+            with self._lock:
+                self._check_open()
+                if self._lease is None:
+                    self._lease = lease.take(self.layout)
+
+    # --- threads ------------------------------------------------------------------------------
+
+    def _drive_soon(self, document: Document) -> None:
+        """Have one thread of the pool carry out what is queued for a document."""
+        with self._lock:
+            self._check_open()
+            if document.driver_is_due:
+                return
+            document.driver_is_due = True
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._config.performance.parallel_operations, "waypost")
+            self._pool.submit(self._drive, document)
+
+    def _drive(self, document: Document) -> None:
+        while document.has_work:
+            document.drive()
+        with self._lock:
+            document.driver_is_due = document.has_work
+            if document.driver_is_due and self._pool is not None:
+                self._pool.submit(self._drive, document)
+
+    def _ask_for_upkeep(self, document: Document) -> None:
+        self._upkeep.ask(document)
+
+    def _sync_all(self) -> None:
+        """Sync what was acknowledged before its sync."""
+        with self._lock:
+            documents = list(self._documents.values())
+        for document in documents:
+            try:
+                document.sync()
+            except WaypostError as error:
+                _LOG.warning("%s %r: %s", document.id.kind, document.id.id, error)
+
+    def _close_document(self, document: Document) -> None:
+        try:
+            with document.lock:
+                log = document.log_if_usable()
+                due = log is not None and upkeep.compaction_is_due(
+                    log, document.state_now(), self._context, closing=True
+                )
+            if due:
+                upkeep.compact(document, self._context)
+            document.close()
+        except WaypostError as error:
+            _LOG.warning("%s %r was not closed cleanly: %s", document.id.kind, document.id.id, error)
+
+    # --- fork ---------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Wait for appends under way, so that no lock of a file is held by two processes."""
+        self._lock.acquire()
+        for document in self._documents.values():
+            document.lock.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        for document in self._documents.values():
+            document.lock.release()
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Keep nothing that the parent has open; everything is opened again when it is needed."""
+        self._lock = threading.Lock()
+        self._pool = None
+        if self._lease is not None:
+            self._lease.abandon()
+            self._lease = None
+        for document in self._documents.values():
+            document.after_fork()
+        self._upkeep.after_fork()
+
+
+_OPEN_STORES: weakref.WeakSet[DirectoryStore] = weakref.WeakSet()
+
+
+def _each_store(act: Callable[[DirectoryStore], None]) -> Callable[[], None]:
+    def run() -> None:
+        for store in list(_OPEN_STORES):
+            act(store)
+
+    return run
+
+
+os.register_at_fork(
+    before=_each_store(DirectoryStore.before_fork),
+    after_in_parent=_each_store(DirectoryStore.after_fork_in_parent),
+    after_in_child=_each_store(DirectoryStore.after_fork_in_child),
+)

@@ -1,0 +1,238 @@
+"""Running works: from changes to commits that are ready to be appended.
+
+The works of a batch run one after the other, each seeing what those before it staged. A prepared commit holds
+everything about a frame that does not depend on its place: content, compressed body, parts touched, and by how much it
+changes the document's size and checksum. Only sums and the commit id are left for the time under the lock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from waypost import clock
+from waypost.codec import bodies
+from waypost.codec.bodies import CommitBody, Extent, Part
+from waypost.codec.frame import FrameType, Standing, part_hash, touched_parts
+from waypost.store import parts as sums
+from waypost.store.contract import DocumentId, OperationRecord, Receipt
+from waypost.store.directory.log import Frame
+from waypost.store.directory.state import DocumentState
+from waypost.store.staging import StagedTransaction
+
+if TYPE_CHECKING:
+    from waypost.store.directory.context import Context
+    from waypost.store.directory.document import Submission
+
+_OPERATION = "\x00operation\x00"
+
+
+class Tentative:
+    """The state as it would be after the commits prepared so far; fulfils `contract.View`."""
+
+    def __init__(self, state: DocumentState) -> None:
+        self._state = state
+        self._puts: dict[str, bytes | None] = {}
+        self._cleared = False
+        self._operations: dict[str, OperationRecord] = {}
+        self.version = state.standing.version
+        self.time_us = state.standing.time_us
+        self.size_bytes = state.standing.size_bytes
+        self.checksum = state.standing.checksum
+        self.commit_id = state.standing.commit_id
+        self.compressed = False
+
+    @property
+    def document(self) -> DocumentId:
+        return self._state.document
+
+    def get(self, key: str) -> bytes | None:
+        if key in self._puts or self._cleared:
+            return self._puts.get(key)
+        part = self._state.part(key)
+        return None if part is None else self._state.base.blocks.value(part)
+
+    def size_of(self, key: str) -> int | None:
+        if key in self._puts or self._cleared:
+            value = self._puts.get(key)
+            return None if value is None else len(value)
+        part = self._state.part(key)
+        return None if part is None else len(part) if isinstance(part, bytes) else part.length
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        found = set() if self._cleared else {key for key in self._state.view().keys(prefix) if key not in self._puts}
+        found.update(key for key, value in self._puts.items() if value is not None and key.startswith(prefix))
+        return iter(sorted(found))
+
+    def operation(self, operation_id: str) -> OperationRecord | None:
+        return self._operations.get(operation_id) or self._state.operation(operation_id)
+
+    def summand(self, key: str) -> tuple[int, int]:
+        """(checksum, size) that the part under a key adds to its document; zeros where there is none."""
+        name = key.encode()
+        if key not in self._puts and not self._cleared:
+            part = self._state.part(key)
+            if isinstance(part, Extent):
+                return int.from_bytes(part.digest, "big"), sums.part_size(name, part.length)
+        value = self.get(key)
+        return (0, 0) if value is None else (sums.part_checksum(name, value), sums.part_size(name, len(value)))
+
+    def take(self, prepared: Prepared) -> None:
+        body = prepared.body
+        if body.cleared:
+            self._puts.clear()
+            self._cleared = True
+        self._puts.update(dict.fromkeys(body.removed))
+        for key, value in body.puts.items():
+            self._puts[key] = value if isinstance(value, bytes) else None
+        self.version += 1
+        self._operations[body.operation_id] = OperationRecord(
+            body.operation_id, self.version, prepared.time_us, body.operation, body.projection
+        )
+
+
+class Prepared:
+    """A commit that is ready to be appended."""
+
+    __slots__ = (
+        "_body_hash", "_checksum", "_size", "body", "content", "draft", "everything", "read", "receipt", "submission", "time_us"
+    )  # fmt: skip
+
+    def __init__(
+        self, submission: Submission, transaction: StagedTransaction, before: Tentative, context: Context, data: object
+    ) -> None:
+        change, staged = submission.change, transaction.staged
+        self.submission = submission
+        self.receipt = Receipt(0, changed=True, data=data, counters=submission.counters)
+        self.time_us = clock.now_us()
+        self.everything = staged.cleared or bool(transaction.read_prefixes)
+        keys = transaction.read | staged.puts.keys() | staged.removed
+        self.read = {part_hash(key.encode()) for key in keys}
+        self.body = CommitBody(
+            change.operation_id,
+            change.operation,
+            change.session,
+            change.agent,
+            staged.projection,
+            staged.cleared,
+            dict(staged.puts),
+            sorted(staged.removed),
+        )
+        touched = bodies.touched_by(self.body)
+        if change.repeatable:
+            # two processes with one operation id must meet, though they may touch different parts
+            mark = part_hash((_OPERATION + change.operation_id).encode())
+            self.read.add(mark)
+            if touched is not None:
+                touched.append(mark)
+        digests = self._measure(before, context.chunk_bytes)
+        with context.compressor() as compressor:
+            self.content = bodies.commit_content(self.body, digests, compressor, context.chunk_bytes)
+            self.draft = bodies.commit_draft(self.content, touched, compressor)
+        self._body_hash = sha256(self.content.data).digest()
+
+    def _measure(self, before: Tentative, chunk_bytes: int) -> dict[str, bytes]:
+        """Work out what the commit adds to size and checksum; returns the digests of large parts."""
+        checksum = size = 0
+        if not self.body.cleared:
+            for key in (*self.body.puts, *self.body.removed):
+                old_checksum, old_size = before.summand(key)
+                checksum -= old_checksum
+                size -= old_size
+        digests: dict[str, bytes] = {}
+        for key, value in self.body.puts.items():
+            assert isinstance(value, bytes)
+            name = key.encode()
+            summand = sums.part_checksum(name, value)
+            checksum += summand
+            size += sums.part_size(name, len(value))
+            if len(value) > chunk_bytes:
+                digests[key] = summand.to_bytes(32, "big")
+        self._checksum, self._size = checksum, size
+        return digests
+
+    def standing_after(self, before: Standing) -> Standing:
+        """What the document is once this commit follows `before`."""
+        cleared = self.body.cleared
+        return Standing(
+            before.version + 1,
+            max(self.time_us, before.time_us),
+            self._size + (0 if cleared else before.size_bytes),
+            sums.add_to_checksum(sums.EMPTY_CHECKSUM if cleared else before.checksum, self._checksum),
+            sums.commit_id(before.commit_id, self.body.operation_id, self._body_hash),
+        )
+
+    def publish(self, found: Frame, state: DocumentState) -> None:
+        """Bring the state to the version that the appended frame made."""
+        body = self.body
+        parts: dict[str, Part] = dict(body.puts) if not self.content.table else {}  # type: ignore[arg-type]
+        if self.content.table:
+            written = bodies.read_commit(memoryview(self.content.data))
+            parts = dict(bodies.commit_parts(written, self.content.table, found.blocks_at))
+        state.apply(found, parts, body.removed, body.cleared, self._record(found))
+        self.receipt.version = found.header.version
+        counters = self.receipt.counters
+        counters.bytes_written += found.header.length
+        counters.raw_bytes += len(self.content.data) + sum(block.raw for block in self.content.table)
+        counters.writes += 1
+
+    def _record(self, found: Frame) -> OperationRecord:
+        header, body = found.header, self.body
+        return OperationRecord(body.operation_id, header.version, header.time_us, body.operation, body.projection)
+
+
+def run(
+    submissions: list[Submission], state: DocumentState, context: Context, attempt: int
+) -> tuple[list[Prepared], list[tuple[Submission, Receipt]]]:
+    """Run the works of a batch; (commits to append, changes that need none).
+
+    A work that fails settles its own ticket and leaves the others alone.
+    """
+    before = Tentative(state)
+    prepared: list[Prepared] = []
+    settled: list[tuple[Submission, Receipt]] = []
+    for submission in submissions:
+        if submission.outcome is not None:
+            continue
+        submission.counters.attempts = attempt
+        if attempt == 1:
+            submission.counters.queue_wait_us = (time.perf_counter_ns() - submission.queued_ns) // 1000
+        try:
+            outcome = _run_one(submission, before, context)
+        except Exception as error:
+            submission.settle(error)
+            continue
+        if isinstance(outcome, Prepared):
+            before.take(outcome)
+            prepared.append(outcome)
+        else:
+            settled.append((submission, outcome))
+    return prepared, settled
+
+
+def _run_one(submission: Submission, before: Tentative, context: Context) -> Prepared | Receipt:
+    change, counters = submission.change, submission.counters
+    if change.repeatable and (seen := before.operation(change.operation_id)) is not None:
+        return Receipt(seen.version, changed=False, repeated=seen, counters=counters)
+    transaction = StagedTransaction(before)
+    data = change.work(transaction)
+    if not transaction.staged.changes_anything and not change.repeatable:
+        return Receipt(before.version, changed=False, data=data, counters=counters)
+    return Prepared(submission, transaction, before, context, data)
+
+
+def conflicts(prepared: list[Prepared], news: list[Frame]) -> bool:
+    """Whether commits that others made touch what the prepared ones have read."""
+    foreign = [found for found in news if found.header.type == FrameType.COMMIT]
+    if not foreign:
+        return False
+    if any(each.everything for each in prepared):
+        return True
+    read = set[int]().union(*(each.read for each in prepared))
+    for found in foreign:
+        touched = touched_parts(found.header, found.data)
+        if touched is None or not read.isdisjoint(touched):
+            return True
+    return False

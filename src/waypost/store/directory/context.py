@@ -1,0 +1,88 @@
+"""What the documents of one open store share: configuration, directories, caches, and who does upkeep."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from waypost.codec.compression import Compressor
+from waypost.config import Config
+from waypost.store.directory.files import Directory, mount_of
+from waypost.store.directory.layout import Layout
+from waypost.store.directory.log import Log
+from waypost.store.directory.state import BlockCache
+
+if TYPE_CHECKING:
+    from waypost.store.directory.document import Document
+
+_LOG = logging.getLogger("waypost")
+_MEGABYTE = 1024 * 1024
+_COPY_ON_WRITE = frozenset({"btrfs", "zfs", "bcachefs", "apfs"})
+
+
+class Context:
+    """Shared by all documents of one open store."""
+
+    def __init__(self, layout: Layout, config: Config, ask_for_upkeep: Callable[[Document], None]) -> None:
+        self.layout = layout
+        self.config = config
+        self.ask_for_upkeep = ask_for_upkeep
+        self.durable = config.durability == "power"
+        self.limit_bytes = config.performance.max_file_size * _MEGABYTE
+        self.memory_bytes = config.performance.max_memory_usage * _MEGABYTE
+        self.chunk_bytes = config.compression.chunk_size
+        self.verify = config.reliability.checksum_validation
+        self.cache = BlockCache(self.memory_bytes // 2)
+        # filling ahead spares a journal commit with each sync; where blocks are never written in place it does not
+        self.prewrite = mount_of(layout.path)[0] not in _COPY_ON_WRITE
+        self._compressors: list[Compressor] = []
+
+    @contextmanager
+    def compressor(self) -> Iterator[Compressor]:
+        """A compressor that nobody else uses meanwhile."""
+        try:
+            compressor = self._compressors.pop()
+        except IndexError:
+            compressor = Compressor(self.config.compression)
+        try:
+            yield compressor
+        finally:
+            self._compressors.append(compressor)
+
+    def set_aside(self, name: str, offset: int, data: bytes) -> None:
+        """Keep the bytes of a torn tail in `temp` before they are cleared."""
+        folder = self.layout.folder("temp")
+        kept = f"{name}.{offset}.torn"
+        file = folder.open(kept, write=True, create=True)
+        if file is not None:
+            file.truncate(0)
+            file.write_all(data, 0)
+            file.sync_all()
+            folder.sync()
+
+    def keep_generation(self, log: Log) -> None:
+        """Keep a log whose history is about to be shortened; only the newest few of each are kept."""
+        keep = self.config.reliability.backup_retention
+        folder = self.layout.folder("backups")
+        if keep:
+            generation = log.body.generation if log.body else 0
+            log.folder.link(log.name, folder, f"{log.name}.{generation}")
+        kept = sorted(
+            (name for name in folder.names() if name.rpartition(".")[0] == log.name),
+            key=lambda name: int(name.rpartition(".")[2]),
+        )
+        for name in kept[: len(kept) - keep]:
+            folder.remove(name)
+        folder.sync()
+
+    def open_log(self, folder: Directory, name: str, *, write: bool) -> Log | None:
+        """Open a log; None where there is none and it is only to be read."""
+        file = folder.open(name, write=write, create=write)
+        if file is None:
+            return None
+        log = Log(folder, name, file, limit=self.limit_bytes, prewrite=self.prewrite, verify=self.verify)
+        log.writable = write
+        log.on_torn_tail = self.set_aside
+        return log

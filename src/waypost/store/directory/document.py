@@ -1,0 +1,394 @@
+"""One document of the store: changes go in as tickets, come out as frames, and are synced.
+
+The story of a commit: a ticket joins the queue; whoever gets the document's lock takes a batch, runs each
+work on the newest state known (`batch.run`), takes the file's lock, looks at what others have added since, and when that
+touches what a work has read, lets go and runs the batch again. Then the frames are written with one
+positioned write, the locks are released, and one sync covers the batch. Work that lost this race
+`PATIENCE` times is run with the file's lock held, so that nobody starves.
+
+Invariants: no sync and no user code under a lock; the state in memory is exactly the frames up to
+`log.end`; whatever interrupts a commit leaves no state behind but what is on disk, since then the document
+is read again from there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from threading import Lock, RLock
+from typing import TYPE_CHECKING
+
+from waypost.codec.bodies import file_draft
+from waypost.codec.frame import Draft, FrameType, Standing, seal_draft
+from waypost.errors import DocumentTooLarge, StoreClosed, StoreError, StorePoisoned, WaypostError
+from waypost.store.contract import Change, Counters, DocumentId, Receipt, Ticket
+from waypost.store.directory import loading
+from waypost.store.directory.batch import Prepared, conflicts, run
+from waypost.store.directory.log import NOTHING, Frame, Log
+from waypost.store.directory.state import DocumentState, DocumentView
+
+if TYPE_CHECKING:
+    from waypost.store.directory.context import Context
+
+PATIENCE = 16
+SNAPSHOT_FRAMES, SNAPSHOT_BYTES, SNAPSHOT_SHARE = 100, 64 * 1024, 4
+
+
+class Submission:
+    """A change on its way; fulfils `contract.Ticket`."""
+
+    __slots__ = ("_document", "_done", "change", "counters", "on_done", "outcome", "queued_ns", "taken")
+
+    def __init__(self, document: Document, change: Change, on_done: Callable[[Ticket], None] | None) -> None:
+        self._document = document
+        self._done = Lock()
+        self._done.acquire()
+        self.change = change
+        self.on_done = on_done
+        self.outcome: Receipt | BaseException | None = None
+        self.counters = Counters()
+        self.queued_ns = time.perf_counter_ns()
+        self.taken = False
+
+    def settle(self, outcome: Receipt | BaseException) -> None:
+        if self.outcome is None:
+            self.outcome = outcome
+            self._done.release()
+            if self.on_done is not None:
+                self.on_done(self)
+
+    def result(self) -> Receipt:
+        while self.outcome is None and not self.taken:
+            self._document.drive()
+        if self.outcome is None:
+            self._done.acquire()
+            self._done.release()
+        assert self.outcome is not None
+        if isinstance(self.outcome, BaseException):
+            raise self.outcome
+        return self.outcome
+
+
+Outcomes = list[tuple[Submission, Receipt]]
+
+
+class Document:
+    """An open document of a directory store. Safe to use from any thread."""
+
+    def __init__(self, context: Context, identifier: DocumentId) -> None:
+        self._context = context
+        self.id = identifier
+        self.lock = RLock()
+        self._queue: deque[Submission] = deque()
+        self._log: Log | None = None
+        self._state: DocumentState | None = None
+        self._wrote = False
+        self._closed = False
+        self.driver_is_due = False
+
+    # --- changes ------------------------------------------------------------------------------
+
+    def submit(self, change: Change, on_done: Callable[[Ticket], None] | None) -> Submission:
+        submission = Submission(self, change, on_done)
+        self._queue.append(submission)
+        return submission
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._queue)
+
+    def drive(self) -> None:
+        """Carry out one batch of what is queued."""
+        batch: list[Submission] = []
+        try:
+            with self.lock:
+                while self._queue and len(batch) < self._context.config.performance.batch_size:
+                    submission = self._queue.popleft()
+                    submission.taken = True
+                    batch.append(submission)
+                if not batch:
+                    return
+                outcomes, log, covered = self._commit(batch)
+            self._acknowledge(outcomes, log, covered)
+        except BaseException as error:
+            for submission in batch:
+                submission.settle(_copy_of(error))
+            if not isinstance(error, Exception):
+                raise  # an interrupt belongs to the thread that it hit
+        finally:
+            for submission in batch:  # whatever happened, nobody waits for ever
+                submission.settle(StoreError("the commit was interrupted", outcome="unknown"))
+        self._look_after()
+
+    def _acknowledge(self, outcomes: Outcomes, log: Log | None, covered: int) -> None:
+        """Settle what was committed, once a sync covers it."""
+        syncs = 0
+        if log is not None and self._context.durable:
+            try:
+                syncs = log.sync_to(covered)
+            except StorePoisoned:
+                self._rewind(log)
+                raise
+        for submission, receipt in outcomes:
+            receipt.counters.syncs += syncs
+            submission.settle(receipt)
+
+    def _commit(self, batch: list[Submission]) -> tuple[Outcomes, Log | None, int]:
+        """Run and append a batch; what came of each, and how far the log must be synced for it."""
+        self._check_open()
+        try:
+            return self._commit_or_fail(batch)
+        except WaypostError:
+            raise
+        except BaseException:
+            self.forget()
+            raise
+
+    def _commit_or_fail(self, batch: list[Submission]) -> tuple[Outcomes, Log | None, int]:
+        attempts = 0
+        while True:
+            attempts += 1
+            state = self._current()
+            log = self._log
+            if log is not None:
+                log.check_poison()
+            prepared, settled = run(batch, state, self._context, attempts)
+            if not prepared:
+                return settled, log, log.end if log else 0
+            log = self._open_for_writing()
+            done = self._append_unless_beaten(log, state, prepared, patient=attempts <= PATIENCE)
+            if done is not None:
+                return settled + done, log, log.end
+
+    def _append_unless_beaten(
+        self, log: Log, state: DocumentState, prepared: list[Prepared], *, patient: bool
+    ) -> Outcomes | None:
+        """Append what was prepared; None when others were faster and the works have to run again."""
+        identity = log.lock()
+        if identity is None:
+            self.forget()
+            return None
+        settled: Outcomes = []
+        try:
+            if log.end == 0 and not self._begin(log, state, identity.size):
+                self.forget()
+                return None
+            news = log.settled_news(identity.size) if log.end else []
+            for found in news:
+                state.follow(found)
+            if news and conflicts(prepared, news):
+                if patient:
+                    return None
+                again = [each.submission for each in prepared]
+                prepared, settled = run(again, state, self._context, PATIENCE + 1)
+            if prepared:
+                self._append(log, state, prepared, identity.size)
+            return settled + [(each.submission, each.receipt) for each in prepared]
+        finally:
+            log.file.unlock()
+
+    def _begin(self, log: Log, state: DocumentState, size: int) -> bool:
+        """Start a log that is still empty; False when another process did so first."""
+        if size and log.first(size) is not None:
+            return False
+        log.begin(loading.first_body(self.id), size)
+        state.base.blocks = loading.blocks_of(log, self._context)
+        return True
+
+    def _rewind(self, log: Log) -> None:
+        """After a failed sync, show what is known to be on disk and nothing newer."""
+        with self.lock:
+            if self._log is log:
+                self._state = loading.read(log, self._context, self.id, up_to=log.known_synced)
+
+    def _append(self, log: Log, state: DocumentState, prepared: list[Prepared], size: int) -> None:
+        drafts: list[tuple[Draft, Standing]] = []
+        if log.end == 0 and log.body is not None:
+            drafts.append((file_draft(log.body), NOTHING))
+        standing = state.standing
+        for each in prepared:
+            standing = each.standing_after(standing)
+            drafts.append((each.draft, standing))
+        length = sum(draft.length for draft, _ in drafts)
+        if log.end + length > log.limit or standing.size_bytes > log.limit:
+            raise DocumentTooLarge(
+                f"{log.file.name}: {max(log.end + length, standing.size_bytes):,} bytes are more than "
+                f"performance.max_file_size allows ({log.limit:,})",
+                file=log.file.name,
+                limit_bytes=log.limit,
+            )
+        frames = log.append(drafts, size)
+        self._wrote = True
+        for each, found in zip(prepared, frames[-len(prepared) :], strict=True):
+            each.publish(found, state)
+
+    # --- reading ------------------------------------------------------------------------------
+
+    def view(self, *, durable: bool, counters: Counters | None = None) -> DocumentView:
+        """The newest version. Raises what opening and syncing raise."""
+        with self.lock:
+            self._check_open()
+            if self._state is not None and self._state.standing.version == 0:
+                self.forget()  # somebody may have made it since
+            state = self._current()
+            log = self._log
+            before = log.file.tally.bytes_read if log else 0
+            if log is not None and log.poisoned is None and log.end:
+                if not log.is_current():
+                    self.forget()
+                    state, log = self._current(), self._log
+                if log is not None:
+                    for found in log.news():
+                        state.follow(found)
+            view = state.view()
+            covered = log.end if log else 0
+            if counters is not None and log is not None:
+                counters.reads += 1
+                counters.bytes_read += log.file.tally.bytes_read - before
+        if durable and log is not None and self._context.durable and log.poisoned is None:
+            syncs = log.sync_to(covered)
+            if counters is not None:
+                counters.syncs += syncs
+        return view
+
+    def view_at(self, version: int) -> DocumentView | None:
+        """An earlier version, rebuilt from the log; None where its history is gone."""
+        with self.lock:
+            self._check_open()
+            self._current()
+            return None if self._log is None else loading.load_at(self._log, self.id, self._context, version)
+
+    def exists(self) -> bool:
+        """Whether anything was ever committed."""
+        return self.view(durable=False).version > 0
+
+    # --- the state and its file (with the lock held) --------------------------------------------
+
+    def _current(self) -> DocumentState:
+        """The state in memory, read from disk when there is none."""
+        if self._state is None:
+            self._log, self._state = loading.load(self._context, self.id)
+        return self._state
+
+    def _open_for_writing(self) -> Log:
+        """The log, open for writing."""
+        if self._log is None or not self._log.writable:
+            self._log = loading.reopen_for_writing(self._context, self.id, self._log)
+        return self._log
+
+    def forget(self) -> None:
+        """Drop what is in memory; the next use reads it from disk."""
+        self._log, self._state = None, None
+
+    def state_now(self) -> DocumentState:
+        """The state as it is known, for upkeep."""
+        with self.lock:
+            return self._current()
+
+    def log_if_usable(self) -> Log | None:
+        """The log, when it was written to and can be written to again."""
+        log = self._log
+        return log if log is not None and log.writable and log.poisoned is None and not self._closed else None
+
+    def log_if_same(self, log: Log) -> Log | None:
+        """The log, when it still is the one that was known before."""
+        return log if self.log_if_usable() is log else None
+
+    def follow(self, news: list[Frame]) -> None:
+        """Take in frames that others added."""
+        state = self._current()
+        for found in news:
+            state.follow(found)
+
+    def adopt(self, state: DocumentState) -> None:
+        """Take a state that stands on a newer snapshot."""
+        if self._state is not None:
+            state.inherit_operations(self._state)
+        self._state = state
+
+    def memory_bytes(self) -> int:
+        """About how much the state holds, not counting blocks in the shared cache."""
+        state = self._state
+        return 0 if state is None else 4096 + 3 * state.frame_bytes
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosed(f"the store of {self.id.kind} {self.id.id!r} is closed")
+
+    # --- upkeep -------------------------------------------------------------------------------
+
+    def _look_after(self) -> None:
+        """Ask for upkeep when a snapshot is due."""
+        state = self._state
+        if state is not None and self.snapshot_is_due(state):
+            self._context.ask_for_upkeep(self)
+
+    @staticmethod
+    def snapshot_is_due(state: DocumentState) -> bool:
+        """Whether replay would cost more than a snapshot."""
+        behind = state.frame_bytes
+        return (state.frames >= SNAPSHOT_FRAMES or behind >= SNAPSHOT_BYTES) and (
+            behind * SNAPSHOT_SHARE >= state.base.length
+        )
+
+    def sync(self) -> None:
+        """Sync what was appended so far (for stores that acknowledge before the sync)."""
+        log = self._log
+        if log is not None and log.poisoned is None and self._wrote:
+            log.sync_to(log.end)
+
+    def release(self) -> None:
+        """Seal and trim the log when this process wrote to it, and let go of file and memory; it can be used again."""
+        with self.lock:
+            try:
+                log = self.log_if_usable()
+                if log is not None and self._wrote:
+                    self._seal(log)
+            finally:
+                self._wrote = False
+                self.forget()
+
+    def close(self) -> None:
+        """As `release`, for good."""
+        try:
+            self.release()
+        finally:
+            self._closed = True
+
+    def after_fork(self) -> None:
+        """In the child: locks may be held by threads that are not there, and queued changes belong to the parent."""
+        self.lock = RLock()
+        self._queue.clear()
+        self._wrote = False
+        self.driver_is_due = False
+        self.forget()
+
+    def _seal(self, log: Log) -> None:
+        while True:
+            log.sync_to(log.end)
+            identity = log.lock()
+            if identity is None:
+                return
+            try:
+                state = self._current()
+                for found in log.settled_news(identity.size):
+                    state.follow(found)
+                if log.known_synced < log.end and log.last_type != FrameType.SEAL:
+                    continue  # somebody appended after the sync
+                if log.last_type != FrameType.SEAL:
+                    log.append([(seal_draft(), state.standing)], identity.size)
+                log.trim()
+            finally:
+                log.file.unlock()
+            log.file.sync_all()
+            return
+
+
+def _copy_of(error: BaseException) -> BaseException:
+    """The same error for each waiter, so that their tracebacks do not grow into each other."""
+    if not isinstance(error, WaypostError):
+        return error
+    again = type(error)(error.message, **error.details)
+    again.__cause__ = error.__cause__
+    return again

@@ -1,0 +1,357 @@
+"""The only module that touches the disk.
+
+Every system call of the storage core is made here, as `os.name(...)` or `fcntl.name(...)`, so that a test
+can stand in front of each. Paths are never joined: a file is a name in an open directory, must be a
+regular file, and is never reached through a link. Whatever the system refuses becomes
+`StoreUnavailable` with the call, the file and the reason.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from waypost.errors import StoreError, StoreNotFound, StoreUnavailable
+from waypost.store.contract import Counters
+
+_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FILE_MODE = 0o600
+_DIRECTORY_MODE = 0o700
+_LOCK_RETRY_S = (0.00002, 0.001)
+
+
+class Identity(NamedTuple):
+    """Which file a descriptor or name stands for, and how long it is."""
+
+    device: int
+    inode: int
+    size: int
+
+
+def unavailable(error: OSError, doing: str, name: str) -> StoreUnavailable:
+    """The documented error for a refused system call."""
+    kind = errno.errorcode.get(error.errno or 0, "unknown error")
+    return StoreUnavailable(f"cannot {doing} {name}: {error.strerror} ({kind})", file=name, errno=kind)
+
+
+class File:
+    """An open regular file. Closed when it is no longer referred to, so that a view can outlive a compaction."""
+
+    __slots__ = ("_locked", "descriptor", "name", "tally")
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self.descriptor = descriptor
+        self._locked = False
+        self.name = name
+        self.tally = Counters()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the descriptor. What an error here could tell, the syncs before it have told."""
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            try:
+                if self._locked:  # a child of a fork may hold a copy of the descriptor, and with it the lock
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
+                os.close(descriptor)
+            except OSError:
+                pass
+
+    def disown(self) -> None:
+        """In the child of a fork: close the descriptor and leave the parent its lock."""
+        self._locked = False
+        self.close()
+
+    def identity(self) -> Identity:
+        try:
+            found = os.fstat(self.descriptor)
+        except OSError as error:
+            raise unavailable(error, "examine", self.name) from error
+        return Identity(found.st_dev, found.st_ino, found.st_size)
+
+    def read(self, length: int, offset: int) -> bytes:
+        """Up to `length` bytes; fewer only at the end of the file."""
+        try:
+            data = os.pread(self.descriptor, length, offset)
+            while data and len(data) < length:
+                more = os.pread(self.descriptor, length - len(data), offset + len(data))
+                if not more:
+                    break
+                data += more
+        except OSError as error:
+            raise unavailable(error, "read", self.name) from error
+        self.tally.reads += 1
+        self.tally.bytes_read += len(data)
+        return data
+
+    def write(self, data: bytes, offset: int) -> int:
+        """One positioned write; returns how many bytes the system took."""
+        try:
+            written = os.pwrite(self.descriptor, data, offset)
+        except OSError as error:
+            raise unavailable(error, "write", self.name) from error
+        self.tally.writes += 1
+        self.tally.bytes_written += written
+        return written
+
+    def write_all(self, data: bytes, offset: int) -> None:
+        """Write everything, or raise."""
+        view = memoryview(data)
+        while view:
+            written = self.write(bytes(view[: 1 << 26]), offset)
+            if not written:
+                raise StoreUnavailable(f"cannot write {self.name}: the system takes no more bytes", file=self.name)
+            view, offset = view[written:], offset + written
+
+    def sync(self) -> None:
+        """Wait until the bytes, and what is needed to find them, are on the medium."""
+        try:
+            _sync_data(self.descriptor)
+        except OSError as error:
+            raise unavailable(error, "sync", self.name) from error
+        self.tally.syncs += 1
+
+    def sync_all(self) -> None:
+        """As `sync`, with all metadata: for files that take another's place."""
+        try:
+            _sync_full(self.descriptor)
+        except OSError as error:
+            raise unavailable(error, "sync", self.name) from error
+        self.tally.syncs += 1
+
+    def truncate(self, length: int) -> None:
+        try:
+            os.ftruncate(self.descriptor, length)
+        except OSError as error:
+            raise unavailable(error, "cut", self.name) from error
+
+    def try_lock(self, *, shared: bool = False) -> bool:
+        """Take the lock if it is free."""
+        try:
+            fcntl.flock(self.descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return False
+            raise unavailable(error, "lock", self.name) from error
+        self._locked = True
+        return True
+
+    def lock(self, timeout_s: float, timed_out: Callable[[], StoreError]) -> None:
+        """Take the lock, waiting at most `timeout_s`; then raise what `timed_out` gives."""
+        if self.try_lock():
+            return
+        pause, longest = _LOCK_RETRY_S
+        deadline = time.monotonic() + timeout_s
+        while not self.try_lock():
+            if time.monotonic() >= deadline:
+                raise timed_out()
+            time.sleep(pause)
+            pause = min(pause * 1.5, longest)
+
+    def unlock(self) -> None:
+        self._locked = False
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+        except OSError as error:
+            raise unavailable(error, "unlock", self.name) from error
+
+
+if sys.platform == "darwin":
+
+    def _sync_full(descriptor: int) -> None:
+        # fsync on macOS leaves data in the drive's cache; not every file system knows F_FULLFSYNC
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.EINVAL):
+                raise
+            os.fsync(descriptor)
+
+    _sync_data = _sync_full
+else:
+
+    def _sync_data(descriptor: int) -> None:
+        os.fdatasync(descriptor)
+
+    def _sync_full(descriptor: int) -> None:
+        os.fsync(descriptor)
+
+
+class Directory:
+    """An open directory; files in it are reached by name only."""
+
+    __slots__ = ("descriptor", "path")
+
+    def __init__(self, descriptor: int, path: str) -> None:
+        self.descriptor = descriptor
+        self.path = path
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            try:
+                os.close(descriptor)
+            except OSError:
+                pass
+
+    def _shown(self, name: str) -> str:
+        return f"{self.path}/{name}"
+
+    def open(self, name: str, *, write: bool = False, create: bool = False, exclusive: bool = False) -> File | None:
+        """Open a regular file; None where there is none of that name (never with `create`)."""
+        flags = _FLAGS | (os.O_RDWR if write else os.O_RDONLY)
+        flags |= (os.O_CREAT if create else 0) | (os.O_EXCL if exclusive else 0)
+        try:
+            descriptor = os.open(name, flags, _FILE_MODE, dir_fd=self.descriptor)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise unavailable(error, "open", self._shown(name)) from error
+        file = File(descriptor, self._shown(name))
+        try:
+            found = os.fstat(descriptor)
+            if create and stat.S_IMODE(found.st_mode) != _FILE_MODE:
+                os.fchmod(descriptor, _FILE_MODE)  # whatever the umask took away
+        except OSError as error:
+            raise unavailable(error, "examine", file.name) from error
+        if not stat.S_ISREG(found.st_mode):
+            raise StoreUnavailable(f"{file.name} is not a regular file", file=file.name, errno="EINVAL")
+        return file
+
+    def open_directory(self, name: str) -> Directory | None:
+        try:
+            descriptor = os.open(name, _FLAGS | os.O_RDONLY | os.O_DIRECTORY, dir_fd=self.descriptor)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise unavailable(error, "open", self._shown(name)) from error
+        return Directory(descriptor, self._shown(name))
+
+    def make_directory(self, name: str) -> bool:
+        """Make a directory for the owner alone; False where the name is taken already."""
+        try:
+            os.mkdir(name, _DIRECTORY_MODE, dir_fd=self.descriptor)
+            os.chmod(name, _DIRECTORY_MODE, dir_fd=self.descriptor)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise unavailable(error, "make", self._shown(name)) from error
+        return True
+
+    def identity(self, name: str) -> Identity | None:
+        """Which file the name stands for now."""
+        try:
+            found = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise unavailable(error, "examine", self._shown(name)) from error
+        return Identity(found.st_dev, found.st_ino, found.st_size)
+
+    def names(self) -> list[str]:
+        try:
+            return os.listdir(self.descriptor)
+        except OSError as error:
+            raise unavailable(error, "list", self.path) from error
+
+    def remove(self, name: str) -> bool:
+        """Remove a file; False where there is none of that name."""
+        try:
+            os.unlink(name, dir_fd=self.descriptor)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise unavailable(error, "remove", self._shown(name)) from error
+        return True
+
+    def move(self, name: str, to: Directory, new_name: str) -> None:
+        """Rename a file, over one that may be there."""
+        try:
+            os.rename(name, new_name, src_dir_fd=self.descriptor, dst_dir_fd=to.descriptor)
+        except OSError as error:
+            raise unavailable(error, "rename", self._shown(name)) from error
+
+    def link(self, name: str, to: Directory, new_name: str) -> bool:
+        """Give a file a second name; False where that name is taken already."""
+        try:
+            os.link(name, new_name, src_dir_fd=self.descriptor, dst_dir_fd=to.descriptor, follow_symlinks=False)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise unavailable(error, "link", self._shown(name)) from error
+        return True
+
+    def sync(self) -> None:
+        """Make the names in this directory durable."""
+        try:
+            _sync_full(self.descriptor)
+        except OSError as error:
+            raise unavailable(error, "sync", self.path) from error
+
+    def mode(self) -> int:
+        """The permission bits, for `doctor`."""
+        try:
+            return stat.S_IMODE(os.fstat(self.descriptor).st_mode)
+        except OSError as error:
+            raise unavailable(error, "examine", self.path) from error
+
+    def writable(self) -> bool:
+        """Whether this process may make files here."""
+        return os.access(".", os.W_OK | os.X_OK, dir_fd=self.descriptor)
+
+    def free_bytes(self) -> int:
+        try:
+            found = os.fstatvfs(self.descriptor)
+        except OSError as error:
+            raise unavailable(error, "examine", self.path) from error
+        return found.f_bavail * found.f_frsize
+
+
+def open_path(path: str) -> Directory:
+    """Open the directory at a path; links on the way to it are followed."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise StoreNotFound(f"there is no directory at {path}", location=path) from error
+    except OSError as error:
+        raise unavailable(error, "open", path) from error
+    return Directory(descriptor, path)
+
+
+def make_path(path: str) -> None:
+    """Make a directory and those above it, each durable in the one that holds it."""
+    if os.path.isdir(path):
+        return
+    above, name = os.path.split(os.path.abspath(path))
+    make_path(above)
+    parent = open_path(above)
+    parent.make_directory(name)
+    parent.sync()
+
+
+def mount_of(path: str) -> tuple[str, str]:
+    """(file system type, mount point) of a path, from the mount table; ("unknown", "") where there is none."""
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as table:
+            rows = [line.split() for line in table]
+    except OSError:
+        return "unknown", ""
+    real = os.path.realpath(path)
+    best = ("unknown", "")
+    for row in rows:
+        point = row[4].replace("\\040", " ")
+        if real == point or real.startswith(point.rstrip("/") + "/"):
+            if len(point) >= len(best[1]):
+                best = (row[row.index("-") + 1], point)
+    return best

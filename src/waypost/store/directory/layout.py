@@ -1,0 +1,173 @@
+"""Where things are in a store directory, and how an id becomes the name of a file (docs/format.md, section 1).
+
+Encoding is injective and gives names of `[a-z0-9_-]` only, well below 255 bytes, so that no id can
+leave its directory, meet another one on a file system that folds case or normal forms, or be a name
+that some system reserves.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from hashlib import sha256
+
+from waypost.errors import StoreNotFound, UnsupportedFormat, UnsupportedPlatform
+from waypost.store.contract import Kind
+from waypost.store.directory.files import Directory, File, make_path, open_path
+
+FORMAT_TEXT = b"waypost 1\n"
+IGNORE_TEXT = b"*\n"
+SUFFIXES: dict[Kind, str] = {"workflow": ".state", "session": ".session"}
+_FOLDERS: dict[Kind, str] = {"workflow": "workflows", "session": "sessions"}
+_LONGEST, _KEPT, _DIGEST = 120, 72, 40
+_RESERVED = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]")
+_PLAIN = re.compile(rb"[a-z0-9-]")
+_ESCAPED = re.compile(r"_([0-9a-f]{2})")
+
+
+def encode_id(identifier: str) -> str:
+    """The part of a file's name that stands for an id."""
+    data = identifier.encode()
+    name = "".join(
+        chr(byte) if _PLAIN.match(data, at) and not (at == 0 and byte == 0x2D) else f"_{byte:02x}"
+        for at, byte in enumerate(data)
+    )
+    if _RESERVED.fullmatch(name):
+        name = f"{name[:-1]}_{ord(name[-1]):02x}"
+    if len(name) > _LONGEST:
+        name = f"{name[:_KEPT]}__{sha256(data).hexdigest()[:_DIGEST]}"
+    return name
+
+
+def decode_id(name: str) -> str | None:
+    """The id that a name stands for; None when the name is cut (then only the file knows) or not ours."""
+    if "__" in name:
+        return None
+    data = _ESCAPED.sub(lambda found: chr(int(found[1], 16)), name).encode("latin-1", "replace")
+    try:
+        identifier = data.decode()
+    except UnicodeDecodeError:
+        return None
+    return identifier if identifier and encode_id(identifier) == name else None
+
+
+class Layout:
+    """The open directories of one store."""
+
+    def __init__(self, path: str, root: Directory, *, read_only: bool) -> None:
+        self.path = path
+        self.root = root
+        self.read_only = read_only
+        self._folders: dict[str, Directory] = {}
+
+    def folder(self, name: str) -> Directory:
+        """A directory of the store; made when it is missing and the store may be written to."""
+        found = self._folders.get(name)
+        if found is not None:
+            return found
+        opened = self.root.open_directory(name)
+        if opened is None and not self.read_only:
+            self.root.make_directory(name)
+            self.root.sync()
+            opened = self.root.open_directory(name)
+        if opened is None:
+            raise StoreNotFound(f"{self.path} has no directory {name}", location=self.path)
+        self._folders[name] = opened
+        return opened
+
+    def documents(self, kind: Kind) -> Directory:
+        return self.folder(_FOLDERS[kind])
+
+    def close(self) -> None:
+        for folder in self._folders.values():
+            folder.close()
+        self._folders.clear()
+        self.root.close()
+
+
+def open_layout(path: str, *, create: bool, read_only: bool) -> tuple[Layout, bool]:
+    """The directories of the store at a path, and whether it was made now.
+
+    Raises StoreNotFound, UnsupportedFormat, UnsupportedPlatform, StoreUnavailable.
+    """
+    if os.name == "nt":
+        raise UnsupportedPlatform(
+            "the directory store needs POSIX locks and renames: use Linux, macOS, or WSL on Windows", platform=sys.platform
+        )
+    if create and not read_only:
+        make_path(path)
+    root = open_path(path)
+    marker = root.open("FORMAT")
+    made = marker is None
+    if marker is not None:
+        _check_format(marker, path)
+    elif read_only or not create:
+        raise StoreNotFound(f"{path} is not a store: it has no FORMAT file", location=path)
+    layout = Layout(path, root, read_only=read_only)
+    if made:
+        _furnish(layout)
+    return layout, made
+
+
+def _check_format(marker: File, path: str) -> None:
+    text = marker.read(64, 0)
+    if text != FORMAT_TEXT:
+        shown = text.decode("ascii", "replace").strip()
+        raise UnsupportedFormat(
+            f"{path} holds a store of format {shown!r}; this release of waypost reads {FORMAT_TEXT.decode().strip()!r}",
+            location=path,
+        )
+
+
+def _furnish(layout: Layout) -> None:
+    """Make a store out of a directory. Several processes may do so at once; FORMAT comes last."""
+    foreign = [name for name in layout.root.names() if name not in _OURS]
+    if foreign:
+        raise UnsupportedFormat(
+            f"{layout.path} holds other files ({', '.join(sorted(foreign)[:3])}) and is not a store", location=layout.path
+        )
+    for name in (*_FOLDERS.values(), "temp"):
+        layout.folder(name)
+    replace(layout, layout.root, ".gitignore", IGNORE_TEXT)
+    replace(layout, layout.root, "FORMAT", FORMAT_TEXT)
+
+
+_OURS = frozenset({*_FOLDERS.values(), "temp", "backups", ".gitignore", "FORMAT", "lease", "waypost.toml"})
+
+
+def new_file(layout: Layout) -> tuple[str, File]:
+    """A new file in `temp`, locked for as long as it is open, so that nobody takes it for a leftover."""
+    folder = layout.folder("temp")
+    while True:
+        name = f"{os.urandom(8).hex()}.new"
+        file = folder.open(name, write=True, create=True, exclusive=True)
+        if file is not None and file.try_lock() and folder.identity(name) is not None:
+            return name, file
+
+
+def replace(layout: Layout, folder: Directory, name: str, content: bytes) -> None:
+    """Put a small file in place, whole or not at all, durably."""
+    temporary, file = new_file(layout)
+    try:
+        file.write_all(content, 0)
+        file.sync_all()
+        layout.folder("temp").move(temporary, folder, name)
+    except BaseException:
+        layout.folder("temp").remove(temporary)
+        raise
+    folder.sync()
+
+
+def sweep(layout: Layout) -> list[str]:
+    """Remove what dead processes were writing in `temp`; returns the names."""
+    folder = layout.folder("temp")
+    swept: list[str] = []
+    for name in folder.names():
+        if not name.endswith(".new"):
+            continue
+        file = folder.open(name, write=True)
+        if file is not None and file.try_lock():  # the kernel frees the lock of a dead writer
+            folder.remove(name)
+            swept.append(name)
+    return swept

@@ -1,0 +1,186 @@
+"""From a file to a state: which snapshot to start from, and which frames to take in behind it.
+
+Reading starts at the end of the file, so that it costs what was committed since the last snapshot and not what
+was ever committed. When anything there is not as it should be, the log is read from its start instead, and what is
+wrong is judged: a torn tail is passed over, damage is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from waypost import clock
+from waypost.codec import frame
+from waypost.codec.bodies import FileBody
+from waypost.codec.frame import FORMAT_VERSION, FrameType
+from waypost.errors import DocumentDamaged, UnsupportedFormat
+from waypost.store.contract import DocumentId
+from waypost.store.directory.layout import SUFFIXES, encode_id
+from waypost.store.directory.log import Frame, Log
+from waypost.store.directory.state import Blocks, DocumentState, DocumentView, Snapshot
+
+if TYPE_CHECKING:
+    from waypost.store.directory.context import Context
+
+
+def file_name(document: DocumentId) -> str:
+    return encode_id(document.id) + SUFFIXES[document.kind]
+
+
+def first_body(document: DocumentId, generation: int = 0, dropped: bytes = b"") -> FileBody:
+    """What the first frame of a log says."""
+    return FileBody(FORMAT_VERSION, document.kind, document.id, generation, clock.now_us(), dropped)
+
+
+def load(context: Context, document: DocumentId, *, write: bool = False) -> tuple[Log | None, DocumentState]:
+    """The log and the newest state of a document; (None, the empty state) when there is no file.
+
+    Raises DocumentDamaged, UnsupportedFormat, StoreUnavailable.
+    """
+    folder = context.layout.documents(document.kind)
+    log = context.open_log(folder, file_name(document), write=write)
+    if log is None:
+        return None, _empty_state(document)
+    return log, read(log, context, document)
+
+
+def _empty_state(document: DocumentId) -> DocumentState:
+    return DocumentState(document, Snapshot(_NO_BLOCKS))
+
+
+class _NoBlocks(Blocks):
+    """Blocks of a document that has none."""
+
+    def __init__(self) -> None:
+        pass
+
+
+_NO_BLOCKS = _NoBlocks()
+
+
+def blocks_of(log: Log, context: Context) -> Blocks:
+    return Blocks(log.file, log.file_id, context.cache, context.verify)
+
+
+def read(log: Log, context: Context, document: DocumentId, *, up_to: int | None = None) -> DocumentState:
+    """The newest state in an open log, or in its first `up_to` bytes. The log remembers where its last valid frame ends."""
+    size = log.file.identity().size if up_to is None else up_to
+    first = log.first(size)
+    if first is None:
+        _check_it_is_a_beginning(log, size)
+        return _empty_state(document)
+    _check_it_is(document, log)
+    blocks = blocks_of(log, context)
+    last = log.last(size)
+    if last is not None:
+        log.recorded_synced = last.header.synced
+        state = _read_from_snapshot(log, document, blocks, last, size)
+        if state is not None:
+            return state
+    return _read_from_start(log, document, blocks, first, last, size)
+
+
+def _check_it_is_a_beginning(log: Log, size: int) -> None:
+    """A file without a first frame is one whose making was cut short; anything else is refused."""
+    head = log.file.read(8, 0)
+    known = frame.MAGIC[: len(head)]
+    if head[:3] == frame.MAGIC[:3] and len(head) > 3 and head[3] > frame.MAGIC[3]:
+        raise UnsupportedFormat(f"{log.file.name} is written in a newer format ({head[3]})", file=log.file.name)
+    if head.strip(b"\0") and head[:4] != known:
+        raise UnsupportedFormat(f"{log.file.name} is not a waypost log", file=log.file.name)
+    if log.tail(size).damaged:
+        raise log.damage(0, "its first frame is not whole")
+
+
+def _check_it_is(document: DocumentId, log: Log) -> None:
+    body = log.body
+    if body is not None and (body.kind, body.id) != document:
+        raise DocumentDamaged(
+            f"{log.file.name} holds {body.kind} {body.id!r}, not {document.kind} {document.id!r}: was it renamed?",
+            file=log.file.name,
+            offset=0,
+        )
+
+
+def _snapshot_at(log: Log, blocks: Blocks, offset: int, size: int) -> Snapshot | None:
+    found = log.frame_at(offset, size)
+    if found is None or found.header.type != FrameType.SNAPSHOT or not log.blocks_whole(found):
+        return None
+    return Snapshot(blocks, found)
+
+
+def _read_from_snapshot(
+    log: Log, document: DocumentId, blocks: Blocks, last: Frame, size: int
+) -> DocumentState | None:
+    """The state by the snapshot that the last frame names; None when the row from there to it is broken."""
+    base = last.header.base
+    if base == 0:
+        return None
+    snapshot = _snapshot_at(log, blocks, base, size)
+    if snapshot is None:
+        return None
+    state = DocumentState(document, snapshot)
+    log.base = base
+    _follow(log, state, log.hop(snapshot.body.resume, snapshot.body.resume_link, size))
+    return state if log.end >= last.end else None
+
+
+def _follow(log: Log, state: DocumentState, frames: Iterator[Frame]) -> None:
+    for found in frames:
+        log.take_note(found)
+        if found.header.version > state.standing.version:
+            state.follow(found)
+
+
+def _read_from_start(
+    log: Log, document: DocumentId, blocks: Blocks, first: Frame, last: Frame | None, size: int
+) -> DocumentState:
+    log.base = 0
+    log.take_note(first)
+    state = DocumentState(document, Snapshot(blocks))
+    for found in log.hop(first.end, first.header.checksum, size):
+        log.take_note(found)
+        if found.header.type == FrameType.SNAPSHOT and state.standing.version == 0:
+            state = DocumentState(document, Snapshot(blocks, found))  # what stands before it was dropped
+        else:
+            state.follow(found)
+    if log.recorded_synced > log.end or (last is not None and last.end > log.end and log.tail(size).damaged):
+        raise log.damage(log.end, "a frame that was synced is not whole")
+    return state
+
+
+def reopen_for_writing(context: Context, document: DocumentId, known: Log | None) -> Log:
+    """The same log, open for writing; what was known of it stays known when it is still the same file."""
+    folder = context.layout.documents(document.kind)
+    log = context.open_log(folder, file_name(document), write=True)
+    assert log is not None
+    if known is not None and known.file.identity()[:2] == log.file.identity()[:2]:
+        known.file, log.file = log.file, known.file
+        known.writable = True
+        return known
+    return log
+
+
+def load_at(log: Log, document: DocumentId, context: Context, version: int) -> DocumentView | None:
+    """The document as it was at a version; None where its history does not reach back to it."""
+    size = log.file.identity().size
+    reader = context.open_log(log.folder, log.name, write=False)
+    if reader is None or version < 0:
+        return None
+    first = reader.first(size)
+    if first is None:
+        return None
+    blocks = blocks_of(reader, context)
+    state = DocumentState(document, Snapshot(blocks))
+    for found in reader.hop(first.end, first.header.checksum, size):
+        header = found.header
+        if header.version > version and header.type == FrameType.COMMIT:
+            break
+        if header.type == FrameType.SNAPSHOT and header.version == version:
+            return DocumentState(document, Snapshot(blocks, found)).view()
+        if header.type == FrameType.SNAPSHOT and state.standing.version < header.version:
+            state = DocumentState(document, Snapshot(blocks, found))
+        elif header.version > state.standing.version:
+            state.follow(found)
+    return state.view() if state.standing.version == version else None

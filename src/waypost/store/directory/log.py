@@ -1,0 +1,428 @@
+"""One log: finding its end, checking its frames, and putting new ones behind them.
+
+`Log` knows frames and places, not parts. What it has checked it remembers: where the valid frames
+end, the checksum that the next one links to, how far the file is known to be synced *in this boot by
+this process*. It never trusts that memory against the file: under the lock it looks whether the name still
+stands for the same file and what others have added since.
+
+Not thread-safe by itself: whoever uses a log holds the lock of its document. Only `sync_to` may be called
+without, since syncs must not stop others from appending.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from waypost.codec import frame
+from waypost.codec.bodies import Block, FileBody, read_file, split_content
+from waypost.codec.compression import Undecodable, unpack
+from waypost.codec.frame import Draft, FrameType, Header, Place, Standing
+from waypost.errors import DocumentDamaged, LockTimeout, StorePoisoned, StoreUnavailable
+from waypost.store import parts
+from waypost.store.directory.files import Directory, File, Identity
+
+_LOG = logging.getLogger("waypost")
+_WINDOW = 64 * 1024
+_PEEK = 4096
+_ZEROS = bytes(_WINDOW)
+_FILL_LEAST, _FILL_MOST = 64 * 1024, 1024 * 1024
+LOCK_TIMEOUT_S = 10.0
+NOTHING = Standing(0, 0, 0, parts.EMPTY_CHECKSUM, parts.NO_COMMIT)
+
+
+class Frame(NamedTuple):
+    """A frame that was checked: its header, where it begins in the file, and its bytes without the blocks."""
+
+    header: Header
+    offset: int
+    data: bytes
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.header.length
+
+    @property
+    def blocks_at(self) -> int:
+        """Where its blocks begin in the file."""
+        return self.offset + self.header.blocks_offset
+
+    @property
+    def standing(self) -> Standing:
+        header = self.header
+        return Standing(
+            header.version, header.time_us, header.size_bytes, header.document_checksum, header.commit_id
+        )
+
+    def content(self) -> tuple[memoryview, list[Block]]:
+        """(content, table) of the body, decompressed. Raises Undecodable."""
+        header = self.header
+        body = unpack(header.codec, memoryview(self.data)[header.body_offset : header.blocks_offset], header.raw)
+        return split_content(body, header.length > header.blocks_offset)
+
+
+def is_blank(data: bytes) -> bool:
+    """Whether all bytes are zero."""
+    return all(
+        data[at : at + _WINDOW] == _ZEROS[: min(_WINDOW, len(data) - at)] for at in range(0, len(data), _WINDOW)
+    )
+
+
+class Tail(NamedTuple):
+    """What stands behind the last valid frame: how many bytes that are not zero, and whether they are damage."""
+
+    torn_bytes: int
+    damaged: bool
+
+
+class Log:
+    """An open log and what is known about it. Offsets are bytes from the start of the file."""
+
+    def __init__(self, folder: Directory, name: str, file: File, *, limit: int, prewrite: bool, verify: bool) -> None:
+        self.folder = folder
+        self.name = name
+        self.file = file
+        self.writable = False
+        self.limit = limit
+        self.verify = verify
+        self._prewrite = prewrite
+        self.end = 0
+        self.link = 0
+        self.file_id = 0
+        self.body: FileBody | None = None
+        self.base = 0
+        self.last_type: int | None = None
+        self.recorded_synced = 0
+        self.synced = 0
+        self.poisoned: str | None = None
+        self._sync_lock = threading.Lock()
+        self._ready_to_append = False
+        self.fills = 0
+
+    # --- reading ------------------------------------------------------------------------------
+
+    def frame_at(self, offset: int, size: int, window: bytes = b"", window_at: int = 0) -> Frame | None:
+        """The frame at an offset when it is intact in itself (its link and version are not looked at).
+
+        `window` may hold bytes of the file from `window_at` on, to save a read.
+        """
+        at = offset - window_at
+        if not 0 <= at <= len(window) - frame.HEADER_BYTES:
+            window, at = self.file.read(_PEEK, offset), 0
+        header = frame.read_header(window, at)
+        if header is None or not frame.fits(header, size - offset, self.limit):
+            return None
+        if self.file_id and header.file_id != self.file_id:
+            return None
+        if len(window) - at < header.blocks_offset:
+            window, at = self.file.read(header.blocks_offset, offset), 0
+        if not frame.intact(header, window, at, offset):
+            return None
+        return Frame(header, offset, window[at : at + header.blocks_offset])
+
+    def hop(self, offset: int, link: int, size: int) -> Iterator[Frame]:
+        """The valid frames from an offset on, each linked to the one before it."""
+        window, window_at = b"", offset
+        while True:
+            if offset + frame.HEADER_BYTES > window_at + len(window):
+                window, window_at = self.file.read(min(_WINDOW, max(0, size - offset)), offset), offset
+            found = self.frame_at(offset, size, window, window_at)
+            if found is None or found.header.link != link or not self.blocks_whole(found):
+                return
+            yield found
+            offset, link = found.end, found.header.checksum
+
+    def blocks_whole(self, found: Frame) -> bool:
+        """Whether a frame's blocks hold what its table says; not asked where a sync is on record, since blocks
+        are checked again when they are read.
+        """
+        header = found.header
+        if header.length == header.blocks_offset or found.end <= self.recorded_synced:
+            return True
+        try:
+            _, table = found.content()
+        except Undecodable:
+            return False
+        return self.check_blocks(table, found.blocks_at, found.end)
+
+    def check_blocks(self, table: list[Block], offset: int, end: int) -> bool:
+        """Whether the blocks of a table stand at an offset, whole, and end where they should."""
+        for block in table:
+            stored = self.file.read(block.stored, offset) if offset + block.stored <= end else b""
+            if len(stored) != block.stored or frame.block_checksum(stored) != block.checksum:
+                return False
+            offset += block.stored
+        return offset == end
+
+    def first(self, size: int) -> Frame | None:
+        """The file frame, with what it says noted; None when the log has none that is valid."""
+        self.file_id = 0
+        found = self.frame_at(0, size)
+        if found is None or found.header.type != FrameType.FILE or found.header.link != 0:
+            return None
+        self.file_id = found.header.file_id
+        try:
+            self.body = read_file(bytes(found.content()[0]))
+        except Undecodable as error:
+            raise self.damage(0, f"its first frame cannot be read: {error}") from error
+        return found
+
+    def last(self, size: int) -> Frame | None:
+        """The last intact frame of the file, searched backwards from its end."""
+        end = size
+        while end > 0:
+            start = max(0, end - _WINDOW)
+            data = self.file.read(end - start, start)
+            if not is_blank(data):
+                # a header may begin in this window and end in the next
+                data += self.file.read(frame.HEADER_BYTES, end)
+                at = data.rfind(frame.MAGIC, 0, end - start + len(frame.MAGIC) - 1)
+                while at >= 0:
+                    found = self.frame_at(start + at, size)
+                    if found is not None:
+                        return found
+                    at = data.rfind(frame.MAGIC, 0, at + len(frame.MAGIC) - 1)
+            end = start
+        return None
+
+    def take_note(self, found: Frame) -> None:
+        """Remember a checked frame as the last one."""
+        header = found.header
+        self.end, self.link, self.last_type = found.end, header.checksum, header.type
+        self.recorded_synced = max(self.recorded_synced, header.synced)
+        if header.type == FrameType.SNAPSHOT:
+            self.base = found.offset
+
+    def tail(self, size: int) -> Tail:
+        """What stands behind the log end, judged by whether a later valid frame knew it to be synced."""
+        offset, torn, damaged = self.end, 0, self.recorded_synced > self.end
+        while offset < size:
+            data = self.file.read(_WINDOW, offset)
+            if not data:
+                break
+            if not is_blank(data):
+                torn += len(data) - data.count(0)
+                damaged = damaged or self._synced_behind(data, offset, size)
+            offset += len(data)
+        return Tail(torn, damaged)
+
+    def _synced_behind(self, data: bytes, data_at: int, size: int) -> bool:
+        at = data.find(frame.MAGIC[:1])
+        data += self.file.read(frame.HEADER_BYTES, data_at + len(data))
+        at = data.find(frame.MAGIC)
+        while at >= 0:
+            found = self.frame_at(data_at + at, size)
+            if found is not None and found.header.synced > self.end:
+                return True
+            at = data.find(frame.MAGIC, at + 1)
+        return False
+
+    def damage(self, offset: int, why: str) -> DocumentDamaged:
+        return DocumentDamaged(
+            f"{self.file.name}: damaged at byte {offset}: {why}; nothing was changed (waypost verify shows all of it)",
+            file=self.file.name,
+            offset=offset,
+        )
+
+    def news(self, size: int | None = None) -> list[Frame]:
+        """The frames that others added since the last look, checked; they are noted as read.
+
+        A frame that is just being written is not there yet.
+        """
+        peek = self.file.read(_PEEK, self.end)
+        if is_blank(peek[: frame.HEADER_BYTES]):
+            return []
+        found: list[Frame] = []
+        for each in self.hop(self.end, self.link, self.file.identity().size if size is None else size):
+            self.take_note(each)
+            found.append(each)
+        return found
+
+    def settled_news(self, size: int) -> list[Frame]:
+        """As `news`, with the lock held: what is left behind the end then is nobody's, and is cleared.
+
+        Raises DocumentDamaged when a frame there was recorded as synced.
+        """
+        found = self.news(size)
+        if not self._ready_to_append:
+            self._prepare_to_append(size)
+        elif not is_blank(self.file.read(frame.HEADER_BYTES, self.end)):
+            self._clear_tail(size)
+        return found
+
+    # --- locks --------------------------------------------------------------------------------
+
+    def lock(self) -> Identity | None:
+        """Take the lock; the identity of the file, or None when its name stands for another by now."""
+        self.file.lock(LOCK_TIMEOUT_S, self._locked_too_long)
+        named = self.folder.identity(self.name)
+        here = self.file.identity()
+        if named is None or named[:2] != here[:2]:
+            self.file.unlock()
+            return None
+        return here
+
+    def is_current(self) -> bool:
+        """Whether the name still stands for the open file."""
+        named = self.folder.identity(self.name)
+        return named is not None and named[:2] == self.file.identity()[:2]
+
+    def _locked_too_long(self) -> LockTimeout:
+        holder = lock_holder(self.file)
+        return LockTimeout(
+            f"{self.file.name} was locked for {LOCK_TIMEOUT_S:g} seconds by {holder}", file=self.file.name, holder=holder
+        )
+
+    # --- appending (with the lock held) -------------------------------------------------------
+
+    def begin(self, body: FileBody, size: int) -> None:
+        """Start a log that has no first frame yet, with the lock held; what a making cut short left is moved aside."""
+        self._clear_tail(size)
+        self.file_id, self.body = new_file_id(), body
+        self._ready_to_append = True
+
+    def _prepare_to_append(self, size: int) -> None:
+        """Once for each opened log, with the lock held: clear what is behind its end, and make sure of what is before it.
+
+        Bytes that no recorded sync covers are written again, identically: had their own sync failed, the
+        kernel would take them for clean, and no later sync would cover them.
+        """
+        self._clear_tail(size)
+        start = min(self.recorded_synced, self.end)
+        if self.end > start:
+            self.file.write_all(self.file.read(self.end - start, start), start)
+        self._ready_to_append = True
+
+    def _clear_tail(self, size: int) -> None:
+        """Move what a dead writer left behind the log end aside, and put zeros in its place, durably."""
+        tail = self.tail(size)
+        if tail.damaged:
+            raise self.damage(self.end, "a frame that was synced is no longer whole")
+        if tail.torn_bytes:
+            self._set_aside(size)
+
+    def _set_aside(self, size: int) -> None:
+        keep = self.file.read(size - self.end, self.end).rstrip(b"\0")
+        _LOG.warning(
+            "%s: %d bytes behind byte %d were never acknowledged and are moved aside", self.file.name, len(keep), self.end
+        )
+        self.on_torn_tail(self.name, self.end, keep)
+        self.file.write_all(bytes(len(keep)), self.end)
+        self.file.sync()
+
+    on_torn_tail: Callable[[str, int, bytes], None] = staticmethod(lambda name, offset, data: None)
+
+    def append(self, drafts: list[tuple[Draft, Standing]], size: int) -> list[Frame]:
+        """Write frames behind the log end with one positioned write, and zeros ahead when they reach the end of the file.
+
+        On any failure the file is cut back to what it was, or poisoned when that fails too.
+        """
+        frames: list[Frame] = []
+        pieces: list[bytes] = []
+        offset, link, base = self.end, self.link, self.base
+        for draft, standing in drafts:
+            if draft.type == FrameType.SNAPSHOT:
+                base = offset
+            data, checksum = frame.assemble(draft, Place(offset, self.file_id, link, self.known_synced, base), standing)
+            header = frame.read_header(data)
+            assert header is not None
+            frames.append(Frame(header, offset, data[: header.blocks_offset]))
+            pieces.append(data)
+            offset, link = offset + len(data), checksum
+        self._write(b"".join(pieces) if len(pieces) > 1 else pieces[0], size)
+        for each in frames:
+            self.take_note(each)
+        return frames
+
+    @property
+    def known_synced(self) -> int:
+        """How far the log is known to be synced: by this process, or by what frames record."""
+        return max(self.synced, self.recorded_synced)
+
+    def _write(self, data: bytes, size: int) -> None:
+        end = self.end + len(data)
+        if end > size and self._prewrite:
+            fill = min(_FILL_MOST, max(_FILL_LEAST, size // 2))
+            try:
+                if self.file.write(data + bytes(fill - end % _PEEK), self.end) >= len(data):
+                    self.fills += 1
+                    return
+            except StoreUnavailable:
+                pass  # there may be room for the frames alone
+        try:
+            self.file.write_all(data, self.end)
+        except BaseException:
+            self._cut_back()
+            raise
+
+    def _cut_back(self) -> None:
+        """Undo a write that came short, durably, before anything else is appended."""
+        try:
+            self.file.truncate(self.end)
+            self.file.sync()
+        except StoreUnavailable as error:
+            self.poison(f"a write came short and could not be undone: {error}")
+
+    def trim(self) -> None:
+        """Give back the zeros behind the log end (with the lock held)."""
+        self.file.truncate(self.end)
+
+    # --- syncing (without the lock) -----------------------------------------------------------
+
+    def sync_to(self, offset: int) -> int:
+        """Return once everything up to an offset is synced; how many syncs that took (0 or 1).
+
+        Syncs of one file follow one another, and one that began after a frame was written covers it, so
+        a caller that waited its turn often finds its work done.
+        """
+        if self.known_synced >= offset and self.poisoned is None:
+            return 0
+        with self._sync_lock:
+            self.check_poison()
+            if self.known_synced >= offset:
+                return 0
+            mark = self.end
+            try:
+                self.file.sync()
+                if self.known_synced == 0:
+                    self.folder.sync()  # the name of a new file is durable only now
+            except StoreUnavailable as error:
+                self.poison(str(error))
+                self.check_poison()
+            self.synced = max(self.synced, mark)
+            return 1
+
+    def poison(self, why: str) -> None:
+        self.poisoned = why
+        _LOG.error("%s: %s; nothing more is written to it until it is reopened", self.file.name, why)
+
+    def check_poison(self) -> None:
+        if self.poisoned is not None:
+            raise StorePoisoned(
+                f"{self.file.name}: {self.poisoned}; whether the last commits are on disk is not known: "
+                "close the store, open it again, and ask get_outcome",
+                file=self.file.name,
+                outcome="unknown",
+            )
+
+
+def lock_holder(file: File) -> str:
+    """Who holds the lock of a file, as far as the system tells (Linux: the lock table in proc)."""
+    inode = file.identity().inode
+    try:
+        with open("/proc/locks", encoding="ascii") as table:
+            for line in table:
+                fields = line.split()
+                if "FLOCK" in fields and fields[-3].rpartition(":")[2] == str(inode) and "->" not in fields:
+                    return f"process {fields[fields.index('FLOCK') + 3]}"
+    except (OSError, ValueError, IndexError):
+        pass
+    return "another process"
+
+
+def new_file_id() -> int:
+    """A random number that names one generation of a file; never 0."""
+    return int.from_bytes(os.urandom(8), "little") or 1

@@ -1,0 +1,369 @@
+"""A document in memory: the newest snapshot, and what was committed since.
+
+`Snapshot` reads a block when a part in it is asked for; `DocumentState` lays the frames behind it over that, decoding
+them when a part they touch is asked for; `DocumentView` is one version, which later commits
+leave alone. A state is changed only under the lock of its document; views are free.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterator
+from heapq import merge
+from itertools import islice
+from threading import Lock
+
+from waypost.codec import bodies
+from waypost.codec.bodies import Block, Extent, Part, SnapshotBody
+from waypost.codec.compression import PLAIN, Undecodable
+from waypost.codec.frame import FrameType, Standing, part_hash, touched_parts
+from waypost.errors import DocumentDamaged
+from waypost.store.contract import DocumentId, OperationRecord
+from waypost.store.directory.files import File
+from waypost.store.directory.log import NOTHING, Frame
+
+_FOLD_AT = 256
+
+
+class BlockCache:
+    """Decoded entry blocks of all documents, the least recently used dropped beyond a number of bytes."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._held: OrderedDict[tuple[int, int, int], tuple[dict[str, Part], int]] = OrderedDict()
+        self._lock = Lock()
+        self.bytes = 0
+
+    def get(self, key: tuple[int, int, int]) -> dict[str, Part] | None:
+        with self._lock:
+            found = self._held.get(key)
+            if found is None:
+                return None
+            self._held.move_to_end(key)
+            return found[0]
+
+    def put(self, key: tuple[int, int, int], entries: dict[str, Part], size: int) -> None:
+        with self._lock:
+            if key not in self._held:
+                self._held[key] = entries, size
+                self.bytes += size
+            while self.bytes > self._limit and len(self._held) > 1:
+                _, (_, dropped) = self._held.popitem(last=False)
+                self.bytes -= dropped
+
+
+class Blocks:
+    """Reads and checks blocks of one file."""
+
+    def __init__(self, file: File, file_id: int, cache: BlockCache, verify: bool) -> None:
+        self.file = file
+        self.file_id = file_id
+        self._cache = cache
+        self._verify = verify
+
+    def data(self, block: Block, offset: int) -> bytes:
+        """The data of the block at an offset of the file. Raises DocumentDamaged."""
+        try:
+            return bodies.unpack_block(block, self.file.read(block.stored, offset), verify=self._verify)
+        except Undecodable as error:
+            raise damaged(self.file, offset, error) from error
+
+    def extent(self, extent: Extent) -> bytes:
+        pieces: list[bytes] = []
+        offset = extent.offset
+        for block in extent.table:
+            pieces.append(self.data(block, offset))
+            offset += block.stored
+        return b"".join(pieces)
+
+    def value(self, part: Part) -> bytes:
+        return part if isinstance(part, bytes) else self.extent(part)
+
+    def entries(self, block: Block, offset: int) -> dict[str, Part]:
+        key = (self.file_id, offset, block.checksum)
+        found = self._cache.get(key)
+        if found is None:
+            data = self.data(block, offset)
+            try:
+                found = bodies.read_entries(data)
+            except Undecodable as error:
+                raise damaged(self.file, offset, error) from error
+            self._cache.put(key, found, len(data))
+        return found
+
+
+def damaged(file: File, offset: int, error: Exception) -> DocumentDamaged:
+    return DocumentDamaged(f"{file.name}: damaged at byte {offset}: {error}", file=file.name, offset=offset)
+
+
+class Snapshot:
+    """A snapshot frame, its blocks read on demand. Without a frame it is the empty document."""
+
+    def __init__(self, blocks: Blocks, found: Frame | None = None) -> None:
+        self.blocks = blocks
+        self.frame = found
+        self.body = SnapshotBody(0, 0, 0, False, [], [])
+        self.standing: Standing = NOTHING
+        self.operation_blocks: list[tuple[int, Block]] = []
+        self._rows: list[tuple[int, Block]] = []
+        if found is not None:
+            self.standing = found.standing
+            self._read(found)
+
+    def _read(self, found: Frame) -> None:
+        try:
+            content, table = found.content()
+            self.body = bodies.read_snapshot(content)
+        except Undecodable as error:
+            raise damaged(self.blocks.file, found.offset, error) from error
+        if len(self.body.keys) > len(table):
+            raise damaged(self.blocks.file, found.offset, Undecodable("a snapshot lacks blocks"))
+        offset = found.blocks_at
+        rows: list[tuple[int, Block]] = []
+        for block in table:
+            rows.append((offset, block))
+            offset += block.stored
+        self._rows = rows[: len(self.body.keys)]
+        self.operation_blocks = rows[len(self.body.keys) :]
+
+    @property
+    def length(self) -> int:
+        return self.frame.header.length if self.frame else 0
+
+    def _entries(self, row: int) -> dict[str, Part]:
+        offset, block = self._rows[row]
+        return self.blocks.entries(block, offset)
+
+    def get(self, key: str) -> Part | None:
+        row = bisect_right(self.body.keys, key) - 1
+        return self._entries(row).get(key) if row >= 0 else None
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        for row in range(max(0, bisect_right(self.body.keys, prefix) - 1), len(self._rows)):
+            if row and self.body.keys[row] > prefix and not self.body.keys[row].startswith(prefix):
+                return
+            yield from (key for key in self._entries(row) if key.startswith(prefix))
+
+    def operations(self) -> Iterator[OperationRecord]:
+        """What is remembered of earlier writes, oldest first."""
+        for run in self.body.operations:
+            yield from self.read_operations(run.offset, run.block)
+        for offset, block in self.operation_blocks:
+            yield from self.read_operations(offset, block)
+
+    def read_operations(self, offset: int, block: Block) -> list[OperationRecord]:
+        """A run of remembered operations, oldest first."""
+        data = self.blocks.data(block, offset)
+        try:
+            return [OperationRecord(*row) for row in bodies.read_operations(data)]
+        except Undecodable as error:
+            raise damaged(self.blocks.file, offset, error) from error
+
+
+class DocumentView:
+    """One version of a document; fulfils `contract.View`."""
+
+    __slots__ = ("_base", "_operation_count", "_operations", "_overlay", "compressed", "document", "standing")
+
+    def __init__(
+        self,
+        document: DocumentId,
+        base: Snapshot,
+        overlay: dict[str, Part | None],
+        standing: Standing,
+        compressed: bool,
+        operations: list[OperationRecord],
+    ) -> None:
+        self.document = document
+        self._base = base
+        self._overlay = overlay
+        self.standing = standing
+        self.compressed = compressed
+        self._operations = operations  # only ever appended to, so its present length is this version's
+        self._operation_count = len(operations)
+
+    @property
+    def version(self) -> int:
+        return self.standing.version
+
+    @property
+    def time_us(self) -> int:
+        return self.standing.time_us
+
+    @property
+    def size_bytes(self) -> int:
+        return self.standing.size_bytes
+
+    @property
+    def checksum(self) -> bytes:
+        return self.standing.checksum
+
+    @property
+    def commit_id(self) -> bytes:
+        return self.standing.commit_id
+
+    def part(self, key: str) -> Part | None:
+        """The part as it is kept: its bytes, or where they are."""
+        if key in self._overlay:
+            return self._overlay[key]
+        return self._base.get(key)
+
+    def get(self, key: str) -> bytes | None:
+        part = self.part(key)
+        return None if part is None else self._base.blocks.value(part)
+
+    def size_of(self, key: str) -> int | None:
+        part = self.part(key)
+        return None if part is None else len(part) if isinstance(part, bytes) else part.length
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        overlay = self._overlay
+        added = sorted(key for key, part in overlay.items() if part is not None and key.startswith(prefix))
+        kept = (key for key in self._base.keys(prefix) if key not in overlay)
+        return merge(kept, added)
+
+    def operation(self, operation_id: str) -> OperationRecord | None:
+        for record in islice(self._operations, self._operation_count):
+            if record.operation_id == operation_id:
+                return record
+        for record in self._base.operations():
+            if record.operation_id == operation_id:
+                return record
+        return None
+
+
+class DocumentState:
+    """The newest version that this process knows of, and how it came about since the last snapshot."""
+
+    def __init__(self, document: DocumentId, base: Snapshot) -> None:
+        self.document = document
+        self._seen: dict[str, OperationRecord] | None = None
+        self._adopt(base)
+
+    def _adopt(self, base: Snapshot) -> None:
+        self.base = base
+        self.standing = base.standing
+        self._overlay: dict[str, Part | None] = {}
+        self._overlay_shared = False
+        self._compressed = base.body.compressed
+        self._operations: list[OperationRecord] = []
+        self._undecoded: list[Frame] = []
+        self._undecoded_parts: set[int] = set()
+        self._undecoded_any = False
+        self.frames = 0
+        self.frame_bytes = 0
+
+    # --- following the log --------------------------------------------------------------------
+
+    def follow(self, found: Frame) -> None:
+        """Take in a checked frame that stands behind those taken in so far.
+
+        Raises DocumentDamaged when it is a commit of another version than the next.
+        """
+        header = found.header
+        if header.type != FrameType.COMMIT:
+            return
+        if header.version != self.standing.version + 1:
+            raise damaged(
+                self.base.blocks.file,
+                found.offset,
+                Undecodable(f"version {header.version} stands behind version {self.standing.version}"),
+            )
+        self.standing = found.standing
+        self._compressed |= header.codec != PLAIN
+        self.frames += 1
+        self.frame_bytes += header.length
+        self._undecoded.append(found)
+        touched = touched_parts(header, found.data)
+        if touched is None:
+            self._undecoded_any = True
+        else:
+            self._undecoded_parts.update(touched)
+        if len(self._undecoded) >= _FOLD_AT:
+            self.decode()
+
+    def decode(self) -> None:
+        """Decode the frames that were only taken note of."""
+        for found in self._undecoded:
+            try:
+                content, table = found.content()
+                body = bodies.read_commit(content)
+                parts = dict(bodies.commit_parts(body, table, found.blocks_at))
+            except Undecodable as error:
+                raise damaged(self.base.blocks.file, found.offset, error) from error
+            self._compressed |= any(block.codec != PLAIN for block in table)
+            self._lay_over(parts, body.removed, body.cleared)
+            header = found.header
+            self._remember(
+                OperationRecord(body.operation_id, header.version, header.time_us, body.operation, body.projection)
+            )
+        self._undecoded.clear()
+        self._undecoded_parts.clear()
+        self._undecoded_any = False
+
+    def apply(
+        self, found: Frame, parts: dict[str, Part], removed: list[str], cleared: bool, record: OperationRecord
+    ) -> None:
+        """Take in a commit of this process, whose parts are at hand."""
+        self.decode()
+        self.standing = found.standing
+        self.frames += 1
+        self.frame_bytes += found.header.length
+        self._compressed |= found.header.codec != PLAIN
+        for part in parts.values():
+            if isinstance(part, Extent):
+                self._compressed |= any(block.codec != PLAIN for block in part.table)
+        self._lay_over(parts, removed, cleared)
+        self._remember(record)
+
+    def _lay_over(self, parts: dict[str, Part], removed: list[str], cleared: bool) -> None:
+        if self._overlay_shared:
+            self._overlay = dict(self._overlay)
+            self._overlay_shared = False
+        if cleared:
+            self._overlay = dict.fromkeys(self.base.keys())
+        for key in removed:
+            self._overlay[key] = None
+        self._overlay.update(parts)
+
+    def _remember(self, record: OperationRecord) -> None:
+        self._operations.append(record)
+        if self._seen is not None:
+            self._seen[record.operation_id] = record
+
+    # --- reading ------------------------------------------------------------------------------
+
+    def _settle(self, key: str) -> None:
+        if self._undecoded and (self._undecoded_any or part_hash(key.encode()) in self._undecoded_parts):
+            self.decode()
+
+    def part(self, key: str) -> Part | None:
+        self._settle(key)
+        if key in self._overlay:
+            return self._overlay[key]
+        return self.base.get(key)
+
+    def view(self) -> DocumentView:
+        """The present version, which stays as it is."""
+        self.decode()
+        self._overlay_shared = True
+        return DocumentView(
+            self.document, self.base, self._overlay, self.standing, self._compressed, self._operations
+        )
+
+    def operation(self, operation_id: str) -> OperationRecord | None:
+        """What is remembered of a write. The first question reads all that is remembered."""
+        self.decode()
+        if self._seen is None:
+            self._seen = {record.operation_id: record for record in (*self.base.operations(), *self._operations)}
+        return self._seen.get(operation_id)
+
+    @property
+    def operations_since_base(self) -> list[OperationRecord]:
+        self.decode()
+        return self._operations
+
+    def inherit_operations(self, earlier: DocumentState) -> None:
+        """Take over what an earlier state of this document had read of remembered writes."""
+        self._seen = earlier._seen

@@ -1,0 +1,212 @@
+"""Upkeep of a document, off the commit path: snapshots, compaction, relaxed syncs.
+
+One thread for a store, started when there is something to do and gone when there is not. Whatever it does may be
+cut off at any point, or fail, without anyone noticing but the log.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from waypost.codec.bodies import SnapshotBody
+from waypost.codec.compression import Compressor
+from waypost.errors import WaypostError
+from waypost.store.directory import compaction, loading, snapshots
+from waypost.store.directory.compaction import Origin
+from waypost.store.directory.layout import new_file
+from waypost.store.directory.log import Log
+from waypost.store.directory.state import DocumentState, DocumentView, Snapshot
+
+if TYPE_CHECKING:
+    from waypost.store.directory.context import Context
+    from waypost.store.directory.document import Document
+
+_LOG = logging.getLogger("waypost")
+_LINGER_S = 0.5
+_COMPACT_FROM = 128 * 1024
+_CLOSING_SHARE = 10
+
+
+def take_snapshot(document: Document, context: Context) -> bool:
+    """Append a snapshot if one is still due; whether one was appended."""
+    origin = _origin_of(document)
+    if origin is None or not document.snapshot_is_due(document.state_now()):
+        return False
+    base = origin.base
+    builder, compressed = snapshots.build(origin.view, origin.operations, Compressor(context.config.compression))
+    runs = snapshots.remembered(base, len(origin.operations))
+    body = SnapshotBody(origin.end, origin.link, base.body.superseded + base.length, compressed, [], runs)
+    draft = builder.draft(body)
+    with document.lock:
+        log = document.log_if_same(origin.log)
+        if log is None or log.end + draft.length > log.limit:
+            return False
+        identity = log.lock()
+        if identity is None:
+            return False
+        try:
+            document.follow(log.settled_news(identity.size))
+            if log.base != (base.frame.offset if base.frame else 0):
+                return False  # somebody else was faster
+            (appended,) = log.append([(draft, origin.view.standing)], identity.size)
+        finally:
+            log.file.unlock()
+        document.adopt(_state_behind(log, context, document, Snapshot(loading.blocks_of(log, context), appended)))
+    return True
+
+
+def _origin_of(document: Document) -> Origin | None:
+    with document.lock:
+        log = document.log_if_usable()
+        if log is None:
+            return None
+        state = document.state_now()
+        operations = list(state.operations_since_base)
+        return Origin(log, state.view(), log.end, log.link, state.base, operations)
+
+
+def _state_behind(log: Log, context: Context, document: Document, snapshot: Snapshot) -> DocumentState:
+    state = DocumentState(document.id, snapshot)
+    for found in log.hop(snapshot.body.resume, snapshot.body.resume_link, log.end):
+        if found.header.version > state.standing.version:
+            state.follow(found)
+    return state
+
+
+def compaction_is_due(log: Log, state: DocumentState, context: Context, *, closing: bool) -> bool:
+    """Whether what is no longer needed takes more than half of the file (a tenth when closing), or history outgrew its bound."""
+    superseded = state.base.body.superseded
+    if superseded > _COMPACT_FROM and superseded * (_CLOSING_SHARE if closing else 2) > log.end:
+        return True
+    return log.end - superseded - state.base.length > context.limit_bytes // 2
+
+
+def compact(document: Document, context: Context) -> bool:
+    """Write the log again without what is no longer needed; whether it was replaced."""
+    origin = _origin_of(document)
+    if origin is None:
+        return False
+    history = compaction.choose_history(origin.log, context, origin.end)
+    past: DocumentView | None = None
+    if history.cut:
+        past = loading.load_at(origin.log, document.id, context, history.cut)
+        if past is None:
+            return False
+    temp = context.layout.folder("temp")
+    name, file = new_file(context.layout)
+    try:
+        out = compaction.rewrite(origin, context, file, past, history)
+        file.sync_all()
+        with document.lock:
+            replaced = _switch(document, context, origin, out, name, shortened=bool(history.dropped))
+    finally:
+        temp.remove(name)
+    return replaced
+
+
+def _switch(
+    document: Document, context: Context, origin: Origin, out: compaction.Rewriter, name: str, *, shortened: bool
+) -> bool:
+    """Carry over what was appended meanwhile, and let the new file take the old one's place."""
+    log = document.log_if_same(origin.log)
+    identity = log.lock() if log is not None else None
+    if log is None or identity is None:
+        return False
+    try:
+        document.follow(log.settled_news(identity.size))
+        for found in log.hop(origin.end, origin.link, log.end):
+            if found.header.version > origin.view.version:
+                out.copy(log, found)
+        out.file.sync_all()
+        if shortened:
+            context.keep_generation(log)
+        context.layout.folder("temp").move(name, log.folder, log.name)
+        log.folder.sync()
+    finally:
+        log.file.unlock()
+    document.forget()
+    return True
+
+
+class Upkeep:
+    """Runs upkeep for the documents of a store in a thread of its own, which ends when it has nothing to do.
+
+    `period_s` is how often `tick` is called while the store is open; None for never.
+    """
+
+    def __init__(self, context: Context, tick: Callable[[], None], period_s: float | None) -> None:
+        self._context = context
+        self._tick = tick
+        self._period_s = period_s
+        self._wake = threading.Condition()
+        self._due: dict[Document, None] = {}
+        self._thread: threading.Thread | None = None
+        self._closing = False
+
+    def ask(self, document: Document) -> None:
+        """Have a document looked after soon."""
+        if document in self._due:
+            return
+        with self._wake:
+            if self._closing:
+                return
+            self._due[document] = None
+            self._start()
+            self._wake.notify()
+
+    def start_ticking(self) -> None:
+        """Start the thread for its periodic work, if there is any."""
+        if self._period_s is not None:
+            with self._wake:
+                if not self._closing:
+                    self._start()
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="waypost-upkeep", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        next_tick = time.monotonic() + (self._period_s or 0)
+        while True:
+            with self._wake:
+                if not self._due and not self._closing:
+                    wait = _LINGER_S if self._period_s is None else max(0.0, next_tick - time.monotonic())
+                    self._wake.wait(wait)
+                if self._closing or (not self._due and self._period_s is None):
+                    self._thread = None
+                    return
+                document = next(iter(self._due), None)
+                if document is not None:
+                    del self._due[document]
+            if document is not None:
+                self._look_after(document)
+            if self._period_s is not None and time.monotonic() >= next_tick:
+                self._tick()
+                next_tick = time.monotonic() + self._period_s
+
+    def _look_after(self, document: Document) -> None:
+        try:
+            take_snapshot(document, self._context)
+            log, state = document.log_if_usable(), document.state_now()
+            if log is not None and compaction_is_due(log, state, self._context, closing=False):
+                compact(document, self._context)
+        except WaypostError as error:
+            _LOG.warning("%s %r: upkeep failed: %s", document.id.kind, document.id.id, error)
+
+    def close(self) -> None:
+        """Finish what is being done, and do nothing more."""
+        with self._wake:
+            self._closing = True
+            thread = self._thread
+            self._wake.notify()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def after_fork(self) -> None:
+        """In the child: the thread was not copied."""
+        self.__init__(self._context, self._tick, self._period_s)
