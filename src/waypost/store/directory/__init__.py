@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 
 from waypost.errors import StoreClosed, StoreReadOnly, WaypostError
 from waypost.store.contract import Change, Counters, DocumentId, Durability, Kind, Ticket, View
-from waypost.store.directory import lease, upkeep
+from waypost.store.directory import check, lease, upkeep
+from waypost.store.directory.check import Report
 from waypost.store.directory.context import Context
 from waypost.store.directory.document import Document
 from waypost.store.directory.layout import SUFFIXES, Layout, decode_id, open_layout, sweep
@@ -118,6 +119,10 @@ class DirectoryStore:
                 self._lease.release()
             self.layout.close()
             _OPEN_STORES.discard(self)
+
+    def verify(self) -> Report:
+        """Check every byte; see `check`. Changes nothing."""
+        return check.verify(self.layout, self._context)
 
     # --- documents ----------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from waypost.store.contract import OperationRecord
 from waypost.store.directory import snapshots
 from waypost.store.directory.files import File
 from waypost.store.directory.log import NOTHING, Frame, Log, new_file_id
-from waypost.store.directory.state import DocumentView, Snapshot
+from waypost.store.directory.state import DocumentView, Mark, Snapshot
 
 if TYPE_CHECKING:
     from waypost.store.directory.context import Context
@@ -39,6 +39,7 @@ class Origin(NamedTuple):
     link: int
     base: Snapshot
     operations: list[OperationRecord]
+    mark: Mark
 
 
 class History(NamedTuple):

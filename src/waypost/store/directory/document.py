@@ -301,12 +301,6 @@ class Document:
         for found in news:
             state.follow(found)
 
-    def adopt(self, state: DocumentState) -> None:
-        """Take a state that stands on a newer snapshot."""
-        if self._state is not None:
-            state.inherit_operations(self._state)
-        self._state = state
-
     def memory_bytes(self) -> int:
         """About how much the state holds, not counting blocks in the shared cache."""
         state = self._state

@@ -86,6 +86,7 @@ class Log:
         self.name = name
         self.file = file
         self.writable = False
+        self.thorough = False
         self.limit = limit
         self.verify = verify
         self._prewrite = prewrite
@@ -140,7 +141,7 @@ class Log:
         are checked again when they are read.
         """
         header = found.header
-        if header.length == header.blocks_offset or found.end <= self.recorded_synced:
+        if header.length == header.blocks_offset or (found.end <= self.recorded_synced and not self.thorough):
             return True
         try:
             _, table = found.content()
@@ -232,8 +233,7 @@ class Log:
 
         A frame that is just being written is not there yet.
         """
-        peek = self.file.read(_PEEK, self.end)
-        if is_blank(peek[: frame.HEADER_BYTES]):
+        if self.end_is_blank():
             return []
         found: list[Frame] = []
         for each in self.hop(self.end, self.link, self.file.identity().size if size is None else size):
@@ -241,15 +241,21 @@ class Log:
             found.append(each)
         return found
 
+    def end_is_blank(self) -> bool:
+        """Whether nothing, or fill, stands where the next frame would begin."""
+        return not self.file.read(frame.HEADER_BYTES, self.end).strip(b"\0")
+
     def settled_news(self, size: int) -> list[Frame]:
         """As `news`, with the lock held: what is left behind the end then is nobody's, and is cleared.
 
         Raises DocumentDamaged when a frame there was recorded as synced.
         """
+        if self._ready_to_append and self.end_is_blank():
+            return []
         found = self.news(size)
         if not self._ready_to_append:
             self._prepare_to_append(size)
-        elif not is_blank(self.file.read(frame.HEADER_BYTES, self.end)):
+        elif not self.end_is_blank():
             self._clear_tail(size)
         return found
 

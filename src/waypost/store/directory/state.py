@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from heapq import merge
 from itertools import islice
 from threading import Lock
+from typing import NamedTuple
 
 from waypost.codec import bodies
 from waypost.codec.bodies import Block, Extent, Part, SnapshotBody
@@ -164,7 +165,7 @@ class Snapshot:
 class DocumentView:
     """One version of a document; fulfils `contract.View`."""
 
-    __slots__ = ("_base", "_operation_count", "_operations", "_overlay", "compressed", "document", "standing")
+    __slots__ = ("_base", "_operation_count", "_operations", "overlay", "compressed", "document", "standing")
 
     def __init__(
         self,
@@ -177,7 +178,7 @@ class DocumentView:
     ) -> None:
         self.document = document
         self._base = base
-        self._overlay = overlay
+        self.overlay = overlay
         self.standing = standing
         self.compressed = compressed
         self._operations = operations  # only ever appended to, so its present length is this version's
@@ -205,8 +206,8 @@ class DocumentView:
 
     def part(self, key: str) -> Part | None:
         """The part as it is kept: its bytes, or where they are."""
-        if key in self._overlay:
-            return self._overlay[key]
+        if key in self.overlay:
+            return self.overlay[key]
         return self._base.get(key)
 
     def get(self, key: str) -> bytes | None:
@@ -218,7 +219,7 @@ class DocumentView:
         return None if part is None else len(part) if isinstance(part, bytes) else part.length
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        overlay = self._overlay
+        overlay = self.overlay
         added = sorted(key for key, part in overlay.items() if part is not None and key.startswith(prefix))
         kept = (key for key in self._base.keys(prefix) if key not in overlay)
         return merge(kept, added)
@@ -233,20 +234,29 @@ class DocumentView:
         return None
 
 
+class Mark(NamedTuple):
+    """What a state had taken in since its snapshot at some moment."""
+
+    operations: int
+    frames: int
+    frame_bytes: int
+
+
+_ABSENT = object()
+
+
 class DocumentState:
     """The newest version that this process knows of, and how it came about since the last snapshot."""
 
     def __init__(self, document: DocumentId, base: Snapshot) -> None:
         self.document = document
         self._seen: dict[str, OperationRecord] | None = None
-        self._adopt(base)
-
-    def _adopt(self, base: Snapshot) -> None:
         self.base = base
         self.standing = base.standing
         self._overlay: dict[str, Part | None] = {}
         self._overlay_shared = False
         self._compressed = base.body.compressed
+        self._compressed_at = 0
         self._operations: list[OperationRecord] = []
         self._undecoded: list[Frame] = []
         self._undecoded_parts: set[int] = set()
@@ -271,7 +281,8 @@ class DocumentState:
                 Undecodable(f"version {header.version} stands behind version {self.standing.version}"),
             )
         self.standing = found.standing
-        self._compressed |= header.codec != PLAIN
+        if header.codec != PLAIN:
+            self._note_compressed(header.version)
         self.frames += 1
         self.frame_bytes += header.length
         self._undecoded.append(found)
@@ -292,7 +303,8 @@ class DocumentState:
                 parts = dict(bodies.commit_parts(body, table, found.blocks_at))
             except Undecodable as error:
                 raise damaged(self.base.blocks.file, found.offset, error) from error
-            self._compressed |= any(block.codec != PLAIN for block in table)
+            if any(block.codec != PLAIN for block in table):
+                self._note_compressed(found.header.version)
             self._lay_over(parts, body.removed, body.cleared)
             header = found.header
             self._remember(
@@ -310,10 +322,10 @@ class DocumentState:
         self.standing = found.standing
         self.frames += 1
         self.frame_bytes += found.header.length
-        self._compressed |= found.header.codec != PLAIN
-        for part in parts.values():
-            if isinstance(part, Extent):
-                self._compressed |= any(block.codec != PLAIN for block in part.table)
+        if found.header.codec != PLAIN or any(
+            block.codec != PLAIN for part in parts.values() if isinstance(part, Extent) for block in part.table
+        ):
+            self._note_compressed(found.header.version)
         self._lay_over(parts, removed, cleared)
         self._remember(record)
 
@@ -326,6 +338,9 @@ class DocumentState:
         for key in removed:
             self._overlay[key] = None
         self._overlay.update(parts)
+
+    def _note_compressed(self, version: int) -> None:
+        self._compressed, self._compressed_at = True, version
 
     def _remember(self, record: OperationRecord) -> None:
         self._operations.append(record)
@@ -364,6 +379,20 @@ class DocumentState:
         self.decode()
         return self._operations
 
-    def inherit_operations(self, earlier: DocumentState) -> None:
-        """Take over what an earlier state of this document had read of remembered writes."""
-        self._seen = earlier._seen
+    def stand_on(self, base: Snapshot, view: DocumentView, mark: Mark) -> None:
+        """Stand on a new snapshot of `view`, which was this state's when `mark` was set."""
+        self.decode()
+        then = view.overlay
+        # a part that is still the same object is in the snapshot
+        self._overlay = {key: part for key, part in self._overlay.items() if then.get(key, _ABSENT) is not part}
+        self._overlay_shared = False
+        self._operations = self._operations[mark.operations :]
+        self._compressed = base.body.compressed or self._compressed_at > view.version
+        self.frames -= mark.frames
+        self.frame_bytes -= mark.frame_bytes
+        self.base = base
+
+    def mark(self) -> Mark:
+        """How far this state is from its snapshot now."""
+        self.decode()
+        return Mark(len(self._operations), self.frames, self.frame_bytes)

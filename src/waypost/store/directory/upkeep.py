@@ -55,7 +55,8 @@ def take_snapshot(document: Document, context: Context) -> bool:
             (appended,) = log.append([(draft, origin.view.standing)], identity.size)
         finally:
             log.file.unlock()
-        document.adopt(_state_behind(log, context, document, Snapshot(loading.blocks_of(log, context), appended)))
+        snapshot = Snapshot(loading.blocks_of(log, context), appended)
+        document.state_now().stand_on(snapshot, origin.view, origin.mark)
     return True
 
 
@@ -66,15 +67,7 @@ def _origin_of(document: Document) -> Origin | None:
             return None
         state = document.state_now()
         operations = list(state.operations_since_base)
-        return Origin(log, state.view(), log.end, log.link, state.base, operations)
-
-
-def _state_behind(log: Log, context: Context, document: Document, snapshot: Snapshot) -> DocumentState:
-    state = DocumentState(document.id, snapshot)
-    for found in log.hop(snapshot.body.resume, snapshot.body.resume_link, log.end):
-        if found.header.version > state.standing.version:
-            state.follow(found)
-    return state
+        return Origin(log, state.view(), log.end, log.link, state.base, operations, state.mark())
 
 
 def compaction_is_due(log: Log, state: DocumentState, context: Context, *, closing: bool) -> bool:

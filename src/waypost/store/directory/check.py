@@ -1,0 +1,268 @@
+"""Verifying a store: every byte of every file against what the format says about it.
+
+Nothing is changed and no lock is taken. Each log is read from its first frame to its last byte: checksums of frames
+and blocks, links, versions, commit ids, and the size and checksum of the document at every commit and snapshot, all computed
+anew from the parts themselves. The same function stands at the end of every crash test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from waypost.codec import bodies
+from waypost.codec.bodies import Extent, Part
+from waypost.codec.compression import Undecodable
+from waypost.codec.frame import FrameType
+from waypost.errors import WaypostError
+from waypost.store import parts as sums
+from waypost.store.contract import Kind
+from waypost.store.directory import lease
+from waypost.store.directory.files import Directory
+from waypost.store.directory.layout import FORMAT_TEXT, IGNORE_TEXT, SUFFIXES, Layout, encode_id
+from waypost.store.directory.log import Frame, Log
+from waypost.store.directory.state import Blocks, Snapshot
+
+if TYPE_CHECKING:
+    from waypost.store.directory.context import Context
+
+Severity = Literal["damage", "torn tail", "leftover", "note"]
+_MODULUS = 1 << 256
+
+
+class Finding(NamedTuple):
+    """Something that is not as in a store that was closed cleanly.
+
+    `damage`: bytes that were acknowledged are not what they were. `torn tail`: bytes that no sync is on record for.
+    `leftover`: a file of a process that died. `note`: nothing wrong (a log that is open, bytes moved aside).
+    """
+
+    severity: Severity
+    file: str
+    offset: int | None
+    text: str
+
+
+@dataclass(slots=True)
+class Report:
+    """What was read, and what was found. `sound` when no byte that was acknowledged is amiss."""
+
+    location: str
+    documents: int = 0
+    frames: int = 0
+    commits: int = 0
+    snapshots: int = 0
+    size_bytes: int = 0
+    findings: list[Finding] = field(default_factory=list[Finding])
+
+    @property
+    def sound(self) -> bool:
+        return not any(found.severity in ("damage", "torn tail") for found in self.findings)
+
+    def add(self, other: Report) -> None:
+        self.documents += other.documents
+        self.frames += other.frames
+        self.commits += other.commits
+        self.snapshots += other.snapshots
+        self.size_bytes += other.size_bytes
+        self.findings += other.findings
+
+
+def verify(layout: Layout, context: Context) -> Report:
+    """Check the whole store. Raises only when the directory itself cannot be read."""
+    report = Report(layout.path)
+    _check_fixed_files(layout, report)
+    tasks: list[tuple[Directory, str, Kind]] = []
+    for kind, suffix in SUFFIXES.items():
+        folder = _existing(layout, "workflows" if kind == "workflow" else "sessions")
+        for name in sorted(folder.names()) if folder else []:
+            if folder and name.endswith(suffix):
+                tasks.append((folder, name, kind))
+            else:
+                report.findings.append(Finding("damage", _shown(layout, kind, name), None, "is no file of a store"))
+    with ThreadPoolExecutor(context.config.performance.parallel_operations) as pool:
+        for each in pool.map(lambda task: check_log(*task, context), tasks):
+            report.add(each)
+    _check_temp(layout, report)
+    return report
+
+
+def _shown(layout: Layout, kind: Kind, name: str) -> str:
+    return f"{layout.path}/{kind}s/{name}"
+
+
+def _existing(layout: Layout, name: str) -> Directory | None:
+    return layout.root.open_directory(name)
+
+
+def _check_fixed_files(layout: Layout, report: Report) -> None:
+    for name, content in (("FORMAT", FORMAT_TEXT), (".gitignore", IGNORE_TEXT)):
+        file = layout.root.open(name)
+        if file is None or file.read(len(content) + 1, 0) != content:
+            report.findings.append(Finding("damage", f"{layout.path}/{name}", 0, "does not say what it should"))
+    file = layout.root.open("lease")
+    if file is not None:
+        holder = lease.parse(file.read(4096, 0))
+        if holder is None:
+            report.findings.append(Finding("damage", file.name, 0, "the lease cannot be read"))
+        else:
+            report.findings.append(Finding("note", file.name, None, f"in use by {holder.host} since {holder.since}"))
+    if _existing(layout, "workflows") is None:
+        report.findings.append(Finding("damage", f"{layout.path}/workflows", None, "is missing"))
+
+
+def _check_temp(layout: Layout, report: Report) -> None:
+    folder = _existing(layout, "temp")
+    for name in sorted(folder.names()) if folder else []:
+        shown = f"{layout.path}/temp/{name}"
+        if name.endswith(".torn"):
+            report.findings.append(Finding("note", shown, None, "bytes of a torn tail, moved aside"))
+        else:
+            report.findings.append(Finding("leftover", shown, None, "is being written, or its writer died"))
+
+
+def check_log(folder: Directory, name: str, kind: Kind, context: Context) -> Report:
+    """Check one log, to its last byte."""
+    report = Report("")
+    shown = f"{folder.path}/{name}"
+    try:
+        log = context.open_log(folder, name, write=False)
+        if log is not None:
+            _LogCheck(log, kind, context, report).run()
+    except WaypostError as error:
+        offset = error.details.get("offset")
+        report.findings.append(Finding("damage", shown, offset if isinstance(offset, int) else None, str(error)))
+    return report
+
+
+class _LogCheck:
+    """Follows a log and keeps, of each part, what it adds to size and checksum."""
+
+    def __init__(self, log: Log, kind: Kind, context: Context, report: Report) -> None:
+        self._log = log
+        self._kind: Kind = kind
+        self._report = report
+        self._blocks = Blocks(log.file, 0, context.cache, True)
+        self._start_from({})
+        self._version = 0
+        self._commit_id = sums.NO_COMMIT
+        log.thorough = True
+
+    def _found(self, severity: Severity, offset: int, text: str) -> None:
+        self._report.findings.append(Finding(severity, self._log.file.name, offset, text))
+
+    def run(self) -> None:
+        log = self._log
+        size = log.file.identity().size
+        self._report.size_bytes += size
+        first = log.first(size)
+        if first is None:
+            self._check_end(size)
+            return
+        self._report.documents += 1
+        self._check_name()
+        log.take_note(first)
+        self._report.frames += 1
+        self._blocks.file_id = log.file_id
+        for found in log.hop(first.end, first.header.checksum, size):
+            log.take_note(found)
+            self._report.frames += 1
+            try:
+                self._check_frame(found)
+            except Undecodable as error:
+                self._found("damage", found.offset, str(error))
+                return
+        self._check_end(size)
+
+    def _check_name(self) -> None:
+        body, name = self._log.body, self._log.name
+        if body is not None and (body.kind != self._kind or encode_id(body.id) + SUFFIXES[self._kind] != name):
+            self._found("damage", 0, f"holds {body.kind} {body.id!r}, whose file has another name")
+
+    def _check_end(self, size: int) -> None:
+        log = self._log
+        tail = log.tail(size)
+        if tail.damaged:
+            self._found("damage", log.end, "a frame that was synced is not whole")
+        elif tail.torn_bytes:
+            self._found("torn tail", log.end, f"{tail.torn_bytes} bytes that belong to no whole frame")
+        elif log.last_type != FrameType.SEAL:
+            self._found("note", log.end, "is open, or was not closed cleanly; nothing is missing")
+        elif log.end != size:
+            self._found("note", log.end, "is closed, but not trimmed")
+
+    def _check_frame(self, found: Frame) -> None:
+        header = found.header
+        if header.type == FrameType.COMMIT:
+            self._check_commit(found)
+        elif header.type == FrameType.SNAPSHOT:
+            self._check_snapshot(found)
+        elif header.type == FrameType.SEAL and header.synced != found.offset:
+            self._found("damage", found.offset, "a seal does not cover what stands before it")
+
+    def _check_commit(self, found: Frame) -> None:
+        header = found.header
+        self._report.commits += 1
+        content, table = found.content()
+        body = bodies.read_commit(content)
+        if header.version != self._version + 1:
+            raise Undecodable(f"version {header.version} stands behind version {self._version}")
+        named = sums.commit_id(self._commit_id, body.operation_id, sha256(content).digest())
+        if named != header.commit_id:
+            self._found("damage", found.offset, "its commit id is not that of its parent and content")
+        self._version, self._commit_id = header.version, header.commit_id
+        if body.cleared:
+            self._start_from({})
+        for key in body.removed:
+            self._exchange(key, None)
+        for key, measure in self._measured(bodies.commit_parts(body, table, found.blocks_at)):
+            self._exchange(key, measure)
+        self._check_sums(found, self._checksum, self._size)
+
+    def _start_from(self, parts: dict[str, tuple[int, int]]) -> None:
+        self._parts = parts
+        self._checksum = sum(summand for summand, _ in parts.values())
+        self._size = sum(size for _, size in parts.values())
+
+    def _exchange(self, key: str, measure: tuple[int, int] | None) -> None:
+        summand, size = self._parts.pop(key, (0, 0))
+        self._checksum -= summand
+        self._size -= size
+        if measure is not None:
+            self._parts[key] = measure
+            self._checksum += measure[0]
+            self._size += measure[1]
+
+    def _measured(self, parts: Iterable[tuple[str, Part]]) -> Iterator[tuple[str, tuple[int, int]]]:
+        for key, part in parts:
+            name, value = key.encode(), self._blocks.value(part)
+            summand = sums.part_checksum(name, value)
+            if isinstance(part, Extent) and part.digest != summand.to_bytes(32, "big"):
+                raise Undecodable(f"part {key!r} is not the one that its digest names")
+            yield key, (summand, sums.part_size(name, len(value)))
+
+    def _check_sums(self, found: Frame, checksum: int, size: int) -> None:
+        header = found.header
+        if (checksum % _MODULUS).to_bytes(32, "big") != header.document_checksum or size != header.size_bytes:
+            self._found("damage", found.offset, f"version {header.version} is not what its checksum says")
+
+    def _check_snapshot(self, found: Frame) -> None:
+        self._report.snapshots += 1
+        snapshot = Snapshot(self._blocks, found)
+        keys = list(snapshot.keys())
+        if keys != sorted(set(keys)):
+            raise Undecodable("the keys of a snapshot are out of order")
+        for _ in snapshot.operations():
+            pass  # reading them is the check
+        present = ((key, part) for key in keys if (part := snapshot.get(key)) is not None)
+        measured = dict(self._measured(present))
+        values = measured.values()
+        self._check_sums(found, sum(summand for summand, _ in values), sum(size for _, size in values))
+        if self._version == 0:  # the versions before it were dropped
+            self._start_from(measured)
+            self._version = found.header.version
+            self._commit_id = found.header.commit_id
+
