@@ -256,6 +256,8 @@ class Document:
         """An earlier version, rebuilt from the log; None where its history is gone."""
         with self.lock:
             self._check_open()
+            if version == 0:
+                return loading.empty_state(self.id).view()
             self._current()
             return None if self._log is None else loading.load_at(self._log, self.id, self._context, version)
 
@@ -336,9 +338,9 @@ class Document:
         """Seal and trim the log when this process wrote to it, and let go of file and memory; it can be used again."""
         with self.lock:
             try:
-                log = self.log_if_usable()
-                if log is not None and self._wrote:
-                    self._seal(log)
+                if self._wrote and (self._log is None or self._log.poisoned is None):
+                    self._current()
+                    self._seal(self._open_for_writing())
             finally:
                 self._wrote = False
                 self.forget()

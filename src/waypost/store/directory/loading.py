@@ -41,11 +41,12 @@ def load(context: Context, document: DocumentId, *, write: bool = False) -> tupl
     folder = context.layout.documents(document.kind)
     log = context.open_log(folder, file_name(document), write=write)
     if log is None:
-        return None, _empty_state(document)
+        return None, empty_state(document)
     return log, read(log, context, document)
 
 
-def _empty_state(document: DocumentId) -> DocumentState:
+def empty_state(document: DocumentId) -> DocumentState:
+    """The state of a document that was never written."""
     return DocumentState(document, Snapshot(_NO_BLOCKS))
 
 
@@ -69,7 +70,7 @@ def read(log: Log, context: Context, document: DocumentId, *, up_to: int | None 
     first = log.first(size)
     if first is None:
         _check_it_is_a_beginning(log, size)
-        return _empty_state(document)
+        return empty_state(document)
     _check_it_is(document, log)
     blocks = blocks_of(log, context)
     last = log.last(size)

@@ -264,8 +264,12 @@ class Log:
     def lock(self) -> Identity | None:
         """Take the lock; the identity of the file, or None when its name stands for another by now."""
         self.file.lock(LOCK_TIMEOUT_S, self._locked_too_long)
-        named = self.folder.identity(self.name)
-        here = self.file.identity()
+        try:
+            named = self.folder.identity(self.name)
+            here = self.file.identity()
+        except BaseException:
+            self.file.unlock()
+            raise
         if named is None or named[:2] != here[:2]:
             self.file.unlock()
             return None
