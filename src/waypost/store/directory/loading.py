@@ -130,7 +130,7 @@ def _read_from_snapshot(
 def _follow(log: Log, state: DocumentState, frames: Iterator[Frame]) -> None:
     for found in frames:
         log.take_note(found)
-        if found.header.version > state.standing.version:
+        if found.header.version > state.standing.version:  # those before stand in the snapshot
             state.follow(found)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from waypost.codec.bodies import SnapshotBody
 from waypost.codec.compression import Compressor
+from waypost.codec.frame import FrameType
 from waypost.errors import WaypostError
 from waypost.store.directory import compaction, loading, snapshots
 from waypost.store.directory.compaction import Origin
@@ -112,7 +113,8 @@ def _switch(
     try:
         document.follow(log.settled_news(identity.size))
         for found in log.hop(origin.end, origin.link, log.end):
-            if found.header.version > origin.view.version:
+            # a snapshot that came meanwhile speaks of offsets in the old file
+            if found.header.type == FrameType.COMMIT and found.header.version > origin.view.version:
                 out.copy(log, found)
         out.file.sync_all()
         if shortened:
