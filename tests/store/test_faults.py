@@ -28,13 +28,17 @@ def path(tmp_path):
 
 
 def test_d01_a_commit_is_acknowledged_after_its_write_and_one_sync(path):
-    """A step of work on an open document is one positioned write and one fdatasync, in this order, and nothing more is synced."""
+    """A step of work on an open document is one positioned write and one fdatasync, in this order, and nothing more
+    is synced.
+    """
     store = directory_store(path)
     store.submit(putting(a=b"1")).result()
     with system_calls() as calls:
         for number in range(20):
             store.submit(putting(a=b"%d" % number)).result()
-    names = [name for name, _, _ in calls.trace if name in ("pwrite", "fdatasync", "fsync", "rename", "unlink", "ftruncate")]
+    names = [
+        name for name, _, _ in calls.trace if name in ("pwrite", "fdatasync", "fsync", "rename", "unlink", "ftruncate")
+    ]
     assert names == ["pwrite", "fdatasync"] * 20
     store.close()
 
@@ -76,7 +80,9 @@ def test_c14_no_sync_happens_under_the_append_lock(path):
 
 
 def test_d04_after_a_failed_sync_nothing_is_acknowledged(path):
-    """A failed sync fails its commit as unknown and poisons the log: later writes fail, reading shows what was synced."""
+    """A failed sync fails its commit as unknown and poisons the log: later writes fail, reading shows what was
+    synced.
+    """
     store = directory_store(path)
     store.submit(putting(a=b"1")).result()
     with system_calls() as calls:
@@ -94,7 +100,9 @@ def test_d04_after_a_failed_sync_nothing_is_acknowledged(path):
 
 
 def test_d04_a_new_writer_rewrites_what_no_sync_is_on_record_for(path):
-    """After a failed sync a newly opened store writes the unsynced frames again before its own sync, and the outcome is settled."""
+    """After a failed sync a newly opened store writes the unsynced frames again before its own sync, and the outcome
+    is settled.
+    """
     store = directory_store(path)
     store.submit(putting(a=b"1")).result()
     with system_calls() as calls:
@@ -131,7 +139,10 @@ def test_d05_a_short_append_is_cut_back(path):
         with pytest.raises(StoreUnavailable, match="ENOSPC"):
             store.submit(putting(a=b"2")).result()
         calls.fault = None
-        assert [name for name, _, _ in calls.trace if name in ("ftruncate", "fdatasync")] == ["ftruncate", "fdatasync"]
+        assert [name for name, _, _ in calls.trace if name in ("ftruncate", "fdatasync")] == [
+            "ftruncate",
+            "fdatasync",
+        ]
     assert store.view(WF).get("a") == b"1"
     assert store.submit(putting(a=b"3")).result().version == 2
     store.close()
@@ -169,9 +180,13 @@ def test_d05_when_the_cut_fails_too_the_log_is_poisoned(path):
 ERRORS = ["ENOSPC", "EDQUOT", "EIO", "EROFS", "EMFILE", "ENFILE", "EACCES", "ENOMEM", "ENOLCK", "ESTALE"]
 
 
-@pytest.mark.parametrize("name", ["open", "pwrite", "pread", "fstat", "stat", "fdatasync", "fsync", "mkdir", "rename", "link"])
+@pytest.mark.parametrize(
+    "name", ["open", "pwrite", "pread", "fstat", "stat", "fdatasync", "fsync", "mkdir", "rename", "link"]
+)
 def test_e01_every_refused_call_gives_a_documented_error_and_no_damage(tmp_path, name):
-    """Each errno at each call of making, opening, writing and closing: a StoreError, and everything acknowledged stays."""
+    """Each errno at each call of making, opening, writing and closing: a StoreError, and everything acknowledged
+    stays.
+    """
     injected = 0
     for number, kind in enumerate(ERRORS):
         for onwards in (False, True):
@@ -232,7 +247,14 @@ def test_d15_reading_changes_nothing_on_disk(path):
     with system_calls() as calls:
         assert reader.view(WF).get("a") == b"1"
         reader.verify()
-        assert not {name for name, _, _ in calls.trace} & {"pwrite", "mkdir", "rename", "unlink", "ftruncate", "link"}
+        assert not {name for name, _, _ in calls.trace} & {
+            "pwrite",
+            "mkdir",
+            "rename",
+            "unlink",
+            "ftruncate",
+            "link",
+        }
     with pytest.raises(StoreReadOnly):
         reader.submit(putting(a=b"2")).result()
     reader.close()
@@ -249,7 +271,9 @@ def test_a_missing_store_is_not_made_by_reading(path):
 
 
 def test_c03_another_kernel_is_refused_until_it_is_taken_over_by_hand(path, monkeypatch):
-    """A lease of another host or boot refuses writers, not readers; by hand, or after a reboot of the same host, it is taken over."""
+    """A lease of another host or boot refuses writers, not readers; by hand, or after a reboot of the same host, it
+    is taken over.
+    """
     store = directory_store(path)
     store.submit(putting(a=b"1")).result()
     store._lease.abandon()  # as if this machine had crashed

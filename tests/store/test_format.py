@@ -163,7 +163,9 @@ def test_trap_11_verify_finds_every_flipped_bit_of_a_closed_store(path, options)
 
 
 def test_d07_damage_below_a_synced_offset_is_refused_with_its_offset(path):
-    """A bad frame that a later frame knows to be synced is damage: the error names file and offset, nothing is changed."""
+    """A bad frame that a later frame knows to be synced is damage: the error names file and offset, nothing is
+    changed.
+    """
     data = filled(path, 5)
     at = data.index(frame.MAGIC, 300)
     log_file(path).write_bytes(data[: at + 30] + b"!" + data[at + 31 :])
@@ -236,7 +238,7 @@ def test_a_store_of_a_newer_format_is_refused(path):
 def test_a_directory_with_other_files_is_not_made_a_store(tmp_path):
     """Opening somebody's folder as a store is refused and adds nothing to it."""
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(UnsupportedFormat, match="thesis.tex"):
+    with pytest.raises(UnsupportedFormat, match=r"thesis\.tex"):
         directory_store(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -278,7 +280,11 @@ def test_n04_nothing_in_the_store_is_reached_through_a_link(path, tmp_path):
     log_file(path).unlink()
     outside = tmp_path / "outside"
     outside.write_bytes(b"")
-    for make in (lambda: log_file(path).symlink_to(outside), lambda: os.mkfifo(log_file(path)), lambda: log_file(path).mkdir()):
+    for make in (
+        lambda: log_file(path).symlink_to(outside),
+        lambda: os.mkfifo(log_file(path)),
+        lambda: log_file(path).mkdir(),
+    ):
         make()
         store = directory_store(path)
         with pytest.raises(StoreUnavailable):
@@ -286,7 +292,9 @@ def test_n04_nothing_in_the_store_is_reached_through_a_link(path, tmp_path):
         with pytest.raises(StoreUnavailable):
             store.submit(putting(a=b"1")).result()
         store.close()
-        log_file(path).rmdir() if log_file(path).is_dir() and not log_file(path).is_symlink() else log_file(path).unlink()
+        log_file(path).rmdir() if log_file(path).is_dir() and not log_file(path).is_symlink() else log_file(
+            path
+        ).unlink()
     assert outside.read_bytes() == b""
 
 

@@ -43,7 +43,8 @@ def check_at_rest(path):
 
 @pytest.mark.parametrize("mode", ["apart", "shared", "tidy"])
 def test_trap_07_four_processes_killed_at_random_lose_no_acknowledged_update(tmp_path, mode):
-    """Four processes on one document, killed with SIGKILL and started again, lose nothing acknowledged and leave no lock.
+    """Four processes on one document, killed with SIGKILL and started again, lose nothing acknowledged and leave no
+    lock.
 
     Repeat a failure with WAYPOST_TEST_SEED set to the seed that it prints.
     """
@@ -51,7 +52,7 @@ def test_trap_07_four_processes_killed_at_random_lose_no_acknowledged_update(tmp
     rng = random.Random(SEED)
     path = tmp_path / "store"
     directory_store(path).close()
-    last = {name: -1 for name in "abcd"}
+    last = dict.fromkeys("abcd", -1)
     acks = commits = kills = 0
     for _ in range(6):
         running = {name: start(path, name, number + 1, 10_000, mode) for name, number in last.items()}
@@ -146,7 +147,9 @@ def test_trap_09_leftovers_of_dead_writers_are_swept(tmp_path):
 
 @pytest.mark.parametrize("meanwhile", ["commit", "snapshot", "large", "compact"])
 def test_d13_what_others_add_during_a_compaction_is_carried_over(tmp_path, monkeypatch, meanwhile):
-    """Commits that others make while a log is rewritten are in the new one; their snapshots, which name old offsets, are not."""
+    """Commits that others make while a log is rewritten are in the new one; their snapshots, which name old offsets,
+    are not.
+    """
     path = tmp_path / "store"
     ours, theirs = directory_store(path, chunk_size=4096), directory_store(path, chunk_size=4096)
     for number in range(12):

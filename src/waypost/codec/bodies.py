@@ -8,7 +8,7 @@ Whatever does not decode as the format says raises `Undecodable`; the caller add
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -32,7 +32,9 @@ class Block(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """A large part, or a run of remembered operations, as it stands in the file; `offset` counts from the file's start."""
+    """A large part, or a run of remembered operations, as it stands in the file; `offset` counts from the file's
+    start.
+    """
 
     offset: int
     length: int
@@ -69,7 +71,7 @@ class Remembered(NamedTuple):
 
     offset: int
     block: Block
-    count: int
+    operations: int
     newest_us: int
 
 
@@ -124,9 +126,7 @@ def file_draft(body: FileBody) -> Draft:
     return Draft(FrameType.FILE, 0, data, len(data), (), ())
 
 
-def commit_content(
-    body: CommitBody, digests: Mapping[str, bytes], compressor: Compressor, chunk_bytes: int
-) -> Content:
+def commit_content(body: CommitBody, digests: Mapping[str, bytes], compressor: Compressor, chunk_bytes: int) -> Content:
     """Encode a commit. `digests` holds the digest of each part that is longer than `chunk_bytes`."""
     if not digests:
         return Content(_encode(body), [], [])
@@ -149,7 +149,7 @@ def commit_draft(content: Content, touched: list[int] | None, compressor: Compre
     return _draft(FrameType.COMMIT, content, touched, compressor)
 
 
-def _draft(kind: FrameType, content: Content, touched: list[int] | None, compressor: Compressor) -> Draft:
+def _draft(kind: FrameType, content: Content, touched: Sequence[int] | None, compressor: Compressor) -> Draft:
     data = content.data
     if content.table:
         table = _encode(content.table)
@@ -183,7 +183,8 @@ def read_file(data: bytes) -> FileBody:
     body: FileBody = _decoded(_read_file, data)
     if body.format > FORMAT_VERSION:
         raise UnsupportedFormat(
-            f"written in format {body.format}; this release of waypost reads up to {FORMAT_VERSION}", format=body.format
+            f"written in format {body.format}; this release of waypost reads up to {FORMAT_VERSION}",
+            format=body.format,
         )
     return body
 
@@ -245,7 +246,7 @@ class SnapshotBuilder:
         self.table.append(block)
         self.blocks.append(stored)
 
-    def finish(self, operations: list[OperationRow]) -> None:
+    def finish(self, operations: Sequence[OperationRow]) -> None:
         """No more parts follow; keep what is remembered of the latest writes behind them."""
         self._finish_block()
         if operations:

@@ -124,7 +124,8 @@ def _smaller(codec: int, packed: bytes, data: bytes) -> tuple[int, bytes]:
 def unpack(codec: int, stored: bytes | memoryview, raw: int) -> bytes:
     """The `raw` bytes that were stored.
 
-    Raises Undecodable when they are not exactly that many, UnsupportedFormat for a codec that is not known or not installed.
+    Raises Undecodable when they are not exactly that many, UnsupportedFormat for a codec that is not known or not
+    installed.
     """
     if codec == PLAIN:
         data = bytes(stored)

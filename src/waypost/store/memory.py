@@ -34,7 +34,16 @@ from waypost.store.staging import Staged, StagedTransaction
 class _Version:
     """One version of a document: its parts and what the contract says about them."""
 
-    __slots__ = ("checksum", "commit_id", "document", "operations", "parts", "size_bytes", "time_us", "version")
+    __slots__ = (
+        "checksum",
+        "commit_id",
+        "document",
+        "operations",
+        "parts",
+        "size_bytes",
+        "time_us",
+        "version",
+    )
 
     compressed = False
 

@@ -39,7 +39,7 @@ class DirectoryStore:
         self.layout = layout
         self.made = made
         self._config = config
-        self._context = Context(layout, config, self._ask_for_upkeep)
+        self._context = Context(layout, config)
         self._lock = threading.Lock()
         self._documents: OrderedDict[DocumentId, Document] = OrderedDict()
         self._lease: lease.Lease | None = None
@@ -131,11 +131,13 @@ class DirectoryStore:
             self._check_open()
             document = self._documents.get(identifier)
             if document is None:
-                document = self._documents[identifier] = Document(self._context, identifier)
+                document = self._documents[identifier] = Document(self._context, identifier, self._ask_for_upkeep)
             else:
                 self._documents.move_to_end(identifier)
             self._uses += 1
-            idle = self._too_many() if self._uses % _CHECK_MEMORY_EVERY == 0 or len(self._documents) > _MOST_OPEN else []
+            idle = (
+                self._too_many() if self._uses % _CHECK_MEMORY_EVERY == 0 or len(self._documents) > _MOST_OPEN else []
+            )
         for each in idle:
             each.release()
         return document

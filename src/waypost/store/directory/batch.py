@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from hashlib import sha256
-from typing import TYPE_CHECKING
 
 from waypost import clock
 from waypost.codec import bodies
@@ -18,13 +17,11 @@ from waypost.codec.bodies import CommitBody, Extent, Part
 from waypost.codec.frame import FrameType, Standing, part_hash, touched_parts
 from waypost.store import parts as sums
 from waypost.store.contract import DocumentId, OperationRecord, Receipt
+from waypost.store.directory.context import Context
 from waypost.store.directory.log import Frame
 from waypost.store.directory.state import DocumentState
+from waypost.store.directory.submission import Outcomes, Submission
 from waypost.store.staging import StagedTransaction
-
-if TYPE_CHECKING:
-    from waypost.store.directory.context import Context
-    from waypost.store.directory.document import Submission
 
 _OPERATION = "\x00operation\x00"
 
@@ -62,7 +59,9 @@ class Tentative:
         return None if part is None else len(part) if isinstance(part, bytes) else part.length
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        found = set() if self._cleared else {key for key in self._state.view().keys(prefix) if key not in self._puts}
+        found = (
+            set[str]() if self._cleared else {key for key in self._state.view().keys(prefix) if key not in self._puts}
+        )
         found.update(key for key, value in self._puts.items() if value is not None and key.startswith(prefix))
         return iter(sorted(found))
 
@@ -97,11 +96,17 @@ class Prepared:
     """A commit that is ready to be appended."""
 
     __slots__ = (
-        "_body_hash", "_checksum", "_size", "body", "content", "draft", "everything", "read", "receipt", "submission", "time_us"
+        "_body_hash", "_checksum", "_size", "body", "content", "draft", "everything", "read", "receipt",
+        "submission", "time_us"
     )  # fmt: skip
 
     def __init__(
-        self, submission: Submission, transaction: StagedTransaction, before: Tentative, context: Context, data: object
+        self,
+        submission: Submission,
+        transaction: StagedTransaction,
+        before: Tentative,
+        context: Context,
+        data: object,
     ) -> None:
         change, staged = submission.change, transaction.staged
         self.submission = submission
@@ -185,14 +190,14 @@ class Prepared:
 
 def run(
     submissions: list[Submission], state: DocumentState, context: Context, attempt: int
-) -> tuple[list[Prepared], list[tuple[Submission, Receipt]]]:
+) -> tuple[list[Prepared], Outcomes]:
     """Run the works of a batch; (commits to append, changes that need none).
 
     A work that fails settles its own ticket and leaves the others alone.
     """
     before = Tentative(state)
     prepared: list[Prepared] = []
-    settled: list[tuple[Submission, Receipt]] = []
+    settled: Outcomes = []
     for submission in submissions:
         if submission.outcome is not None:
             continue

@@ -1,7 +1,8 @@
 """Verifying a store: every byte of every file against what the format says about it.
 
 Nothing is changed and no lock is taken. Each log is read from its first frame to its last byte: checksums of frames
-and blocks, links, versions, commit ids, and the size and checksum of the document at every commit and snapshot, all computed
+and blocks, links, versions, commit ids, and the size and checksum of the document at every commit and snapshot, all
+computed
 anew from the parts themselves. The same function stands at the end of every crash test.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from waypost.codec import bodies
 from waypost.codec.bodies import Extent, Part
@@ -21,13 +22,11 @@ from waypost.errors import WaypostError
 from waypost.store import parts as sums
 from waypost.store.contract import Kind
 from waypost.store.directory import lease
+from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory
 from waypost.store.directory.layout import FORMAT_TEXT, IGNORE_TEXT, SUFFIXES, Layout, encode_id
 from waypost.store.directory.log import Frame, Log
 from waypost.store.directory.state import Blocks, Snapshot
-
-if TYPE_CHECKING:
-    from waypost.store.directory.context import Context
 
 Severity = Literal["damage", "torn tail", "leftover", "note"]
 _MODULUS = 1 << 256
@@ -84,8 +83,8 @@ def verify(layout: Layout, context: Context) -> Report:
             else:
                 report.findings.append(Finding("damage", _shown(layout, kind, name), None, "is no file of a store"))
     with ThreadPoolExecutor(context.config.performance.parallel_operations) as pool:
-        for each in pool.map(lambda task: check_log(*task, context), tasks):
-            report.add(each)
+        for checked in [pool.submit(check_log, folder, name, kind, context) for folder, name, kind in tasks]:
+            report.add(checked.result())
     _check_temp(layout, report)
     return report
 
@@ -265,4 +264,3 @@ class _LogCheck:
             self._start_from(measured)
             self._version = found.header.version
             self._commit_id = found.header.commit_id
-

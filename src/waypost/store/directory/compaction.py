@@ -3,13 +3,14 @@
 What goes: snapshots that a newer one supersedes, and history beyond its bounds (half of the file's limit, 30 days);
 of versions that go, the commit ids stay. The new file is written beside the store's life, without a lock; then, with
 the old file locked, what was appended meanwhile is carried over, the new file is synced and takes the old
-one's name. A crash at any point leaves one of the two whole. The new file is locked from its making on, so nobody can append
+one's name. A crash at any point leaves one of the two whole. The new file is locked from its making on, so nobody can
+append
 to it before the switch is durable.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from waypost import clock
 from waypost.codec import bodies, frame
@@ -19,12 +20,10 @@ from waypost.codec.frame import Draft, FrameType, Place, Standing
 from waypost.errors import DocumentTooLarge
 from waypost.store.contract import OperationRecord
 from waypost.store.directory import snapshots
+from waypost.store.directory.context import Context
 from waypost.store.directory.files import File
 from waypost.store.directory.log import NOTHING, Frame, Log, new_file_id
 from waypost.store.directory.state import DocumentView, Mark, Snapshot
-
-if TYPE_CHECKING:
-    from waypost.store.directory.context import Context
 
 HISTORY_US = 30 * 24 * 3600 * 1_000_000
 _SEEN_BYTES = 32
@@ -112,11 +111,10 @@ class Rewriter:
 def choose_history(log: Log, context: Context, end: int) -> History:
     """Which commits of a log, up to an offset, are within the bounds of history."""
     first = log.frame_at(0, end)
-    assert first is not None and log.body is not None
+    assert first is not None
+    assert log.body is not None
     commits = [
-        found
-        for found in log.hop(first.end, first.header.checksum, end)
-        if found.header.type == FrameType.COMMIT
+        found for found in log.hop(first.end, first.header.checksum, end) if found.header.type == FrameType.COMMIT
     ]
     room = context.limit_bytes // 2
     oldest_us = clock.now_us() - HISTORY_US
@@ -130,9 +128,7 @@ def choose_history(log: Log, context: Context, end: int) -> History:
     return History(len(dropped) // _SEEN_BYTES, dropped, commits[start:])
 
 
-def rewrite(
-    origin: Origin, context: Context, file: File, past: DocumentView | None, history: History
-) -> Rewriter:
+def rewrite(origin: Origin, context: Context, file: File, past: DocumentView | None, history: History) -> Rewriter:
     """Write what is kept of a log into a new file. `past` is the document at version `history.cut`, if any went."""
     log = origin.log
     assert log.body is not None

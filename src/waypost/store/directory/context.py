@@ -1,11 +1,10 @@
-"""What the documents of one open store share: configuration, directories, caches, and who does upkeep."""
+"""What the documents of one open store share: configuration, directories, caches."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from waypost.codec.compression import Compressor
 from waypost.config import Config
@@ -13,9 +12,6 @@ from waypost.store.directory.files import Directory, mount_of
 from waypost.store.directory.layout import Layout
 from waypost.store.directory.log import Log
 from waypost.store.directory.state import BlockCache
-
-if TYPE_CHECKING:
-    from waypost.store.directory.document import Document
 
 _LOG = logging.getLogger("waypost")
 _MEGABYTE = 1024 * 1024
@@ -25,10 +21,9 @@ _COPY_ON_WRITE = frozenset({"btrfs", "zfs", "bcachefs", "apfs"})
 class Context:
     """Shared by all documents of one open store."""
 
-    def __init__(self, layout: Layout, config: Config, ask_for_upkeep: Callable[[Document], None]) -> None:
+    def __init__(self, layout: Layout, config: Config) -> None:
         self.layout = layout
         self.config = config
-        self.ask_for_upkeep = ask_for_upkeep
         self.durable = config.durability == "power"
         self.limit_bytes = config.performance.max_file_size * _MEGABYTE
         self.memory_bytes = config.performance.max_memory_usage * _MEGABYTE
@@ -40,7 +35,7 @@ class Context:
         self._compressors: list[Compressor] = []
 
     @contextmanager
-    def compressor(self) -> Iterator[Compressor]:
+    def compressor(self) -> Generator[Compressor]:
         """A compressor that nobody else uses meanwhile."""
         try:
             compressor = self._compressors.pop()
@@ -82,7 +77,6 @@ class Context:
         file = folder.open(name, write=write, create=write)
         if file is None:
             return None
-        log = Log(folder, name, file, limit=self.limit_bytes, prewrite=self.prewrite, verify=self.verify)
+        log = Log(folder, name, file, limit=self.limit_bytes, prewrite=self.prewrite, keep=self.set_aside)
         log.writable = write
-        log.on_torn_tail = self.set_aside
         return log

@@ -1,7 +1,8 @@
 """One document of the store: changes go in as tickets, come out as frames, and are synced.
 
 The story of a commit: a ticket joins the queue; whoever gets the document's lock takes a batch, runs each
-work on the newest state known (`batch.run`), takes the file's lock, looks at what others have added since, and when that
+work on the newest state known (`batch.run`), takes the file's lock, looks at what others have added since, and when
+that
 touches what a work has read, lets go and runs the batch again. Then the frames are written with one
 positioned write, the locks are released, and one sync covers the batch. Work that lost this race
 `PATIENCE` times is run with the file's lock held, so that nobody starves.
@@ -13,71 +14,31 @@ is read again from there.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
-from threading import Lock, RLock
-from typing import TYPE_CHECKING
+from threading import RLock
 
 from waypost.codec.bodies import file_draft
 from waypost.codec.frame import Draft, FrameType, Standing, seal_draft
 from waypost.errors import DocumentTooLarge, StoreClosed, StoreError, StorePoisoned, WaypostError
-from waypost.store.contract import Change, Counters, DocumentId, Receipt, Ticket
+from waypost.store.contract import Change, Counters, DocumentId, Ticket
 from waypost.store.directory import loading
 from waypost.store.directory.batch import Prepared, conflicts, run
+from waypost.store.directory.context import Context
 from waypost.store.directory.log import NOTHING, Frame, Log
 from waypost.store.directory.state import DocumentState, DocumentView
-
-if TYPE_CHECKING:
-    from waypost.store.directory.context import Context
+from waypost.store.directory.submission import Outcomes, Submission
 
 PATIENCE = 16
 SNAPSHOT_FRAMES, SNAPSHOT_BYTES, SNAPSHOT_SHARE = 100, 64 * 1024, 4
 
 
-class Submission:
-    """A change on its way; fulfils `contract.Ticket`."""
-
-    __slots__ = ("_document", "_done", "change", "counters", "on_done", "outcome", "queued_ns", "taken")
-
-    def __init__(self, document: Document, change: Change, on_done: Callable[[Ticket], None] | None) -> None:
-        self._document = document
-        self._done = Lock()
-        self._done.acquire()
-        self.change = change
-        self.on_done = on_done
-        self.outcome: Receipt | BaseException | None = None
-        self.counters = Counters()
-        self.queued_ns = time.perf_counter_ns()
-        self.taken = False
-
-    def settle(self, outcome: Receipt | BaseException) -> None:
-        if self.outcome is None:
-            self.outcome = outcome
-            self._done.release()
-            if self.on_done is not None:
-                self.on_done(self)
-
-    def result(self) -> Receipt:
-        while self.outcome is None and not self.taken:
-            self._document.drive()
-        if self.outcome is None:
-            self._done.acquire()
-            self._done.release()
-        assert self.outcome is not None
-        if isinstance(self.outcome, BaseException):
-            raise self.outcome
-        return self.outcome
-
-
-Outcomes = list[tuple[Submission, Receipt]]
-
-
 class Document:
     """An open document of a directory store. Safe to use from any thread."""
 
-    def __init__(self, context: Context, identifier: DocumentId) -> None:
+    def __init__(self, context: Context, identifier: DocumentId, ask_for_upkeep: Callable[[Document], None]) -> None:
         self._context = context
+        self._ask_for_upkeep = ask_for_upkeep
         self.id = identifier
         self.lock = RLock()
         self._queue: deque[Submission] = deque()
@@ -90,7 +51,7 @@ class Document:
     # --- changes ------------------------------------------------------------------------------
 
     def submit(self, change: Change, on_done: Callable[[Ticket], None] | None) -> Submission:
-        submission = Submission(self, change, on_done)
+        submission = Submission(self.drive, change, on_done)
         self._queue.append(submission)
         return submission
 
@@ -318,7 +279,7 @@ class Document:
         """Ask for upkeep when a snapshot is due."""
         state = self._state
         if state is not None and self.snapshot_is_due(state):
-            self._context.ask_for_upkeep(self)
+            self._ask_for_upkeep(self)
 
     @staticmethod
     def snapshot_is_due(state: DocumentState) -> bool:

@@ -93,7 +93,8 @@ def open_layout(path: str, *, create: bool, read_only: bool) -> tuple[Layout, bo
     """
     if os.name == "nt":
         raise UnsupportedPlatform(
-            "the directory store needs POSIX locks and renames: use Linux, macOS, or WSL on Windows", platform=sys.platform
+            "the directory store needs POSIX locks and renames: use Linux, macOS, or WSL on Windows",
+            platform=sys.platform,
         )
     if create and not read_only:
         make_path(path)
@@ -125,7 +126,8 @@ def _furnish(layout: Layout) -> None:
     foreign = [name for name in layout.root.names() if name not in _OURS]
     if foreign:
         raise UnsupportedFormat(
-            f"{layout.path} holds other files ({', '.join(sorted(foreign)[:3])}) and is not a store", location=layout.path
+            f"{layout.path} holds other files ({', '.join(sorted(foreign)[:3])}) and is not a store",
+            location=layout.path,
         )
     for name in (*_FOLDERS.values(), "temp"):
         layout.folder(name)

@@ -98,7 +98,11 @@ def take(layout: Layout, *, by_force: bool = False) -> Lease:
 
 def _check_may_take_over(layout: Layout, holder: Holder | None, by_force: bool) -> None:
     if by_force:
-        _LOG.warning("%s: the lease of %s is taken over by hand", layout.path, holder.host if holder else "an unknown holder")
+        _LOG.warning(
+            "%s: the lease of %s is taken over by hand",
+            layout.path,
+            holder.host if holder else "an unknown holder",
+        )
         return
     if holder is None:
         raise StoreLeased(
@@ -109,8 +113,8 @@ def _check_may_take_over(layout: Layout, holder: Holder | None, by_force: bool) 
     if holder.host == clock.host():
         return  # this machine, before it was started again: nothing of that boot is alive
     raise StoreLeased(
-        f"{layout.path} is in use by {holder.host.partition('/')[0]} since {holder.since}; if that machine is done with it: "
-        "waypost store doctor --take-lease",
+        f"{layout.path} is in use by {holder.host.partition('/')[0]} since {holder.since}; "
+        "if that machine is done with it: waypost store doctor --take-lease",
         location=layout.path,
         host=holder.host,
         since=holder.since,

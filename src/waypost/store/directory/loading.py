@@ -8,7 +8,6 @@ wrong is judged: a torn tail is passed over, damage is refused.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from waypost import clock
 from waypost.codec import frame
@@ -16,12 +15,10 @@ from waypost.codec.bodies import FileBody
 from waypost.codec.frame import FORMAT_VERSION, FrameType
 from waypost.errors import DocumentDamaged, UnsupportedFormat
 from waypost.store.contract import DocumentId
+from waypost.store.directory.context import Context
 from waypost.store.directory.layout import SUFFIXES, encode_id
 from waypost.store.directory.log import Frame, Log
 from waypost.store.directory.state import Blocks, DocumentState, DocumentView, Snapshot
-
-if TYPE_CHECKING:
-    from waypost.store.directory.context import Context
 
 
 def file_name(document: DocumentId) -> str:
@@ -65,7 +62,9 @@ def blocks_of(log: Log, context: Context) -> Blocks:
 
 
 def read(log: Log, context: Context, document: DocumentId, *, up_to: int | None = None) -> DocumentState:
-    """The newest state in an open log, or in its first `up_to` bytes. The log remembers where its last valid frame ends."""
+    """The newest state in an open log, or in its first `up_to` bytes. The log remembers where its last valid frame
+    ends.
+    """
     size = log.file.identity().size if up_to is None else up_to
     first = log.first(size)
     if first is None:
@@ -111,9 +110,7 @@ def _snapshot_at(log: Log, blocks: Blocks, offset: int, size: int) -> Snapshot |
     return Snapshot(blocks, found)
 
 
-def _read_from_snapshot(
-    log: Log, document: DocumentId, blocks: Blocks, last: Frame, size: int
-) -> DocumentState | None:
+def _read_from_snapshot(log: Log, document: DocumentId, blocks: Blocks, last: Frame, size: int) -> DocumentState | None:
     """The state by the snapshot that the last frame names; None when the row from there to it is broken."""
     base = last.header.base
     if base == 0:

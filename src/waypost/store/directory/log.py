@@ -53,9 +53,7 @@ class Frame(NamedTuple):
     @property
     def standing(self) -> Standing:
         header = self.header
-        return Standing(
-            header.version, header.time_us, header.size_bytes, header.document_checksum, header.commit_id
-        )
+        return Standing(header.version, header.time_us, header.size_bytes, header.document_checksum, header.commit_id)
 
     def content(self) -> tuple[memoryview, list[Block]]:
         """(content, table) of the body, decompressed. Raises Undecodable."""
@@ -66,9 +64,7 @@ class Frame(NamedTuple):
 
 def is_blank(data: bytes) -> bool:
     """Whether all bytes are zero."""
-    return all(
-        data[at : at + _WINDOW] == _ZEROS[: min(_WINDOW, len(data) - at)] for at in range(0, len(data), _WINDOW)
-    )
+    return all(data[at : at + _WINDOW] == _ZEROS[: min(_WINDOW, len(data) - at)] for at in range(0, len(data), _WINDOW))
 
 
 class Tail(NamedTuple):
@@ -79,16 +75,28 @@ class Tail(NamedTuple):
 
 
 class Log:
-    """An open log and what is known about it. Offsets are bytes from the start of the file."""
+    """An open log and what is known about it. Offsets are bytes from the start of the file.
 
-    def __init__(self, folder: Directory, name: str, file: File, *, limit: int, prewrite: bool, verify: bool) -> None:
+    `limit` bounds its length; `prewrite` says to fill ahead; `keep(name, offset, bytes)` keeps a torn tail.
+    """
+
+    def __init__(
+        self,
+        folder: Directory,
+        name: str,
+        file: File,
+        *,
+        limit: int,
+        prewrite: bool,
+        keep: Callable[[str, int, bytes], None],
+    ) -> None:
         self.folder = folder
         self.name = name
         self.file = file
         self.writable = False
         self.thorough = False
         self.limit = limit
-        self.verify = verify
+        self._keep = keep
         self._prewrite = prewrite
         self.end = 0
         self.link = 0
@@ -281,9 +289,11 @@ class Log:
         return named is not None and named[:2] == self.file.identity()[:2]
 
     def _locked_too_long(self) -> LockTimeout:
-        holder = lock_holder(self.file)
+        holder = self.file.lock_holder()
         return LockTimeout(
-            f"{self.file.name} was locked for {LOCK_TIMEOUT_S:g} seconds by {holder}", file=self.file.name, holder=holder
+            f"{self.file.name} was locked for {LOCK_TIMEOUT_S:g} seconds by {holder}",
+            file=self.file.name,
+            holder=holder,
         )
 
     # --- appending (with the lock held) -------------------------------------------------------
@@ -295,7 +305,8 @@ class Log:
         self._ready_to_append = True
 
     def _prepare_to_append(self, size: int) -> None:
-        """Once for each opened log, with the lock held: clear what is behind its end, and make sure of what is before it.
+        """Once for each opened log, with the lock held: clear what is behind its end, and make sure of what is before
+        it.
 
         Bytes that no recorded sync covers are written again, identically: had their own sync failed, the
         kernel would take them for clean, and no later sync would cover them.
@@ -317,16 +328,18 @@ class Log:
     def _set_aside(self, size: int) -> None:
         keep = self.file.read(size - self.end, self.end).rstrip(b"\0")
         _LOG.warning(
-            "%s: %d bytes behind byte %d were never acknowledged and are moved aside", self.file.name, len(keep), self.end
+            "%s: %d bytes behind byte %d were never acknowledged and are moved aside",
+            self.file.name,
+            len(keep),
+            self.end,
         )
-        self.on_torn_tail(self.name, self.end, keep)
+        self._keep(self.name, self.end, keep)
         self.file.write_all(bytes(len(keep)), self.end)
         self.file.sync()
 
-    on_torn_tail: Callable[[str, int, bytes], None] = staticmethod(lambda name, offset, data: None)
-
     def append(self, drafts: list[tuple[Draft, Standing]], size: int) -> list[Frame]:
-        """Write frames behind the log end with one positioned write, and zeros ahead when they reach the end of the file.
+        """Write frames behind the log end with one positioned write, and zeros ahead when they reach the end of the
+        file.
 
         On any failure the file is cut back to what it was, or poisoned when that fails too.
         """
@@ -417,20 +430,6 @@ class Log:
                 file=self.file.name,
                 outcome="unknown",
             )
-
-
-def lock_holder(file: File) -> str:
-    """Who holds the lock of a file, as far as the system tells (Linux: the lock table in proc)."""
-    inode = file.identity().inode
-    try:
-        with open("/proc/locks", encoding="ascii") as table:
-            for line in table:
-                fields = line.split()
-                if "FLOCK" in fields and fields[-3].rpartition(":")[2] == str(inode) and "->" not in fields:
-                    return f"process {fields[fields.index('FLOCK') + 3]}"
-    except (OSError, ValueError, IndexError):
-        pass
-    return "another process"
 
 
 def new_file_id() -> int:

@@ -35,7 +35,7 @@ def remembered(base: Snapshot, coming: int) -> list[Remembered]:
         if coming >= KEPT_OPERATIONS or run.newest_us < oldest_us:
             break
         kept.append(run)
-        coming += run.count
+        coming += run.operations
     return kept[::-1]
 
 
@@ -58,5 +58,5 @@ def build(
         if isinstance(part, Extent):
             compressed |= any(block.codec != PLAIN for block in part.table)
         builder.add(key, placed(part))
-    builder.finish([tuple(record) for record in operations])
+    builder.finish(operations)
     return builder, compressed

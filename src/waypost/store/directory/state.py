@@ -165,7 +165,7 @@ class Snapshot:
 class DocumentView:
     """One version of a document; fulfils `contract.View`."""
 
-    __slots__ = ("_base", "_operation_count", "_operations", "overlay", "compressed", "document", "standing")
+    __slots__ = ("_base", "_operation_count", "_operations", "compressed", "document", "overlay", "standing")
 
     def __init__(
         self,
@@ -363,9 +363,7 @@ class DocumentState:
         """The present version, which stays as it is."""
         self.decode()
         self._overlay_shared = True
-        return DocumentView(
-            self.document, self.base, self._overlay, self.standing, self._compressed, self._operations
-        )
+        return DocumentView(self.document, self.base, self._overlay, self.standing, self._compressed, self._operations)
 
     def operation(self, operation_id: str) -> OperationRecord | None:
         """What is remembered of a write. The first question reads all that is remembered."""

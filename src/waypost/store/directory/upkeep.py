@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from waypost.codec.bodies import SnapshotBody
 from waypost.codec.compression import Compressor
@@ -18,13 +17,11 @@ from waypost.codec.frame import FrameType
 from waypost.errors import WaypostError
 from waypost.store.directory import compaction, loading, snapshots
 from waypost.store.directory.compaction import Origin
+from waypost.store.directory.context import Context
+from waypost.store.directory.document import Document
 from waypost.store.directory.layout import new_file
 from waypost.store.directory.log import Log
 from waypost.store.directory.state import DocumentState, DocumentView, Snapshot
-
-if TYPE_CHECKING:
-    from waypost.store.directory.context import Context
-    from waypost.store.directory.document import Document
 
 _LOG = logging.getLogger("waypost")
 _LINGER_S = 0.5
@@ -72,7 +69,9 @@ def _origin_of(document: Document) -> Origin | None:
 
 
 def compaction_is_due(log: Log, state: DocumentState, context: Context, *, closing: bool) -> bool:
-    """Whether what is no longer needed takes more than half of the file (a tenth when closing), or history outgrew its bound."""
+    """Whether what is no longer needed takes more than half of the file (a tenth when closing), or history outgrew
+    its bound.
+    """
     superseded = state.base.body.superseded
     if superseded > _COMPACT_FROM and superseded * (_CLOSING_SHARE if closing else 2) > log.end:
         return True
@@ -103,7 +102,13 @@ def compact(document: Document, context: Context) -> bool:
 
 
 def _switch(
-    document: Document, context: Context, origin: Origin, out: compaction.Rewriter, name: str, *, shortened: bool
+    document: Document,
+    context: Context,
+    origin: Origin,
+    out: compaction.Rewriter,
+    name: str,
+    *,
+    shortened: bool,
 ) -> bool:
     """Carry over what was appended meanwhile, and let the new file take the old one's place."""
     log = document.log_if_same(origin.log)
