@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from waypost.codec.compression import Compressor, Undecodable, unpack
+from waypost.codec.compression import PLAIN, Compressor, Undecodable, unpack
 from waypost.codec.frame import FORMAT_VERSION, Draft, FrameType, block_checksum, part_hash
 from waypost.errors import UnsupportedFormat
 
@@ -235,14 +235,22 @@ class SnapshotBuilder:
         if self._open_bytes >= ENTRY_BLOCK_BYTES:
             self._finish_block()
 
+    def copy(self, first_key: str, block: Block, stored: bytes) -> None:
+        """Add an entry block of an earlier snapshot as it is; its keys must follow those added so far."""
+        self._finish_block()
+        self.keys.append(first_key)
+        self._append(block, stored)
+
     def _finish_block(self) -> None:
         if self._open:
             self.add_block(_encode(self._open))
             self._open, self._open_bytes = {}, 0
 
     def add_block(self, data: bytes) -> None:
-        block, stored = pack_block(self._compressor, data)
-        self.compressed |= block.codec != 0
+        self._append(*pack_block(self._compressor, data))
+
+    def _append(self, block: Block, stored: bytes) -> None:
+        self.compressed |= block.codec != PLAIN
         self.table.append(block)
         self.blocks.append(stored)
 

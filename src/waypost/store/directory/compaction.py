@@ -156,7 +156,7 @@ def _put_snapshot(
     out: Rewriter, log: Log, view: DocumentView, operations: list[OperationRecord], compressor: Compressor
 ) -> None:
     _carry_large_parts(out, log, view, compressor)
-    builder, compressed = snapshots.build(view, operations, compressor, out.moved)
+    builder, compressed = snapshots.build_anew(view, operations, compressor, out.moved)
     body = SnapshotBody(out.end, out.link, 0, compressed, [], [])
     out.put(builder.draft(body), view.standing)
 

@@ -254,6 +254,10 @@ class Document:
         log = self._log
         return log if log is not None and log.writable and log.poisoned is None and not self._closed else None
 
+    def log_if_read(self) -> Log | None:
+        """The log as it is open now, for looking at."""
+        return self._log
+
     def log_if_same(self, log: Log) -> Log | None:
         """The log, when it still is the one that was known before."""
         return log if self.log_if_usable() is log else None

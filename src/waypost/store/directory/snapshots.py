@@ -7,10 +7,11 @@ crash checks it whole, and goes without it when it is not.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 
 from waypost import clock
-from waypost.codec.bodies import Extent, Part, Remembered, SnapshotBuilder
+from waypost.codec.bodies import ENTRY_BLOCK_BYTES, Extent, Part, Remembered, SnapshotBuilder
 from waypost.codec.compression import PLAIN, Compressor
 from waypost.store.contract import OperationRecord
 from waypost.store.directory.state import DocumentView, Snapshot
@@ -39,11 +40,8 @@ def remembered(base: Snapshot, coming: int) -> list[Remembered]:
     return kept[::-1]
 
 
-def build(
-    view: DocumentView,
-    operations: list[OperationRecord],
-    compressor: Compressor,
-    placed: Callable[[Part], Part] = lambda part: part,
+def build_anew(
+    view: DocumentView, operations: list[OperationRecord], compressor: Compressor, placed: Callable[[Part], Part]
 ) -> tuple[SnapshotBuilder, bool]:
     """The blocks of a snapshot of a view, and whether parts that it only refers to are compressed.
 
@@ -53,10 +51,39 @@ def build(
     compressed = False
     for key in view.keys():
         part = view.part(key)
-        if part is None:
-            continue
-        if isinstance(part, Extent):
-            compressed |= any(block.codec != PLAIN for block in part.table)
-        builder.add(key, placed(part))
+        if part is not None:
+            compressed |= _is_compressed(part)
+            builder.add(key, placed(part))
     builder.finish(operations)
     return builder, compressed
+
+
+def build_on(
+    base: Snapshot, view: DocumentView, operations: list[OperationRecord], compressor: Compressor
+) -> tuple[SnapshotBuilder, bool]:
+    """As `build_anew`, for the file that `base` stands in: blocks in which nothing changed are copied as they are."""
+    builder = SnapshotBuilder(compressor)
+    compressed = base.body.compressed
+    changed = sorted(view.overlay)
+    first_keys = base.body.keys or [""]
+    for row, first_key in enumerate(first_keys):
+        start = bisect_left(changed, first_key) if row else 0
+        end = bisect_left(changed, first_keys[row + 1]) if row + 1 < len(first_keys) else len(changed)
+        block = base.block(row)
+        if block is not None and start == end and block.raw >= ENTRY_BLOCK_BYTES // 2:
+            builder.copy(first_key, block, base.stored(row))
+            continue
+        parts = dict(base.entries(row)) if block is not None else {}
+        parts.update((key, part) for key in changed[start:end] if (part := view.overlay[key]) is not None)
+        for key in changed[start:end]:
+            if view.overlay[key] is None:
+                parts.pop(key, None)
+        for key in sorted(parts):
+            compressed |= _is_compressed(parts[key])
+            builder.add(key, parts[key])
+    builder.finish(operations)
+    return builder, compressed
+
+
+def _is_compressed(part: Part) -> bool:
+    return isinstance(part, Extent) and any(block.codec != PLAIN for block in part.table)

@@ -132,19 +132,28 @@ class Snapshot:
     def length(self) -> int:
         return self.frame.header.length if self.frame else 0
 
-    def _entries(self, row: int) -> dict[str, Part]:
+    def block(self, row: int) -> Block | None:
+        """The entry block of a row; None beyond the last."""
+        return self._rows[row][1] if row < len(self._rows) else None
+
+    def stored(self, row: int) -> bytes:
+        """The bytes of an entry block as they stand in the file."""
+        offset, block = self._rows[row]
+        return self.blocks.file.read(block.stored, offset)
+
+    def entries(self, row: int) -> dict[str, Part]:
         offset, block = self._rows[row]
         return self.blocks.entries(block, offset)
 
     def get(self, key: str) -> Part | None:
         row = bisect_right(self.body.keys, key) - 1
-        return self._entries(row).get(key) if row >= 0 else None
+        return self.entries(row).get(key) if row >= 0 else None
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         for row in range(max(0, bisect_right(self.body.keys, prefix) - 1), len(self._rows)):
             if row and self.body.keys[row] > prefix and not self.body.keys[row].startswith(prefix):
                 return
-            yield from (key for key in self._entries(row) if key.startswith(prefix))
+            yield from (key for key in self.entries(row) if key.startswith(prefix))
 
     def operations(self) -> Iterator[OperationRecord]:
         """What is remembered of earlier writes, oldest first."""

@@ -35,7 +35,9 @@ def take_snapshot(document: Document, context: Context) -> bool:
     if origin is None or not document.snapshot_is_due(document.state_now()):
         return False
     base = origin.base
-    builder, compressed = snapshots.build(origin.view, origin.operations, Compressor(context.config.compression))
+    builder, compressed = snapshots.build_on(
+        base, origin.view, origin.operations, Compressor(context.config.compression)
+    )
     runs = snapshots.remembered(base, len(origin.operations))
     body = SnapshotBody(origin.end, origin.link, base.body.superseded + base.length, compressed, [], runs)
     draft = builder.draft(body)

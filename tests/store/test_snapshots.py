@@ -1,0 +1,287 @@
+"""Snapshots and compaction: what they cost, what they keep, and what a reader makes of them."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+
+import pytest
+
+from tests.store.support import WF, change, directory_store, system_calls
+from waypost import clock
+from waypost.codec.frame import FrameType
+from waypost.errors import DocumentDamaged
+from waypost.store.directory import compaction, document, snapshots
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "store"
+
+
+def fill(store, count):
+    values = [b"%05d " % number * 10 + os.urandom(100).hex().encode() for number in range(count)]
+
+    def work(tx):
+        for number in range(count):
+            tx.put(f"k{number:05}", values[number])
+
+    store.submit(change(WF, work)).result()
+
+
+def contents(view):
+    return {key: view.get(key) for key in view.keys()}
+
+
+def snapshot_of(store):
+    state = store._document(WF).state_now()
+    return state.base
+
+
+def take_snapshot(store):
+    """Have a snapshot of the present version, whoever takes it."""
+    store.tidy(WF, "snapshot")
+    settle(lambda: snapshot_of(store).standing.version == store.view(WF).version)
+
+
+def settle(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "upkeep did not come"
+        time.sleep(0.01)
+
+
+def test_d25_a_snapshot_copies_the_blocks_in_which_nothing_changed(path, monkeypatch):
+    """A second snapshot holds the unchanged blocks of the first to the byte, and the changed parts as they are now."""
+    store = directory_store(path)
+    fill(store, 3000)
+    take_snapshot(store)
+    first = snapshot_of(store)
+    before = [first.stored(row) for row in range(len(first.body.keys))]
+    rng = random.Random(3)
+    for number in range(60):
+        key = f"k{rng.randrange(1500):05}"
+        store.submit(change(WF, lambda tx, key=key, n=number: tx.put(key, b"changed %d" % n))).result()
+    store.submit(change(WF, lambda tx: tx.delete("k00007"))).result()
+    store.submit(change(WF, lambda tx: tx.put("a first", b"1"))).result()
+    store.submit(change(WF, lambda tx: tx.put("z last", b"2"))).result()
+    expected = contents(store.view(WF))
+    monkeypatch.setattr(document.Document, "snapshot_is_due", staticmethod(lambda state: True))
+    assert store.tidy(WF, "snapshot")
+    monkeypatch.undo()
+    second = snapshot_of(store)
+    after = [second.stored(row) for row in range(len(second.body.keys))]
+    assert second is not first
+    assert len(set(before) & set(after)) >= len(before) // 3
+    assert contents(store.view(WF)) == expected
+    store.close()
+    reader = directory_store(path, read_only=True)
+    assert contents(reader.view(WF)) == expected
+    assert reader.verify().findings == []
+
+
+def test_d25_a_snapshot_comes_after_about_a_hundred_commits(path):
+    """Many small commits bring a snapshot on by themselves, off the commit path, and loading starts from it."""
+    store = directory_store(path)
+    for number in range(250):
+        store.submit(change(WF, lambda tx, n=number: tx.put(f"k{n % 20}", b"%d" % n))).result()
+    settle(lambda: snapshot_of(store).standing.version > 90)
+    store.close()
+    reader = directory_store(path, read_only=True)
+    assert reader.view(WF).version == 250
+    assert snapshot_of(reader).standing.version > 90
+
+
+def test_loading_does_not_read_what_stands_before_the_snapshot(path):
+    """The bytes read to open a document do not grow with the length of its log."""
+    read = []
+    for commits in (300, 3000):
+        at = path.with_name(f"store{commits}")
+        store = directory_store(at)
+        fill(store, 50)
+        for number in range(commits):
+            store.submit(change(WF, lambda tx, n=number: tx.put(f"k{n % 50:05}", os.urandom(100)))).result()
+        store.close()
+        reader = directory_store(at, read_only=True)
+        with system_calls() as calls:
+            view = reader.view(WF)
+            read.append(reader._document(WF).log_if_read().file.tally.bytes_read)
+            assert calls.count("pread") < 20
+        assert view.version == commits + 1
+    assert read[1] < read[0] + 200_000, read
+
+
+def test_parts_are_read_when_they_are_asked_for(path):
+    """Looking at one part of a large document reads its block and no other."""
+    store = directory_store(path)
+    fill(store, 8000)
+    take_snapshot(store)
+    store.close()
+    reader = directory_store(path, read_only=True)
+    view = reader.view(WF)
+    with system_calls() as calls:
+        assert view.get("k04711").startswith(b"04711")
+        assert calls.count("pread") == 1
+
+
+def test_a_large_value_is_read_in_chunks_when_it_is_asked_for(path):
+    """Opening a document with a large value reads little of it; the value comes back whole."""
+    value = os.urandom(3_000_000)
+    store = directory_store(path, chunk_size=65536)
+    store.submit(change(WF, lambda tx: tx.put("large", value))).result()
+    store.submit(change(WF, lambda tx: tx.put("small", b"1"))).result()
+    store.tidy(WF, "compact")
+    store.close()
+    reader = directory_store(path, read_only=True)
+    view = reader.view(WF)
+    assert view.size_of("large") == len(value)
+    assert reader._document(WF).log_if_read().file.tally.bytes_read < 400_000
+    assert view.get("large") == value
+    assert reader.verify().findings == []
+
+
+def test_a_torn_snapshot_costs_time_and_no_data(path):
+    """A snapshot that no sync is on record for, and whose blocks are not whole, is passed over."""
+    store = directory_store(path)
+    fill(store, 1000)
+    before = contents(store.view(WF))
+    take_snapshot(store)
+    found = snapshot_of(store).frame
+    store._lease.abandon()
+    file = path / "workflows" / "wf.state"
+    data = bytearray(file.read_bytes())
+    data[found.end - 50 : found.end] = bytes(50)  # the end of its last block never reached the medium
+    file.write_bytes(data)
+    reader = directory_store(path, read_only=True)
+    assert contents(reader.view(WF)) == before
+    again = directory_store(path)
+    again.submit(change(WF, lambda tx: tx.put("more", b"1"))).result()
+    again.close()
+    assert contents(directory_store(path, read_only=True).view(WF)) == {**before, "more": b"1"}
+    assert directory_store(path, read_only=True).verify().sound
+
+
+def test_a_flipped_bit_in_a_block_is_damage_when_it_is_read(path):
+    """`reliability.checksum_validation`: a damaged block is refused; without the option it is taken as it stands."""
+    store = directory_store(path, enabled=False)
+    fill(store, 1000)
+    take_snapshot(store)
+    found = snapshot_of(store).frame
+    store.close()
+    file = path / "workflows" / "wf.state"
+    data = bytearray(file.read_bytes())
+    at = data.index(b"00003 00003 ", found.blocks_at)
+    data[at] = ord("9")
+    file.write_bytes(data)
+    with pytest.raises(DocumentDamaged, match=str(found.blocks_at)):
+        directory_store(path, read_only=True).view(WF).get("k00003")
+    trusting = directory_store(path, read_only=True, checksum_validation=False)
+    assert trusting.view(WF).get("k00003").startswith(b"90003 00003")
+    assert not trusting.verify().sound, "verify looks all the same"
+
+
+def test_compaction_drops_superseded_snapshots_and_keeps_every_version(path):
+    """A compacted log is smaller, opens at the same state, and still shows each version."""
+    store = directory_store(path)
+    for number in range(400):
+        store.submit(change(WF, lambda tx, n=number: tx.put(f"k{n % 9}", b"%d " % n * 30))).result()
+    settle(lambda: snapshot_of(store).standing.version > 300)
+    file = path / "workflows" / "wf.state"
+    before, expected = file.stat().st_size, contents(store.view(WF))
+    assert store.tidy(WF, "compact")
+    assert file.stat().st_size < before
+    assert contents(store.view(WF)) == expected
+    assert contents(store.view_at(WF, 123)) == {f"k{n % 9}": b"%d " % n * 30 for n in range(114, 123)}
+    store.close()
+    report = directory_store(path, read_only=True).verify()
+    assert (report.findings, report.commits, report.snapshots) == ([], 400, 1)
+
+
+def test_history_is_bounded_and_what_goes_is_kept_as_a_generation(path):
+    """`performance.max_file_size` bounds history, `reliability.backup_retention` says how many earlier logs are kept."""
+    store = directory_store(path, max_file_size=1, enabled=False, backup_retention=2)
+    for number in range(300):
+        store.submit(change(WF, lambda tx, n=number: tx.put(f"k{n % 5}", os.urandom(8000)))).result()
+        if number % 40 == 39:
+            store.tidy(WF, "compact")
+    view = store.view(WF)
+    assert view.version == 300
+    assert store.view_at(WF, 1) is None
+    assert store.view_at(WF, 290) is not None
+    store.close()
+    report = directory_store(path, read_only=True).verify()
+    assert report.findings == []
+    assert (path / "workflows" / "wf.state").stat().st_size < 1 << 20
+    assert len(list((path / "backups").iterdir())) == 2
+
+
+def test_compaction_starts_before_the_bound_is_reached(path):
+    """Commits go on past the bound of a file, since history is shortened before it is full."""
+    store = directory_store(path, max_file_size=1, enabled=False)
+    for number in range(400):
+        store.submit(change(WF, lambda tx, n=number: tx.put(f"k{n % 5}", os.urandom(8000)))).result()
+    assert store.view(WF).version == 400
+    store.close()
+    assert directory_store(path, read_only=True).verify().findings == []
+
+
+def test_operations_are_remembered_through_snapshots_and_compaction(path):
+    """An operation id acts once however often the log was rewritten; the oldest beyond the bounds are forgotten."""
+    store = directory_store(path)
+    first = change(WF, lambda tx: tx.put("a", b"1"), operation_id="first", repeatable=True)
+    store.submit(first).result()
+    for number in range(250):
+        store.submit(change(WF, lambda tx, n=number: tx.put("a", b"%d" % n))).result()
+    for action in ("snapshot", "compact", "compact"):
+        store.tidy(WF, action)
+    assert store.submit(first).result().repeated.version == 1
+    store.close()
+    again = directory_store(path)
+    assert again.submit(first).result().repeated.version == 1
+    again.close()
+
+
+def test_operations_older_than_seven_days_are_forgotten(path, monkeypatch):
+    """What is remembered of writes is bounded by age."""
+    store = directory_store(path)
+    store.submit(change(WF, lambda tx: tx.put("a", b"1"), operation_id="first", repeatable=True)).result()
+    real = clock.now_us
+    monkeypatch.setattr(clock, "now_us", lambda: real() + snapshots.KEPT_OPERATIONS_US + 1)
+    store.submit(change(WF, lambda tx: tx.put("a", b"2"), operation_id="second", repeatable=True)).result()
+    assert store.tidy(WF, "compact")
+    view = store.view(WF)
+    assert (view.operation("first"), view.operation("second").version) == (None, 2)
+    store.close()
+
+
+def test_history_older_than_thirty_days_goes_at_compaction(path, monkeypatch):
+    """Commits beyond the age bound leave the log; their ids stay, and the version number goes on."""
+    store = directory_store(path)
+    for number in range(5):
+        store.submit(change(WF, lambda tx, n=number: tx.put("a", b"%d" % n))).result()
+    ids = [store.view_at(WF, version).commit_id for version in range(1, 6)]
+    real = clock.now_us
+    monkeypatch.setattr(clock, "now_us", lambda: real() + compaction.HISTORY_US + 1)
+    assert store.tidy(WF, "compact")
+    assert store.submit(change(WF, lambda tx: tx.put("a", b"new"))).result().version == 6
+    assert (store.view_at(WF, 3), store.view_at(WF, 5).get("a")) == (None, b"4")
+    store.close()
+    reader = directory_store(path, read_only=True)
+    reader.view(WF)
+    body = reader._document(WF).log_if_read().body
+    assert body.dropped == b"".join(ids)
+    assert reader.verify().findings == []
+
+
+def test_e11_a_closed_log_has_no_fill(path):
+    """Zeros written ahead are given back at close, and the log ends with a seal."""
+    store = directory_store(path)
+    fill(store, 10)
+    file = path / "workflows" / "wf.state"
+    assert file.stat().st_size >= 64 * 1024
+    store.close()
+    assert file.stat().st_size < 8 * 1024
+    reader = directory_store(path, read_only=True)
+    reader.view(WF)
+    assert reader._document(WF).log_if_read().last_type == FrameType.SEAL
