@@ -199,7 +199,7 @@ def test_compaction_drops_superseded_snapshots_and_keeps_every_version(path):
 
 
 def test_history_is_bounded_and_what_goes_is_kept_as_a_generation(path):
-    """`performance.max_file_size` bounds history, `reliability.backup_retention` says how many earlier logs are kept."""
+    """`performance.max_file_size` bounds history, `reliability.backup_retention` how many earlier logs are kept."""
     store = directory_store(path, max_file_size=1, enabled=False, backup_retention=2)
     for number in range(300):
         store.submit(change(WF, lambda tx, n=number: tx.put(f"k{n % 5}", os.urandom(8000)))).result()
