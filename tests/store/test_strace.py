@@ -1,0 +1,82 @@
+"""What the kernel is really asked to do for a step, counted by strace; and what a process weighs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+UPDATES = 600
+STEP_UPDATES = """
+import os, sys
+import waypost
+count = int(sys.argv[2])
+with waypost.open(sys.argv[1]) as wp:
+    steps = [waypost.WorkflowStep(id=f"step{n}", name="a step", agent_id="agent") for n in range(count)]
+    wp.create_workflow("wf", "A workflow", None, steps).unwrap()
+    wp.update_step_status("wf", "step0", "running").unwrap()
+    os.write(1, b"BEGIN")
+    for n in range(%d):
+        name = f"step{n %% count}"
+        if n < count:
+            wp.update_step_status("wf", name, "completed", {"rows": n, "text": "output " * 20}).unwrap()
+        else:
+            wp.add_step_output("wf", name, {"rows": n, "text": "output " * 20}).unwrap()
+    os.write(1, b"END")
+""" % UPDATES
+WORKING_SET = """
+import sys
+import waypost
+with waypost.open(sys.argv[1]) as wp:
+    steps = [waypost.WorkflowStep(id=f"step{n}", name="a step of some length", agent_id="agent") for n in range(1000)]
+    wp.create_workflow("wf", "A workflow", None, steps).unwrap()
+    for n in range(1000):
+        wp.update_step_status("wf", f"step{n}", "running").unwrap()
+        wp.update_step_status("wf", f"step{n}", "completed", {"rows": n, "text": "output %d " % n * 120}).unwrap()
+    state = wp.load_workflow_state("wf").unwrap()
+    assert state.workflow.status == "completed"
+    assert len([output.output for output in state.outputs.values()]) == 1000
+for line in open("/proc/self/status"):
+    if line.startswith("VmHWM"):
+        print(line.split()[1])
+"""
+
+
+def environment():
+    return {**os.environ, "PYTHONPATH": "src"}
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+@pytest.mark.parametrize("steps", [10, 1000, 10_000])
+def test_t21_a_step_update_is_one_positioned_write_and_one_sync(tmp_path, steps):
+    """At 10 and at 10,000 steps an update is one pwrite and one fdatasync; fills and snapshots add at most one write in 50."""
+    trace = tmp_path / "trace"
+    names = "trace=pwrite64,pwritev,pwritev2,fdatasync,fsync,sync_file_range,ftruncate,rename,renameat,unlinkat,write"
+    command = ["strace", "-f", "-qq", "-o", str(trace), "-e", names]
+    interpreter = subprocess.check_output([sys.executable, "-c", "import sys; print(sys.executable)"], text=True).strip()
+    subprocess.run(
+        [*command, interpreter, "-c", STEP_UPDATES, str(tmp_path / "store"), str(steps)],
+        env=environment(),
+        check=True,
+        stdout=subprocess.PIPE,
+    )
+    text = trace.read_text()
+    between = text[text.index('"BEGIN"') : text.index('"END"')]
+    calls = re.findall(r"^\d+ +(\w+)\(", between, re.MULTILINE)
+    counted = {name: calls.count(name) for name in set(calls) - {"write"}}
+    print(steps, counted)
+    assert counted.pop("fdatasync") == UPDATES
+    assert UPDATES <= counted.pop("pwrite64") <= UPDATES + UPDATES // 50
+    assert counted == {}
+
+
+def test_a_process_that_works_on_a_thousand_steps_stays_under_50_mb(tmp_path):
+    """The most memory that such a process ever held resident is below 50 MB."""
+    command = [sys.executable, "-c", WORKING_SET, str(tmp_path / "store")]
+    peak_kb = int(subprocess.check_output(command, env=environment(), text=True))
+    print(f"{peak_kb / 1024:.1f} MB")
+    assert peak_kb < 50 * 1024
