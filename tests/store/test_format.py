@@ -52,7 +52,9 @@ def test_the_layout_of_a_frame_is_the_one_in_the_format():
     """The header's fields stand at the documented offsets."""
     draft = Draft(FrameType.COMMIT, 0, b"body", 4, (7, 9), ())
     standing = NOTHING._replace(version=3, time_us=4, size_bytes=5, checksum=b"\1" * 32, commit_id=b"\2" * 32)
-    data, checksum = frame.assemble(draft, Place(1000, 77, 88, 99, 111), standing)
+    data, header = frame.assemble(draft, Place(1000, 77, 88, 99, 111), standing)
+    checksum = header.checksum
+    assert frame.read_header(data) == header
     number = lambda at, size: int.from_bytes(data[at : at + size], "little")  # noqa: E731 - a short name for a table
     assert data[:4] == b"WPF\x01"
     assert [number(4, 4), number(8, 4), number(12, 4), number(16, 4)] == [checksum, 140 + 8 + 4, 4, 4]

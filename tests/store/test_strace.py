@@ -11,7 +11,8 @@ import sys
 import pytest
 
 UPDATES = 600
-STEP_UPDATES = """
+STEP_UPDATES = (
+    """
 import os, sys
 import waypost
 count = int(sys.argv[2])
@@ -27,7 +28,9 @@ with waypost.open(sys.argv[1]) as wp:
         else:
             wp.add_step_output("wf", name, {"rows": n, "text": "output " * 20}).unwrap()
     os.write(1, b"END")
-""" % UPDATES
+"""
+    % UPDATES
+)
 WORKING_SET = """
 import sys
 import waypost
@@ -57,7 +60,9 @@ def test_t21_a_step_update_is_one_positioned_write_and_one_sync(tmp_path, steps)
     trace = tmp_path / "trace"
     names = "trace=pwrite64,pwritev,pwritev2,fdatasync,fsync,sync_file_range,ftruncate,rename,renameat,unlinkat,write"
     command = ["strace", "-f", "-qq", "-o", str(trace), "-e", names]
-    interpreter = subprocess.check_output([sys.executable, "-c", "import sys; print(sys.executable)"], text=True).strip()
+    interpreter = subprocess.check_output(
+        [sys.executable, "-c", "import sys; print(sys.executable)"], text=True
+    ).strip()
     subprocess.run(
         [*command, interpreter, "-c", STEP_UPDATES, str(tmp_path / "store"), str(steps)],
         env=environment(),

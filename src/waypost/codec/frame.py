@@ -125,36 +125,25 @@ def seal_draft() -> Draft:
     return Draft(FrameType.SEAL, 0, b"\x90", 1, (), ())
 
 
-def assemble(draft: Draft, place: Place, standing: Standing) -> tuple[bytes, int]:
-    """The bytes of a frame, and its checksum (the link of the next frame)."""
+def assemble(draft: Draft, place: Place, standing: Standing) -> tuple[bytes, Header]:
+    """The bytes of a frame, and its header (whose checksum is the link of the next frame)."""
     touched = draft.touched
     if touched is None or len(touched) > MAX_TOUCHED:
         count, listed = ANYTHING_TOUCHED, b""
     else:
         count, listed = len(touched), struct.pack(f"<{len(touched)}I", *touched)
-    length = HEADER_BYTES + len(listed) + len(draft.body) + sum(map(len, draft.blocks))
-    header = _HEADER.pack(
-        MAGIC,
-        0,
-        length,
-        len(draft.body),
-        draft.raw,
-        draft.type,
-        draft.codec,
-        count,
-        standing.version,
-        standing.time_us,
-        place.synced,
-        place.base,
-        place.file_id,
-        place.link,
-        standing.size_bytes,
-        standing.checksum,
-        standing.commit_id,
-    )
-    checked = header[_CHECKED_FROM:] + listed + draft.body
-    checksum = crc32(checked, seed(place.file_id, place.offset))
-    return b"".join((MAGIC, checksum.to_bytes(4, "little"), checked, *draft.blocks)), checksum
+    body = draft.body
+    length = HEADER_BYTES + len(listed) + len(body) + sum(map(len, draft.blocks))
+    version, time_us, size_bytes, document_checksum, commit_id = standing
+    offset, file_id, link, synced, base = place
+    fields = (
+        length, len(body), draft.raw, int(draft.type), draft.codec, count, version, time_us, synced, base, file_id, link,
+        size_bytes, document_checksum, commit_id
+    )  # fmt: skip
+    checked = _HEADER.pack(MAGIC, 0, *fields)[_CHECKED_FROM:] + listed + body
+    checksum = crc32(checked, seed(file_id, offset))
+    data = b"".join((MAGIC, checksum.to_bytes(4, "little"), checked, *draft.blocks))
+    return data, Header(MAGIC, checksum, *fields)
 
 
 def read_header(data: bytes | memoryview, at: int = 0) -> Header | None:

@@ -33,6 +33,7 @@ class Tentative:
         self._state = state
         self._puts: dict[str, bytes | None] = {}
         self._cleared = False
+        self._known: dict[str, Part | None] = {}
         self._operations: dict[str, OperationRecord] = {}
         self.version = state.standing.version
         self.time_us = state.standing.time_us
@@ -45,17 +46,26 @@ class Tentative:
     def document(self) -> DocumentId:
         return self._state.document
 
+    def _part(self, key: str) -> Part | None:
+        """The part in the state; asked for several times in a commit."""
+        if key in self._known:
+            return self._known[key]
+        part = self._known[key] = self._state.part(key)
+        return part
+
     def get(self, key: str) -> bytes | None:
         if key in self._puts or self._cleared:
             return self._puts.get(key)
-        part = self._state.part(key)
+        part = self._part(key)
+        if isinstance(part, bytes):
+            return part
         return None if part is None else self._state.base.blocks.value(part)
 
     def size_of(self, key: str) -> int | None:
         if key in self._puts or self._cleared:
             value = self._puts.get(key)
             return None if value is None else len(value)
-        part = self._state.part(key)
+        part = self._part(key)
         return None if part is None else len(part) if isinstance(part, bytes) else part.length
 
     def keys(self, prefix: str = "") -> Iterator[str]:
@@ -72,7 +82,7 @@ class Tentative:
         """(checksum, size) that the part under a key adds to its document; zeros where there is none."""
         name = key.encode()
         if key not in self._puts and not self._cleared:
-            part = self._state.part(key)
+            part = self._part(key)
             if isinstance(part, Extent):
                 return int.from_bytes(part.digest, "big"), sums.part_size(name, part.length)
         value = self.get(key)
@@ -133,9 +143,10 @@ class Prepared:
             if touched is not None:
                 touched.append(mark)
         digests = self._measure(before, context.chunk_bytes)
-        with context.compressor() as compressor:
-            self.content = bodies.commit_content(self.body, digests, compressor, context.chunk_bytes)
-            self.draft = bodies.commit_draft(self.content, touched, compressor)
+        compressor = context.take_compressor()
+        self.content = bodies.commit_content(self.body, digests, compressor, context.chunk_bytes)
+        self.draft = bodies.commit_draft(self.content, touched, compressor)
+        context.give_back(compressor)
         self._body_hash = sha256(self.content.data).digest()
 
     def _measure(self, before: Tentative, chunk_bytes: int) -> dict[str, bytes]:

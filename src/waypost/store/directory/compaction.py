@@ -70,7 +70,8 @@ class Rewriter:
         if draft.type == FrameType.SNAPSHOT:
             self.base = self.end
         place = Place(self.end, self.file_id, self.link, self.end, self.base)
-        data, self.link = frame.assemble(draft, place, standing)
+        data, header = frame.assemble(draft, place, standing)
+        self.link = header.checksum
         self.file.write_all(data, self.end)
         self.end += len(data)
         return self.end - sum(map(len, draft.blocks))

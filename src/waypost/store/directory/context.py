@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator
-from contextlib import contextmanager
 
 from waypost.codec.compression import Compressor
 from waypost.config import Config
@@ -34,17 +32,15 @@ class Context:
         self.prewrite = mount_of(layout.path)[0] not in _COPY_ON_WRITE
         self._compressors: list[Compressor] = []
 
-    @contextmanager
-    def compressor(self) -> Generator[Compressor]:
-        """A compressor that nobody else uses meanwhile."""
+    def take_compressor(self) -> Compressor:
+        """A compressor that nobody else uses until it is given back."""
         try:
-            compressor = self._compressors.pop()
+            return self._compressors.pop()
         except IndexError:
-            compressor = Compressor(self.config.compression)
-        try:
-            yield compressor
-        finally:
-            self._compressors.append(compressor)
+            return Compressor(self.config.compression)
+
+    def give_back(self, compressor: Compressor) -> None:
+        self._compressors.append(compressor)
 
     def set_aside(self, name: str, offset: int, data: bytes) -> None:
         """Keep the bytes of a torn tail in `temp` before they are cleared."""

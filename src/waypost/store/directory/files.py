@@ -23,6 +23,7 @@ from waypost.store.contract import Counters
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FILE_MODE = 0o600
 _DIRECTORY_MODE = 0o700
+_WRITE_AT_MOST = 1 << 26
 _LOCK_RETRY_S = (0.00002, 0.001)
 
 
@@ -104,12 +105,12 @@ class File:
 
     def write_all(self, data: bytes, offset: int) -> None:
         """Write everything, or raise."""
-        view = memoryview(data)
-        while view:
-            written = self.write(bytes(view[: 1 << 26]), offset)
-            if not written:
+        written = self.write(data, offset)
+        while written < len(data):
+            more = self.write(data[written : written + _WRITE_AT_MOST], offset + written)
+            if not more:
                 raise StoreUnavailable(f"cannot write {self.name}: the system takes no more bytes", file=self.name)
-            view, offset = view[written:], offset + written
+            written += more
 
     def sync(self) -> None:
         """Wait until the bytes, and what is needed to find them, are on the medium."""

@@ -35,7 +35,9 @@ NOTHING = Standing(0, 0, 0, parts.EMPTY_CHECKSUM, parts.NO_COMMIT)
 
 
 class Frame(NamedTuple):
-    """A frame that was checked: its header, where it begins in the file, and its bytes without the blocks."""
+    """A frame that was checked: its header, where it begins in the file, and its bytes (without the blocks when it
+    was read).
+    """
 
     header: Header
     offset: int
@@ -345,16 +347,14 @@ class Log:
         """
         frames: list[Frame] = []
         pieces: list[bytes] = []
-        offset, link, base = self.end, self.link, self.base
+        offset, link, base, synced = self.end, self.link, self.base, self.known_synced
         for draft, standing in drafts:
             if draft.type == FrameType.SNAPSHOT:
                 base = offset
-            data, checksum = frame.assemble(draft, Place(offset, self.file_id, link, self.known_synced, base), standing)
-            header = frame.read_header(data)
-            assert header is not None
-            frames.append(Frame(header, offset, data[: header.blocks_offset]))
+            data, header = frame.assemble(draft, Place(offset, self.file_id, link, synced, base), standing)
+            frames.append(Frame(header, offset, data))
             pieces.append(data)
-            offset, link = offset + len(data), checksum
+            offset, link = offset + len(data), header.checksum
         self._write(b"".join(pieces) if len(pieces) > 1 else pieces[0], size)
         for each in frames:
             self.take_note(each)
