@@ -27,7 +27,7 @@ def path(tmp_path):
     return tmp_path / "store"
 
 
-def test_d01_a_commit_is_acknowledged_after_its_write_and_one_sync(path):
+def test_trap_05_d01_a_commit_is_acknowledged_after_its_write_and_one_sync(path):
     """A step of work on an open document is one positioned write and one fdatasync, in this order, and nothing more
     is synced.
     """

@@ -79,7 +79,7 @@ def test_t21_a_step_update_is_one_positioned_write_and_one_sync(tmp_path, steps)
     assert counted == {}
 
 
-def test_a_process_that_works_on_a_thousand_steps_stays_under_50_mb(tmp_path):
+def test_a_process_that_works_on_a_thousand_steps_stays_under_fifty_mb(tmp_path):
     """The most memory that such a process ever held resident is below 50 MB."""
     command = [sys.executable, "-c", WORKING_SET, str(tmp_path / "store")]
     peak_kb = int(subprocess.check_output(command, env=environment(), text=True))

@@ -137,8 +137,8 @@ def assemble(draft: Draft, place: Place, standing: Standing) -> tuple[bytes, Hea
     version, time_us, size_bytes, document_checksum, commit_id = standing
     offset, file_id, link, synced, base = place
     fields = (
-        length, len(body), draft.raw, int(draft.type), draft.codec, count, version, time_us, synced, base, file_id, link,
-        size_bytes, document_checksum, commit_id
+        length, len(body), draft.raw, int(draft.type), draft.codec, count, version, time_us, synced, base, file_id,
+        link, size_bytes, document_checksum, commit_id
     )  # fmt: skip
     checked = _HEADER.pack(MAGIC, 0, *fields)[_CHECKED_FROM:] + listed + body
     checksum = crc32(checked, seed(file_id, offset))
