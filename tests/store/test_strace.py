@@ -11,8 +11,7 @@ import sys
 import pytest
 
 UPDATES = 600
-STEP_UPDATES = (
-    """
+STEP_UPDATES = """
 import os, sys
 import waypost
 count = int(sys.argv[2])
@@ -21,16 +20,14 @@ with waypost.open(sys.argv[1]) as wp:
     wp.create_workflow("wf", "A workflow", None, steps).unwrap()
     wp.update_step_status("wf", "step0", "running").unwrap()
     os.write(1, b"BEGIN")
-    for n in range(%d):
-        name = f"step{n %% count}"
+    for n in range(int(sys.argv[3])):
+        name = f"step{n % count}"
         if n < count:
             wp.update_step_status("wf", name, "completed", {"rows": n, "text": "output " * 20}).unwrap()
         else:
             wp.add_step_output("wf", name, {"rows": n, "text": "output " * 20}).unwrap()
     os.write(1, b"END")
 """
-    % UPDATES
-)
 WORKING_SET = """
 import sys
 import waypost
@@ -56,7 +53,7 @@ def environment():
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
 @pytest.mark.parametrize("steps", [10, 1000, 10_000])
 def test_t21_a_step_update_is_one_positioned_write_and_one_sync(tmp_path, steps):
-    """At 10 and at 10,000 steps an update is one pwrite and one fdatasync; fills and snapshots add at most one write in 50."""
+    """At 10 and at 10,000 steps an update is one pwrite and one fdatasync; upkeep adds at most one write in 50."""
     trace = tmp_path / "trace"
     names = "trace=pwrite64,pwritev,pwritev2,fdatasync,fsync,sync_file_range,ftruncate,rename,renameat,unlinkat,write"
     command = ["strace", "-f", "-qq", "-o", str(trace), "-e", names]
@@ -64,7 +61,7 @@ def test_t21_a_step_update_is_one_positioned_write_and_one_sync(tmp_path, steps)
         [sys.executable, "-c", "import sys; print(sys.executable)"], text=True
     ).strip()
     subprocess.run(
-        [*command, interpreter, "-c", STEP_UPDATES, str(tmp_path / "store"), str(steps)],
+        [*command, interpreter, "-c", STEP_UPDATES, str(tmp_path / "store"), str(steps), str(UPDATES)],
         env=environment(),
         check=True,
         stdout=subprocess.PIPE,
