@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -384,3 +386,85 @@ def test_c01_a_child_of_a_fork_opens_everything_anew(path):
     assert [view.get(f"child{child}") for child in range(4)] == [b"9"] * 4
     store.close()
     assert directory_store(path, read_only=True).verify().findings == []
+
+
+FILL_UP = """
+import os, resource, sys
+from tests.store.support import *
+store = directory_store(sys.argv[1], enabled=False)
+store.submit(putting(n=b"0")).result()
+if sys.argv[2] != "disk":
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+number = 0
+try:
+    while True:
+        store.submit(putting(n=b"%d" % (number + 1), value=os.urandom(2000))).result()
+        number += 1
+except Exception as error:
+    os.write(1, f"{number} {type(error).__name__} {error}".encode())
+assert store.view(WF).get("n") == b"%d" % number
+store.close()
+"""
+
+
+def fill_up(path, how):
+    command = [sys.executable, "-c", FILL_UP, str(path), how]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["src", "."])}
+    number, kind, message = subprocess.check_output(command, env=environment, text=True).split(" ", 2)
+    return int(number), kind, message
+
+
+@pytest.mark.parametrize("limit", [66_000, 100_000, 131_072, 150_001])
+def test_e03_a_file_that_may_not_grow_gives_an_error_and_no_damage(path, limit):
+    """Under a file size limit a write comes short and then fails: the error names it, and all before it is there."""
+    number, kind, message = fill_up(path, str(limit))
+    assert (kind, "EFBIG" in message, "wf.state" in message) == ("StoreUnavailable", True, True)
+    assert number >= 10
+    store = directory_store(path)
+    assert store.view(WF).get("n") == b"%d" % number
+    assert store.submit(putting(n=b"on")).result().version == number + 2
+    store.close()
+    assert directory_store(path, read_only=True).verify().findings == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_e01_a_full_disk_and_a_read_only_mount_lose_nothing(tmp_path):
+    """On a real file system that is full, and then mounted read-only: documented errors, and reading goes on."""
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(mount)], check=True)
+    try:
+        number, kind, message = fill_up(mount / "store", "disk")
+        assert (kind, "ENOSPC" in message) == ("StoreUnavailable", True)
+        subprocess.run(["mount", "-o", "remount,ro", str(mount)], check=True)
+        with pytest.raises(StoreUnavailable, match="EROFS"):
+            directory_store(mount / "store").submit(putting(n=b"x")).result()
+        reader = directory_store(mount / "store", read_only=True)
+        assert reader.view(WF).get("n") == b"%d" % number
+        assert reader.verify().sound
+        reader.close()
+    finally:
+        subprocess.run(["umount", "-l", str(mount)], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becoming somebody else needs root")
+def test_x10_without_permission_nothing_is_read_or_made(path):
+    """Another user gets an error that names the directory, and finds nothing to read."""
+    store = directory_store(path)
+    store.submit(putting(a=b"1")).result()
+    store.close()
+    for parent in [path, *path.parents][1:4]:
+        parent.chmod(0o755)
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            os.setgid(65534)
+            os.setuid(65534)
+            for read_only in (True, False):
+                with pytest.raises(StoreUnavailable, match="EACCES"):
+                    directory_store(path, read_only=read_only)
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
