@@ -25,24 +25,24 @@ SOURCE = ROOT / "src" / "waypost"
 ORDER = """
     errors
     clock
+    folding graph
     models
-    events
     config
     codec
     store
     records
-    delta
+    loading
+    frontier
+    steps
+    saving validation
     workflows
-    checkpoints
-    sessions
-    recovery
-    synchronization
     operations
-    hooks
-    monitor
-    api blocking runs
+    definitions
+    runner
+    runs
+    api blocking
     waypost
-    cli dashboard mcp adapters testing demo
+    cli demo
 """
 LAYERS = {name: number for number, line in enumerate(ORDER.strip().splitlines()) for name in line.split()}
 
@@ -167,9 +167,7 @@ def out_of_order(house: House) -> list[str]:
             continue
         layer = LAYERS.get(part_of(module.name))
         if layer is None:
-            findings.append(
-                module.at(module.tree, f"{part_of(module.name)} has no place in ORDER: give it one")
-            )
+            findings.append(module.at(module.tree, f"{part_of(module.name)} has no place in ORDER: give it one"))
             continue
         for target, node in dict.fromkeys(imports_of(module, house)):
             if not is_of_house(target):
@@ -183,12 +181,9 @@ def out_of_order(house: House) -> list[str]:
 def import_cycles(house: House) -> list[str]:
     """No module imports itself, by whatever way round."""
     graph = {
-        module.name: {target for target, _ in imports_of(module, house) if target in house}
-        for module in house.values()
+        module.name: {target for target, _ in imports_of(module, house) if target in house} for module in house.values()
     }
-    findings = [
-        f"{house[name].path}: {name} imports itself" for name, targets in graph.items() if name in targets
-    ]
+    findings = [f"{house[name].path}: {name} imports itself" for name, targets in graph.items() if name in targets]
     try:
         TopologicalSorter({name: targets - {name} for name, targets in graph.items()}).prepare()
     except CycleError as error:
@@ -208,9 +203,7 @@ def too_long(house: House) -> list[str]:
                 lines = node.end_lineno - node.lineno + 1
                 if lines > MOST_LINES_OF_A_FUNCTION:
                     findings.append(
-                        module.at(
-                            node, f"{node.name} has {lines} lines, more than {MOST_LINES_OF_A_FUNCTION}"
-                        )
+                        module.at(node, f"{node.name} has {lines} lines, more than {MOST_LINES_OF_A_FUNCTION}")
                     )
     return findings
 
@@ -263,9 +256,7 @@ def unsafe_formats(house: House) -> list[str]:
             elif isinstance(node, ast.Name) and node.id in UNSAFE_CALLS:
                 findings.append(module.at(node, f"uses {node.id}"))
             elif (
-                isinstance(node, ast.Attribute)
-                and name_of(node).startswith("builtins.")
-                and node.attr in UNSAFE_CALLS
+                isinstance(node, ast.Attribute) and name_of(node).startswith("builtins.") and node.attr in UNSAFE_CALLS
             ):
                 findings.append(module.at(node, f"uses {node.attr}"))
     return findings
@@ -307,9 +298,7 @@ def nameless_errors(house: House) -> list[str]:
 def code_of(node: ast.ClassDef) -> str | None:
     """The text that the class itself gives to `code`."""
     for statement in node.body:
-        targets = (
-            statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-        )
+        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
         value = getattr(statement, "value", None)
         if any(isinstance(target, ast.Name) and target.id == "code" for target in targets):
             return value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else None
@@ -338,9 +327,7 @@ def disk_outside_files(house: House) -> list[str]:
         if module.name == DISK or not f"{module.name}.".startswith(f"{STORE}."):
             continue
         findings.extend(
-            module.at(node, f"{touch} belongs in {DISK}")
-            for node in ast.walk(module.tree)
-            for touch in touches(node)
+            module.at(node, f"{touch} belongs in {DISK}") for node in ast.walk(module.tree) for touch in touches(node)
         )
     return findings
 
@@ -571,9 +558,7 @@ def test_sizes_are_counted() -> None:
     """A file or function at the limit passes, and one line more is found."""
     function, method = "def f():\n" + "    x = 1\n" * 69, "class A:\n  async def g():\n" + "    x = 1\n" * 69
     assert too_long(build_house({"api.py": function + method, "runs.py": "x = 1\n" * 500})) == []
-    findings = too_long(
-        build_house({"api.py": f"{function}    x = 1\n{method}    x = 1", "runs.py": "x = 1\n" * 501})
-    )
+    findings = too_long(build_house({"api.py": f"{function}    x = 1\n{method}    x = 1", "runs.py": "x = 1\n" * 501}))
     assert [finding.partition(": ")[2] for finding in findings] == [
         "f has 71 lines, more than 70",
         "g has 71 lines, more than 70",
@@ -602,9 +587,7 @@ def faulty_pins(lists: Mapping[str, str]) -> list[str]:
             for name in sorted(pins[one].keys() & pins[other].keys())
             if pins[one][name] != pins[other][name]
         )
-    findings.extend(
-        f"dev.txt lacks {name}" for name in sorted(pins["runtime.txt"].keys() - pins["dev.txt"].keys())
-    )
+    findings.extend(f"dev.txt lacks {name}" for name in sorted(pins["runtime.txt"].keys() - pins["dev.txt"].keys()))
     return findings
 
 
@@ -613,10 +596,7 @@ def test_versions_are_locked_and_agree() -> None:
     folder = ROOT / "requirements"
     assert_none(
         faulty_pins(
-            {
-                name: (folder / name).read_text(encoding="utf-8")
-                for name in ("runtime.txt", "dev.txt", "bench.txt")
-            }
+            {name: (folder / name).read_text(encoding="utf-8") for name in ("runtime.txt", "dev.txt", "bench.txt")}
         )
     )
 

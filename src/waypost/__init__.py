@@ -1,0 +1,191 @@
+"""Waypost keeps the state of workflows safe: atomic, durable steps that survive a crash and can be resumed.
+
+Importing it makes no file, no thread and no timer, and loads next to nothing: each public name is loaded from its
+module when it is first used.
+"""
+
+# type checkers take this for typing.TYPE_CHECKING, without the time that importing typing takes
+TYPE_CHECKING = False
+
+if TYPE_CHECKING:
+    from msgspec import UNSET
+
+    from waypost.api import AsyncRun, AsyncWaypost, open_async
+    from waypost.blocking import Waypost, open
+    from waypost.codec.values import Unregistered, register_type, unregister_type
+    from waypost.config import Config
+    from waypost.errors import (
+        DependencyUnfinished,
+        DocumentDamaged,
+        DocumentTooLarge,
+        IllegalTransition,
+        InvalidConfiguration,
+        InvalidId,
+        InvalidInput,
+        InvalidValue,
+        InvalidWorkflow,
+        LockTimeout,
+        NotFound,
+        OperationNotFound,
+        OutputNotFound,
+        Refused,
+        RetriesExhausted,
+        SecretsNotSealed,
+        StepBusy,
+        StepFailed,
+        StepNotFound,
+        StoreClosed,
+        StoreError,
+        StoreLeased,
+        StoreNotFound,
+        StorePoisoned,
+        StoreReadOnly,
+        StoreUnavailable,
+        UnsupportedFormat,
+        UnsupportedPlatform,
+        VersionConflict,
+        WaypostError,
+        WorkflowExists,
+        WorkflowNotFound,
+        WorkflowPaused,
+    )
+    from waypost.models import (
+        AgentPerformance,
+        AgentResources,
+        AgentState,
+        PerformanceMetrics,
+        StateMetadata,
+        StateQuery,
+        StateQueryResult,
+        StepOutput,
+        StepOwner,
+        TimeRange,
+        Tombstone,
+        ValidationReport,
+        Workflow,
+        WorkflowContext,
+        WorkflowState,
+        WorkflowStep,
+        WorkflowSummary,
+    )
+    from waypost.operations import (
+        Failure,
+        OperationPerformance,
+        OperationResult,
+        Success,
+        UnhandledFailureWarning,
+    )
+    from waypost.runs import Run
+
+_MODULES = {
+    "msgspec": "UNSET",
+    "waypost.api": "AsyncRun AsyncWaypost open_async",
+    "waypost.blocking": "Waypost open",
+    "waypost.codec.values": "Unregistered register_type unregister_type",
+    "waypost.config": "Config",
+    "waypost.errors": (
+        "DependencyUnfinished DocumentDamaged DocumentTooLarge IllegalTransition InvalidConfiguration "
+        "InvalidId InvalidInput InvalidValue InvalidWorkflow LockTimeout NotFound OperationNotFound "
+        "OutputNotFound Refused RetriesExhausted SecretsNotSealed StepBusy StepFailed StepNotFound "
+        "StoreClosed StoreError StoreLeased StoreNotFound StorePoisoned StoreReadOnly StoreUnavailable "
+        "UnsupportedFormat UnsupportedPlatform VersionConflict WaypostError WorkflowExists WorkflowNotFound "
+        "WorkflowPaused"
+    ),
+    "waypost.models": (
+        "AgentPerformance AgentResources AgentState PerformanceMetrics StateMetadata StateQuery "
+        "StateQueryResult StepOutput StepOwner TimeRange Tombstone ValidationReport Workflow "
+        "WorkflowContext WorkflowState WorkflowStep WorkflowSummary"
+    ),
+    "waypost.operations": "Failure OperationPerformance OperationResult Success UnhandledFailureWarning",
+    "waypost.runs": "Run",
+}
+_HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+__all__ = [
+    "UNSET",
+    "AgentPerformance",
+    "AgentResources",
+    "AgentState",
+    "AsyncRun",
+    "AsyncWaypost",
+    "Config",
+    "DependencyUnfinished",
+    "DocumentDamaged",
+    "DocumentTooLarge",
+    "Failure",
+    "IllegalTransition",
+    "InvalidConfiguration",
+    "InvalidId",
+    "InvalidInput",
+    "InvalidValue",
+    "InvalidWorkflow",
+    "LockTimeout",
+    "NotFound",
+    "OperationNotFound",
+    "OperationPerformance",
+    "OperationResult",
+    "OutputNotFound",
+    "PerformanceMetrics",
+    "Refused",
+    "RetriesExhausted",
+    "Run",
+    "SecretsNotSealed",
+    "StateMetadata",
+    "StateQuery",
+    "StateQueryResult",
+    "StepBusy",
+    "StepFailed",
+    "StepNotFound",
+    "StepOutput",
+    "StepOwner",
+    "StoreClosed",
+    "StoreError",
+    "StoreLeased",
+    "StoreNotFound",
+    "StorePoisoned",
+    "StoreReadOnly",
+    "StoreUnavailable",
+    "Success",
+    "TimeRange",
+    "Tombstone",
+    "UnhandledFailureWarning",
+    "Unregistered",
+    "UnsupportedFormat",
+    "UnsupportedPlatform",
+    "ValidationReport",
+    "VersionConflict",
+    "Waypost",
+    "WaypostError",
+    "Workflow",
+    "WorkflowContext",
+    "WorkflowExists",
+    "WorkflowNotFound",
+    "WorkflowPaused",
+    "WorkflowState",
+    "WorkflowStep",
+    "WorkflowSummary",
+    "open",
+    "open_async",
+    "register_type",
+    "unregister_type",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from its module."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("waypost")
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    found: object = getattr(import_module(home), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,319 @@
+"""The asynchronous face: each operation is awaited, and no sync ever blocks the event loop.
+
+Invariants:
+
+* A write is handed to the store, which does it in a thread of its own; what finished together wakes the loop once.
+* Cancelling whoever awaits a write does not undo it: the commit goes on, and a failure of it is logged.
+* Reads run in a small pool of threads, except in a store that is memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial, wraps
+from inspect import isawaitable, iscoroutinefunction
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
+
+from waypost.definitions import Definitions, Options, open_definitions, signature_of
+from waypost.errors import StepFailed, WaypostError
+from waypost.models import WorkflowStep
+from waypost.operations import OperationResult, Request, Write
+from waypost.runner import Call, Effects, Pause, RunLogic, StepWork
+from waypost.runs import raise_first
+from waypost.store import Durability, Ticket
+
+logger = logging.getLogger("waypost")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+READERS = 4
+"""Threads of a handle that read."""
+
+
+def _awaits(
+    define: Callable[Concatenate[Definitions, P], Request[R]],
+) -> Callable[Concatenate[Any, P], Coroutine[Any, Any, R]]:
+    """The coroutine function that performs what a definition requests."""
+
+    @wraps(define)
+    async def operation(self: AsyncWaypost, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await self.perform(define(self.definitions, *args, **kwargs))
+
+    operation.__signature__ = signature_of(define)  # type: ignore[attr-defined]
+    return operation
+
+
+def open_async(
+    location: str | os.PathLike[str] | None = None, *, preset: str | None = None, config: Options | None = None
+) -> Opening:
+    """Open a store as `waypost.open` does, for `async with` or `await`."""
+    return Opening(partial(open_definitions, location, preset, config))
+
+
+class Opening:
+    """A store that is being opened: `async with` it, or `await` it and close the handle later."""
+
+    __slots__ = ("_handle", "_open")
+
+    def __init__(self, open_: Callable[[], Definitions]) -> None:
+        self._open = open_
+        self._handle: AsyncWaypost | None = None
+
+    async def _opened(self) -> AsyncWaypost:
+        opening = asyncio.ensure_future(asyncio.to_thread(self._open))
+        try:
+            return AsyncWaypost(await asyncio.shield(opening))
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_unused)
+            raise
+
+    def __await__(self) -> Generator[Any, Any, AsyncWaypost]:
+        return self._opened().__await__()
+
+    async def __aenter__(self) -> AsyncWaypost:
+        self._handle = await self
+        return self._handle
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._handle is not None:
+            await self._handle.close()
+
+
+def _close_unused(opening: asyncio.Future[Definitions]) -> None:
+    """Close a store that nobody waits for any more."""
+    if not opening.cancelled() and opening.exception() is None:
+        threading.Thread(target=opening.result().store.close).start()
+
+
+class _Completions:
+    """Brings tickets from the threads that finished them to the loop that waits, a batch for each wake-up."""
+
+    __slots__ = ("_done", "_lock", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._lock = threading.Lock()
+        self._done: list[tuple[asyncio.Future[Ticket], Ticket]] = []
+
+    def put(self, future: asyncio.Future[Ticket], ticket: Ticket) -> None:
+        """Called in a thread of the store."""
+        with self._lock:
+            self._done.append((future, ticket))
+            is_first = len(self._done) == 1
+        if is_first:
+            try:
+                self.loop.call_soon_threadsafe(self._deliver)
+            except RuntimeError:
+                # the loop is closed, and nobody waits any more; the commits are made all the same
+                self._deliver()
+
+    def _deliver(self) -> None:
+        with self._lock:
+            done, self._done = self._done, []
+        for future, ticket in done:
+            if future.cancelled() or self.loop.is_closed():
+                _log_failure(ticket)
+            else:
+                future.set_result(ticket)
+
+
+def _log_failure(ticket: Ticket) -> None:
+    try:
+        ticket.result()
+    except Exception as error:
+        logger.error("an operation failed after its caller was cancelled: %s", error)
+
+
+class AsyncWaypost:
+    """An open store. Use it in an `async with` block of `open_async`, or close it."""
+
+    def __init__(self, definitions: Definitions) -> None:
+        self.definitions = definitions
+        self._completions: _Completions | None = None
+        self._readers: ThreadPoolExecutor | None = None
+
+    create_workflow = _awaits(Definitions.create_workflow)
+    save_workflow_state = _awaits(Definitions.save_workflow_state)
+    load_workflow_state = _awaits(Definitions.load_workflow_state)
+    pause_workflow = _awaits(Definitions.pause_workflow)
+    resume_workflow = _awaits(Definitions.resume_workflow)
+    delete_workflow = _awaits(Definitions.delete_workflow)
+    list_workflows = _awaits(Definitions.list_workflows)
+    validate_workflow_state = _awaits(Definitions.validate_workflow_state)
+    update_step_status = _awaits(Definitions.update_step_status)
+    add_steps = _awaits(Definitions.add_steps)
+    reset_step = _awaits(Definitions.reset_step)
+    add_step_output = _awaits(Definitions.add_step_output)
+    get_step_output = _awaits(Definitions.get_step_output)
+    update_agent_state = _awaits(Definitions.update_agent_state)
+    update_context = _awaits(Definitions.update_context)
+    get_outcome = _awaits(Definitions.get_outcome)
+
+    @property
+    def location(self) -> str:
+        """Where the store is."""
+        return self.definitions.store.location
+
+    @property
+    def durability(self) -> Durability:
+        """What a commit survives once it is acknowledged."""
+        return self.definitions.store.durability
+
+    def run(
+        self,
+        workflow_id: str,
+        steps: Iterable[WorkflowStep | str] | None = None,
+        *,
+        name: str | None = None,
+        session_id: str | None = None,
+    ) -> AsyncRun:
+        """Do a workflow's steps, for `async with`: as on the blocking face, awaited."""
+        return AsyncRun(self, RunLogic(self.definitions, workflow_id, steps, name, session_id))
+
+    async def close(self) -> None:
+        """Finish what is under way and let go of the store. May be called twice."""
+        await asyncio.shield(asyncio.to_thread(self.definitions.store.close))
+        if self._readers is not None:
+            self._readers.shutdown(wait=False)
+
+    async def perform(self, request: Request[R]) -> R:
+        """Wait for a request in the way that it needs."""
+        if isinstance(request, Write):
+            return cast("R", await self._commit(cast("Write[Any]", request)))
+        return await self._in_reader(request.run)
+
+    async def _in_reader(self, work: Callable[[], R]) -> R:
+        if self.definitions.store.durability == "none":
+            # what is in memory is read faster than a thread is woken
+            return work()
+        if self._readers is None:
+            self._readers = ThreadPoolExecutor(READERS, "waypost-reader")
+        return await asyncio.get_running_loop().run_in_executor(self._readers, work)
+
+    async def _commit(self, write: Write[R]) -> OperationResult[R]:
+        loop = asyncio.get_running_loop()
+        if self._completions is None or self._completions.loop is not loop:
+            self._completions = _Completions(loop)
+        future: asyncio.Future[Ticket] = loop.create_future()
+        try:
+            write.store.submit(write.change(), on_done=partial(self._completions.put, future))
+            receipt = (await future).result()
+        except WaypostError as error:
+            return write.failed(error)
+        if receipt.repeated is not None:
+            # the first result may have to be read from the disk
+            return await self._in_reader(partial(write.done, receipt))
+        return write.done(receipt)
+
+    def __repr__(self) -> str:
+        return f"<AsyncWaypost at {self.location}>"
+
+
+# --- runs ---
+
+
+class AsyncRun:
+    """A run on the asynchronous face. Functions may be asynchronous; plain ones are called in threads."""
+
+    def __init__(self, handle: AsyncWaypost, logic: RunLogic) -> None:
+        self._handle = handle
+        self._logic = logic
+        self._changed = asyncio.Event()
+        logic.on_change = self._changed.set
+
+    @property
+    def missing(self) -> list[str]:
+        """Ids of steps that are stored, and were not given to this run. They are kept."""
+        return list(self._logic.missing)
+
+    async def ready(self) -> AsyncIterator[str]:
+        """The ids of steps to be done, each once, as soon as what it depends on is finished; see `Run.ready`."""
+        while (step_id := await self._drive(self._logic.next_ready())) is not None:
+            yield step_id
+
+    async def do(self, step_id: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call the function and record its result as the step's output; see `Run.do`."""
+        return await self._drive(self._logic.do(step_id, Call(function, args, kwargs)))
+
+    async def map(self, function: Callable[[str], Any], workers: int = 4) -> dict[str, Any]:
+        """Call the function with the id of each step that is ready, in tasks; see `Run.map`."""
+        results: dict[str, Any] = {}
+        failures: list[StepFailed] = []
+        jobs = [
+            asyncio.ensure_future(self._drive(self._logic.work(function, results, failures))) for _ in range(workers)
+        ]
+        try:
+            await asyncio.gather(*jobs)
+        except BaseException:
+            self._logic.stop()
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+            raise
+        raise_first(failures)
+        return results
+
+    @asynccontextmanager
+    async def step(self, step_id: str) -> AsyncGenerator[StepWork]:
+        """Do a step in an `async with` block; see `Run.step`."""
+        work = await self._drive(self._logic.begin_step(step_id))
+        try:
+            yield work
+        except BaseException as error:
+            await self._drive(self._logic.end_step(work, error))
+            raise
+        await self._drive(self._logic.end_step(work, None))
+
+    async def __aenter__(self) -> Self:
+        await self._drive(self._logic.begin())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._logic.stop()
+
+    async def _drive(self, effects: Effects[R]) -> R:
+        """Do what the logic asks for until it is done."""
+        try:
+            effect = next(effects)
+            while True:
+                try:
+                    outcome = await self._perform(effect)
+                except BaseException as error:
+                    effect = effects.throw(error)
+                else:
+                    effect = effects.send(outcome)
+        except StopIteration as stop:
+            return stop.value
+
+    async def _perform(self, effect: Request[Any] | Call | Pause) -> Any:
+        if isinstance(effect, Request):
+            return await self._handle.perform(effect)
+        if isinstance(effect, Call):
+            return await _call(effect)
+        if self._logic.changes == effect.changes:
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), effect.seconds)
+            except TimeoutError:
+                pass  # time to look at what others have done
+        return None
+
+
+async def _call(call: Call) -> Any:
+    if iscoroutinefunction(call.function):
+        return await call.function(*call.args, **call.kwargs)
+    value = await asyncio.to_thread(call.function, *call.args, **call.kwargs)
+    # a lambda or a partial may hide a coroutine function
+    return await value if isawaitable(value) else value

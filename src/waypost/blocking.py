@@ -1,0 +1,112 @@
+"""The blocking face: each operation waits for its commit in the calling thread.
+
+A handle may be used by many threads at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from functools import wraps
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+from waypost.definitions import Definitions, Options, open_definitions, signature_of
+from waypost.models import WorkflowStep
+from waypost.operations import Request
+from waypost.runner import RunLogic
+from waypost.runs import Run
+from waypost.store import Durability
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _waits(define: Callable[Concatenate[Definitions, P], Request[R]]) -> Callable[Concatenate[Any, P], R]:
+    """The method that runs what a definition requests."""
+
+    @wraps(define)
+    def operation(self: Waypost, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return define(self.definitions, *args, **kwargs).run()
+
+    operation.__signature__ = signature_of(define)  # type: ignore[attr-defined]
+    return operation
+
+
+def open(
+    location: str | os.PathLike[str] | None = None, *, preset: str | None = None, config: Options | None = None
+) -> Waypost:
+    """Open a store, making it where there is none.
+
+    The location is a directory, or `memory:`; without one it is `$WAYPOST_STATE`, else the nearest `.claude/state` from
+    here upwards. `preset` is "production", "development" or "high_throughput"; `config` overrides single options.
+
+    Raises InvalidConfiguration, StoreLeased, StoreUnavailable, UnsupportedFormat, UnsupportedPlatform.
+    """
+    return Waypost(open_definitions(location, preset, config))
+
+
+class Waypost:
+    """An open store. Use it in a `with` block, or close it."""
+
+    __slots__ = ("__weakref__", "definitions")
+
+    def __init__(self, definitions: Definitions) -> None:
+        self.definitions = definitions
+
+    create_workflow = _waits(Definitions.create_workflow)
+    save_workflow_state = _waits(Definitions.save_workflow_state)
+    load_workflow_state = _waits(Definitions.load_workflow_state)
+    pause_workflow = _waits(Definitions.pause_workflow)
+    resume_workflow = _waits(Definitions.resume_workflow)
+    delete_workflow = _waits(Definitions.delete_workflow)
+    list_workflows = _waits(Definitions.list_workflows)
+    validate_workflow_state = _waits(Definitions.validate_workflow_state)
+    update_step_status = _waits(Definitions.update_step_status)
+    add_steps = _waits(Definitions.add_steps)
+    reset_step = _waits(Definitions.reset_step)
+    add_step_output = _waits(Definitions.add_step_output)
+    get_step_output = _waits(Definitions.get_step_output)
+    update_agent_state = _waits(Definitions.update_agent_state)
+    update_context = _waits(Definitions.update_context)
+    get_outcome = _waits(Definitions.get_outcome)
+
+    @property
+    def location(self) -> str:
+        """Where the store is."""
+        return self.definitions.store.location
+
+    @property
+    def durability(self) -> Durability:
+        """What a commit survives once it is acknowledged."""
+        return self.definitions.store.durability
+
+    def run(
+        self,
+        workflow_id: str,
+        steps: Iterable[WorkflowStep | str] | None = None,
+        *,
+        name: str | None = None,
+        session_id: str | None = None,
+    ) -> Run:
+        """Do a workflow's steps, for `with`: make it or pick it up where it stopped; new steps are added to it.
+
+        `steps` need not be given for a workflow that is there; those that are stored and not given are kept, and are
+        the run's `missing`.
+        """
+        return Run(RunLogic(self.definitions, workflow_id, steps, name, session_id))
+
+    def close(self) -> None:
+        """Finish what is under way and let go of the store. May be called twice."""
+        self.definitions.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Waypost at {self.location}>"

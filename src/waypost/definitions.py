@@ -1,0 +1,373 @@
+"""Every public operation, defined once: its signature, its documentation, and the request that it is.
+
+The two faces take their methods from here and differ only in how they wait. A definition does no work: checking
+and encoding belong to the request, so that what is wrong with an argument is reported like any other failure.
+
+Every write takes `operation_id` (an id seen before gives the first result and changes nothing; made up where it is
+absent), and `session_id`, which is recorded with the commit.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from inspect import Signature, signature
+from typing import Any, TypeVar
+
+from msgspec import UNSET, UnsetType
+
+from waypost import clock, loading, records, saving, validation, workflows
+from waypost import config as configuration_
+from waypost import steps as steps_
+from waypost.config import Config
+from waypost.folding import StepStatus
+from waypost.loading import Viewer
+from waypost.models import (
+    AgentState,
+    StateQuery,
+    StateQueryResult,
+    StepOutput,
+    Tombstone,
+    ValidationReport,
+    WorkflowContext,
+    WorkflowState,
+    WorkflowStep,
+    WorkflowSummary,
+)
+from waypost.operations import Load, OperationResult, Read, Request, Success, Work, Write, find_outcome
+from waypost.store import Counters, DocumentId, Store, View, open_store
+from waypost.workflows import IfExists
+
+logger = logging.getLogger("waypost")
+
+T = TypeVar("T")
+
+Options = Mapping[str, Mapping[str, object]] | Config
+
+
+def open_definitions(
+    location: str | os.PathLike[str] | None, preset: str | None, config: Options | None
+) -> Definitions:
+    """Open a store, making it where there is none, and say so.
+
+    Raises InvalidConfiguration, StoreLeased, StoreUnavailable, UnsupportedFormat, UnsupportedPlatform.
+    """
+    place = configuration_.find_location(location)
+    is_directory = place != "memory:"
+    loaded = configuration_.load_with_sources(preset, config, place if is_directory else None)
+    is_new = is_directory and not os.path.exists(os.path.join(place, "FORMAT"))
+    store = open_store(place, loaded.config)
+    if is_new:
+        logger.info("created a store in %s", place)
+    if store.durability != "power":
+        logger.info("the store %s is %s durable: a loss of power may take commits back", place, store.durability)
+    return Definitions(store, loaded.config, "preset development" in loaded.sources.values())
+
+
+def signature_of(define: Callable[..., Request[Any]]) -> Signature:
+    """How an operation is seen from outside: what its request gives in place of the request."""
+    seen = signature(define)
+    return seen.replace(return_annotation=str(seen.return_annotation).removeprefix("Request[")[:-1])
+
+
+def _as_returned(data: T, viewer: Viewer) -> T:
+    return data
+
+
+def _step(step: WorkflowStep, viewer: Viewer) -> WorkflowStep:
+    return loading.with_outputs(step, viewer)
+
+
+def _steps(changed: list[WorkflowStep], viewer: Viewer) -> list[WorkflowStep]:
+    return [loading.with_outputs(step, viewer) for step in changed]
+
+
+def _output(output: StepOutput, viewer: Viewer) -> StepOutput:
+    return loading.with_value(output, viewer)
+
+
+def _context(_: None, viewer: Viewer) -> WorkflowContext:
+    return loading.load_context(viewer())
+
+
+class Definitions:
+    """The operations over one open store."""
+
+    def __init__(self, store: Store, config: Config, verbose: bool) -> None:
+        self.store = store
+        self.config = config
+        self.verbose = verbose
+        self._chunk_size = config.compression.chunk_size
+        self._enforce_dependencies = config.steps.enforce_dependencies
+
+    def _read(self, operation: str, read: Callable[[], T]) -> Request[T]:
+        return Read(self.store, operation, read, self.verbose)
+
+    def _write(
+        self,
+        operation: str,
+        workflow_id: str,
+        prepare: Callable[[], Work[Any]],
+        finish: Callable[[Any, Viewer], T],
+        operation_id: str | None,
+        session_id: str | None,
+        agent_id: str | None = None,
+    ) -> Request[OperationResult[T]]:
+        return Write(
+            self.store,
+            operation,
+            workflow_id,
+            prepare,
+            finish,
+            operation_id=operation_id,
+            session_id=session_id,
+            agent_id=agent_id,
+            verbose=self.verbose,
+        )
+
+    def _state(self, _: None, viewer: Viewer) -> WorkflowState:
+        return loading.load(viewer(), self.store)
+
+    def _view(self, workflow_id: str, counters: Counters | None = None) -> View:
+        document = DocumentId("workflow", records.validate_id(workflow_id, "workflow id"))
+        return self.store.view(document, counters=counters)
+
+    # --- whole workflows ---
+
+    def create_workflow(
+        self,
+        workflow_id: str,
+        name: str,
+        session_id: str | None = None,
+        steps: Iterable[WorkflowStep | str] = (),
+        *,
+        context: WorkflowContext | None = None,
+        if_exists: IfExists = "error",
+        operation_id: str | None = None,
+    ) -> Request[OperationResult[WorkflowState]]:
+        """Make a workflow, all of whose steps are pending; a plain string is a step of that id and name.
+
+        With `if_exists="open"` a workflow that is there is taken as it is. The id of a deleted one may be used anew.
+
+        Fails with WorkflowExists, InvalidId, InvalidWorkflow, InvalidValue, SecretsNotSealed.
+        """
+
+        def prepare() -> Work[None]:
+            new = workflows.prepare_new(name, session_id, steps, context, if_exists)
+            return lambda tx: workflows.create(tx, new)
+
+        return self._write("create_workflow", workflow_id, prepare, self._state, operation_id, session_id)
+
+    def save_workflow_state(
+        self, state: WorkflowState, *, operation_id: str | None = None, session_id: str | None = None
+    ) -> Request[OperationResult[WorkflowState]]:
+        """Save what was changed in a state since it was loaded, and give the state as it is then.
+
+        Changes made in place count. Others' changes of other parts stay. A state made by hand stands for the whole
+        workflow: it makes one, or replaces the version that its metadata names.
+
+        Fails with VersionConflict (retryable) if another commit changed one of the same parts since, and with
+        WorkflowNotFound, InvalidWorkflow, InvalidInput, InvalidValue, SecretsNotSealed.
+        """
+
+        def prepare() -> Work[None]:
+            plan = saving.prepare(state, self.store)
+            return lambda tx: saving.save(tx, plan, self._chunk_size)
+
+        name = state.workflow.id
+        return self._write("save_workflow_state", name, prepare, self._state, operation_id, session_id)
+
+    def load_workflow_state(self, workflow_id: str) -> Request[OperationResult[WorkflowState]]:
+        """The workflow as it is now; its parts are decoded when they are touched. Fails with WorkflowNotFound."""
+        return Load(
+            self.store,
+            "load_workflow_state",
+            lambda counters: loading.load(self._view(workflow_id, counters), self.store),
+            self.verbose,
+        )
+
+    def pause_workflow(
+        self, workflow_id: str, *, operation_id: str | None = None, session_id: str | None = None
+    ) -> Request[OperationResult[WorkflowState]]:
+        """Let no step start until the workflow is resumed; running ones may finish. Fails with WorkflowNotFound."""
+        work = partial(workflows.pause, paused=True)
+        return self._write("pause_workflow", workflow_id, lambda: work, self._state, operation_id, session_id)
+
+    def resume_workflow(
+        self, workflow_id: str, *, operation_id: str | None = None, session_id: str | None = None
+    ) -> Request[OperationResult[WorkflowState]]:
+        """Let steps start again. Fails with WorkflowNotFound."""
+        work = partial(workflows.pause, paused=False)
+        return self._write("resume_workflow", workflow_id, lambda: work, self._state, operation_id, session_id)
+
+    def delete_workflow(
+        self, workflow_id: str, *, operation_id: str | None = None, session_id: str | None = None
+    ) -> Request[OperationResult[Tombstone]]:
+        """Delete a workflow with all that belongs to it; a tombstone says when. Fails with WorkflowNotFound."""
+
+        def prepare() -> Work[Tombstone]:
+            time_us = clock.now_us()
+            return lambda tx: workflows.delete(tx, time_us, session_id)
+
+        return self._write("delete_workflow", workflow_id, prepare, _as_returned, operation_id, session_id)
+
+    def list_workflows(self, query: StateQuery | None = None) -> Request[StateQueryResult[WorkflowSummary]]:
+        """The workflows that a query asks for, one page of them; by default all, the last changed first.
+
+        Raises InvalidInput for a query whose fields are of another kind or out of range.
+        """
+        wanted = StateQuery() if query is None else query
+        return self._read("list_workflows", lambda: workflows.list_workflows(self.store, wanted))
+
+    def validate_workflow_state(self, workflow_id: str) -> Request[ValidationReport]:
+        """Decode every part of a workflow, and check that they fit together and add up. Raises WorkflowNotFound."""
+        return self._read("validate_workflow_state", lambda: validation.validate(self._view(workflow_id)))
+
+    # --- steps ---
+
+    def update_step_status(
+        self,
+        workflow_id: str,
+        step_id: str,
+        status: StepStatus,
+        output: Any | UnsetType = UNSET,
+        error: str | BaseException | None = None,
+        *,
+        agent_id: str | None = None,
+        operation_id: str | None = None,
+        session_id: str | None = None,
+    ) -> Request[OperationResult[WorkflowStep]]:
+        """Give a step another status, and with it an output if one is named. Gives the step as it is then.
+
+        None, 0 and "" are outputs; a status without one leaves the earlier one. The same status with an equal
+        output changes nothing. A step that is running belongs to this process until it is finished.
+
+        Fails with WorkflowNotFound, StepNotFound, IllegalTransition, RetriesExhausted, StepBusy, WorkflowPaused,
+        DependencyUnfinished, InvalidInput, InvalidValue.
+        """
+
+        def prepare() -> Work[WorkflowStep]:
+            wanted = steps_.prepare_move(step_id, status, output, error, agent_id)
+            return lambda tx: steps_.move(tx, wanted, self._chunk_size, self._enforce_dependencies)
+
+        return self._write("update_step_status", workflow_id, prepare, _step, operation_id, session_id, agent_id)
+
+    def add_steps(
+        self,
+        workflow_id: str,
+        steps: Iterable[WorkflowStep | str],
+        *,
+        operation_id: str | None = None,
+        session_id: str | None = None,
+    ) -> Request[OperationResult[list[WorkflowStep]]]:
+        """Put new steps behind those that are there; they may depend on those. Gives the new steps.
+
+        Fails with WorkflowNotFound, InvalidWorkflow, InvalidId.
+        """
+
+        def prepare() -> Work[list[WorkflowStep]]:
+            new = steps_.prepare_new(steps)
+            return lambda tx: steps_.add(tx, new)
+
+        return self._write("add_steps", workflow_id, prepare, _steps, operation_id, session_id)
+
+    def reset_step(
+        self,
+        workflow_id: str,
+        step_id: str,
+        *,
+        cascade: bool = False,
+        operation_id: str | None = None,
+        session_id: str | None = None,
+    ) -> Request[OperationResult[list[WorkflowStep]]]:
+        """Make a finished or failed step pending again, with `cascade` also all that depend on it.
+
+        Outputs stay. Gives the steps that changed. Fails with WorkflowNotFound, StepNotFound, and
+        IllegalTransition if one of them is running.
+        """
+
+        def prepare() -> Work[list[WorkflowStep]]:
+            records.validate_id(step_id, "step id")
+            return lambda tx: steps_.reset(tx, step_id, cascade)
+
+        return self._write("reset_step", workflow_id, prepare, _steps, operation_id, session_id)
+
+    def add_step_output(
+        self,
+        workflow_id: str,
+        step_id: str,
+        output: Any,
+        agent_id: str | None = None,
+        *,
+        operation_id: str | None = None,
+        session_id: str | None = None,
+    ) -> Request[OperationResult[StepOutput]]:
+        """Add the next version of a step's output; earlier ones stay readable. The step keeps its status.
+
+        Fails with WorkflowNotFound, StepNotFound, InvalidValue.
+        """
+
+        def prepare() -> Work[StepOutput]:
+            value, time_us = steps_.prepare_output(step_id, output, agent_id), clock.now_us()
+            return lambda tx: steps_.add_output(tx, step_id, value, agent_id, time_us, self._chunk_size)
+
+        return self._write("add_step_output", workflow_id, prepare, _output, operation_id, session_id, agent_id)
+
+    def get_step_output(self, workflow_id: str, step_id: str, version: int | None = None) -> Request[StepOutput]:
+        """One version of a step's output, the newest by default; its value is decoded when asked for.
+
+        Raises WorkflowNotFound, StepNotFound, OutputNotFound.
+        """
+        return self._read("get_step_output", lambda: workflows.read_output(self._view(workflow_id), step_id, version))
+
+    # --- agents and context ---
+
+    def update_agent_state(
+        self,
+        workflow_id: str,
+        agent_id: str,
+        agent_state: AgentState | Mapping[str, Any],
+        *,
+        operation_id: str | None = None,
+        session_id: str | None = None,
+    ) -> Request[OperationResult[AgentState]]:
+        """Put an agent in the place of what was known of it; a dictionary changes only the fields it names.
+
+        Fails with WorkflowNotFound, InvalidId, InvalidInput.
+        """
+
+        def prepare() -> Work[AgentState]:
+            change = workflows.prepare_agent(agent_id, agent_state)
+            return lambda tx: workflows.update_agent(tx, agent_id, change)
+
+        return self._write("update_agent_state", workflow_id, prepare, _as_returned, operation_id, session_id, agent_id)
+
+    def update_context(
+        self,
+        workflow_id: str,
+        *,
+        variables: Mapping[str, Any] | None = None,
+        configuration: Mapping[str, Any] | None = None,
+        features: Mapping[str, Any] | None = None,
+        secrets: Mapping[str, Any] | None = None,
+        operation_id: str | None = None,
+        session_id: str | None = None,
+    ) -> Request[OperationResult[WorkflowContext]]:
+        """Merge into the context by key; keys that are not named keep their values. Gives the whole context.
+
+        Fails with WorkflowNotFound, InvalidId, InvalidValue, and with SecretsNotSealed if secrets are given.
+        """
+
+        def prepare() -> Work[None]:
+            puts = workflows.prepare_context(variables, configuration, features, secrets)
+            return lambda tx: workflows.update_context(tx, puts)
+
+        return self._write("update_context", workflow_id, prepare, _context, operation_id, session_id)
+
+    # --- conduct ---
+
+    def get_outcome(self, operation_id: str) -> Request[Success[Any]]:
+        """What became of a write: its first result. Raises OperationNotFound where no commit of that id is known."""
+        return self._read("get_outcome", lambda: find_outcome(self.store, operation_id))

@@ -1,0 +1,352 @@
+"""A workflow state over one version of a document: its parts are decoded when they are touched.
+
+Invariants:
+
+* Loading reads the workflow's own record and its context, whatever the number of steps.
+* What was touched is kept, so the same step is the same object each time, and changes made in place stay.
+* A step's `output` and the state's `outputs` lead to the same object.
+* The containers tell what was touched, given and removed, so that saving looks at nothing else.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from functools import partial
+from typing import Any, TypeVar, cast, overload
+
+from waypost import clock, records
+from waypost.codec import values
+from waypost.folding import Fold, fold
+from waypost.models import (
+    AgentState,
+    StateMetadata,
+    StepOutput,
+    Steps,
+    Workflow,
+    WorkflowContext,
+    WorkflowState,
+    WorkflowStep,
+    as_step,
+)
+from waypost.store import View
+
+T = TypeVar("T")
+
+Viewer = Callable[[], View]
+"""Finds the version that something was read from, when it is needed."""
+
+
+def load(view: View, store: object = None) -> WorkflowState:
+    """The workflow at one version, of a store to which it may be saved again. Raises WorkflowNotFound."""
+    record = records.workflow(view)
+    outputs = LazyOutputs(lambda: view)
+    state = WorkflowState(
+        metadata=_metadata(view, record),
+        workflow=Workflow(view.document.id, record.name, LazySteps(view, outputs), record.paused),
+        agents=LazyAgents(lambda: view, records.AGENT),
+        outputs=outputs,
+        context=load_context(view),
+    )
+    vars(state)["_origin"] = (view, store)
+    return state
+
+
+def base_of(state: WorkflowState, store: object) -> View | None:
+    """The version that a state was loaded from.
+
+    None when the state was made by hand, came from another store, or was given another id.
+    """
+    origin: tuple[View, object] | None = vars(state).get("_origin")
+    if origin is None or origin[1] is not store or origin[0].document.id != state.workflow.id:
+        return None
+    return origin[0]
+
+
+def load_context(view: View) -> WorkflowContext:
+    record = records.CONTEXTS.get(view, records.CONTEXT) or records.ContextRecord()
+    return WorkflowContext(
+        session_id=record.session_id,
+        user_id=record.user_id,
+        environment=record.environment,
+        configuration=LazyValues(lambda: view, records.CONFIGURATION),
+        variables=LazyValues(lambda: view, records.VARIABLE),
+        features=LazyValues(lambda: view, records.FEATURE),
+    )
+
+
+def _metadata(view: View, record: records.WorkflowRecord) -> StateMetadata:
+    return StateMetadata(
+        id=view.document.id,
+        version=view.version,
+        schema_version=record.schema_version,
+        created_at=clock.to_datetime(record.created_us),
+        updated_at=clock.to_datetime(view.time_us),
+        checksum=view.checksum.hex(),
+        size_bytes=view.size_bytes,
+        compressed=view.compressed,
+    )
+
+
+def with_outputs(step: WorkflowStep, viewer: Viewer) -> WorkflowStep:
+    """The step, whose `output` is read where `viewer` leads when it is asked for."""
+    vars(step)["_outputs"] = LazyOutputs(viewer)
+    return step
+
+
+def with_value(output: StepOutput, viewer: Viewer) -> StepOutput:
+    """The output, whose value is read where `viewer` leads when it is asked for."""
+    vars(output)["_load"] = partial(_load_value, viewer, output.step_id, output.version)
+    return output
+
+
+def _load_value(viewer: Viewer, step_id: str, version: int) -> Any:
+    return values.decode(records.output_bytes(viewer(), step_id, version))
+
+
+def every_step(view: View) -> Iterator[WorkflowStep]:
+    """All steps in order, decoded one by one and kept by nobody."""
+    for step_id in records.order(view):
+        yield records.step(view, step_id)
+
+
+# --- steps ---
+
+
+class LazySteps(Steps):
+    """The steps of a version. An entry is a step, or the id of one that is as the version has it, or was touched."""
+
+    __slots__ = ("_edited", "_entries", "_fold", "_outputs", "_touched", "_view")
+
+    def __init__(self, view: View, outputs: LazyOutputs) -> None:
+        self._view = view
+        self._outputs = outputs
+        self._entries: list[WorkflowStep | str] | None = None
+        self._touched: dict[str, WorkflowStep] = {}
+        self._edited = False
+        self._fold: tuple[bool, Fold] | None = None
+
+    def ids(self) -> list[str]:
+        """The ids of all steps in their order, as they are now."""
+        touched = self._touched
+        return [
+            (touched[entry].id if entry in touched else entry) if isinstance(entry, str) else entry.id
+            for entry in self._list()
+        ]
+
+    @property
+    def is_reordered(self) -> bool:
+        """Whether `ids` may differ from those of the version."""
+        return self._edited or any(step.id != step_id for step_id, step in self._touched.items())
+
+    def held(self) -> list[WorkflowStep]:
+        """The steps that may differ from the version's: those that were touched, and those that were given."""
+        if not self._edited:
+            return list(self._touched.values())
+        touched = self._touched
+        found = [touched.get(entry) if isinstance(entry, str) else entry for entry in self._list()]
+        return [step for step in found if step is not None]
+
+    def is_of(self, view: View) -> bool:
+        return self._view is view
+
+    def is_own(self, step: WorkflowStep) -> bool:
+        """Whether a step came from this version."""
+        return vars(step).get("_outputs") is self._outputs
+
+    def find(self, step_id: str) -> WorkflowStep | None:
+        if self._edited:
+            return next((step for step in self if step.id == step_id), None)
+        found = self._touched.get(step_id)
+        if found is None and self._view.size_of(records.STEP + step_id) is not None:
+            found = self._touch(step_id)
+        return found
+
+    def fold(self, paused: bool) -> Fold:
+        if self._edited or self._touched:
+            return fold(self._peek(), paused)
+        if self._fold is None or self._fold[0] != paused:
+            self._fold = (paused, fold(every_step(self._view), paused))
+        return self._fold[1]
+
+    def _peek(self) -> Iterator[WorkflowStep]:
+        """All steps, without keeping those that nobody has touched."""
+        for entry in self._list():
+            if isinstance(entry, str):
+                yield self._touched.get(entry) or records.step(self._view, entry)
+            else:
+                yield entry
+
+    def _list(self) -> list[WorkflowStep | str]:
+        if self._entries is None:
+            self._entries = [*records.order(self._view)]
+        return self._entries
+
+    def _touch(self, entry: WorkflowStep | str) -> WorkflowStep:
+        if not isinstance(entry, str):
+            return entry
+        found = self._touched.get(entry)
+        if found is None:
+            found = self._touched[entry] = records.step(self._view, entry)
+            vars(found)["_outputs"] = self._outputs
+        return found
+
+    def __len__(self) -> int:
+        return len(self._list())
+
+    @overload
+    def __getitem__(self, index: int) -> WorkflowStep: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[WorkflowStep]: ...
+    def __getitem__(self, index: int | slice) -> WorkflowStep | list[WorkflowStep]:
+        found = self._list()[index]
+        return [self._touch(entry) for entry in found] if isinstance(found, list) else self._touch(found)
+
+    @overload
+    def __setitem__(self, index: int, value: WorkflowStep) -> None: ...
+    @overload
+    def __setitem__(self, index: slice, value: Iterable[WorkflowStep]) -> None: ...
+    def __setitem__(self, index: int | slice, value: WorkflowStep | Iterable[WorkflowStep]) -> None:
+        self._edited = True
+        if isinstance(index, slice):
+            self._list()[index] = [as_step(step) for step in cast("Iterable[WorkflowStep]", value)]
+        else:
+            self._list()[index] = as_step(cast("WorkflowStep", value))
+
+    def __delitem__(self, index: int | slice) -> None:
+        self._edited = True
+        del self._list()[index]
+
+    def insert(self, index: int, value: WorkflowStep | str) -> None:
+        self._edited = True
+        self._list().insert(index, as_step(value))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str):
+            return NotImplemented
+        return list(self) == list(cast("Sequence[object]", other))
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} steps>"
+
+
+# --- dictionaries ---
+
+
+class LazyMapping(MutableMapping[str, T]):
+    """A dictionary over the parts behind one prefix; an item is decoded when it is touched."""
+
+    __slots__ = ("_prefix", "_viewer", "given", "removed", "touched")
+
+    def __init__(self, viewer: Viewer, prefix: str) -> None:
+        self._viewer = viewer
+        self._prefix = prefix
+        self.touched: dict[str, T] = {}
+        """What was handed out or given."""
+        self.given: set[str] = set()
+        """Names of items that were assigned, rather than read."""
+        self.removed: set[str] = set()
+        """Names of items that were taken out."""
+
+    def is_of(self, view: View, prefix: str) -> bool:
+        return self._prefix == prefix and self._viewer() is view
+
+    @abstractmethod
+    def _read(self, name: str) -> T:
+        """Decode one item of the version. Raises KeyError where it has none of that name."""
+
+    def _stored(self) -> Iterable[str]:
+        return records.names(self._viewer(), self._prefix)
+
+    def __getitem__(self, name: str) -> T:
+        if name in self.touched:
+            return self.touched[name]
+        if name in self.removed:
+            raise KeyError(name)
+        found = self.touched[name] = self._read(name)
+        return found
+
+    def __setitem__(self, name: str, value: T) -> None:
+        self.touched[name] = value
+        self.given.add(name)
+        self.removed.discard(name)
+
+    def __delitem__(self, name: str) -> None:
+        if name not in self:
+            raise KeyError(name)
+        self.touched.pop(name, None)
+        self.given.discard(name)
+        self.removed.add(name)
+
+    def __contains__(self, name: object) -> bool:
+        if name in self.touched:
+            return True
+        return isinstance(name, str) and name not in self.removed and self._is_stored(name)
+
+    def _is_stored(self, name: str) -> bool:
+        return self._viewer().size_of(self._prefix + name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        stored = [name for name in self._stored() if name not in self.removed]
+        yield from stored
+        yield from sorted(self.given.difference(stored))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} items>"
+
+
+class LazyValues(LazyMapping[Any]):
+    """Variables, configuration or features."""
+
+    __slots__ = ()
+
+    def _read(self, name: str) -> Any:
+        data = self._viewer().get(self._prefix + name)
+        if data is None:
+            raise KeyError(name)
+        return values.decode(data)
+
+
+class LazyAgents(LazyMapping[AgentState]):
+    """The workflow's agents."""
+
+    __slots__ = ()
+
+    def _read(self, name: str) -> AgentState:
+        found = records.AGENTS.get(self._viewer(), self._prefix + name)
+        if found is None:
+            raise KeyError(name)
+        return found
+
+
+class LazyOutputs(LazyMapping[StepOutput]):
+    """The newest output of each step that has one."""
+
+    __slots__ = ()
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__(viewer, records.OUTPUT)
+
+    def _read(self, name: str) -> StepOutput:
+        view = self._viewer()
+        version = self._version(view, name)
+        if not version:
+            raise KeyError(name)
+        found = with_value(records.output(view, name, version), self._viewer)
+        vars(found)["_compressed"] = view.compressed
+        return found
+
+    def _version(self, view: View, step_id: str) -> int:
+        # asked of the version, since the step may have been changed by hand
+        step = records.STEPS.get(view, records.STEP + step_id)
+        return 0 if step is None else step.output_version
+
+    def _is_stored(self, name: str) -> bool:
+        return self._version(self._viewer(), name) > 0
+
+    def _stored(self) -> Iterable[str]:
+        # keys are sorted, so the versions of one step stand together
+        return dict.fromkeys(name.rpartition(records.SEPARATOR)[0] for name in super()._stored())

@@ -1,0 +1,374 @@
+"""Run one operation and report it: the code path that both faces share.
+
+A *request* is one operation with its arguments. It knows how to be run in the calling thread; a write can also be
+taken apart into the change for the store and what makes a result of the store's answer, so that the
+asynchronous face waits in its own way and does nothing else differently.
+
+Invariants:
+
+* Only a WaypostError becomes a `Failure`. Bugs, cancellation, interrupts and misuse raise.
+* A `Failure` is `rolled_back` when nothing of the operation happened, and `unknown` when that cannot be said.
+* A repeated operation id gives the result of the first time, from the version at which it happened.
+* A `Failure` that nobody looked at is not lost: it is logged and warned about when it is collected.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, Generic, Literal, NoReturn, TypeVar
+
+from msgspec import Struct
+
+from waypost import clock, records, workflows
+from waypost.errors import OperationNotFound, StorePoisoned, WaypostError
+from waypost.store import Change, Counters, DocumentId, Durability, OperationRecord, Receipt, Store, Transaction, View
+
+logger = logging.getLogger("waypost")
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+Status = Literal["rolled_back", "unknown"]
+
+
+# --- results ---
+
+
+class UnhandledFailureWarning(RuntimeWarning):
+    """An operation failed, and nobody looked at its result."""
+
+
+class OperationPerformance(Struct, frozen=True, kw_only=True):
+    """What one operation cost.
+
+    Bytes are as stored. `compression_ratio` is bytes before / after compression, None where nothing was written.
+    `memory_bytes` is what the operation held of parts before compression.
+    """
+
+    bytes_read: int
+    bytes_written: int
+    io_operations: int
+    syncs: int
+    compression_ratio: float | None
+    queue_wait_ms: float
+    memory_bytes: int
+
+    @classmethod
+    def of(cls, counters: Counters) -> OperationPerformance:
+        written = counters.bytes_written
+        return cls(
+            bytes_read=counters.bytes_read,
+            bytes_written=written,
+            io_operations=counters.reads + counters.writes,
+            syncs=counters.syncs,
+            compression_ratio=counters.raw_bytes / written if written else None,
+            queue_wait_ms=counters.queue_wait_us / 1000,
+            memory_bytes=counters.raw_bytes,
+        )
+
+
+class Success(Struct, Generic[T], frozen=True, kw_only=True):
+    """The operation happened, with the durability that is named.
+
+    `repeated` says that it had happened before, under the same operation id, and `data` is of that time.
+    """
+
+    data: T
+    operation_id: str
+    duration_ms: float
+    durability: Durability
+    counters: Counters
+    repeated: bool = False
+
+    success: ClassVar[Literal[True]] = True
+    error: ClassVar[None] = None
+
+    @property
+    def performance(self) -> OperationPerformance:
+        return OperationPerformance.of(self.counters)
+
+    def __bool__(self) -> Literal[True]:
+        return True
+
+    def unwrap(self) -> T:
+        """The data."""
+        return self.data
+
+
+class Failure:
+    """The operation did not happen, or (`status` "unknown") it cannot be said whether it did.
+
+    `error` is the exception: it has `code`, `message`, `retryable` and `details`, and its text is the message.
+    `get_outcome(operation_id)` settles what is unknown.
+    """
+
+    __slots__ = ("_error", "_seen", "_status", "durability", "duration_ms", "operation_id")
+
+    def __init__(
+        self, error: WaypostError, status: Status, operation_id: str, duration_ms: float, durability: Durability
+    ) -> None:
+        self._seen = False
+        self._error = error
+        self._status: Status = status
+        self.operation_id = operation_id
+        self.duration_ms = duration_ms
+        self.durability: Durability = durability
+
+    @property
+    def success(self) -> Literal[False]:
+        self._seen = True
+        return False
+
+    @property
+    def data(self) -> None:
+        self._seen = True
+
+    @property
+    def error(self) -> WaypostError:
+        self._seen = True
+        return self._error
+
+    @property
+    def status(self) -> Status:
+        self._seen = True
+        return self._status
+
+    @property
+    def performance(self) -> OperationPerformance:
+        return OperationPerformance.of(Counters())
+
+    def __bool__(self) -> Literal[False]:
+        self._seen = True
+        return False
+
+    def unwrap(self) -> NoReturn:
+        """Raise the original exception."""
+        self._seen = True
+        raise self._error
+
+    def __repr__(self) -> str:
+        self._seen = True
+        return f"Failure({self._error!r}, status={self._status!r}, operation_id={self.operation_id!r})"
+
+    def __del__(self) -> None:
+        # an object whose making was cut short has no `_seen`
+        if getattr(self, "_seen", True) or sys.is_finalizing():
+            return
+        message = f"an operation failed ({self._status}) and nobody looked at its result: {self._error}"
+        logger.error("%s [%s]", message, self.operation_id)
+        warnings.warn(message, UnhandledFailureWarning, stacklevel=2, source=self)
+
+
+OperationResult = Success[T] | Failure
+
+
+def status_of(error: WaypostError) -> Status:
+    """What is true on disk after an error: nothing happened, or that cannot be said."""
+    is_open = isinstance(error, StorePoisoned) or error.details.get("outcome") == "unknown"
+    return "unknown" if is_open else "rolled_back"
+
+
+# --- requests ---
+
+
+class Request(ABC, Generic[R]):
+    """One operation with its arguments, not yet run."""
+
+    __slots__ = ("_started_ns", "_verbose", "operation", "operation_id", "store")
+
+    def __init__(self, store: Store, operation: str, operation_id: str | None, verbose: bool) -> None:
+        self.store = store
+        self.operation = operation
+        self.operation_id = clock.new_id("op") if operation_id is None else operation_id
+        self._verbose = verbose
+        self._started_ns = clock.monotonic_ns()
+
+    @abstractmethod
+    def run(self) -> R:
+        """Run it in this thread."""
+
+    def _duration_ms(self) -> float:
+        return (clock.monotonic_ns() - self._started_ns) / 1_000_000
+
+    def _log(self, outcome: object) -> None:
+        if self._verbose:
+            logger.debug("%s: %s in %.3f ms [%s]", self.operation, outcome, self._duration_ms(), self.operation_id)
+
+    def _success(self, data: T, counters: Counters, repeated: bool = False) -> Success[T]:
+        self._log("repeated" if repeated else "done")
+        return Success(
+            data=data,
+            operation_id=self.operation_id,
+            duration_ms=self._duration_ms(),
+            durability=self.store.durability,
+            counters=counters,
+            repeated=repeated,
+        )
+
+    def failed(self, error: WaypostError, status: Status | None = None) -> Failure:
+        self._log(error)
+        status = status_of(error) if status is None else status
+        return Failure(error, status, self.operation_id, self._duration_ms(), self.store.durability)
+
+
+class Read(Request[R]):
+    """An operation that gives a value, and raises."""
+
+    __slots__ = ("_read",)
+
+    def __init__(self, store: Store, operation: str, read: Callable[[], R], verbose: bool = False) -> None:
+        super().__init__(store, operation, None, verbose)
+        self._read = read
+
+    def run(self) -> R:
+        try:
+            value = self._read()
+        except WaypostError as error:
+            self._log(error)
+            raise
+        self._log("done")
+        return value
+
+
+class Load(Request[OperationResult[T]]):
+    """A read that is reported like a write."""
+
+    __slots__ = ("_load",)
+
+    def __init__(self, store: Store, operation: str, load: Callable[[Counters], T], verbose: bool) -> None:
+        super().__init__(store, operation, None, verbose)
+        self._load = load
+
+    def run(self) -> OperationResult[T]:
+        counters = Counters()
+        try:
+            return self._success(self._load(counters), counters)
+        except WaypostError as error:
+            return self.failed(error)
+
+
+Work = Callable[[Transaction], T]
+
+
+class Write(Request[OperationResult[T]]):
+    """A change of one workflow.
+
+    `prepare` checks and encodes the arguments and gives the work; it runs once, outside any transaction. `finish`
+    makes the result of what the work returned; the function it gets finds the version that the work made.
+    """
+
+    __slots__ = ("_agent_id", "_finish", "_prepare", "_session_id", "is_repeatable", "workflow_id")
+
+    def __init__(
+        self,
+        store: Store,
+        operation: str,
+        workflow_id: str,
+        prepare: Callable[[], Work[Any]],
+        finish: Callable[[Any, Callable[[], View]], T],
+        *,
+        operation_id: str | None,
+        session_id: str | None,
+        agent_id: str | None = None,
+        verbose: bool = False,
+    ) -> None:
+        super().__init__(store, operation, operation_id, verbose)
+        self.workflow_id = workflow_id
+        self.is_repeatable = operation_id is not None
+        self._prepare = prepare
+        self._finish = finish
+        self._session_id = session_id
+        self._agent_id = agent_id
+
+    def run(self) -> OperationResult[T]:
+        try:
+            receipt = self.store.submit(self.change()).result()
+        except WaypostError as error:
+            return self.failed(error)
+        return self.done(receipt)
+
+    def change(self) -> Change:
+        """The change for the store. Raises what the arguments are refused with."""
+        document = DocumentId("workflow", records.validate_id(self.workflow_id, "workflow id"))
+        if self.is_repeatable:
+            records.validate_id(self.operation_id, "operation id")
+        work = self._prepare()
+        if self._session_id is not None:
+            work = partial(_linking, work, records.validate_id(self._session_id, "session id"))
+        return Change(
+            document,
+            work,
+            self.operation_id,
+            self.operation,
+            self.is_repeatable,
+            self._session_id,
+            self._agent_id,
+        )
+
+    def done(self, receipt: Receipt) -> OperationResult[T]:
+        """The result of a commit."""
+        document = DocumentId("workflow", self.workflow_id)
+        viewer = partial(view_at, self.store, document, receipt.version)
+        try:
+            if receipt.repeated is not None:
+                data: T = workflows.render(viewer(), receipt.repeated.projection, viewer, self.store)
+            else:
+                data = self._finish(receipt.data, viewer)
+        except WaypostError as error:
+            # it is committed, and only what became of it could not be read
+            return self.failed(error, "unknown")
+        return self._success(data, receipt.counters, receipt.repeated is not None)
+
+
+def _linking(work: Work[T], session_id: str, tx: Transaction) -> T:
+    """Do the work, and remember the session in what it wrote to."""
+    data = work(tx)
+    if tx.size_of(records.WORKFLOW) is not None:
+        records.link_session(tx, session_id)
+    return data
+
+
+def view_at(store: Store, document: DocumentId, version: int) -> View:
+    """A version, or the current one where that is no longer kept."""
+    view = store.view_at(document, version)
+    return store.view(document, durable=False) if view is None else view
+
+
+# --- settling what is unknown ---
+
+
+def find_outcome(store: Store, operation_id: str) -> Success[Any]:
+    """The first result of an operation. Raises OperationNotFound, and what kept a workflow from being read."""
+    records.validate_id(operation_id, "operation id")
+    started_ns = clock.monotonic_ns()
+    unread: WaypostError | None = None
+    for workflow_id in store.documents("workflow"):
+        document = DocumentId("workflow", workflow_id)
+        try:
+            found = store.view(document).operation(operation_id)
+        except WaypostError as error:
+            unread = error
+            continue
+        if found is not None:
+            return Success(
+                data=_outcome(store, document, found),
+                operation_id=operation_id,
+                duration_ms=(clock.monotonic_ns() - started_ns) / 1_000_000,
+                durability=store.durability,
+                counters=Counters(),
+                repeated=True,
+            )
+    if unread is not None:
+        # it may stand where nothing could be read, and "not found" would say that it did not happen
+        raise unread
+    raise OperationNotFound(f"no commit of operation {operation_id!r} is known", operation_id=operation_id)
+
+
+def _outcome(store: Store, document: DocumentId, found: OperationRecord) -> Any:
+    viewer = partial(view_at, store, document, found.version)
+    return workflows.render(viewer(), found.projection, viewer, store)

@@ -1,0 +1,382 @@
+"""A document seen as typed records: which parts a workflow consists of, and how each is encoded.
+
+    workflow                        name, time of creation, schema version, paused or not
+    order <page>                    ids of up to 256 steps, in the order of the workflow
+    step <id>                       a WorkflowStep
+    agent <id>                      an AgentState
+    output <step> <version>         a StepOutput, and its value unless that is large
+    value <step> <version>          the bytes of a large value
+    context                         session, user, environment
+    variable|configuration|feature <name>   one value each
+    session <id>                    there when that session has written to the workflow
+    tombstone                       what is left once the workflow was deleted
+
+Invariants:
+
+* Whatever two writers may change independently is a part of its own, so that disjoint changes never conflict.
+* The parts of a key are kept apart by `SEPARATOR`, and no id holds a control character, so no id reaches another key.
+* Each record encodes to the same bytes whenever it holds the same, so bytes can be compared in place of values.
+* The bytes of a value are those that `size_bytes` and `checksum` of its output speak of.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import sha256
+from itertools import count
+from typing import Any, Generic, NamedTuple, TypeVar, cast
+
+from msgspec import MsgspecError, Struct
+from msgspec.msgpack import Decoder, Encoder
+from msgspec.structs import astuple
+
+from waypost import clock
+from waypost.codec import values
+from waypost.errors import (
+    DocumentDamaged,
+    InvalidId,
+    InvalidInput,
+    InvalidWorkflow,
+    OutputNotFound,
+    WorkflowNotFound,
+)
+from waypost.models import (
+    AgentState,
+    Environment,
+    StepOutput,
+    Tombstone,
+    WorkflowStep,
+    no_such_step,
+)
+from waypost.store import Transaction, View
+
+T = TypeVar("T")
+
+SCHEMA_VERSION = "1.0.0"
+SEPARATOR = "\x1f"
+MAX_ID_LENGTH = 512
+PAGE_SIZE = 256
+
+WORKFLOW = "workflow"
+CONTEXT = "context"
+TOMBSTONE = "tombstone"
+ORDER = f"order{SEPARATOR}"
+STEP = f"step{SEPARATOR}"
+AGENT = f"agent{SEPARATOR}"
+OUTPUT = f"output{SEPARATOR}"
+VALUE = f"value{SEPARATOR}"
+VARIABLE = f"variable{SEPARATOR}"
+CONFIGURATION = f"configuration{SEPARATOR}"
+FEATURE = f"feature{SEPARATOR}"
+SESSION = f"session{SEPARATOR}"
+
+_PRESENT = b"\xc0"
+"""The bytes of a part that says all by being there: nil."""
+
+encode = Encoder().encode
+
+
+# --- ids and keys ---
+
+_FORBIDDEN = re.compile(
+    "(?P<control>[\x00-\x1f\x7f-\x9f])"
+    "|(?P<direction>[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069])"
+    "|(?P<surrogate>[\ud800-\udfff])"
+)
+_NAMED = {"control": "a control character", "direction": "a direction mark", "surrogate": "a lone surrogate"}
+
+
+def validate_id(given: object, what: str) -> str:
+    """The id itself, if any store can keep it. `what` names it in the error, as in "workflow id".
+
+    An id is 1 to 512 characters, none of them a control character, a mark that changes the direction of
+    text, or a lone surrogate. It is taken as it is: no case, blank or path in it means anything. Raises InvalidId.
+    """
+    if type(given) is str and 0 < len(given) <= MAX_ID_LENGTH and given.isascii() and given.isprintable():
+        return given
+    if not isinstance(given, str):
+        raise InvalidId(f"a {what} is a text, not {type(given).__name__}", what=what)
+    if not given:
+        raise InvalidId(f"a {what} is not empty", what=what)
+    if len(given) > MAX_ID_LENGTH:
+        raise InvalidId(f"a {what} has at most {MAX_ID_LENGTH} characters, this one has {len(given)}", what=what)
+    found = _FORBIDDEN.search(given)
+    if found is not None:
+        kind = _NAMED[str(found.lastgroup)]
+        raise InvalidId(
+            f"a {what} holds no {kind.removeprefix('a ')}: {given!a} has U+{ord(found[0]):04X} at {found.start()}",
+            what=what,
+            position=found.start(),
+        )
+    # a subclass of str may compare and encode as it likes
+    return str(given)
+
+
+def order_key(page: int) -> str:
+    return f"{ORDER}{page:05d}"
+
+
+def output_key(step_id: str, version: int) -> str:
+    return f"{OUTPUT}{step_id}{SEPARATOR}{version:08d}"
+
+
+def value_key(step_id: str, version: int) -> str:
+    return f"{VALUE}{step_id}{SEPARATOR}{version:08d}"
+
+
+# --- records ---
+
+
+class WorkflowRecord(Struct, array_like=True, frozen=True):
+    """What is kept of a workflow beside its steps; it rarely changes, since every step update depends on it."""
+
+    name: str
+    created_us: int
+    schema_version: str = SCHEMA_VERSION
+    paused: bool = False
+
+
+class ContextRecord(Struct, array_like=True, frozen=True):
+    session_id: str | None = None
+    user_id: str | None = None
+    environment: Environment = "development"
+
+
+class OutputRecord(StepOutput, array_like=True, dict=True, frozen=True):
+    """An output with the bytes of its value, or with None where they are a part of their own."""
+
+    value: bytes | None = None
+
+
+class Record(Generic[T]):
+    """How one kind of part is decoded, and how what a caller made of that kind is checked."""
+
+    __slots__ = ("_decode", "kind")
+
+    def __init__(self, kind: type[T]) -> None:
+        self.kind = kind
+        self._decode = Decoder(kind).decode
+
+    def decode(self, key: str, data: bytes) -> T:
+        try:
+            return self._decode(data)
+        except MsgspecError as error:
+            raise undecodable(key, error) from error
+
+    def get(self, view: View, key: str) -> T | None:
+        data = view.get(key)
+        return None if data is None else self.decode(key, data)
+
+    def check(self, given: Any, what: str) -> tuple[T, bytes]:
+        """A copy of what a caller gave, every field of its declared type, and its bytes. Raises InvalidInput."""
+        if not isinstance(given, self.kind):
+            reason = f"it is a {self.kind.__name__}, not {type(given).__name__}"
+            raise InvalidInput(f"{what}: {reason}", reason=reason)
+        try:
+            data = encode(given)
+            return self._decode(data), data
+        except (MsgspecError, TypeError, ValueError, OverflowError) as error:
+            reason = self._explain(error)
+            raise InvalidInput(f"{what}: {reason}", reason=reason) from error
+
+    def _explain(self, error: Exception) -> str:
+        """The codec's words, with the name of a field where it counts."""
+        names: Sequence[str] = getattr(self.kind, "__struct_fields__", ())
+
+        def name(place: re.Match[str]) -> str:
+            number = int(place[1])
+            return f"`{names[number]}" if number < len(names) else place[0]
+
+        return re.sub(r"`\$\[(\d+)\]", name, str(error))
+
+
+def undecodable(key: str, error: Exception) -> DocumentDamaged:
+    return DocumentDamaged(f"the part {shown(key)} cannot be decoded: {error}", part=key)
+
+
+def shown(key: str) -> str:
+    """A key as people read it."""
+    return repr(key.replace(SEPARATOR, " "))
+
+
+WORKFLOWS = Record(WorkflowRecord)
+CONTEXTS = Record(ContextRecord)
+STEPS = Record(WorkflowStep)
+AGENTS = Record(AgentState)
+OUTPUTS = Record(StepOutput)
+OUTPUT_RECORDS = Record(OutputRecord)
+TOMBSTONES = Record(Tombstone)
+TEXTS = Record(str)
+PAGES: Record[list[str]] = Record(list[str])
+
+
+# --- the workflow and its steps ---
+
+
+def workflow(view: View) -> WorkflowRecord:
+    """The workflow's own record. Raises WorkflowNotFound, which says so if it was deleted."""
+    found = WORKFLOWS.get(view, WORKFLOW)
+    if found is None:
+        raise no_such_workflow(view)
+    return found
+
+
+def no_such_workflow(view: View) -> WorkflowNotFound:
+    name = view.document.id
+    gone = TOMBSTONES.get(view, TOMBSTONE)
+    if gone is None:
+        return WorkflowNotFound(f"there is no workflow {name!r}", workflow_id=name)
+    when = gone.deleted_at.isoformat(timespec="seconds")
+    return WorkflowNotFound(f"workflow {name!r} was deleted at {when}", workflow_id=name, deleted_at=when)
+
+
+def step(view: View, step_id: str) -> WorkflowStep:
+    """One step. Raises StepNotFound."""
+    found = STEPS.get(view, STEP + step_id)
+    if found is None:
+        raise no_such_step(view.document.id, step_id)
+    return found
+
+
+def put_step(tx: Transaction, step: WorkflowStep) -> None:
+    tx.put(STEP + step.id, encode(step))
+
+
+def check_step(given: WorkflowStep) -> WorkflowStep:
+    """A copy of a step that a caller made, with lawful ids and types. Raises InvalidId, InvalidWorkflow."""
+    try:
+        copy, _ = STEPS.check(given, "a step")
+    except InvalidInput as error:
+        name = f"step {getattr(given, 'id', given)!a:.80}"
+        raise InvalidWorkflow(f"{name}: {error.details['reason']}") from error
+    validate_id(copy.id, "step id")
+    for dependency in copy.dependencies:
+        validate_id(dependency, "dependency")
+    if copy.agent_id is not None:
+        validate_id(copy.agent_id, "agent id")
+    return copy
+
+
+def pages(view: View) -> Iterator[list[str]]:
+    """The pages of the order, without listing keys: the first one missing is the end."""
+    for number in count():
+        page = PAGES.get(view, order_key(number))
+        if page is None:
+            return
+        yield page
+
+
+def order(view: View) -> list[str]:
+    """The ids of all steps, in the order of the workflow."""
+    return [step_id for page in pages(view) for step_id in page]
+
+
+def put_order(tx: Transaction, ids: Sequence[str]) -> None:
+    """Write the order; pages that stay as they are are not written."""
+    for number, data in enumerate(order_pages(ids)):
+        tx.put(order_key(number), data)
+    for number in count(-(-len(ids) // PAGE_SIZE)):
+        if tx.size_of(order_key(number)) is None:
+            return
+        tx.delete(order_key(number))
+
+
+def order_pages(ids: Sequence[str]) -> list[bytes]:
+    return [encode(ids[start : start + PAGE_SIZE]) for start in range(0, len(ids), PAGE_SIZE)]
+
+
+def append_to_order(tx: Transaction, ids: Sequence[str]) -> None:
+    """Add ids at the end, at the cost of the pages there are and not of the steps."""
+    number = next(number for number in count() if tx.size_of(order_key(number)) is None)
+    if number:
+        number -= 1
+        ids = [*(PAGES.get(tx, order_key(number)) or ()), *ids]
+    for page, data in enumerate(order_pages(ids), number):
+        tx.put(order_key(page), data)
+
+
+# --- outputs ---
+
+
+class Value(NamedTuple):
+    """A user's value as it will be stored: encoded before any transaction, since encoding may run the user's code."""
+
+    data: bytes
+    checksum: str
+
+    @classmethod
+    def of(cls, value: Any, path: str) -> Value:
+        """Encode a value; `path` is how an error names the place of what cannot be stored. Raises InvalidValue."""
+        data = values.encode(value, path)
+        return cls(data, sha256(data).hexdigest())
+
+
+def add_output(
+    tx: Transaction, step: WorkflowStep, value: Value, agent_id: str | None, time_us: int, chunk_size: int
+) -> StepOutput:
+    """Put the next version of a step's output. The step is changed, and written by the caller."""
+    step.output_version += 1
+    size, version = len(value.data), step.output_version
+    made = StepOutput(step.id, agent_id or step.agent_id, clock.to_datetime(time_us), size, value.checksum, version)
+    small = size <= chunk_size
+    tx.put(output_key(step.id, version), encode(OutputRecord(*astuple(made), value=value.data if small else None)))
+    if not small:
+        tx.put(value_key(step.id, version), value.data)
+    return made
+
+
+def output(view: View, step_id: str, version: int) -> StepOutput:
+    """One version of an output, without its value. Raises OutputNotFound."""
+    found = OUTPUTS.get(view, output_key(step_id, version)) if version > 0 else None
+    if found is None:
+        which = f"no output of version {version}" if version > 0 else "no output"
+        raise OutputNotFound(
+            f"step {step_id!r} of workflow {view.document.id!r} has {which}",
+            workflow_id=view.document.id,
+            step_id=step_id,
+            version=version,
+        )
+    return found
+
+
+def output_bytes(view: View, step_id: str, version: int) -> bytes:
+    """The bytes of an output's value. Raises DocumentDamaged when they are not there."""
+    found = OUTPUT_RECORDS.get(view, output_key(step_id, version))
+    data = None if found is None else found.value
+    if data is None:
+        data = view.get(value_key(step_id, version))
+    if data is None:
+        raise DocumentDamaged(f"version {version} of the output of step {step_id!r} has lost its value")
+    return data
+
+
+def remove_outputs(tx: Transaction, step_id: str) -> None:
+    """Remove every version of a step's output. The step is left for the caller to write."""
+    for prefix in (f"{OUTPUT}{step_id}{SEPARATOR}", f"{VALUE}{step_id}{SEPARATOR}"):
+        for key in list(tx.keys(prefix)):
+            tx.delete(key)
+
+
+# --- the rest ---
+
+
+def link_session(tx: Transaction, session_id: str) -> None:
+    """Remember that a session has written to the workflow."""
+    tx.put(SESSION + session_id, _PRESENT)
+
+
+def names(view: View, prefix: str) -> list[str]:
+    """What stands behind a prefix: the names of the parts of one kind, sorted."""
+    start = len(prefix)
+    return [key[start:] for key in view.keys(prefix)]
+
+
+def encode_values(group: Any, prefix: str, path: str) -> dict[str, bytes]:
+    """The parts of a dictionary of values, one for each key. Raises InvalidId, InvalidInput, InvalidValue."""
+    if not isinstance(group, Mapping):
+        raise InvalidInput(f"{path} is a dictionary, not {type(group).__name__}")
+    return {
+        prefix + validate_id(name, f"name in {path}"): values.encode(value, f"{path}.{name}")
+        for name, value in cast("Mapping[object, Any]", group).items()
+    }

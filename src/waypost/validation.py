@@ -1,0 +1,134 @@
+"""Looking a stored workflow over: does everything in it decode, fit together, and add up.
+
+Nothing is mended and nothing is written. An *error* is something that no operation leaves behind; a *warning* is
+odd but possible, such as a step that was set to completed by hand and has no end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from typing import Any
+
+from waypost import graph, records
+from waypost.codec import values
+from waypost.errors import InvalidWorkflow, WaypostError
+from waypost.models import ValidationReport, WorkflowStep
+from waypost.store import View, parts
+
+
+def validate(view: View) -> ValidationReport:
+    """Check every part of a workflow, and the sums over them. Raises WorkflowNotFound."""
+    records.workflow(view)
+    errors = list(_undecodable(view))
+    if not errors:
+        # what does not decode would be told again by each of these, less clearly
+        steps = {name: records.step(view, name) for name in records.names(view, records.STEP)}
+        errors = [*_disorder(view, steps), *_bad_outputs(view, steps), *_bad_graph(steps)]
+        warnings = list(_oddities(view, steps))
+    else:
+        warnings = []
+    if parts.document_checksum(_parts(view)) != view.checksum:
+        errors.append("the checksum of the workflow is not that of its parts")
+    return ValidationReport(is_valid=not errors, errors=errors, warnings=warnings)
+
+
+def _parts(view: View) -> Iterator[tuple[str, bytes]]:
+    for key in view.keys():
+        data = view.get(key)
+        if data is not None:
+            yield key, data
+
+
+def _decode_value(_: str, data: bytes) -> Any:
+    return values.decode(data)
+
+
+_DECODERS: dict[str, Callable[[str, bytes], Any]] = {
+    records.WORKFLOW: records.WORKFLOWS.decode,
+    records.CONTEXT: records.CONTEXTS.decode,
+    records.ORDER: records.PAGES.decode,
+    records.STEP: records.STEPS.decode,
+    records.AGENT: records.AGENTS.decode,
+    records.OUTPUT: records.OUTPUT_RECORDS.decode,
+    records.VALUE: _decode_value,
+    records.VARIABLE: _decode_value,
+    records.CONFIGURATION: _decode_value,
+    records.FEATURE: _decode_value,
+    records.SESSION: _decode_value,
+}
+
+
+def _undecodable(view: View) -> Iterator[str]:
+    for key, data in _parts(view):
+        kind, separator, _ = key.partition(records.SEPARATOR)
+        decode = _DECODERS.get(kind + separator)
+        if decode is None:
+            yield f"the part {records.shown(key)} is of no kind that a workflow has"
+            continue
+        try:
+            decode(key, data)
+        except WaypostError as error:
+            yield str(error) if records.shown(key) in str(error) else f"the part {records.shown(key)}: {error}"
+
+
+def _disorder(view: View, steps: dict[str, WorkflowStep]) -> Iterator[str]:
+    order = Counter(records.order(view))
+    for step_id, times in order.items():
+        if times > 1:
+            yield f"step {step_id!r} stands {times} times in the order"
+        if step_id not in steps:
+            yield f"step {step_id!r} stands in the order, and is not there"
+    for name, step in steps.items():
+        if name not in order:
+            yield f"step {name!r} is missing in the order"
+        if step.id != name:
+            yield f"step {step.id!r} stands under another id, {name!r}"
+
+
+def _bad_graph(steps: dict[str, WorkflowStep]) -> Iterator[str]:
+    try:
+        graph.check(list(steps.values()))
+    except InvalidWorkflow as error:
+        yield str(error)
+
+
+def _bad_outputs(view: View, steps: dict[str, WorkflowStep]) -> Iterator[str]:
+    newest: dict[str, int] = {}
+    for name in records.names(view, records.OUTPUT):
+        step_id, _, number = name.rpartition(records.SEPARATOR)
+        newest[step_id] = max(newest.get(step_id, 0), int(number))
+        if step_id not in steps:
+            yield f"there is an output of {step_id!r}, which is no step"
+        else:
+            yield from _bad_value(view, step_id, int(number))
+    for step in steps.values():
+        if step.output_version != newest.get(step.id, 0):
+            yield f"step {step.id!r} has no output of version {step.output_version}"
+
+
+def _bad_value(view: View, step_id: str, version: int) -> Iterator[str]:
+    output = records.output(view, step_id, version)
+    try:
+        data = records.output_bytes(view, step_id, version)
+        values.decode(data)
+    except WaypostError as error:
+        yield f"version {version} of the output of step {step_id!r}: {error}"
+        return
+    if (output.size_bytes, output.checksum) != (len(data), sha256(data).hexdigest()):
+        yield f"version {version} of the output of step {step_id!r} has another size or checksum than its value"
+
+
+def _oddities(view: View, steps: dict[str, WorkflowStep]) -> Iterator[str]:
+    for step in steps.values():
+        if step.status == "running" and step.start_time is None:
+            yield f"step {step.id!r} is running and has no start"
+        if step.status in ("completed", "failed", "skipped") and step.end_time is None:
+            yield f"step {step.id!r} is {step.status} and has no end"
+        if step.start_time is not None and step.end_time is not None and step.end_time < step.start_time:
+            yield f"step {step.id!r} ends before it starts"
+    for name in records.names(view, records.AGENT):
+        agent = records.AGENTS.get(view, records.AGENT + name)
+        if agent is not None and agent.id != name:
+            yield f"agent {agent.id!r} stands under another id, {name!r}"

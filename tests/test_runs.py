@@ -1,0 +1,615 @@
+"""Runs: each step once, picked up where they stopped, on both faces, by one or many workers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import waypost
+from tests.conftest import Pretend
+from waypost import runner
+from waypost.api import AsyncWaypost
+from waypost.blocking import Waypost
+from waypost.errors import (
+    DependencyUnfinished,
+    IllegalTransition,
+    InvalidWorkflow,
+    OutputNotFound,
+    RetriesExhausted,
+    StepBusy,
+    StepFailed,
+    StepNotFound,
+    StoreUnavailable,
+    WorkflowPaused,
+)
+from waypost.frontier import Frontier
+from waypost.models import WorkflowStep
+
+DIAMOND: list[WorkflowStep | str] = [
+    "a",
+    WorkflowStep("b", dependencies=["a"]),
+    WorkflowStep("c", dependencies=["a"]),
+    WorkflowStep("d", dependencies=["b", "c"]),
+]
+
+
+def statuses(wp: Waypost, workflow_id: str = "w") -> dict[str, str]:
+    return {step.id: step.status for step in wp.load_workflow_state(workflow_id).unwrap().workflow.steps}
+
+
+class Calls:
+    """A function that notes with what it was called, and gives that back in capitals."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    def __call__(self, step_id: str) -> str:
+        self.made.append(step_id)
+        return step_id.upper()
+
+
+# --- doing and resuming ---
+
+
+def test_a_run_does_each_step_once(wp: Waypost) -> None:
+    """A run makes the workflow and does its steps in the order that their dependencies allow."""
+    calls = Calls()
+    with wp.run("w", DIAMOND, name="Diamond") as run:
+        for step_id in run.ready():
+            assert run.do(step_id, calls, step_id) == step_id.upper()
+    assert calls.made == ["a", "b", "c", "d"]
+    state = wp.load_workflow_state("w").unwrap()
+    assert (state.workflow.name, state.workflow.status, state.workflow.progress) == ("Diamond", "completed", 100)
+    assert {name: output.output for name, output in state.outputs.items()} == {name: name.upper() for name in "abcd"}
+
+
+def test_a_second_run_calls_nothing_again(wp: Waypost) -> None:
+    """Finished steps are not handed out again, and doing one gives the recorded output."""
+    calls = Calls()
+    with wp.run("w", DIAMOND) as run:
+        run.do("a", calls, "a")
+        run.do("b", calls, "b")
+    with wp.run("w", DIAMOND) as run:
+        assert run.do("a", calls, "a") == "A"
+        assert [(step_id, run.do(step_id, calls, step_id)) for step_id in run.ready()] == [("c", "C"), ("d", "D")]
+        assert list(run.ready()) == []
+    assert calls.made == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("value", [None, 0, "", [], (1, 2), {"k": b"v"}])
+def test_a_finished_step_gives_an_equal_output(wp: Waypost, value: Any) -> None:
+    """What a step returned comes back equal, also when it was nothing."""
+    for _ in range(2):
+        with wp.run("w", ["a"]) as run:
+            assert run.do("a", lambda: value) == value
+    assert wp.get_step_output("w", "a").version == 1
+
+
+def test_arguments_reach_the_function(wp: Waypost) -> None:
+    """Positional and named arguments are passed on as they are."""
+    with wp.run("w", ["a"]) as run:
+        assert run.do("a", lambda *args, **kwargs: [list(args), kwargs], 1, 2, x=3) == [[1, 2], {"x": 3}]
+
+
+def test_a_run_without_steps_picks_up_what_is_there(wp: Waypost) -> None:
+    """A run of a workflow that is there needs no list of its steps."""
+    wp.create_workflow("w", "W", steps=["a", "b"]).unwrap()
+    wp.update_step_status("w", "a", "completed").unwrap()
+    with wp.run("w") as run:
+        assert list(run.ready()) == ["b"]
+        assert run.missing == []
+
+
+def test_new_steps_are_added_and_missing_ones_kept(wp: Waypost) -> None:
+    """Steps that the store does not have are added, and those that are not given are kept and reported."""
+    with wp.run("w", ["a", "b"]) as run:
+        run.do("a", str)
+    with wp.run("w", ["b", "c", WorkflowStep("d", dependencies=["a"])]) as run:
+        assert run.missing == ["a"]
+        assert list(statuses(wp)) == ["a", "b", "c", "d"]
+        assert list(run.ready()) == ["b", "c", "d"]
+
+
+def test_steps_added_by_another_process_at_the_same_time(wp: Waypost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If another run adds the same steps first, this one goes on with them; what is no graph raises."""
+    wp.create_workflow("w", "W", steps=["a"]).unwrap()
+    add = wp.definitions.add_steps
+    raced: list[int] = []
+
+    def add_second(*args: Any, **kwargs: Any) -> Any:
+        if not raced:
+            raced.append(1)
+            add("w", ["b"]).run()
+        return add(*args, **kwargs)
+
+    monkeypatch.setattr(wp.definitions, "add_steps", add_second)
+    with wp.run("w", ["a", "b", "c"]) as run:
+        assert list(run.ready()) == ["a", "b", "c"]
+    with pytest.raises(InvalidWorkflow), wp.run("w", [WorkflowStep("x", dependencies=["nobody"])]):
+        pass
+
+
+# --- failing ---
+
+
+def boom() -> None:
+    raise ValueError("no rows")
+
+
+def test_a_failing_step_raises_from_its_error(wp: Waypost) -> None:
+    """A function that raises fails the step, and the error that comes out names step and cause."""
+    with wp.run("w", ["a"]) as run, pytest.raises(StepFailed, match=r"step 'a' .* no rows") as caught:
+        run.do("a", boom)
+    assert isinstance(caught.value.__cause__, ValueError)
+    step = wp.load_workflow_state("w").unwrap().step("a")
+    assert (step.status, step.error) == ("failed", "ValueError: no rows")
+
+
+def test_retries_are_made_and_counted(wp: Waypost) -> None:
+    """A step is called again while it has retries left, and what it returns in the end is recorded."""
+    tries: list[int] = []
+
+    def third_time_lucky() -> str:
+        tries.append(1)
+        if len(tries) < 3:
+            raise ValueError(len(tries))
+        return "done"
+
+    with wp.run("w", [WorkflowStep("a", max_retries=2), WorkflowStep("b", max_retries=2)]) as run:
+        assert run.do("a", third_time_lucky) == "done"
+        with pytest.raises(StepFailed) as caught:
+            run.do("b", boom)
+    assert caught.value.details["attempts"] == 3
+    state = wp.load_workflow_state("w").unwrap()
+    assert (state.step("a").retry_count, state.step("a").output) == (2, "done")
+    assert (state.step("b").retry_count, state.step("b").status) == (2, "failed")
+
+
+def test_the_rest_goes_on_after_a_failure(wp: Waypost) -> None:
+    """Steps that do not depend on a failed one are still handed out, and the end is quiet if the caller knows."""
+    with wp.run("w", ["x", *DIAMOND]) as run:
+        done: list[str] = []
+        for step_id in run.ready():
+            try:
+                run.do(step_id, boom if step_id == "b" else Calls(), *([] if step_id == "b" else [step_id]))
+                done.append(step_id)
+            except StepFailed:
+                pass
+    assert done == ["x", "a", "c"]
+    assert statuses(wp) == {"x": "completed", "a": "completed", "b": "failed", "c": "completed", "d": "pending"}
+
+
+def test_a_run_does_not_end_as_if_all_were_done(wp: Waypost) -> None:
+    """A run that finds a step failed for good does the rest, and then says so instead of ending quietly."""
+    with wp.run("w", DIAMOND) as run:
+        run.do("a", str)
+        with pytest.raises(StepFailed):
+            run.do("b", boom)
+    with wp.run("w", DIAMOND) as run:
+        ready = run.ready()
+        assert next(ready) == "c"
+        run.do("c", str)
+        with pytest.raises(StepFailed, match="reset_step") as caught:
+            next(ready)
+        assert caught.value.details["step_id"] == "b"
+        with pytest.raises(RetriesExhausted):
+            run.do("b", str)
+    wp.reset_step("w", "b").unwrap()
+    with wp.run("w", DIAMOND) as run:
+        for step_id in run.ready():
+            run.do(step_id, str)
+    assert set(statuses(wp).values()) == {"completed"}
+
+
+def test_an_interrupt_is_no_failure(wp: Waypost) -> None:
+    """A step that was interrupted is not failed: the next run does it, without counting a retry."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with wp.run("w", ["a"]) as run, pytest.raises(KeyboardInterrupt):
+        run.do("a", interrupted)
+    assert statuses(wp) == {"a": "running"}
+    with wp.run("w", ["a"]) as run:
+        assert [run.do(step_id, lambda: 1) for step_id in run.ready()] == [1]
+    assert wp.load_workflow_state("w").unwrap().step("a").retry_count == 0
+
+
+# --- outputs that cannot be stored ---
+
+
+def test_an_output_that_cannot_be_stored_is_returned_all_the_same(wp: Waypost, caplog: Any) -> None:
+    """The caller gets the value, the step is completed, and says why the output is missing and what to do."""
+    value = threading.Lock()
+    with wp.run("w", ["a"]) as run:
+        assert run.do("a", lambda: value) is value
+    step = wp.load_workflow_state("w").unwrap().step("a")
+    assert (step.status, step.output) == ("completed", None)
+    assert "register_type" in (step.error or "")
+    assert any("register_type" in record.getMessage() for record in caplog.records)
+    with wp.run("w", ["a"]) as run, pytest.raises(OutputNotFound, match="reset_step"):
+        run.do("a", lambda: value)
+
+
+# --- refusals ---
+
+
+def test_refusals_of_the_step_come_through(wp: Waypost) -> None:
+    """A step that may not start is not called: unknown, waiting for others, or paused."""
+    calls = Calls()
+    with wp.run("w", DIAMOND) as run:
+        with pytest.raises(StepNotFound):
+            run.do("x", calls, "x")
+        with pytest.raises(DependencyUnfinished):
+            run.do("d", calls, "d")
+        wp.pause_workflow("w").unwrap()
+        with pytest.raises(WorkflowPaused):
+            run.do("a", calls, "a")
+    assert calls.made == []
+
+
+def test_an_asynchronous_function_needs_the_asynchronous_face(wp: Waypost) -> None:
+    """A coroutine that nobody would await fails the step with a sentence that says so."""
+
+    async def work() -> int:
+        return 1
+
+    with wp.run("w", ["a"]) as run, pytest.raises(StepFailed, match="asynchronous"):
+        run.do("a", work)
+
+
+def test_a_store_that_fails_raises(wp: Waypost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a result cannot be recorded because the store fails, that is raised and not hidden."""
+    update = wp.definitions.update_step_status
+
+    def refuse(workflow_id: str, step_id: str, status: Any, **kwargs: Any) -> Any:
+        if status == "completed":
+            raise StoreUnavailable("disk full")
+        return update(workflow_id, step_id, status, **kwargs)
+
+    with wp.run("w", ["a"]) as run:
+        monkeypatch.setattr(wp.definitions, "update_step_status", refuse)
+        with pytest.raises(StoreUnavailable):
+            run.do("a", str)
+
+
+# --- the long form ---
+
+
+def test_the_long_form_records_what_is_set(wp: Waypost) -> None:
+    """A step in a `with` block is running within it, and completed after it with the output that was set."""
+    with wp.run("w", ["a", "b"]) as run:
+        with run.step("a") as step:
+            assert statuses(wp)["a"] == "running"
+            step.output = {"rows": 0}
+        with run.step("b"):
+            pass
+        assert list(run.ready()) == []
+    state = wp.load_workflow_state("w").unwrap()
+    assert (state.outputs["a"].output, "b" in state.outputs) == ({"rows": 0}, False)
+    assert state.workflow.status == "completed"
+
+
+def test_the_long_form_fails_with_its_exception(wp: Waypost) -> None:
+    """An exception fails the step and goes on as it is, an interrupt does not; a finished step cannot be entered."""
+    with wp.run("w", ["a", "b", "c"]) as run:
+        with pytest.raises(ValueError, match="no rows"), run.step("a"):
+            boom()
+        assert statuses(wp)["a"] == "failed"
+        run.do("b", str)
+        with pytest.raises(IllegalTransition), run.step("b"):
+            pass
+        with pytest.raises(KeyboardInterrupt), run.step("c"):
+            raise KeyboardInterrupt
+    assert statuses(wp) == {"a": "failed", "b": "completed", "c": "running"}
+
+
+# --- several at once ---
+
+
+def test_one_process_does_a_step_once(wp: Waypost) -> None:
+    """Two threads that do the same step do not both call its function."""
+    started, may_end = threading.Event(), threading.Event()
+
+    def slow() -> str:
+        started.set()
+        may_end.wait(10)
+        return "done"
+
+    with wp.run("w", ["a"]) as run, wp.run("w", ["a"]) as other, ThreadPoolExecutor(1) as pool:
+        job = pool.submit(run.do, "a", slow)
+        started.wait(10)
+        with pytest.raises(StepBusy):
+            other.do("a", str)
+        may_end.set()
+        assert job.result() == "done"
+        assert other.do("a", str) == "done"
+
+
+def test_ready_waits_for_what_others_are_doing(wp: Waypost) -> None:
+    """A step becomes ready as soon as other threads have finished what it depends on."""
+    with wp.run("w", DIAMOND) as run, ThreadPoolExecutor(2) as pool:
+        order: list[str] = []
+
+        def work(step_id: str) -> None:
+            time.sleep(0.01)
+            order.append(step_id)
+
+        jobs = [pool.submit(run.do, step_id, work, step_id) for step_id in run.ready()]
+        assert [job.result() for job in jobs] == [None] * 4
+    assert order[0] == "a"
+    assert order[-1] == "d"
+    assert set(statuses(wp).values()) == {"completed"}
+
+
+def test_steps_that_nobody_begins_do_not_hold_up_the_end(
+    wp: Waypost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever takes a step and does not do it gets to the end of the run all the same, and is told."""
+    monkeypatch.setattr(runner, "PATIENCE", 0.05)
+    with wp.run("w", DIAMOND) as run:
+        assert list(run.ready()) == ["a"]
+    assert any("not begun: ['a']" in record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_map_does_all_steps(wp: Waypost, workers: int) -> None:
+    """`map` calls the function for each step that is ready, in threads, and gives the outputs."""
+    calls = Calls()
+    with wp.run("w", DIAMOND) as run:
+        run.do("a", calls, "a")
+        assert run.map(calls, workers=workers) == {"b": "B", "c": "C", "d": "D"}
+        assert run.map(calls) == {}
+    assert sorted(calls.made) == ["a", "b", "c", "d"]
+    assert calls.made[-1] == "d"
+
+
+def test_map_works_in_parallel(wp: Waypost) -> None:
+    """With two workers two steps are in work at the same time."""
+    both = threading.Barrier(2)
+    with wp.run("w", ["a", "b"]) as run:
+        assert run.map(lambda _: both.wait(10), workers=2).keys() == {"a", "b"}
+
+
+def test_a_step_that_is_not_parallel_is_done_alone(wp: Waypost) -> None:
+    """While a step with `parallel=False` is in work no other one is."""
+    active: list[str] = []
+    seen: list[list[str]] = []
+
+    def work(step_id: str) -> None:
+        active.append(step_id)
+        time.sleep(0.01)
+        seen.append(sorted(active))
+        active.remove(step_id)
+
+    steps = ["a", "b", WorkflowStep("alone", parallel=False), "c", "d"]
+    with wp.run("w", steps) as run:
+        run.map(work, workers=4)
+    assert ["alone"] in seen
+    assert all(others == ["alone"] for others in seen if "alone" in others)
+
+
+def test_map_does_what_does_not_depend_on_a_failure(wp: Waypost) -> None:
+    """After a failure the independent steps are done, and then the failure is raised."""
+
+    def work(step_id: str) -> None:
+        if step_id == "b":
+            boom()
+
+    with wp.run("w", ["x", *DIAMOND]) as run, pytest.raises(StepFailed) as caught:
+        run.map(work, workers=2)
+    assert caught.value.details["step_id"] == "b"
+    assert statuses(wp) == {"x": "completed", "a": "completed", "b": "failed", "c": "completed", "d": "pending"}
+
+
+def test_map_stops_when_the_store_fails(wp: Waypost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that is none of a step ends all workers, and is raised."""
+    update = wp.definitions.update_step_status
+
+    def refuse(workflow_id: str, step_id: str, status: Any, **kwargs: Any) -> Any:
+        if step_id == "3":
+            raise StoreUnavailable("disk full")
+        return update(workflow_id, step_id, status, **kwargs)
+
+    monkeypatch.setattr(wp.definitions, "update_step_status", refuse)
+    with wp.run("w", map(str, range(1000))) as run, pytest.raises(StoreUnavailable):
+        run.map(lambda _: None, workers=2)
+    assert sum(status == "completed" for status in statuses(wp).values()) < 900
+
+
+def test_two_runs_share_the_work(wp: Waypost) -> None:
+    """Two runs of one workflow do each step once between them, and both end when all is done."""
+    calls = Calls()
+
+    def work() -> dict[str, str]:
+        with wp.run("w", steps) as run:
+            return run.map(calls, workers=2)
+
+    steps = [WorkflowStep(str(n), dependencies=[str(n - 3)] if n > 3 else []) for n in range(1, 40)]
+    wp.create_workflow("w", "W", steps=steps).unwrap()
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.submit(work), pool.submit(work)
+        assert {**first.result(), **second.result()} == {str(n): str(n) for n in range(1, 40)}
+    assert sorted(calls.made, key=int) == [str(n) for n in range(1, 40)]
+
+
+# --- owners ---
+
+
+def test_what_a_dead_process_left_is_taken_over(wp: Waypost, as_dead_process: Pretend) -> None:
+    """A step that was running when its process died is handed out, done, and counted as interrupted."""
+    wp.create_workflow("w", "W", steps=["a", "b"]).unwrap()
+    with as_dead_process():
+        wp.update_step_status("w", "a", "running").unwrap()
+    with wp.run("w") as run:
+        assert [run.do(step_id, str) for step_id in run.ready()] == ["", ""]
+    step = wp.load_workflow_state("w").unwrap().step("a")
+    assert (step.interruptions, step.retry_count) == (1, 0)
+
+
+def test_what_a_living_process_does_is_waited_for(
+    wp: Waypost, as_living_process: Pretend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A step of another living process is not handed out, and what depends on it is once that has finished it."""
+    wp.create_workflow("w", "W", steps=DIAMOND).unwrap()
+    with as_living_process():
+        wp.update_step_status("w", "a", "running").unwrap()
+    with wp.run("w") as run, caplog.at_level(logging.INFO, "waypost"):
+        with pytest.raises(StepBusy):
+            run.do("a", str)
+        finisher = threading.Timer(0.1, lambda: wp.update_step_status("w", "a", "completed").unwrap())
+        finisher.start()
+        assert next(run.ready()) == "b"
+        finisher.join()
+    assert sum("is working on step 'a'" in record.getMessage() for record in caplog.records) == 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_a_killed_owner_is_noticed_while_waiting(wp: Waypost, tmp_path: Path) -> None:
+    """A run that waits for another process takes its step over as soon as that process is killed."""
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    from waypost import clock
+
+    identity = clock.process_identity()._replace(pid=child.pid, start=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "process_identity", lambda: identity)
+        wp.create_workflow("w", "W", steps=["a"]).unwrap()
+        wp.update_step_status("w", "a", "running").unwrap()
+    killer = threading.Timer(0.1, lambda: (os.kill(child.pid, signal.SIGKILL), child.wait()))
+    killer.start()
+    with wp.run("w") as run:
+        assert [run.do(step_id, lambda: "mine") for step_id in run.ready()] == ["mine"]
+    killer.join()
+    child.communicate()
+
+
+# --- what a run costs ---
+
+
+def test_a_run_reads_the_workflow_only_now_and_then(wp: Waypost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chain of steps is done without reading the whole workflow for each of them."""
+    read: list[int] = []
+    learn = Frontier.learn
+    monkeypatch.setattr(Frontier, "learn", lambda *args: (read.append(1), learn(*args))[1])
+    steps = [WorkflowStep(str(n), dependencies=[str(n - 1)] if n else []) for n in range(200)]
+    with wp.run("w", steps) as run:
+        for step_id in run.ready():
+            run.do(step_id, str)
+    assert len(read) <= 3
+
+
+# --- the asynchronous face ---
+
+
+async def test_an_asynchronous_run(wp: Waypost, awp: AsyncWaypost) -> None:
+    """The asynchronous face runs alike: coroutine functions, plain ones, and functions that give coroutines."""
+
+    async def work(step_id: str) -> str:
+        await asyncio.sleep(0)
+        return step_id.upper()
+
+    async with awp.run("w", DIAMOND) as run:
+        functions: dict[str, Callable[[str], Any]] = {"a": work, "b": str.upper, "c": lambda name: work(name)}
+        async for step_id in run.ready():
+            assert await run.do(step_id, functions.get(step_id, work), step_id) == step_id.upper()
+        assert await run.do("a", work, "x") == "A"
+        assert run.missing == []
+    assert wp.load_workflow_state("w").unwrap().workflow.status == "completed"
+
+
+async def test_plain_functions_do_not_block_the_loop(awp: AsyncWaypost) -> None:
+    """A plain function of an asynchronous run is called in another thread than the loop's."""
+    async with awp.run("w", ["a"]) as run:
+        assert await run.do("a", threading.get_ident) != threading.get_ident()
+
+
+async def test_asynchronous_failures_and_long_form(wp: Waypost, awp: AsyncWaypost) -> None:
+    """Failures, retries and `with` blocks are recorded as on the blocking face."""
+    async with awp.run("w", [WorkflowStep("a", max_retries=1), "b", "c"]) as run:
+        with pytest.raises(StepFailed) as caught:
+            await run.do("a", boom)
+        assert isinstance(caught.value.__cause__, ValueError)
+        async with run.step("b") as step:
+            step.output = 5
+        with pytest.raises(ValueError, match="no rows"):
+            async with run.step("c"):
+                boom()
+    state = wp.load_workflow_state("w").unwrap()
+    assert (state.step("a").retry_count, state.step("b").output, state.step("c").status) == (1, 5, "failed")
+
+
+async def test_asynchronous_map(awp: AsyncWaypost) -> None:
+    """`map` on the asynchronous face works in tasks, side by side."""
+    active = most = 0
+
+    async def work(step_id: str) -> str:
+        nonlocal active, most
+        active += 1
+        most = max(most, active)
+        await asyncio.sleep(0.005)
+        active -= 1
+        return step_id.upper()
+
+    async with awp.run("w", [*DIAMOND, *"xyz"]) as run:
+        assert await run.map(work, workers=3) == {name: name.upper() for name in "abcdxyz"}
+    assert most == 3
+
+
+async def test_asynchronous_ready_with_tasks(awp: AsyncWaypost) -> None:
+    """Steps may be done in tasks while the loop over ready ones goes on."""
+    async with awp.run("w", DIAMOND) as run:
+        order: list[str] = []
+
+        async def work(step_id: str) -> None:
+            await asyncio.sleep(0.01)
+            order.append(step_id)
+
+        tasks = [asyncio.create_task(run.do(step_id, work, step_id)) async for step_id in run.ready()]
+        await asyncio.gather(*tasks)
+    assert (order[0], sorted(order[1:3]), order[3]) == ("a", ["b", "c"], "d")
+
+
+async def test_cancelling_an_asynchronous_step_is_no_failure(wp: Waypost, awp: AsyncWaypost) -> None:
+    """A cancelled step stays running, to be done by the next run; a cancelled `map` leaves no task behind."""
+    async with awp.run("w", ["a", "b"]) as run:
+        started = asyncio.Event()
+
+        async def forever(step_id: str) -> None:
+            started.set()
+            await asyncio.sleep(60)
+
+        task = asyncio.create_task(run.map(forever, workers=2))
+        await started.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert len(asyncio.all_tasks()) == 1
+    assert "failed" not in statuses(wp).values()
+    async with awp.run("w") as run:
+        assert await run.map(str.upper) == {"a": "A", "b": "B"}
+
+
+def test_the_run_of_the_public_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example of the documentation works as it stands there."""
+    monkeypatch.chdir(tmp_path)
+
+    def analyse(step_id: str) -> dict[str, int]:
+        return {"length": len(step_id)}
+
+    with waypost.open("memory:") as wp:
+        with wp.run("survey", steps=["fetch", "parse", "report"]) as run:
+            for step_id in run.ready():
+                run.do(step_id, analyse, step_id)
+        assert wp.get_step_output("survey", "report").output == {"length": 6}
