@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+import waypost
 from tests.store.support import WF, change, directory_store
 from waypost.store.directory import compaction
 from waypost.store.directory.document import Document
@@ -77,6 +78,43 @@ def test_trap_07_four_processes_killed_at_random_lose_no_acknowledged_update(tmp
             assert int(store.view(WF).get("total") or 0) == commits
         store.close()
     assert kills == 24 and acks > 200, "too little happened to show anything"
+    check_at_rest(path)
+
+
+def test_trap_07_four_processes_on_different_steps_of_one_workflow_lose_nothing(tmp_path):
+    """Four processes on different steps, killed at random and started again: each acknowledged step is completed.
+
+    A step that was running when its process died is taken over by the next one.
+    """
+    print(f"WAYPOST_TEST_SEED={SEED}")
+    rng = random.Random(SEED)
+    path, each = tmp_path / "store", 1500
+    with waypost.open(path) as wp:
+        wp.create_workflow("wf", "W", None, [f"{name}.{n}" for name in "abcd" for n in range(each)]).unwrap()
+    done = dict.fromkeys("abcd", 0)
+    kills = 0
+    for _ in range(4):
+        running = {name: start(path, name, done[name], each - done[name], "steps") for name in "abcd"}
+        time.sleep(0.8)
+        for process in rng.sample(list(running.values()), 4):
+            time.sleep(rng.random() * 0.2)
+            kills += process.poll() is None
+            process.send_signal(signal.SIGKILL)
+        for name, process in running.items():
+            done[name] += len(acknowledged(process))
+            process.wait()
+            process.stdout.close()
+    with waypost.open(path) as wp:
+        state = wp.load_workflow_state("wf").unwrap()
+        for name, count in done.items():
+            for number in range(count):
+                assert state.step(f"{name}.{number}").status == "completed"
+                assert state.outputs[f"{name}.{number}"].output == {"number": number}
+        finished = sum(step.status == "completed" for step in state.workflow.steps)
+        assert sum(done.values()) <= finished <= sum(done.values()) + 4 * 4
+        assert wp.validate_workflow_state("wf").errors == []
+    assert kills >= 8
+    assert sum(done.values()) > 100
     check_at_rest(path)
 
 
