@@ -18,7 +18,7 @@ from waypost.blocking import Waypost
 from waypost.definitions import Definitions
 from waypost.store import Store, open_store
 
-KINDS = ["memory"]
+KINDS = ["memory", "directory"]
 """The kinds of store that every test which takes one runs over."""
 
 StoreFactory = Callable[..., Store]

@@ -181,6 +181,16 @@ def test_trap_26_times_are_what_their_names_say() -> None:
     assert (folded.end_time, folded.current_step, folded.total_execution_time_ms) == (None, "d", 6000)
 
 
+def test_a_failed_workflow_ends_when_nothing_runs_any_more() -> None:
+    """A failed workflow has no end while another step is still running."""
+    steps = [
+        WorkflowStep("a", status="failed", start_time=at(0), end_time=at(1)),
+        WorkflowStep("b", status="running", start_time=at(0)),
+    ]
+    assert (Workflow("w", steps=steps).status, Workflow("w", steps=steps).end_time) == ("failed", None)
+    assert Workflow("w", steps=steps[:1]).end_time == at(1)
+
+
 def test_the_current_step_is_the_one_started_last() -> None:
     """With several steps running, the current one is the last to have started; with none, there is none."""
     steps = [WorkflowStep(name, status="running", start_time=at(when)) for name, when in (("a", 1), ("b", 3), ("c", 2))]

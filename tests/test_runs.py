@@ -338,8 +338,9 @@ def test_one_process_does_a_step_once(wp: Waypost) -> None:
         assert other.do("a", str) == "done"
 
 
-def test_ready_waits_for_what_others_are_doing(wp: Waypost) -> None:
-    """A step becomes ready as soon as other threads have finished what it depends on."""
+def test_ready_waits_for_what_others_are_doing(wp: Waypost, caplog: pytest.LogCaptureFixture) -> None:
+    """A step becomes ready as soon as other threads have finished what it depends on; a run never waits for itself."""
+    caplog.set_level(logging.INFO, "waypost")
     with wp.run("w", DIAMOND) as run, ThreadPoolExecutor(2) as pool:
         order: list[str] = []
 
@@ -351,6 +352,7 @@ def test_ready_waits_for_what_others_are_doing(wp: Waypost) -> None:
         assert [job.result() for job in jobs] == [None] * 4
     assert order[0] == "a"
     assert order[-1] == "d"
+    assert caplog.records == []
     assert set(statuses(wp).values()) == {"completed"}
 
 
@@ -613,3 +615,50 @@ def test_the_run_of_the_public_api(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             for step_id in run.ready():
                 run.do(step_id, analyse, step_id)
         assert wp.get_step_output("survey", "report").output == {"length": 6}
+
+
+# --- killed ---
+
+WORKER = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import waypost
+def work(step_id):
+    with open(sys.argv[3], "a") as log:
+        log.write(step_id + "\\n")
+    time.sleep(0.02)
+    return step_id.upper()
+steps = [waypost.WorkflowStep(str(n), dependencies=[str(n - 1)] if n else []) for n in range(12)]
+with waypost.open(sys.argv[2]) as wp, wp.run("w", steps) as run:
+    for step_id in run.ready():
+        run.do(step_id, work, step_id)
+"""
+
+
+def test_a_killed_run_repeats_no_finished_step(tmp_path: Path) -> None:
+    """A run that is killed again and again ends up with each step done, and none called after it was finished."""
+    log = tmp_path / "log"
+    source = str(Path(waypost.__file__).parent.parent)
+    command = [sys.executable, "-c", WORKER, source, str(tmp_path / "state"), str(log)]
+    kills = 0
+    while True:
+        child = subprocess.Popen(command, cwd=tmp_path)
+        calls = len(log.read_text().split()) if log.exists() else 0
+        while child.poll() is None and (len(log.read_text().split()) if log.exists() else 0) < calls + 3:
+            time.sleep(0.002)
+        if child.poll() is not None:
+            break
+        child.kill()
+        child.wait()
+        kills += 1
+    assert child.returncode == 0
+    assert kills >= 3
+    called = log.read_text().split()
+    with waypost.open(str(tmp_path / "state")) as wp:
+        steps = {step.id: step for step in wp.load_workflow_state("w").unwrap().workflow.steps}
+        assert {step.id: step.output for step in steps.values()} == {str(n): str(n) for n in range(12)}
+    # only what was running when its process was killed was called again, and each such call is counted
+    assert called == sorted(called, key=int)
+    assert len(called) == 12 + sum(step.interruptions for step in steps.values())
+    assert sum(step.interruptions for step in steps.values()) <= kills
+    assert all(step.retry_count == 0 for step in steps.values())

@@ -328,6 +328,13 @@ def test_another_output_for_a_completed_step_is_refused(one: Waypost) -> None:
     assert one.get_step_output("w", "a").output == 1
 
 
+def test_an_output_for_a_step_completed_without_one_is_added_by_name(one: Waypost) -> None:
+    """A step that was completed without an output does not get one by being completed again."""
+    one.update_step_status("w", "a", "completed").unwrap()
+    assert isinstance(one.update_step_status("w", "a", "completed", 1).error, IllegalTransition)
+    assert one.add_step_output("w", "a", 1).unwrap().version == 1
+
+
 def test_trap_25_second_output_is_version_two(one: Waypost) -> None:
     """A second output is version 2, version 1 stays readable, and both have their own size and checksum."""
     first = one.add_step_output("w", "a", {"rows": 1}, "agent").unwrap()
@@ -477,12 +484,14 @@ def test_reset_makes_a_finished_step_pending(one: Waypost) -> None:
     assert one.get_step_output("w", "a").version == 2
 
 
-def test_reset_gives_an_exhausted_step_new_retries(one: Waypost) -> None:
-    """A failed step without retries may run again once it was reset."""
-    one.update_step_status("w", "a", "failed", error="x").unwrap()
-    assert isinstance(one.update_step_status("w", "a", "running").error, RetriesExhausted)
-    one.reset_step("w", "a").unwrap()
-    assert one.update_step_status("w", "a", "running").success
+def test_reset_gives_an_exhausted_step_new_retries(wp: Waypost) -> None:
+    """A failed step without retries may run and be retried again once it was reset."""
+    wp.create_workflow("w", "W", steps=[WorkflowStep("a", max_retries=1)]).unwrap()
+    for _ in range(2):
+        for status in ("running", "failed", "running", "failed"):
+            wp.update_step_status("w", "a", status).unwrap()
+        assert isinstance(wp.update_step_status("w", "a", "running").error, RetriesExhausted)
+        wp.reset_step("w", "a").unwrap()
 
 
 def test_reset_of_a_pending_step_does_nothing(one: Waypost) -> None:

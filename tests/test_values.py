@@ -75,6 +75,22 @@ def same_zone(one: tzinfo | None, other: tzinfo | None) -> bool:
     return one is other or (type(one) is timezone and repr(one) == repr(other))
 
 
+def packed(value: Any) -> bytes:
+    """MessagePack as the codec's library writes it, whatever it may mean."""
+    return msgspec.msgpack.encode(value)
+
+
+def hashable(value: Any) -> bool:
+    try:
+        return hash(value) is not None
+    except TypeError:
+        return False
+
+
+def nested(wrap: Callable[[Any], Any], levels: int, innermost: Any) -> Any:
+    return functools.reduce(lambda value, _: wrap(value), range(levels), innermost)
+
+
 TYPES: dict[str, Any] = {
     "none": None,
     "true": True,
@@ -172,35 +188,39 @@ zones = st.one_of(
 moments = st.builds(
     lambda moment, zone, fold: moment.replace(tzinfo=zone, fold=fold), st.datetimes(), zones, st.sampled_from([0, 1])
 )
-scalars = st.one_of(
+hashables = st.one_of(
     st.none(),
     st.booleans(),
     st.integers(),
     st.integers(-(2**200), 2**200),
     st.floats(),
-    st.text(),
-    st.binary(),
+    st.text(max_size=20),
+    st.binary(max_size=40),
     moments,
     st.dates(),
     st.uuids(),
-    st.decimals(),
+    st.decimals(allow_nan=False),
+    st.sampled_from(["NaN", "-NaN7"]).map(Decimal),
     st.binary(max_size=20).map(lambda data: Path(data.replace(b"\0", b"").decode("utf-8", "surrogateescape"))),
 )
-# a decimal that signals cannot be hashed, so Python keeps it out of keys itself
-keys = st.recursive(
-    scalars.filter(lambda value: not (type(value) is Decimal and value.is_snan())),
-    lambda inner: st.lists(inner, max_size=3).map(tuple),
-    max_leaves=4,
-)
-# two NaN are two keys to Python, and none of them could be found again
-sets = st.lists(keys, max_size=6, unique_by=encode).map(set)
+# Python itself keeps a decimal that signals out of keys
+scalars = st.one_of(hashables, st.sampled_from(["sNaN", "-sNaN12"]).map(Decimal))
+keys = st.recursive(hashables, lambda inner: st.lists(inner, max_size=3).map(tuple), max_leaves=4)
+
+
+def distinct(found: list[Any]) -> list[Any]:
+    """Without those of the same bytes: two NaN are two keys to Python, and neither could be found again."""
+    return list({encode(item): item for item in found}.values())
+
+
+sets = st.lists(keys, max_size=6).map(distinct).map(set)
 stored = st.recursive(
     scalars,
     lambda inner: st.one_of(
         st.lists(inner, max_size=5),
         st.lists(inner, max_size=4).map(tuple),
-        st.dictionaries(st.text(), inner, max_size=5),
-        st.lists(st.tuples(keys, inner), max_size=4, unique_by=lambda pair: encode(pair[0])).map(dict),
+        st.dictionaries(st.text(max_size=20), inner, max_size=5),
+        st.builds(lambda names, items: dict(zip(names, items, strict=False)), sets, st.lists(inner, max_size=5)),
         sets,
     ),
     max_leaves=25,
@@ -570,6 +590,13 @@ def test_x02_nothing_of_an_inert_value_can_be_changed(registered: None) -> None:
     assert found.value == {"x": [1], "y": 0}
 
 
+def test_x02_within_an_inert_value_everything_is_inert(registered: None) -> None:
+    """Objects of registered types within a value of an unknown tag are not built either."""
+    data = encode(Point(Number.ONE))
+    unregister_type("point")
+    assert decode(data).value == {"x": Unregistered("number", b"\x01"), "y": 0}
+
+
 @pytest.mark.parametrize("tag", ["os.system", "builtins.eval", "a.b-c_d", "x" * 64])
 def test_x02_bytes_that_name_code_call_none(tag: str) -> None:
     """A tag is looked up in the register and nowhere else."""
@@ -751,29 +778,18 @@ NESTINGS: dict[str, Callable[[Any], Any]] = {
 }
 CRAFTED: dict[str, Callable[[bytes], bytes]] = {
     "list": lambda data: b"\x91" + data,
+    "list of 16 bits": lambda data: b"\xdc\0\x01" + data,
+    "list of 32 bits": lambda data: b"\xdd\0\0\0\x01" + data,
+    "longest short list": lambda data: b"\x9f" + data + b"\x01" * 14,
     "dict": lambda data: b"\x81\xa1a" + data,
+    "dict of 16 bits": lambda data: b"\xde\0\x01\xa1a" + data,
+    "dict of 32 bits": lambda data: b"\xdf\0\0\0\x01\xa1a" + data,
     "odd dict": lambda data: packed(Ext(2, b"\x92\x01" + data)),
     "key": lambda data: packed(Ext(2, b"\x92" + data + b"\x01")),
     "tuple": lambda data: packed(Ext(3, b"\x91" + data)),
     "set": lambda data: packed(Ext(4, b"\x91" + data)),
     "object": lambda data: packed(Ext(10, b"\x92\xa5thing" + data)),
 }
-
-
-def packed(value: Any) -> bytes:
-    """MessagePack as the codec's library writes it, whatever it may mean."""
-    return msgspec.msgpack.encode(value)
-
-
-def hashable(value: Any) -> bool:
-    try:
-        return hash(value) is not None
-    except TypeError:
-        return False
-
-
-def nested(wrap: Callable[[Any], Any], levels: int, innermost: Any) -> Any:
-    return functools.reduce(lambda value, _: wrap(value), range(levels), innermost)
 
 
 @pytest.mark.parametrize("wrap", NESTINGS.values(), ids=NESTINGS)
@@ -797,8 +813,35 @@ def test_v03_deeper_bytes_are_damaged(wrap: Callable[[bytes], bytes], levels: in
     """Bytes that nest too deep are refused whatever they nest, and a RecursionError never escapes."""
     data = nested(wrap, levels, b"\x01")
     for inert in (False, True):
-        with pytest.raises(DocumentDamaged, match=r"nested deeper|cannot be read"):
+        with pytest.raises(DocumentDamaged, match="nested deeper than 128"):
             decode(data, inert=inert)
+
+
+@pytest.mark.parametrize("innermost", [b"\x80", b"\x90", packed(Ext(3, b"\x90")), packed(Ext(10, packed(["a", 1])))])
+def test_v03_an_empty_container_is_a_level(innermost: bytes) -> None:
+    """The innermost container counts also when nothing is in it."""
+    assert encode(decode(nested(CRAFTED["list"], MAX_DEPTH - 1, innermost)))
+    with pytest.raises(DocumentDamaged, match="nested deeper"):
+        decode(nested(CRAFTED["list"], MAX_DEPTH, innermost))
+
+
+@pytest.mark.parametrize("innermost", [[], {}, (), set(), {1: 2}, Box(1), Unregistered("a", b"\x01")], ids=repr)
+def test_v03_each_container_checks_its_depth(innermost: Any, registered: None) -> None:
+    """Whatever the innermost container is, it is taken at the limit and refused one level deeper."""
+    encode(nested(NESTINGS["list"], MAX_DEPTH - 1, innermost))
+    with pytest.raises(InvalidValue, match="nested deeper"):
+        encode(nested(NESTINGS["list"], MAX_DEPTH, innermost))
+
+
+def test_v03_depth_cannot_hide_in_keys_or_bare_extensions() -> None:
+    """What no value has, nesting in the keys of a map or extensions in extensions, is damaged at any depth."""
+    for data in (
+        b"\x81" + b"\x91" * 200 + b"\x01\x01",
+        b"\x92" + b"\x81\x91\x01\x01" + b"\xdc\0\xff" + b"\x90" * 255,
+        *(nested(lambda data, code=code: packed(Ext(code, data)), 2_000, b"\x90") for code in (2, 3, 4, 10)),
+    ):
+        with pytest.raises(DocumentDamaged):
+            decode(data)
 
 
 def test_v03_bytes_at_the_limit_are_read() -> None:
@@ -863,7 +906,8 @@ def with_little_stack(left: int, call: Callable[[], Any]) -> Any:
 def test_v03_a_caller_without_stack_gets_an_error_of_ours() -> None:
     """Where the stack is nearly used up, a good value is refused or not read, but never called damaged."""
     outcomes = set()
-    for value in (nested(NESTINGS["list and tuple"], 100, 1), [[[1]] * 50] * 50):
+    deep = nested(NESTINGS["list"], 120, 1)
+    for value in (nested(NESTINGS["list and tuple"], 100, 1), [deep, [[1]] * 99], [[[1]] * 50] * 50):
         data = encode(value)
         for left in range(30, 600, 15):
             for call in (functools.partial(encode, value), functools.partial(decode, data)):
@@ -1027,6 +1071,7 @@ GOLDEN: list[tuple[Any, str]] = [
     ({"a": [None, True, -1, 1.5, "x", b"y"]}, "81a16196c0c3ffcb3ff8000000000000a178c40179"),
     (datetime(2024, 5, 1, 1, 2, 3, 4, tzinfo=UTC), "d7ff00003e806631948b"),
     (2**64, "c70901010000000000000000"),
+    ([1, -(2**63), 2**64 - 1, 2**64], "9401d38000000000000000cfffffffffffffffffc70901010000000000000000"),
     (-(2**63) - 1, "c70901ff7fffffffffffffff"),
     ({1: "a", "1": "b"}, "d7029401a161a131a162"),
     ((1, (2,)), "c706039201d5039102"),

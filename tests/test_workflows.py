@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.conftest import StoreFactory, make_config
 from waypost import clock
@@ -34,7 +36,7 @@ from waypost.models import (
     WorkflowState,
     WorkflowStep,
 )
-from waypost.store import Change, DocumentId, Store, Transaction, View, parts
+from waypost.store import Change, DocumentId, Store, Transaction, View, open_store, parts
 
 
 def state_of(wp: Waypost, workflow_id: str = "w") -> WorkflowState:
@@ -327,6 +329,16 @@ def _add_step(state: WorkflowState) -> None:
     state.workflow.steps.append(WorkflowStep("mine"))
 
 
+def _reverse_steps(state: WorkflowState) -> None:
+    state.workflow.steps.reverse()
+
+
+def _save_rotated(wp: Waypost) -> Any:
+    state = state_of(wp)
+    state.workflow.steps.append(state.workflow.steps.pop(0))
+    return wp.save_workflow_state(state)
+
+
 def _remove_step(state: WorkflowState) -> None:
     del state.workflow.steps[1]
 
@@ -342,8 +354,9 @@ def _remove_step(state: WorkflowState) -> None:
         (_pause, lambda wp: wp.pause_workflow("w")),
         (_add_step, lambda wp: wp.add_steps("w", ["theirs"])),
         (_remove_step, lambda wp: wp.update_step_status("w", "b", "running")),
+        (_reverse_steps, lambda wp: _save_rotated(wp)),
     ],
-    ids=["step", "output", "variable", "removed variable", "agent", "workflow", "order", "removed step"],
+    ids=["step", "output", "variable", "removed variable", "agent", "workflow", "order", "removed step", "moved steps"],
 )
 def test_trap_07_a_part_changed_twice_is_a_conflict(three: Waypost, mine: Any, theirs: Any) -> None:
     """Two who change the same part from the same version cannot both win: the second is told to load again."""
@@ -405,6 +418,8 @@ def test_outputs_can_be_taken_out(three: Waypost) -> None:
         (lambda s: setattr(s.step("a"), "status", "done"), InvalidWorkflow),
         (lambda s: setattr(s.step("a"), "start_time", datetime(2020, 1, 1)), InvalidWorkflow),  # noqa: DTZ001
         (lambda s: setattr(s.step("a"), "id", ""), InvalidId),
+        (lambda s: setattr(s.step("a"), "id", "renamed"), InvalidWorkflow),
+        (lambda s: setattr(s.step("a"), "id", "b"), InvalidWorkflow),
         (lambda s: s.outputs.__setitem__("x", StepOutput.of("x", 1)), InvalidWorkflow),
         (lambda s: s.outputs.__setitem__("a", 5), InvalidInput),
         (lambda s: s.context.variables.__setitem__("v", object()), InvalidValue),
@@ -472,6 +487,16 @@ def test_a_loaded_state_can_be_saved_under_another_id(three: Waypost) -> None:
     assert copy.context.variables == before.context.variables
     assert [step.id for step in copy.workflow.steps] == ["a", "b", "c"]
     assert state_of(three) == before
+
+
+def test_a_loaded_state_replaces_no_other_workflow(three: Waypost) -> None:
+    """Under the id of another workflow a loaded state conflicts, also if both are at the same version."""
+    three.create_workflow("other", "Other").unwrap()
+    while state_of(three, "other").metadata.version < state_of(three).metadata.version:
+        three.update_context("other", variables={"n": state_of(three, "other").metadata.version}).unwrap()
+    state = state_of(three)
+    state.workflow.id = "other"
+    assert isinstance(three.save_workflow_state(state).error, VersionConflict)
 
 
 def test_a_loaded_state_can_be_saved_to_another_store(three: Waypost, store_factory: StoreFactory) -> None:
@@ -848,3 +873,85 @@ def test_trap_32_a_refused_id_is_named_without_being_repeated_raw() -> None:
     with pytest.raises(InvalidId, match=r"U\+001B at 2") as caught:
         validate_id("ab\x1b[31m", "workflow id")
     assert str(caught.value).isprintable()
+
+
+# --- any edit of a state ---
+
+NAMES = st.sampled_from(["a", "b", "c", "x", "y"])
+VALUES = st.one_of(st.none(), st.integers(-3, 3), st.text(max_size=3), st.lists(st.integers(0, 3), max_size=3))
+EDITS = st.one_of(
+    st.tuples(st.just("set"), NAMES, VALUES),
+    st.tuples(st.just("unset"), NAMES, st.none()),
+    st.tuples(st.just("grow"), NAMES, VALUES),
+    st.tuples(st.just("step"), NAMES, st.sampled_from(["pending", "skipped", "completed"])),
+    st.tuples(st.just("drop"), NAMES, st.none()),
+    st.tuples(st.just("move"), NAMES, st.none()),
+    st.tuples(st.just("output"), NAMES, VALUES),
+    st.tuples(st.just("output in place"), NAMES, VALUES),
+    st.tuples(st.just("save"), NAMES, st.none()),
+)
+
+
+class Plain:
+    """What a state should hold, in plain lists and dictionaries."""
+
+    def __init__(self) -> None:
+        self.variables: dict[str, Any] = {}
+        self.steps: list[tuple[str, str]] = []
+        self.outputs: dict[str, Any] = {}
+
+    def edit(self, state: WorkflowState, kind: str, name: str, value: Any) -> None:
+        """The same edit of both."""
+        steps, ids = state.workflow.steps, [step_id for step_id, _ in self.steps]
+        match kind:
+            case "set":
+                self.variables[name] = state.context.variables[name] = value
+            case "unset":
+                assert (self.variables.pop(name, self) is self) == (state.context.variables.pop(name, self) is self)
+            case "grow" if isinstance(self.variables.get(name), list):
+                self.variables[name] = [*self.variables[name], value]
+                state.context.variables[name].append(value)
+            case "step" if name in ids:
+                self.steps[ids.index(name)] = (name, value)
+                state.step(name).status = value
+            case "step":
+                self.steps.append((name, value))
+                steps.append(WorkflowStep(name, status=value))
+            case "drop" if name in ids:
+                del self.steps[ids.index(name)]
+                self.outputs.pop(name, None)
+                state.outputs.pop(name, None)
+                del steps[ids.index(name)]
+            case "move" if name in ids:
+                self.steps.insert(0, self.steps.pop(ids.index(name)))
+                steps.insert(0, steps.pop(ids.index(name)))
+            case "output" if name in ids:
+                self.outputs[name] = value
+                state.outputs[name] = StepOutput.of(name, value)
+            case "output in place" if isinstance(self.outputs.get(name), list):
+                self.outputs[name] = [*self.outputs[name], value]
+                state.outputs[name].output.append(value)
+            case _:
+                pass
+
+    def agrees_with(self, state: WorkflowState) -> None:
+        assert dict(state.context.variables) == self.variables
+        assert [(step.id, step.status) for step in state.workflow.steps] == self.steps
+        assert {name: output.output for name, output in state.outputs.items()} == self.outputs
+        assert {step.id: step.output for step in state.workflow.steps if step.output_version} == self.outputs
+
+
+@given(st.lists(EDITS, max_size=25))
+@settings(max_examples=150, deadline=None)
+def test_any_edits_are_saved_as_they_were_made(edits: list[tuple[str, str, Any]]) -> None:
+    """Whatever is done to a state, in any order and with saves between, is what the store holds afterwards."""
+    wp = Waypost(Definitions(open_store("memory:", make_config()), make_config(), verbose=False))
+    state, plain = wp.create_workflow("w", "W").unwrap(), Plain()
+    for kind, name, value in [*edits, ("save", "", None)]:
+        if kind == "save":
+            state = wp.save_workflow_state(state).unwrap()
+            plain.agrees_with(state_of(wp))
+        else:
+            plain.edit(state, kind, name, value)
+    report = wp.validate_workflow_state("w")
+    assert report.errors == []

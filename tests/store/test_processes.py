@@ -27,8 +27,29 @@ def start(path, name, first, count, mode="shared"):
 
 
 def acknowledged(process):
+    """What it acknowledged from now to its end, which is waited for."""
     lines = process.stdout.read().split()
+    process.wait()
+    process.stdout.close()
     return [int(line) for line in lines]
+
+
+def kill_in_the_middle(processes, rng, most):
+    """Kill each process, in random order, once it has acknowledged a random number of changes.
+
+    Returns, for each, the numbers that it acknowledged.
+    """
+    told = {name: [] for name in processes}
+    for name in rng.sample(sorted(processes), len(processes)):
+        process = processes[name]
+        for _ in range(rng.randrange(1, most)):
+            line = process.stdout.readline()
+            assert line, f"{name} ended by itself"
+            told[name].append(int(line))
+        process.send_signal(signal.SIGKILL)
+    for name, process in processes.items():
+        told[name] += acknowledged(process)
+    return told
 
 
 def check_at_rest(path):
@@ -54,19 +75,12 @@ def test_trap_07_four_processes_killed_at_random_lose_no_acknowledged_update(tmp
     path = tmp_path / "store"
     directory_store(path).close()
     last = dict.fromkeys("abcd", -1)
-    acks = commits = kills = 0
+    acks = commits = 0
     for _ in range(6):
-        running = {name: start(path, name, number + 1, 10_000, mode) for name, number in last.items()}
-        time.sleep(0.6)  # interpreters start; then let them work for a while of random length
-        for process in rng.sample(list(running.values()), 4):
-            time.sleep(rng.random() * 0.25)
-            process.send_signal(signal.SIGKILL)
-            kills += 1
+        running = {name: start(path, name, number + 1, 100_000, mode) for name, number in last.items()}
+        told = kill_in_the_middle(running, rng, 60)
         store = directory_store(path)
-        for name, process in running.items():
-            numbers = acknowledged(process)
-            process.wait()
-            process.stdout.close()
+        for name, numbers in told.items():
             acks += len(numbers)
             found = int(store.view(WF).get(name) or -1)
             reached = numbers[-1] if numbers else last[name]
@@ -77,7 +91,7 @@ def test_trap_07_four_processes_killed_at_random_lose_no_acknowledged_update(tmp
         if mode != "apart":
             assert int(store.view(WF).get("total") or 0) == commits
         store.close()
-    assert kills == 24 and acks > 200, "too little happened to show anything"
+    assert acks >= 24, "each process was killed after it had acknowledged something"
     check_at_rest(path)
 
 
@@ -92,18 +106,10 @@ def test_trap_07_four_processes_on_different_steps_of_one_workflow_lose_nothing(
     with waypost.open(path) as wp:
         wp.create_workflow("wf", "W", None, [f"{name}.{n}" for name in "abcd" for n in range(each)]).unwrap()
     done = dict.fromkeys("abcd", 0)
-    kills = 0
     for _ in range(4):
         running = {name: start(path, name, done[name], each - done[name], "steps") for name in "abcd"}
-        time.sleep(0.8)
-        for process in rng.sample(list(running.values()), 4):
-            time.sleep(rng.random() * 0.2)
-            kills += process.poll() is None
-            process.send_signal(signal.SIGKILL)
-        for name, process in running.items():
-            done[name] += len(acknowledged(process))
-            process.wait()
-            process.stdout.close()
+        for name, numbers in kill_in_the_middle(running, rng, 40).items():
+            done[name] += len(numbers)
     with waypost.open(path) as wp:
         state = wp.load_workflow_state("wf").unwrap()
         for name, count in done.items():
@@ -113,8 +119,7 @@ def test_trap_07_four_processes_on_different_steps_of_one_workflow_lose_nothing(
         finished = sum(step.status == "completed" for step in state.workflow.steps)
         assert sum(done.values()) <= finished <= sum(done.values()) + 4 * 4
         assert wp.validate_workflow_state("wf").errors == []
-    assert kills >= 8
-    assert sum(done.values()) > 100
+    assert min(done.values()) >= 4
     check_at_rest(path)
 
 
@@ -129,11 +134,9 @@ def test_c09_a_stopped_process_keeps_its_lock_and_harms_nobody_when_it_goes_on(t
         time.sleep(0.02)
         first.send_signal(signal.SIGCONT)
     assert (len(acknowledged(first)), len(acknowledged(second))) == (400, 400)
-    assert (first.wait(), second.wait()) == (0, 0)
+    assert (first.returncode, second.returncode) == (0, 0)
     view = directory_store(path, read_only=True).view(WF)
     assert (view.get("a"), view.get("b"), view.get("total")) == (b"399", b"399", b"800")
-    first.stdout.close()
-    second.stdout.close()
     check_at_rest(path)
 
 
@@ -152,8 +155,8 @@ def test_c06_readers_see_whole_commits_in_order_while_others_write_and_compact(t
         assert int(view.get("total") or 0) == counted == version
     reader.close()
     for process in writers:
-        assert len(acknowledged(process)) == 1500 and process.wait() == 0
-        process.stdout.close()
+        assert len(acknowledged(process)) == 1500
+        assert process.returncode == 0
     assert looks > 50
     check_at_rest(path)
 
@@ -163,9 +166,7 @@ def test_c07_creating_a_store_at_once_gives_one_store(tmp_path):
     path = tmp_path / "store"
     processes = [start(path, f"w{number}", 0, 5) for number in range(8)]
     assert [len(acknowledged(process)) for process in processes] == [5] * 8
-    assert [process.wait() for process in processes] == [0] * 8
-    for process in processes:
-        process.stdout.close()
+    assert [process.returncode for process in processes] == [0] * 8
     assert directory_store(path, read_only=True).view(WF).get("total") == b"40"
     check_at_rest(path)
 

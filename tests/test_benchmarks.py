@@ -1,0 +1,141 @@
+"""The benchmarks measure and report without the peer; what they reach is theirs to say, and no test's."""
+
+from __future__ import annotations
+
+import json
+import statistics
+
+import pytest
+from benchmarks import bench, crew, figures, machine, states
+from benchmarks.__main__ import main
+
+TINY = bench.Scale(
+    rounds=1,
+    sizes=(10, 60),
+    steps=60,
+    updates=2,
+    accounted=4,
+    loads=1,
+    whole_loads=1,
+    long_log=70,
+    processes=2,
+    callers=4,
+    window=0.02,
+)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs the command as if the peer were not installed; gives its figures."""
+    monkeypatch.setattr(machine, "has_peer", lambda: False)
+
+    def run(*words):
+        command = ["--dir", str(tmp_path), "--json", str(tmp_path / "found.json"), *words]
+        assert main(command, full=TINY, quick=TINY) == 0
+        return json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+
+    return run
+
+
+def test_a_row_is_measured_beside_the_floor_and_says_that_the_peer_is_absent(run, tmp_path, capsys):
+    """A quick run of rows 1 and 3 gives figures, goals with verdicts and costs, and no column of the peer."""
+    found = run("--rows", "1,3", "--quick", "--markdown", str(tmp_path / "found.md"))
+    assert "not installed" in found["header"]["SqliteSaver"]
+    assert "power" in found["header"]["Waypost"]
+    assert [measure["name"] for measure in found["measures"]] == ["update, 10 steps", "update, 60 steps"]
+    for measure in found["measures"]:
+        assert measure["peer"] is None and measure["over_peer"] is None
+        assert measure["waypost"]["operations"] == 2 and measure["floor"]["operations"] == 4
+        assert 0 < measure["waypost"]["median_us"] <= measure["waypost"]["p99_us"]
+        assert measure["to_floor"] > 0
+    verdicts = {goal["name"]: goal["verdict"] for goal in found["goals"]}
+    assert verdicts.pop("update at 10 steps, faster than SqliteSaver") == "not measured"
+    assert set(verdicts) == {"growth of an update, 10 to 60 steps"}
+    assert set(verdicts.values()) <= {"met", "not met"}
+    assert [cost["steps"] for cost in found["costs"]] == [10, 60]
+    for cost in found["costs"]:
+        assert cost["syncs"] >= 1 and cost["frame_bytes"] > 100 and cost["peer_bytes"] is None
+    printed = capsys.readouterr().out
+    table = (tmp_path / "found.md").read_text(encoding="utf-8")
+    for text in (printed, table):
+        assert "update, 60 steps" in text and "p99" in text and "not installed" in text
+        assert "Waypost is" not in text  # the head of the peer's comparison
+    assert list(tmp_path.glob("waypost-benchmarks-*")) == []
+
+
+def test_loads_and_rates_are_measured_and_no_update_is_lost(run):
+    """Rows 4, 6, 7 and 8 give each of their measures, and all commits that processes were told of are there."""
+    found = run("--rows", "4,6,7,8")
+    assert [measure["row"] for measure in found["measures"]] == [4] * 8 + [6, 7, 8]
+    for measure in found["measures"][8:]:
+        assert measure["waypost"]["per_second"] > 0 and measure["floor"]["per_second"] > 0
+    (lost,) = [goal for goal in found["goals"] if "lost" in goal["name"]]
+    assert (lost["reached"], lost["verdict"]) == (0, "met")
+    assert "costs" in found and found["costs"] == []
+
+
+def test_steps_are_the_same_in_each_run_and_about_as_large_as_said():
+    """States are seeded, and a step with its output is 1.2 KB give or take a tenth."""
+    steps = states.make_steps(200)
+    assert steps == states.make_steps(200)
+    assert statistics.fmean(len(json.dumps(step)) for step in steps) == pytest.approx(1200, rel=0.1)
+
+
+def test_callers_share_out_the_steps_that_may_be_updated():
+    """Shares of several callers are disjoint, and leave out what other steps depend on."""
+    shares = [states.own_steps(100, share, 8) for share in range(8)]
+    every = [step_id for share in shares for step_id in share]
+    assert len(set(every)) == len(every) == 100 - states.roots(100)
+    needed = {needed for step in states.make_steps(100) for needed in step["dependencies"]}
+    assert needed.isdisjoint(every)
+
+
+def test_a_ratio_is_taken_between_neighbouring_turns():
+    """A machine that gets ten times slower between rounds leaves a ratio as it is."""
+    rounds = [(10.0, 20.0), (100.0, 200.0), (10.0, 20.0)]
+    floor = figures.Lane([[figures.Turn([low], [])] for low, _ in rounds])
+    ours = figures.Lane([[figures.Turn([high], [])] for _, high in rounds])
+    assert figures.times_as_long(ours, floor) == 2
+    assert figures.growth(ours, floor, ours, floor) == 1
+
+
+def test_p99_is_a_latency_that_was_measured():
+    """The p99 of a hundred latencies is the second largest, and of few the largest."""
+    assert figures.Lane([[figures.Turn([float(n) for n in range(100)], [])]]).p99_us == 98
+    assert figures.Lane([[figures.Turn([3.0, 7.0], [])]]).p99_us == 7
+
+
+@pytest.mark.parametrize(
+    ("sense", "reached", "verdict"),
+    [
+        ("at most", 1.3, "met"),
+        ("at most", 1.31, "not met"),
+        ("at least", 1.3, "met"),
+        ("at least", 1.29, "not met"),
+        ("at least", None, "not measured"),
+    ],
+)
+def test_a_goal_says_whether_it_is_met(sense, reached, verdict):
+    """A goal that is reached exactly is met; one that was not measured is neither."""
+    assert figures.Goal(1, "x", sense, 1.3, " x", reached).verdict == verdict
+
+
+def test_an_error_in_a_worker_ends_the_run():
+    """What goes wrong in a process is told with its traceback, and not taken for a figure."""
+    with pytest.raises(crew.WorkerFailed, match="no_such_thing"), crew.Crew() as hired:
+        hired.hire("floor")[0].ask("no_such_thing")
+
+
+@pytest.mark.parametrize("rows", ["2", "1,x", ""])
+def test_a_row_that_is_not_there_is_refused(rows, capsys):
+    """Only rows that the benchmarks have are taken."""
+    with pytest.raises(SystemExit):
+        main(["--rows", rows])
+    assert "rows are 1, 3, 4, 6, 7, 8" in capsys.readouterr().err
+
+
+def test_memory_is_never_taken_for_a_disk():
+    """A file system that is memory is said to be so in the header."""
+    if machine.file_system("/dev/shm") not in machine.IN_MEMORY:
+        pytest.skip("no memory file system here")
+    assert "MEMORY" in machine.describe("/dev/shm")["file system"]
