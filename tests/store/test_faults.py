@@ -21,7 +21,7 @@ from waypost.errors import (
     StoreReadOnly,
     StoreUnavailable,
 )
-from waypost.store.directory import lease, log
+from waypost.store.directory import lease, log, upkeep
 
 
 @pytest.fixture
@@ -468,3 +468,42 @@ def test_x10_without_permission_nothing_is_read_or_made(path):
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_e08_a_reader_on_media_that_cannot_be_synced_reads_on(path):
+    """Where a sync is refused because nothing can be written, what is there is read all the same; EIO is told."""
+    store = directory_store(path)
+    store.submit(putting(a=b"1")).result()
+    store._lease.abandon()
+    for error, works in ((errno.EROFS, True), (errno.EIO, False)):
+        reader = directory_store(path, read_only=True)
+        with system_calls() as calls:
+            calls.fault = failing("fdatasync", 1, error)
+            if works:
+                assert reader.view(WF).get("a") == b"1"
+            else:
+                with pytest.raises(StorePoisoned):
+                    reader.view(WF)
+
+
+def test_d23_a_reader_syncs_what_no_sync_is_on_record_for(path):
+    """A view that is to be passed on is covered by a sync; one for looking at is not, and what is sealed needs none."""
+    store = directory_store(path, enable_wal=False, sync_frequency=3_600_000)
+    store.submit(putting(a=b"1")).result()
+    for durable, syncs in ((False, 0), (True, 1)):
+        reader = directory_store(path, read_only=True)
+        with system_calls() as calls:
+            assert reader.view(WF, durable=durable).get("a") == b"1"
+            assert calls.count("fdatasync") == syncs
+    store.close()
+
+
+def test_a_bound_is_met_by_compacting_on_the_spot(path, monkeypatch):
+    """When upkeep does not come in time, a commit that does not fit compacts first, and is refused only after that."""
+    monkeypatch.setattr(upkeep.Upkeep, "ask", lambda self, document: None)
+    store = directory_store(path, max_file_size=1, enabled=False)
+    for number in range(300):
+        store.submit(change(WF, lambda tx, n=number: tx.put(f"k{n % 5}", os.urandom(8000)))).result()
+    assert store.view(WF).version == 300
+    store.close()
+    assert directory_store(path, read_only=True).verify().findings == []

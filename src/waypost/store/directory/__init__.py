@@ -131,7 +131,9 @@ class DirectoryStore:
             self._check_open()
             document = self._documents.get(identifier)
             if document is None:
-                document = self._documents[identifier] = Document(self._context, identifier, self._ask_for_upkeep)
+                document = self._documents[identifier] = Document(
+                    self._context, identifier, self._upkeep.ask, self._compact
+                )
             else:
                 self._documents.move_to_end(identifier)
             self._uses += 1
@@ -192,8 +194,8 @@ class DirectoryStore:
             if document.driver_is_due and self._pool is not None:
                 self._pool.submit(self._drive, document)
 
-    def _ask_for_upkeep(self, document: Document) -> None:
-        self._upkeep.ask(document)
+    def _compact(self, document: Document) -> bool:
+        return upkeep.compact(document, self._context)
 
     def _sync_all(self) -> None:
         """Sync what was acknowledged before its sync."""

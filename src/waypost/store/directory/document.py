@@ -20,7 +20,15 @@ from threading import RLock
 
 from waypost.codec.bodies import file_draft
 from waypost.codec.frame import Draft, FrameType, Standing, seal_draft
-from waypost.errors import DocumentTooLarge, StoreClosed, StoreError, StorePoisoned, WaypostError
+from waypost.errors import (
+    DocumentTooLarge,
+    LockTimeout,
+    StoreClosed,
+    StoreError,
+    StorePoisoned,
+    StoreUnavailable,
+    WaypostError,
+)
 from waypost.store.contract import Change, Counters, DocumentId, Ticket
 from waypost.store.directory import loading
 from waypost.store.directory.batch import Prepared, conflicts, run
@@ -34,10 +42,20 @@ SNAPSHOT_FRAMES, SNAPSHOT_BYTES, SNAPSHOT_SHARE = 100, 64 * 1024, 4
 
 
 class Document:
-    """An open document of a directory store. Safe to use from any thread."""
+    """An open document of a directory store. Safe to use from any thread.
 
-    def __init__(self, context: Context, identifier: DocumentId, ask_for_upkeep: Callable[[Document], None]) -> None:
+    `ask_for_upkeep` has it looked after soon; `make_room` compacts it now, and says whether it did.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        identifier: DocumentId,
+        ask_for_upkeep: Callable[[Document], None],
+        make_room: Callable[[Document], bool],
+    ) -> None:
         self._context = context
+        self._make_room = make_room
         self._ask_for_upkeep = ask_for_upkeep
         self.id = identifier
         self.lock = RLock()
@@ -65,9 +83,9 @@ class Document:
         try:
             with self.lock:
                 while self._queue and len(batch) < self._context.config.performance.batch_size:
-                    submission = self._queue.popleft()
-                    submission.taken = True
-                    batch.append(submission)
+                    # in this order an interrupt in between leaves no submission that nobody settles
+                    batch.append(self._queue[0])
+                    self._queue.popleft().taken = True
                 if not batch:
                     return
                 outcomes, log, covered = self._commit(batch)
@@ -100,14 +118,14 @@ class Document:
         self._check_open()
         try:
             return self._commit_or_fail(batch)
-        except WaypostError:
-            raise
+        except (StoreUnavailable, LockTimeout, DocumentTooLarge, StorePoisoned):
+            raise  # they leave file and state as they were
         except BaseException:
             self.forget()
             raise
 
     def _commit_or_fail(self, batch: list[Submission]) -> tuple[Outcomes, Log | None, int]:
-        attempts = 0
+        attempts, made_room = 0, False
         while True:
             attempts += 1
             state = self._current()
@@ -118,7 +136,13 @@ class Document:
             if not prepared:
                 return settled, log, log.end if log else 0
             log = self._open_for_writing()
-            done = self._append_unless_beaten(log, state, prepared, patient=attempts <= PATIENCE)
+            try:
+                done = self._append_unless_beaten(log, state, prepared, patient=attempts <= PATIENCE)
+            except DocumentTooLarge:
+                if made_room or not self._make_room(self):
+                    raise
+                made_room = True
+                continue
             if done is not None:
                 return settled + done, log, log.end
 

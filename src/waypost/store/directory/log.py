@@ -30,6 +30,8 @@ _WINDOW = 64 * 1024
 _PEEK = 4096
 _ZEROS = bytes(_WINDOW)
 _FILL_LEAST, _FILL_MOST = 64 * 1024, 1024 * 1024
+# said of media that cannot be written to, where a reader has nothing to wait for
+_NOTHING_TO_SYNC = ("EROFS", "EINVAL")
 LOCK_TIMEOUT_S = 10.0
 NOTHING = Standing(0, 0, 0, parts.EMPTY_CHECKSUM, parts.NO_COMMIT)
 
@@ -413,8 +415,9 @@ class Log:
                 if self.known_synced == 0:
                     self.folder.sync()  # the name of a new file is durable only now
             except StoreUnavailable as error:
-                self.poison(str(error))
-                self.check_poison()
+                if self.writable or error.details.get("errno") not in _NOTHING_TO_SYNC:
+                    self.poison(str(error))
+                    self.check_poison()
             self.synced = max(self.synced, mark)
             return 1
 

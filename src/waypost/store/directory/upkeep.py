@@ -55,7 +55,8 @@ def take_snapshot(document: Document, context: Context) -> bool:
             (appended,) = log.append([(draft, origin.view.standing)], identity.size)
         finally:
             log.file.unlock()
-        snapshot = Snapshot(loading.blocks_of(log, context), appended)
+        found = appended._replace(data=appended.data[: appended.header.blocks_offset])
+        snapshot = Snapshot(loading.blocks_of(log, context), found)
         document.state_now().stand_on(snapshot, origin.view, origin.mark)
     return True
 
