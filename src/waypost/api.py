@@ -141,6 +141,7 @@ class AsyncWaypost:
         self.definitions = definitions
         self._completions: _Completions | None = None
         self._readers: ThreadPoolExecutor | None = None
+        self._closed = False
 
     create_workflow = _awaits(Definitions.create_workflow)
     save_workflow_state = _awaits(Definitions.save_workflow_state)
@@ -183,6 +184,7 @@ class AsyncWaypost:
     async def close(self) -> None:
         """Finish what is under way and let go of the store. May be called twice."""
         await asyncio.shield(asyncio.to_thread(self.definitions.store.close))
+        self._closed = True
         if self._readers is not None:
             self._readers.shutdown(wait=False)
 
@@ -193,8 +195,8 @@ class AsyncWaypost:
         return await self._in_reader(request.run)
 
     async def _in_reader(self, work: Callable[[], R]) -> R:
-        if self.definitions.store.durability == "none":
-            # what is in memory is read faster than a thread is woken
+        if self._closed or self.definitions.store.durability == "none":
+            # what is in memory is read faster than a thread is woken, and a closed store only refuses
             return work()
         if self._readers is None:
             self._readers = ThreadPoolExecutor(READERS, "waypost-reader")
@@ -247,6 +249,8 @@ class AsyncRun:
 
     async def map(self, function: Callable[[str], Any], workers: int = 4) -> dict[str, Any]:
         """Call the function with the id of each step that is ready, in tasks; see `Run.map`."""
+        if workers < 1:
+            raise ValueError("a map needs at least one worker")
         results: dict[str, Any] = {}
         failures: list[StepFailed] = []
         jobs = [

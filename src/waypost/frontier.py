@@ -10,7 +10,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from heapq import heappop, heappush
 
 from waypost.folding import FINISHED
@@ -33,10 +33,15 @@ class Frontier:
         self._blockers: dict[str, set[str]] = {}
         self._dependents: dict[str, list[str]] = {}
 
-    def learn(self, steps: Iterable[WorkflowStep], is_free: Callable[[WorkflowStep], bool]) -> None:
-        """Start over from all steps; `is_free` tells of a running one whether it may be taken over."""
-        steps = list(steps)
-        finished = {step.id for step in steps if step.status in FINISHED}
+    def learn(
+        self, steps: Sequence[WorkflowStep], late: Iterable[str], is_free: Callable[[WorkflowStep], bool]
+    ) -> None:
+        """Start over from all steps.
+
+        `late` are ids of steps known to be finished, whatever their status says. `is_free` tells of a running step
+        whether it may be taken over.
+        """
+        finished = {step.id for step in steps if step.status in FINISHED}.union(late)
         self._position = {step.id: number for number, step in enumerate(steps)}
         self._alone = {step.id for step in steps if not step.parallel}
         self.elsewhere, self.failed, self._ready = {}, [], []

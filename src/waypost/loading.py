@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
-from functools import partial
 from typing import Any, TypeVar, cast, overload
 
 from waypost import clock, records
@@ -34,7 +33,8 @@ from waypost.store import View
 T = TypeVar("T")
 
 Viewer = Callable[[], View]
-"""Finds the version that something was read from, when it is needed."""
+"""Finds the version that something was read from, when it is needed. A function of its own and no `partial`, so that
+copying what holds it copies neither view nor store."""
 
 
 def load(view: View, store: object = None) -> WorkflowState:
@@ -43,12 +43,12 @@ def load(view: View, store: object = None) -> WorkflowState:
     outputs = LazyOutputs(lambda: view)
     state = WorkflowState(
         metadata=_metadata(view, record),
-        workflow=Workflow(view.document.id, record.name, LazySteps(view, outputs), record.paused),
+        workflow=Workflow(view.document.id, record.name, LazySteps(lambda: view, outputs), record.paused),
         agents=LazyAgents(lambda: view, records.AGENT),
         outputs=outputs,
         context=load_context(view),
     )
-    vars(state)["_origin"] = (view, store)
+    vars(state)["_origin"] = lambda: (view, store)
     return state
 
 
@@ -57,10 +57,11 @@ def base_of(state: WorkflowState, store: object) -> View | None:
 
     None when the state was made by hand, came from another store, or was given another id.
     """
-    origin: tuple[View, object] | None = vars(state).get("_origin")
-    if origin is None or origin[1] is not store or origin[0].document.id != state.workflow.id:
+    origin: Callable[[], tuple[View, object]] | None = vars(state).get("_origin")
+    if origin is None:
         return None
-    return origin[0]
+    view, home = origin()
+    return view if home is store and view.document.id == state.workflow.id else None
 
 
 def load_context(view: View) -> WorkflowContext:
@@ -96,12 +97,9 @@ def with_outputs(step: WorkflowStep, viewer: Viewer) -> WorkflowStep:
 
 def with_value(output: StepOutput, viewer: Viewer) -> StepOutput:
     """The output, whose value is read where `viewer` leads when it is asked for."""
-    vars(output)["_load"] = partial(_load_value, viewer, output.step_id, output.version)
+    step_id, version = output.step_id, output.version
+    vars(output)["_load"] = lambda: values.decode(records.output_bytes(viewer(), step_id, version))
     return output
-
-
-def _load_value(viewer: Viewer, step_id: str, version: int) -> Any:
-    return values.decode(records.output_bytes(viewer(), step_id, version))
 
 
 def every_step(view: View) -> Iterator[WorkflowStep]:
@@ -116,10 +114,10 @@ def every_step(view: View) -> Iterator[WorkflowStep]:
 class LazySteps(Steps):
     """The steps of a version. An entry is a step, or the id of one that is as the version has it, or was touched."""
 
-    __slots__ = ("_edited", "_entries", "_fold", "_outputs", "_touched", "_view")
+    __slots__ = ("_edited", "_entries", "_fold", "_outputs", "_touched", "_viewer")
 
-    def __init__(self, view: View, outputs: LazyOutputs) -> None:
-        self._view = view
+    def __init__(self, viewer: Viewer, outputs: LazyOutputs) -> None:
+        self._viewer = viewer
         self._outputs = outputs
         self._entries: list[WorkflowStep | str] | None = None
         self._touched: dict[str, WorkflowStep] = {}
@@ -148,7 +146,7 @@ class LazySteps(Steps):
         return [step for step in found if step is not None]
 
     def is_of(self, view: View) -> bool:
-        return self._view is view
+        return self._viewer() is view
 
     def is_own(self, step: WorkflowStep) -> bool:
         """Whether a step came from this version."""
@@ -158,7 +156,7 @@ class LazySteps(Steps):
         if self._edited:
             return next((step for step in self if step.id == step_id), None)
         found = self._touched.get(step_id)
-        if found is None and self._view.size_of(records.STEP + step_id) is not None:
+        if found is None and self._viewer().size_of(records.STEP + step_id) is not None:
             found = self._touch(step_id)
         return found
 
@@ -166,20 +164,20 @@ class LazySteps(Steps):
         if self._edited or self._touched:
             return fold(self._peek(), paused)
         if self._fold is None or self._fold[0] != paused:
-            self._fold = (paused, fold(every_step(self._view), paused))
+            self._fold = (paused, fold(every_step(self._viewer()), paused))
         return self._fold[1]
 
     def _peek(self) -> Iterator[WorkflowStep]:
         """All steps, without keeping those that nobody has touched."""
         for entry in self._list():
             if isinstance(entry, str):
-                yield self._touched.get(entry) or records.step(self._view, entry)
+                yield self._touched.get(entry) or records.step(self._viewer(), entry)
             else:
                 yield entry
 
     def _list(self) -> list[WorkflowStep | str]:
         if self._entries is None:
-            self._entries = [*records.order(self._view)]
+            self._entries = [*records.order(self._viewer())]
         return self._entries
 
     def _touch(self, entry: WorkflowStep | str) -> WorkflowStep:
@@ -187,7 +185,7 @@ class LazySteps(Steps):
             return entry
         found = self._touched.get(entry)
         if found is None:
-            found = self._touched[entry] = records.step(self._view, entry)
+            found = self._touched[entry] = records.step(self._viewer(), entry)
             vars(found)["_outputs"] = self._outputs
         return found
 

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, MutableMapping, MutableSequence, Sequence
+from copy import deepcopy
 from datetime import datetime
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, Self, TypeVar
 
-from msgspec import Meta, Struct, field
+from msgspec import Meta, Struct, field, structs
 
 from waypost import clock
 from waypost.errors import StepNotFound
@@ -28,6 +29,33 @@ Environment = Literal["development", "production", "test"]
 
 Moment = Annotated[datetime, Meta(tz=True)]
 Count = Annotated[int, Meta(ge=0)]
+
+
+class _Kept:
+    """A struct whose copies keep what lies beside its fields; by itself a struct's copies drop it."""
+
+    __slots__ = ()
+
+    def __copy__(self) -> Self:
+        made = type(self)(**_fields(self))
+        vars(made).update(vars(self))
+        return made
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        made = type(self)(**deepcopy(_fields(self), memo))
+        memo[id(self)] = made
+        vars(made).update(deepcopy(vars(self), memo))
+        return made
+
+
+def _fields(struct: Any) -> dict[str, Any]:
+    return structs.asdict(struct)
+
+
+def _unpickled(kind: type[T], fields: dict[str, Any], beside: dict[str, Any]) -> T:
+    made = kind(**fields)
+    vars(made).update(beside)
+    return made
 
 
 # --- steps ---
@@ -54,7 +82,7 @@ class StepOwner(Struct, array_like=True, frozen=True):
         return clock.ProcessIdentity(self.host, self.boot, self.namespace, self.pid, self.start)
 
 
-class WorkflowStep(Struct, array_like=True, dict=True):
+class WorkflowStep(_Kept, Struct, array_like=True, dict=True):
     """One step of a workflow. A plain string stands for a step with that id and name.
 
     `dependencies` are ids of steps that must be finished first. `parallel` says that a run may do the step beside
@@ -105,8 +133,13 @@ class WorkflowStep(Struct, array_like=True, dict=True):
         else:
             outputs[self.id] = StepOutput.of(self.id, value, self.agent_id)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        has_output = self.output_version or "_output" in vars(self)
+        beside = {"_output": self.output} if has_output else {}
+        return _unpickled, (type(self), _fields(self), beside)
 
-class StepOutput(Struct, array_like=True, dict=True, frozen=True):
+
+class StepOutput(_Kept, Struct, array_like=True, dict=True, frozen=True):
     """One version of a step's output.
 
     `size_bytes` and `checksum` (SHA-256, hex) are those of the value's stored bytes.
@@ -139,6 +172,10 @@ class StepOutput(Struct, array_like=True, dict=True, frozen=True):
     def compressed(self) -> bool:
         """Whether the version of the workflow that this was read from is stored compressed."""
         return vars(self).get("_compressed", False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        beside = {"_value": self.output, "_compressed": self.compressed}
+        return _unpickled, (type(self), _fields(self), beside)
 
 
 _NOT_YET = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
@@ -292,7 +329,7 @@ class Workflow(Struct):
         return self.fold().error
 
 
-class WorkflowState(Struct, kw_only=True, dict=True):
+class WorkflowState(_Kept, Struct, kw_only=True, dict=True):
     """Everything about one workflow at one version."""
 
     metadata: StateMetadata = field(default_factory=StateMetadata)

@@ -313,7 +313,11 @@ class Write(Request[OperationResult[T]]):
     def done(self, receipt: Receipt) -> OperationResult[T]:
         """The result of a commit."""
         document = DocumentId("workflow", self.workflow_id)
-        viewer = partial(view_at, self.store, document, receipt.version)
+        store, version = self.store, receipt.version
+
+        def viewer() -> View:
+            return view_at(store, document, version)
+
         try:
             if receipt.repeated is not None:
                 data: T = workflows.render(viewer(), receipt.repeated.projection, viewer, self.store)
@@ -370,5 +374,7 @@ def find_outcome(store: Store, operation_id: str) -> Success[Any]:
 
 
 def _outcome(store: Store, document: DocumentId, found: OperationRecord) -> Any:
-    viewer = partial(view_at, store, document, found.version)
+    def viewer() -> View:
+        return view_at(store, document, found.version)
+
     return workflows.render(viewer(), found.projection, viewer, store)

@@ -15,8 +15,10 @@ Invariants:
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Generator, Iterable
+from itertools import takewhile
 from typing import Any, NamedTuple, TypeVar
 
 from msgspec import UNSET
@@ -70,7 +72,7 @@ Effects = Generator[Request[Any] | Call | Pause, Any, T]
 
 # --- who is doing what in this process ---
 
-_at_work: set[tuple[object, str, str]] = set()
+_at_work: set[tuple[int, object, str, str]] = set()
 _at_work_lock = threading.Lock()
 
 
@@ -122,6 +124,8 @@ class RunLogic:
         self._active: set[str] = set()
         self._unbegun: dict[str, int] = {}
         self._told: set[str] = set()
+        self._finished: list[tuple[int, str]] = []
+        """Steps that are finished, with the number of changes at which they were."""
         self._stopped = False
         self._delay = SHORTEST_PAUSE
         self._due_ns = 0
@@ -129,26 +133,31 @@ class RunLogic:
     # --- beginning ---
 
     def begin(self) -> Effects[None]:
-        """Make the workflow, or open it and add the steps that are new."""
-        definitions = self._definitions
+        """Make the workflow, or open it and add the steps that are new. Raises WorkflowNotFound without any steps."""
+        given = self._given
+        if given is None:
+            yield self._reading(records.workflow)
+            return
         known: list[str] | None = yield self._reading(_order)
         if known is None:
             # somebody else may make it first: then it is opened, and may lack steps
-            made: OperationResult[Any] = yield definitions.create_workflow(
-                self.workflow_id, self._name, self._session_id, self._given or (), if_exists="open"
+            made: OperationResult[Any] = yield self._definitions.create_workflow(
+                self.workflow_id, self._name, self._session_id, given, if_exists="open"
             )
             made.unwrap()
-            known = yield self._reading(records.order)
-        while self._given is not None:
-            given = {step.id for step in self._given}
-            self.missing = [step_id for step_id in known or () if step_id not in given]
-            new = [step for step in self._given if step.id not in set(known or ())]
-            if not new:
-                return
-            added = yield definitions.add_steps(self.workflow_id, new, session_id=self._session_id)
-            if added or not (yield from self._others_added(new, added)):
-                return
-            known = yield self._reading(records.order)
+        while (yield from self._add_new(given)):
+            pass
+
+    def _add_new(self, given: list[WorkflowStep]) -> Effects[bool]:
+        """Add the steps that are not there. Gives true if others were adding too, and it has to be done again."""
+        known: list[str] = yield self._reading(records.order)
+        is_given, is_known = {step.id for step in given}, set(known)
+        self.missing = [step_id for step_id in known if step_id not in is_given]
+        new = [step for step in given if step.id not in is_known]
+        if not new:
+            return False
+        added = yield self._definitions.add_steps(self.workflow_id, new, session_id=self._session_id)
+        return False if added else (yield from self._others_added(new, added))
 
     def _others_added(self, new: list[WorkflowStep], added: OperationResult[Any]) -> Effects[bool]:
         """Whether steps were refused because another process added some of them first; else raise what it was."""
@@ -179,8 +188,10 @@ class RunLogic:
                     return step_id
                 is_known = False
                 continue
+            if self._stopped:
+                return None
             pause = self._pause()
-            if pause is None and (is_known or self._stopped):
+            if pause is None and is_known:
                 return self._end()
             if pause is not None and pause.seconds > 0:
                 yield pause
@@ -207,8 +218,8 @@ class RunLogic:
 
     def _is_open(self, step_id: str) -> Effects[bool]:
         """Look at a step again before it is handed out: others may have finished it, or taken it."""
-        step: WorkflowStep = yield self._reading(lambda view: records.step(view, step_id))
-        if step.is_finished:
+        step: WorkflowStep | None = yield self._reading(lambda view: records.STEPS.get(view, records.STEP + step_id))
+        if step is None or step.is_finished:
             self._settle(step_id, finished=True)
         elif step.status == "running" and not self._is_free(step):
             self._settle(step_id, offer_again=True)
@@ -226,11 +237,13 @@ class RunLogic:
             return Pause((self._due_ns - clock.monotonic_ns()) / 1e9, self.changes)
 
     def _learn(self) -> Effects[None]:
-        started_ns = clock.monotonic_ns()
+        started_ns, changes = clock.monotonic_ns(), self.changes
         steps: list[WorkflowStep] = yield self._reading(lambda view: list(loading.every_step(view)))
         with self.changed:
             before = set(self._frontier.elsewhere)
-            self._frontier.learn(steps, self._is_free)
+            # what this run finished while the workflow was being read may stand there as unfinished
+            late = takewhile(lambda entry: entry[0] >= changes, reversed(self._finished))
+            self._frontier.learn(steps, {step_id for _, step_id in late}, self._is_free)
             now_ns = clock.monotonic_ns()
             # a workflow that is slow to read is read the less often
             self._due_ns = now_ns + max(int(self._delay * 1e9), 10 * (now_ns - started_ns))
@@ -253,7 +266,7 @@ class RunLogic:
         with self.changed:
             failed = [step for step in self._frontier.failed if step.id not in self._told]
             idle = sorted(self._unbegun)
-        if failed and not self._stopped:
+        if failed:
             step = failed[0]
             raise StepFailed(
                 f"step {step.id!r} of workflow {self.workflow_id!r} has failed and has no retries left "
@@ -373,8 +386,9 @@ class RunLogic:
             _at_work.discard(self._entry(step_id))
         self._settle(step_id, finished, offer_again)
 
-    def _entry(self, step_id: str) -> tuple[object, str, str]:
-        return (_place(self._definitions), self.workflow_id, step_id)
+    def _entry(self, step_id: str) -> tuple[int, object, str, str]:
+        # the child of a fork inherits the set, and none of the threads that are at work
+        return (os.getpid(), _place(self._definitions), self.workflow_id, step_id)
 
     def _settle(self, step_id: str, finished: bool = False, offer_again: bool = False) -> None:
         """A step is no longer being done by this run."""
@@ -382,6 +396,7 @@ class RunLogic:
             self._active.discard(step_id)
             self._unbegun.pop(step_id, None)
             if finished:
+                self._finished.append((self.changes, step_id))
                 self._frontier.finished(step_id)
             elif offer_again:
                 self._frontier.offered.discard(step_id)

@@ -22,7 +22,7 @@ from typing import Any
 from waypost import clock, graph, records
 from waypost.errors import InvalidInput, InvalidWorkflow, SecretsNotSealed, VersionConflict
 from waypost.loading import LazyMapping, LazySteps, base_of, every_step
-from waypost.models import StepOutput, WorkflowContext, WorkflowState, WorkflowStep
+from waypost.models import StepOutput, WorkflowContext, WorkflowState, WorkflowStep, as_step
 from waypost.records import Value
 from waypost.store import Transaction, View
 
@@ -60,15 +60,13 @@ def prepare(state: WorkflowState, store: object) -> Plan:
     context = state.context
     refuse_secrets(context.secrets)
     base = base_of(state, store)
-    metadata = state.metadata
-    of_this = metadata.id in ("", state.workflow.id)
-    workflow = state.workflow
+    workflow, metadata = state.workflow, state.metadata
     plan = Plan(
         base=base,
         name=_text(workflow.name, "the name of a workflow"),
         paused=bool(workflow.paused),
-        version=metadata.version if of_this else 0,
-        checksum=metadata.checksum if of_this else "",
+        version=metadata.version,
+        checksum=metadata.checksum,
         time_us=clock.now_us(),
     )
     _plan_part(plan, records.CONTEXT, context_bytes(context))
@@ -170,7 +168,7 @@ def _plan_steps(plan: Plan, state: WorkflowState) -> None:
         held, is_own = steps.held(), steps.is_own
         plan.ids = steps.ids() if steps.is_reordered else None
     else:
-        held, is_own = list(steps), _never
+        held, is_own = [as_step(step) for step in steps], _never
         plan.ids = [step.id for step in held]
     plan.structural = plan.ids is not None
     for step in held:
@@ -193,6 +191,9 @@ def _plan_step(plan: Plan, step: WorkflowStep, is_own: bool) -> None:
         # the step of another state brings its output along
         _plan_output(plan, step.id, step.output, step.agent_id)
     before = None if plan.base is None else records.STEPS.get(plan.base, records.STEP + checked.id)
+    if is_own and before is None:
+        # its outputs would have to be renamed with it, all versions of them
+        raise InvalidWorkflow(f"the id of a stored step cannot be changed to {step.id!r}: add a new step")
     # which outputs there are is told by the store, not by the step
     checked.output_version = 0 if before is None else before.output_version
     if checked != before:

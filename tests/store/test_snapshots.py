@@ -13,6 +13,7 @@ from waypost import clock
 from waypost.codec.frame import FrameType
 from waypost.errors import DocumentDamaged
 from waypost.store.directory import compaction, document, snapshots
+from waypost.store.directory.upkeep import Upkeep
 
 
 @pytest.fixture
@@ -285,3 +286,53 @@ def test_e11_a_closed_log_has_no_fill(path):
     reader = directory_store(path, read_only=True)
     reader.view(WF)
     assert reader._document(WF).log_if_read().last_type == FrameType.SEAL
+
+
+def test_a_handle_goes_on_from_the_snapshot_of_another(path, monkeypatch):
+    """After another process took a snapshot this one stands on it, and takes the next one when that is due."""
+    monkeypatch.setattr(Upkeep, "ask", lambda self, document: None)
+    ours, theirs = directory_store(path), directory_store(path)
+
+    def commit(store, count):
+        for number in range(count):
+            store.submit(change(WF, lambda tx, n=number: tx.put(f"k{n % 9}", b"%d" % n))).result()
+
+    commit(ours, 60)
+    commit(theirs, 60)
+    assert theirs.tidy(WF, "snapshot")
+    commit(ours, 2)
+    assert not ours.tidy(WF, "snapshot"), "theirs is fresh"
+    assert snapshot_of(ours).standing.version == 120
+    assert contents(ours.view(WF)) == contents(theirs.view(WF))
+    commit(ours, 150)
+    assert ours.tidy(WF, "snapshot")
+    assert snapshot_of(ours).standing.version == 272
+    ours.close()
+    theirs.close()
+    assert directory_store(path, read_only=True).verify().findings == []
+
+
+def test_a_sealed_log_is_read_without_a_sync(path):
+    """Opening a store that was closed cleanly asks the disk for no sync, since the seal tells that all is there."""
+    store = directory_store(path)
+    fill(store, 3)
+    store.close()
+    reader = directory_store(path, read_only=True)
+    with system_calls() as calls:
+        assert len(contents(reader.view(WF))) == 3
+        assert calls.count("fdatasync") == 0
+
+
+def test_own_commits_follow_those_of_others_that_were_not_decoded_yet(path):
+    """Commits of two handles that touch different parts come out in their order, whoever looks at them."""
+    ours, theirs = directory_store(path), directory_store(path)
+    for number in range(40):
+        theirs.submit(change(WF, lambda tx, n=number: (tx.put("t", b"%d" % n), tx.put("both", b"t%d" % n)))).result()
+        if number % 3 == 0:
+            ours.submit(change(WF, lambda tx, n=number: tx.put("o", b"%d" % n))).result()
+    ours.submit(change(WF, lambda tx: tx.put("both", b"ours"))).result()
+    expected = {"t": b"39", "o": b"39", "both": b"ours"}
+    assert contents(ours.view(WF)) == contents(theirs.view(WF)) == expected
+    ours.close()
+    theirs.close()
+    assert directory_store(path, read_only=True).verify().findings == []

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PLAIN, ZSTD, ZSTD_DICTIONARY_1, GZIP, LZ4, BROTLI = range(6)
 CODEC_NAMES = ("plain", "zstd", "zstd with dictionary 1", "gzip", "lz4", "brotli")
 DICTIONARY_UP_TO = 16 * 1024
+SMALL_EFFORT = 3
 DICTIONARY_FILE = "dictionary_1.zstd"
 
 
@@ -88,17 +89,22 @@ def _brotli_with(level: int) -> Squeeze:
 
 
 class Compressor:
-    """Compresses as configured. Not shared between threads: compressor objects keep state while they work."""
+    """Compresses as configured. Not shared between threads: compressor objects keep state while they work.
 
-    def __init__(self, config: CompressionConfig) -> None:
+    `most_effort` bounds the level of zstd. Small bodies are compressed at `SMALL_EFFORT` at most: with a dictionary a
+    higher level costs six times as much for a tenth of the bytes, and a commit waits for it.
+    """
+
+    def __init__(self, config: CompressionConfig, most_effort: int = 22) -> None:
         self._threshold = config.threshold
         self._small: Squeeze | None = None
         self._large: Squeeze | None = None
         self._codec = PLAIN
         algorithm = config.algorithm if config.enabled else "none"
         if algorithm == "zstd":
-            self._codec, self._large = ZSTD, _zstd_with(config.level, dictionary=False)
-            self._small = _zstd_with(config.level, dictionary=True)
+            level = min(config.level, most_effort)
+            self._codec, self._large = ZSTD, _zstd_with(level, dictionary=False)
+            self._small = _zstd_with(min(level, SMALL_EFFORT), dictionary=True)
         elif algorithm == "gzip":
             self._codec, self._large = GZIP, _gzip_with(config.level)
         elif algorithm == "lz4":

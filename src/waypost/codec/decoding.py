@@ -51,8 +51,8 @@ _NESTING_CODES = frozenset({Code.PAIRS, Code.TUPLE, Code.SET, Code.OBJECT})
 _COMPOUND = frozenset({list, dict, Ext})
 _TEXTS = frozenset({str})
 
-# every byte that cannot be the header of a map, an array or an extension
-_NO_HEADERS = bytes({*range(256)} - {*range(0x80, 0xA0), *range(0xC7, 0xCA), *range(0xD4, 0xD9), *range(0xDC, 0xE0)})
+# every byte that cannot be the header of a map or an array; each level has one, for those of ours hold an array
+_NO_HEADERS = bytes({*range(256)} - {*range(0x80, 0xA0), *range(0xDC, 0xE0)})
 
 _ZONE_KEY = re.compile(r"[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*")
 
@@ -146,10 +146,8 @@ def _children(node: list[Any] | dict[Any, Any] | Ext) -> Iterable[Any]:
         if not _TEXTS.issuperset(map(type, node)):
             raise ValueError("a map has a key that is not text")
         return node.values()
-    items = _read_raw(memoryview(node.data))
-    if type(items) is not list:
-        raise ValueError("an extension of items holds no array")
-    return cast("list[Any]", items)
+    # where that is no array, building it will be refused before anything within
+    return cast("Iterable[Any]", _read_raw(memoryview(node.data)))
 
 
 class Unregistered:

@@ -39,6 +39,10 @@ class Context:
         except IndexError:
             return Compressor(self.config.compression)
 
+    def quick_compressor(self) -> Compressor:
+        """For what is soon superseded: snapshots that are taken beside the work."""
+        return Compressor(self.config.compression, most_effort=1)
+
     def give_back(self, compressor: Compressor) -> None:
         self._compressors.append(compressor)
 

@@ -38,7 +38,7 @@ from waypost.store.directory.state import DocumentState, DocumentView
 from waypost.store.directory.submission import Outcomes, Submission
 
 PATIENCE = 16
-SNAPSHOT_FRAMES, SNAPSHOT_BYTES, SNAPSHOT_SHARE = 100, 64 * 1024, 4
+SNAPSHOT_FRAMES, SNAPSHOT_BYTES = 100, 64 * 1024
 
 
 class Document:
@@ -227,7 +227,7 @@ class Document:
                     for found in log.news():
                         state.follow(found)
             view = state.view()
-            covered = log.end if log else 0
+            covered = log.data_end if log else 0
             if counters is not None and log is not None:
                 counters.reads += 1
                 counters.bytes_read += log.file.tally.bytes_read - before
@@ -292,6 +292,10 @@ class Document:
         for found in news:
             state.follow(found)
 
+    def adopt(self, state: DocumentState) -> None:
+        """Take the same version, as it stands on a newer snapshot."""
+        self._state = state
+
     def memory_bytes(self) -> int:
         """About how much the state holds, not counting blocks in the shared cache."""
         state = self._state
@@ -311,11 +315,9 @@ class Document:
 
     @staticmethod
     def snapshot_is_due(state: DocumentState) -> bool:
-        """Whether replay would cost more than a snapshot."""
+        """Whether replay would cost more than a snapshot: about 100 frames, and as many bytes as the last one had."""
         behind = state.frame_bytes
-        return (state.frames >= SNAPSHOT_FRAMES or behind >= SNAPSHOT_BYTES) and (
-            behind * SNAPSHOT_SHARE >= state.base.length
-        )
+        return (state.frames >= SNAPSHOT_FRAMES or behind >= SNAPSHOT_BYTES) and behind >= state.base.length
 
     def sync(self) -> None:
         """Sync what was appended so far (for stores that acknowledge before the sync)."""

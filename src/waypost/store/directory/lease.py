@@ -128,7 +128,7 @@ def _make(layout: Layout) -> None:
     try:
         file.write_all(_text(Holder(clock.host(), clock.boot_id(), since)), 0)
         file.sync_all()
+        # its name need not be durable: after a crash of this kernel nobody is kept out any more
         layout.folder("temp").link(temporary, layout.root, _NAME)
-        layout.root.sync()
     finally:
         layout.folder("temp").remove(temporary)

@@ -124,6 +124,21 @@ def _read_from_snapshot(log: Log, document: DocumentId, blocks: Blocks, last: Fr
     return state if log.end >= last.end else None
 
 
+def restand(log: Log, document: DocumentId, context: Context) -> DocumentState:
+    """The state at the log's end, on the newest snapshot that was seen in it.
+
+    Raises DocumentDamaged when that snapshot cannot be read.
+    """
+    found = log.frame_at(log.base, log.end)
+    if found is None:
+        raise log.damage(log.base, "a snapshot that was whole is so no more")
+    state = DocumentState(document, Snapshot(blocks_of(log, context), found))
+    for each in log.hop(state.base.body.resume, state.base.body.resume_link, log.end):
+        if each.header.version > state.standing.version:
+            state.follow(each)
+    return state
+
+
 def _follow(log: Log, state: DocumentState, frames: Iterator[Frame]) -> None:
     for found in frames:
         log.take_note(found)

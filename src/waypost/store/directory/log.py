@@ -103,6 +103,8 @@ class Log:
         self._keep = keep
         self._prewrite = prewrite
         self.end = 0
+        self.data_end = 0
+        """Where the last frame ends that is not a seal: what a reader must know to be synced."""
         self.link = 0
         self.file_id = 0
         self.body: FileBody | None = None
@@ -206,6 +208,8 @@ class Log:
         header = found.header
         self.end, self.link, self.last_type = found.end, header.checksum, header.type
         self.recorded_synced = max(self.recorded_synced, header.synced)
+        if header.type != FrameType.SEAL:
+            self.data_end = found.end
         if header.type == FrameType.SNAPSHOT:
             self.base = found.offset
 

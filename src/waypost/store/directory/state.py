@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from heapq import merge
 from itertools import islice
 from threading import Lock
@@ -24,7 +24,7 @@ from waypost.store.contract import DocumentId, OperationRecord
 from waypost.store.directory.files import File
 from waypost.store.directory.log import NOTHING, Frame
 
-_FOLD_AT = 256
+_DECODE_AT_BYTES = 1 << 20
 
 
 class BlockCache:
@@ -108,6 +108,7 @@ class Snapshot:
         self.standing: Standing = NOTHING
         self.operation_blocks: list[tuple[int, Block]] = []
         self._rows: list[tuple[int, Block]] = []
+        self._latest: tuple[int, dict[str, Part]] = (-1, {})
         if found is not None:
             self.standing = found.standing
             self._read(found)
@@ -147,7 +148,12 @@ class Snapshot:
 
     def get(self, key: str) -> Part | None:
         row = bisect_right(self.body.keys, key) - 1
-        return self.entries(row).get(key) if row >= 0 else None
+        if row < 0:
+            return None
+        latest = self._latest  # what is read in order is mostly found in the block before
+        if latest[0] != row:
+            latest = self._latest = row, self.entries(row)
+        return latest[1].get(key)
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         for row in range(max(0, bisect_right(self.body.keys, prefix) - 1), len(self._rows)):
@@ -251,6 +257,15 @@ class Mark(NamedTuple):
     frame_bytes: int
 
 
+class _Ready(NamedTuple):
+    """A commit of this process that follows frames which were not decoded yet."""
+
+    parts: dict[str, Part]
+    removed: list[str]
+    cleared: bool
+    record: OperationRecord
+
+
 _ABSENT = object()
 
 
@@ -267,7 +282,8 @@ class DocumentState:
         self._compressed = base.body.compressed
         self._compressed_at = 0
         self._operations: list[OperationRecord] = []
-        self._undecoded: list[Frame] = []
+        self._undecoded: list[Frame | _Ready] = []
+        self._undecoded_bytes = 0
         self._undecoded_parts: set[int] = set()
         self._undecoded_any = False
         self.frames = 0
@@ -294,18 +310,25 @@ class DocumentState:
             self._note_compressed(header.version)
         self.frames += 1
         self.frame_bytes += header.length
-        self._undecoded.append(found)
-        touched = touched_parts(header, found.data)
+        self._await_decoding(found, touched_parts(header, found.data))
+        self._undecoded_bytes += header.length
+        if self._undecoded_bytes >= _DECODE_AT_BYTES:
+            self.decode()
+
+    def _await_decoding(self, commit: Frame | _Ready, touched: Sequence[int] | None) -> None:
+        self._undecoded.append(commit)
         if touched is None:
             self._undecoded_any = True
         else:
             self._undecoded_parts.update(touched)
-        if len(self._undecoded) >= _FOLD_AT:
-            self.decode()
 
     def decode(self) -> None:
-        """Decode the frames that were only taken note of."""
+        """Lay what was only taken note of over the rest, in its order."""
         for found in self._undecoded:
+            if isinstance(found, _Ready):
+                self._lay_over(found.parts, found.removed, found.cleared)
+                self._remember(found.record)
+                continue
             try:
                 content, table = found.content()
                 body = bodies.read_commit(content)
@@ -320,6 +343,7 @@ class DocumentState:
                 OperationRecord(body.operation_id, header.version, header.time_us, body.operation, body.projection)
             )
         self._undecoded.clear()
+        self._undecoded_bytes = 0
         self._undecoded_parts.clear()
         self._undecoded_any = False
 
@@ -327,7 +351,6 @@ class DocumentState:
         self, found: Frame, parts: dict[str, Part], removed: list[str], cleared: bool, record: OperationRecord
     ) -> None:
         """Take in a commit of this process, whose parts are at hand."""
-        self.decode()
         self.standing = found.standing
         self.frames += 1
         self.frame_bytes += found.header.length
@@ -335,6 +358,9 @@ class DocumentState:
             block.codec != PLAIN for part in parts.values() if isinstance(part, Extent) for block in part.table
         ):
             self._note_compressed(found.header.version)
+        if self._undecoded:  # frames of others come before it, and this is no time to decode them
+            self._await_decoding(_Ready(parts, removed, cleared, record), touched_parts(found.header, found.data))
+            return
         self._lay_over(parts, removed, cleared)
         self._remember(record)
 

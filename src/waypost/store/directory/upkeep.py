@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 
 from waypost.codec.bodies import SnapshotBody
-from waypost.codec.compression import Compressor
 from waypost.codec.frame import FrameType
 from waypost.errors import WaypostError
 from waypost.store.directory import compaction, loading, snapshots
@@ -31,13 +30,12 @@ _CLOSING_SHARE = 10
 
 def take_snapshot(document: Document, context: Context) -> bool:
     """Append a snapshot if one is still due; whether one was appended."""
+    _stand_on_newest(document, context)
     origin = _origin_of(document)
     if origin is None or not document.snapshot_is_due(document.state_now()):
         return False
     base = origin.base
-    builder, compressed = snapshots.build_on(
-        base, origin.view, origin.operations, Compressor(context.config.compression)
-    )
+    builder, compressed = snapshots.build_on(base, origin.view, origin.operations, context.quick_compressor())
     runs = snapshots.remembered(base, len(origin.operations))
     body = SnapshotBody(origin.end, origin.link, base.body.superseded + base.length, compressed, [], runs)
     draft = builder.draft(body)
@@ -59,6 +57,17 @@ def take_snapshot(document: Document, context: Context) -> bool:
         snapshot = Snapshot(loading.blocks_of(log, context), found)
         document.state_now().stand_on(snapshot, origin.view, origin.mark)
     return True
+
+
+def _stand_on_newest(document: Document, context: Context) -> None:
+    """When another process has taken a snapshot since this one's, go on from that."""
+    with document.lock:
+        log = document.log_if_usable()
+        if log is None:
+            return
+        base = document.state_now().base
+        if log.base and (base.frame is None or base.frame.offset != log.base):
+            document.adopt(loading.restand(log, document.id, context))
 
 
 def _origin_of(document: Document) -> Origin | None:

@@ -1,0 +1,98 @@
+"""`python -m benchmarks`: measure the rows that are asked for, and print what they have reached."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import loads, machine, rates, report, updates
+from benchmarks.bench import FULL, QUICK, ROWS, Bench, Scale
+from benchmarks.figures import Findings
+
+
+def measure(rows: frozenset[int], scale: Scale, place: str, console: Console) -> Findings:
+    """Measure rows in a temporary directory below a place."""
+    with_peer = machine.has_peer()
+    with (
+        tempfile.TemporaryDirectory(prefix="waypost-benchmarks-", dir=place) as directory,
+        console.status("") as status,
+    ):
+        findings = Findings(machine.describe(directory))
+        if (disturbance := machine.disturbance()) is not None:
+            findings.notes.append(disturbance)
+        if not with_peer:
+            findings.header["SqliteSaver"] = f"not measured: {machine.PEER} is not installed (make bench has it)"
+        bench = Bench(scale, rows, directory, with_peer, findings, status.update)
+        steps = {
+            updates.measure: {1, 3},
+            loads.measure: {4},
+            rates.measure_apart: {6},
+            rates.measure_together: {7},
+            rates.measure_callers: {8},
+        }
+        for step, of_rows in steps.items():
+            if rows & of_rows:
+                step(bench)
+    return findings
+
+
+def main(words: Sequence[str] | None = None, *, full: Scale = FULL, quick: Scale = QUICK) -> int:
+    options = _parser().parse_args(words)
+    scale = quick if options.quick else full
+    if options.rounds:
+        scale = replace(scale, rounds=options.rounds)
+    place = options.dir or machine.find_directory()
+    began = time.monotonic()
+    findings = measure(options.rows, scale, place, Console(stderr=True))
+    amount = "quick" if options.quick else "full"
+    findings.header["run"] = f"{amount}, {scale.rounds} rounds, {time.monotonic() - began:.0f} s"
+    if options.json:
+        Path(options.json).write_text(json.dumps(findings.as_json(), indent=1) + "\n", encoding="utf-8")
+    if options.markdown:
+        Path(options.markdown).write_text(report.markdown(findings), encoding="utf-8")
+    # a pipe has no width of its own, and the tables are wide
+    report.show(findings, Console() if sys.stdout.isatty() else Console(width=150))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure Waypost beside the raw floor of the disk and LangGraph's SqliteSaver.",
+        epilog="rows: " + "; ".join(f"{number} {name}" for number, name in ROWS.items()),
+    )
+    parser.add_argument("--rows", type=_rows, default=frozenset(ROWS), help="which rows, as in 1,3,4 (default: all)")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the work, for a first look")
+    parser.add_argument("--rounds", type=_count, help="how often the engines take their turns")
+    parser.add_argument("--dir", help="where to keep files meanwhile: a directory on the disk that is measured")
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--markdown", metavar="FILE", help="write the tables there")
+    return parser
+
+
+def _rows(text: str) -> frozenset[int]:
+    try:
+        rows = frozenset(int(word) for word in text.split(","))
+    except ValueError:
+        rows = frozenset({0})
+    if not rows <= ROWS.keys():
+        raise argparse.ArgumentTypeError(f"{text!r}: rows are {', '.join(map(str, ROWS))}")
+    return rows
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

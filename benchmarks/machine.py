@@ -1,0 +1,113 @@
+"""What is measured on: the machine, the file system, the versions; and where measuring leaves its files meanwhile."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+import tempfile
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+
+PEER = "langgraph-checkpoint-sqlite"
+QUIET_SHARE = 0.5
+"""The most load on a quiet machine, for each processor: what a run just before this one leaves behind is less."""
+IN_MEMORY = {"tmpfs", "ramfs", "devtmpfs"}
+
+
+def find_directory() -> str:
+    """A place for temporary files that is on a disk; one that is not where there is no other."""
+    places = [tempfile.gettempdir(), "/var/tmp", str(Path.cwd())]
+    usable = [place for place in places if os.access(place, os.W_OK)]
+    return next((place for place in usable if file_system(place) not in IN_MEMORY), usable[0])
+
+
+def file_system(path: str) -> str:
+    """The type of the file system that a path lies on, "unknown" where the system does not tell."""
+    path = os.path.realpath(path)
+    try:
+        table = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError:
+        return "unknown"
+    best, found = "", "unknown"
+    for line in table.splitlines():
+        mount, _, source = line.partition(" - ")
+        point = mount.split()[4].encode().decode("unicode_escape")  # spaces stand there as \040
+        if os.path.commonpath([point, path]) == point and len(point) >= len(best):
+            best, found = point, source.split()[0]
+    return found
+
+
+def bytes_handed_over() -> int:
+    """Bytes that this process has given to write calls so far, also those of its threads; 0 where nobody counts."""
+    try:
+        counts = Path("/proc/self/io").read_text(encoding="ascii")
+    except OSError:
+        return 0
+    return next(int(line.split()[1]) for line in counts.splitlines() if line.startswith("wchar:"))
+
+
+def has_peer() -> bool:
+    """Whether the peer is installed, without importing it."""
+    return find_spec("langgraph") is not None and find_spec("langgraph.checkpoint.sqlite") is not None
+
+
+def describe(directory: str) -> dict[str, str]:
+    """The header of a report: what has to be known to compare it with another one."""
+    kind = file_system(directory)
+    if kind in IN_MEMORY:
+        kind += ": THIS IS MEMORY, nothing here is durable and no ratio says anything about a disk"
+    return {
+        "machine": f"{_processor()}, {_usable_processors()} processors usable, load {_load()} at the start",
+        "system": f"{platform.system()} {platform.release()}",
+        "file system": kind,
+        "Python": f"{platform.python_implementation()} {platform.python_version()}, SQLite {sqlite3.sqlite_version}",
+        "packages": ", ".join(_versions("waypost", "msgspec", "backports.zstd", PEER)),
+    }
+
+
+def disturbance() -> str | None:
+    """What to say when others use the processors too; None on a machine that has nothing else to do."""
+    try:
+        load = os.getloadavg()[0]
+    except OSError:
+        return None
+    if load < _usable_processors() * QUIET_SHARE:
+        return None
+    return (
+        f"OTHERS WERE USING THE MACHINE: the load was {load:.1f} on {_usable_processors()} processors before anything "
+        "was measured. A sync then waits for a processor more than for the disk, and hides what else a commit costs."
+    )
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or 'processor unknown'} ({platform.machine()})"
+
+
+def _usable_processors() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _load() -> str:
+    try:
+        return f"{os.getloadavg()[0]:.1f}"
+    except OSError:
+        return "unknown"
+
+
+def _versions(*names: str) -> list[str]:
+    found: list[str] = []
+    for name in names:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"{name} absent")
+    return found
