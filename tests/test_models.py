@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -107,6 +109,38 @@ def test_a_value_is_decoded_once_and_when_asked_for(wp: Waypost) -> None:
     output = wp.load_workflow_state("w").unwrap().outputs["a"]
     assert "_value" not in vars(output)
     assert output.output is output.output
+
+
+def test_a_copy_keeps_what_it_was_copied_from(wp: Waypost) -> None:
+    """Copies of loaded things, deep or not, have their outputs, and a deep copy of a state can be changed and saved."""
+    wp.create_workflow("w", "W", steps=["a", "b"]).unwrap()
+    step = wp.update_step_status("w", "a", "completed", [1]).unwrap()
+    state = wp.load_workflow_state("w").unwrap()
+    state.step("a").output.append(2)
+    output = wp.get_step_output("w", "a")
+    for copied in (copy.copy, copy.deepcopy):
+        assert copied(step).output == [1]
+        assert copied(output).output == [1]
+        assert copied(state).step("a").output == [1, 2]
+    other = copy.deepcopy(state)
+    other.step("a").output.append(3)
+    other.step("b").name = "B"
+    assert (state.outputs["a"].output, state.step("b").name) == ([1, 2], "b")
+    saved = wp.save_workflow_state(other).unwrap()
+    assert (saved.outputs["a"].output, saved.outputs["a"].version, saved.step("b").name) == ([1, 2, 3], 2, "B")
+
+
+def test_steps_and_outputs_travel_between_processes_with_their_values(wp: Waypost) -> None:
+    """What is sent to another process arrives with the value that it had, or is refused, and never without it."""
+    wp.create_workflow("w", "W", steps=["a"]).unwrap()
+    step = wp.update_step_status("w", "a", "completed", [1]).unwrap()
+    output = wp.get_step_output("w", "a")
+    for sent in (step, output):
+        arrived = pickle.loads(pickle.dumps(sent))
+        assert (arrived, arrived.output) == (sent, [1])
+    assert pickle.loads(pickle.dumps(WorkflowStep("b"))).output is None
+    with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
+        pickle.dumps(wp.load_workflow_state("w").unwrap())
 
 
 def test_a_step_is_found_by_its_id(wp: Waypost) -> None:

@@ -32,6 +32,7 @@ from waypost.errors import (
     StepFailed,
     StepNotFound,
     StoreUnavailable,
+    WorkflowNotFound,
     WorkflowPaused,
 )
 from waypost.frontier import Frontier
@@ -139,6 +140,25 @@ def test_steps_added_by_another_process_at_the_same_time(wp: Waypost, monkeypatc
         assert list(run.ready()) == ["a", "b", "c"]
     with pytest.raises(InvalidWorkflow), wp.run("w", [WorkflowStep("x", dependencies=["nobody"])]):
         pass
+
+
+def test_a_run_of_nothing_makes_nothing(wp: Waypost) -> None:
+    """A run without steps of a workflow that is not there raises, rather than ending as if all were done."""
+    with pytest.raises(WorkflowNotFound), wp.run("typo"):
+        pass
+    assert wp.list_workflows().total == 0
+
+
+def test_a_step_that_is_taken_out_meanwhile_is_left_out(wp: Waypost) -> None:
+    """A step that somebody removes during a run is not handed out any more."""
+    with wp.run("w", ["a", "b", "c"]) as run:
+        ready = run.ready()
+        assert next(ready) == "a"
+        run.do("a", str)
+        state = wp.load_workflow_state("w").unwrap()
+        del state.workflow.steps[1]
+        wp.save_workflow_state(state).unwrap()
+        assert next(ready) == "c"
 
 
 # --- failing ---
@@ -510,6 +530,25 @@ def test_a_run_reads_the_workflow_only_now_and_then(wp: Waypost, monkeypatch: py
         for step_id in run.ready():
             run.do(step_id, str)
     assert len(read) <= 3
+
+
+def test_what_is_finished_while_the_workflow_is_read_counts(wp: Waypost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that is finished between reading the workflow and looking at what was read does not hold up others."""
+    every_step = runner.loading.every_step
+    with wp.run("w", DIAMOND) as run, ThreadPoolExecutor(1) as pool:
+        may_end = threading.Event()
+
+        def slow_read(view: Any) -> Any:
+            steps = list(every_step(view))
+            may_end.set()
+            job.result(10)
+            return steps
+
+        ready = run.ready()
+        assert next(ready) == "a"
+        job = pool.submit(run.do, "a", may_end.wait, 10)
+        monkeypatch.setattr(runner.loading, "every_step", slow_read)
+        assert next(ready) == "b"
 
 
 # --- the asynchronous face ---

@@ -418,7 +418,7 @@ def test_outputs_can_be_taken_out(three: Waypost) -> None:
         (lambda s: setattr(s.step("a"), "status", "done"), InvalidWorkflow),
         (lambda s: setattr(s.step("a"), "start_time", datetime(2020, 1, 1)), InvalidWorkflow),  # noqa: DTZ001
         (lambda s: setattr(s.step("a"), "id", ""), InvalidId),
-        (lambda s: setattr(s.step("a"), "id", "renamed"), InvalidWorkflow),
+        (lambda s: setattr(s.step("c"), "id", "renamed"), InvalidWorkflow),
         (lambda s: setattr(s.step("a"), "id", "b"), InvalidWorkflow),
         (lambda s: s.outputs.__setitem__("x", StepOutput.of("x", 1)), InvalidWorkflow),
         (lambda s: s.outputs.__setitem__("a", 5), InvalidInput),

@@ -302,11 +302,11 @@ def test_a_handle_goes_on_from_the_snapshot_of_another(path, monkeypatch):
     assert theirs.tidy(WF, "snapshot")
     commit(ours, 2)
     assert not ours.tidy(WF, "snapshot"), "theirs is fresh"
-    assert snapshot_of(ours).standing.version == 120
+    assert snapshot_of(ours).standing.version == snapshot_of(theirs).standing.version > 100
     assert contents(ours.view(WF)) == contents(theirs.view(WF))
     commit(ours, 150)
     assert ours.tidy(WF, "snapshot")
-    assert snapshot_of(ours).standing.version == 272
+    assert snapshot_of(ours).standing.version == ours.view(WF).version > 250
     ours.close()
     theirs.close()
     assert directory_store(path, read_only=True).verify().findings == []
