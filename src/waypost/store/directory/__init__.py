@@ -141,18 +141,29 @@ class DirectoryStore:
                 self._too_many() if self._uses % _CHECK_MEMORY_EVERY == 0 or len(self._documents) > _MOST_OPEN else []
             )
         for each in idle:
-            each.release()
+            self._let_go(each)
         return document
+
+    @staticmethod
+    def _let_go(document: Document) -> None:
+        """Release a document that is not in use; it is nobody's call that fails when that does."""
+        try:
+            document.release()
+        except WaypostError as error:
+            _LOG.warning("%s %r was not sealed: %s", document.id.kind, document.id.id, error)
 
     def _too_many(self) -> list[Document]:
         """Documents to let go of, the least recently used first, until descriptors and memory are within bounds."""
         room = self._context.memory_bytes - self._context.cache.bytes
         held = sum(document.memory_bytes() for document in self._documents.values())
         idle: list[Document] = []
-        while len(self._documents) > 1 and (len(self._documents) > _MOST_OPEN or held > room):
-            _, document = self._documents.popitem(last=False)
-            held -= document.memory_bytes()
-            idle.append(document)
+        for identifier, document in list(self._documents.items())[:-1]:
+            if len(self._documents) <= _MOST_OPEN and held <= room:
+                break
+            if not document.is_poisoned:  # what is poisoned must not be opened as if nothing had happened
+                del self._documents[identifier]
+                held -= document.memory_bytes()
+                idle.append(document)
         return idle
 
     def _id_in(self, kind: Kind, name: str) -> str | None:
@@ -187,8 +198,13 @@ class DirectoryStore:
             self._pool.submit(self._drive, document)
 
     def _drive(self, document: Document) -> None:
-        while document.has_work:
-            document.drive()
+        try:
+            while document.has_work:
+                document.drive()
+        finally:
+            self._drive_on(document)
+
+    def _drive_on(self, document: Document) -> None:
         with self._lock:
             document.driver_is_due = document.has_work
             if document.driver_is_due and self._pool is not None:
@@ -216,6 +232,9 @@ class DirectoryStore:
                 )
             if due:
                 upkeep.compact(document, self._context)
+        except WaypostError as error:
+            _LOG.warning("%s %r was not compacted: %s", document.id.kind, document.id.id, error)
+        try:
             document.close()
         except WaypostError as error:
             _LOG.warning("%s %r was not closed cleanly: %s", document.id.kind, document.id.id, error)
@@ -240,6 +259,7 @@ class DirectoryStore:
         if self._lease is not None:
             self._lease.abandon()
             self._lease = None
+        self._context.cache.after_fork()
         for document in self._documents.values():
             document.after_fork()
         self._upkeep.after_fork()

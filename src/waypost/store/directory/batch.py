@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from hashlib import sha256
+from typing import NamedTuple
 
 from waypost import clock
 from waypost.codec import bodies
@@ -35,16 +36,38 @@ class Tentative:
         self._cleared = False
         self._known: dict[str, Part | None] = {}
         self._operations: dict[str, OperationRecord] = {}
+        self._standing = state.standing
+        self._unsummed: list[Prepared] = []
         self.version = state.standing.version
-        self.time_us = state.standing.time_us
-        self.size_bytes = state.standing.size_bytes
-        self.checksum = state.standing.checksum
-        self.commit_id = state.standing.commit_id
         self.compressed = False
 
     @property
     def document(self) -> DocumentId:
         return self._state.document
+
+    @property
+    def standing(self) -> Standing:
+        """What the document is after the commits prepared so far; summed up when somebody asks."""
+        for prepared in self._unsummed:
+            self._standing = prepared.standing_after(self._standing)
+        self._unsummed.clear()
+        return self._standing
+
+    @property
+    def time_us(self) -> int:
+        return self.standing.time_us
+
+    @property
+    def size_bytes(self) -> int:
+        return self.standing.size_bytes
+
+    @property
+    def checksum(self) -> bytes:
+        return self.standing.checksum
+
+    @property
+    def commit_id(self) -> bytes:
+        return self.standing.commit_id
 
     def _part(self, key: str) -> Part | None:
         """The part in the state; asked for several times in a commit."""
@@ -97,6 +120,7 @@ class Tentative:
         for key, value in body.puts.items():
             self._puts[key] = value if isinstance(value, bytes) else None
         self.version += 1
+        self._unsummed.append(prepared)
         self._operations[body.operation_id] = OperationRecord(
             body.operation_id, self.version, prepared.time_us, body.operation, body.projection
         )
@@ -199,56 +223,63 @@ class Prepared:
         return OperationRecord(body.operation_id, header.version, header.time_us, body.operation, body.projection)
 
 
-def run(
-    submissions: list[Submission], state: DocumentState, context: Context, attempt: int
-) -> tuple[list[Prepared], Outcomes]:
-    """Run the works of a batch; (commits to append, changes that need none).
+class Ran(NamedTuple):
+    """What came of running a batch: commits to append, outcomes that need none, and what all of it has read.
 
-    A work that fails settles its own ticket and leaves the others alone.
+    None of it is final before the log has shown nothing new that touches what was read.
     """
+
+    prepared: list[Prepared]
+    settled: Outcomes
+    read: set[int]
+    everything: bool
+
+
+def run(submissions: list[Submission], state: DocumentState, context: Context, attempt: int) -> Ran:
+    """Run the works of a batch. A work that fails is an outcome of its own and leaves the others alone."""
     before = Tentative(state)
     prepared: list[Prepared] = []
     settled: Outcomes = []
+    read = set[int]()
+    everything = False
     for submission in submissions:
-        if submission.outcome is not None:
-            continue
         submission.counters.attempts = attempt
         if attempt == 1:
             submission.counters.queue_wait_us = (time.perf_counter_ns() - submission.queued_ns) // 1000
+        transaction = StagedTransaction(before)
         try:
-            outcome = _run_one(submission, before, context)
+            outcome = _run_one(submission, transaction, before, context)
         except Exception as error:
-            submission.settle(error)
-            continue
+            outcome = error
         if isinstance(outcome, Prepared):
             before.take(outcome)
             prepared.append(outcome)
+            read |= outcome.read
+            everything |= outcome.everything
         else:
             settled.append((submission, outcome))
-    return prepared, settled
+            read.update(part_hash(key.encode()) for key in transaction.read)
+            everything |= bool(transaction.read_prefixes)
+    return Ran(prepared, settled, read, everything)
 
 
-def _run_one(submission: Submission, before: Tentative, context: Context) -> Prepared | Receipt:
+def _run_one(
+    submission: Submission, transaction: StagedTransaction, before: Tentative, context: Context
+) -> Prepared | Receipt:
     change, counters = submission.change, submission.counters
     if change.repeatable and (seen := before.operation(change.operation_id)) is not None:
         return Receipt(seen.version, changed=False, repeated=seen, counters=counters)
-    transaction = StagedTransaction(before)
     data = change.work(transaction)
     if not transaction.staged.changes_anything and not change.repeatable:
         return Receipt(before.version, changed=False, data=data, counters=counters)
     return Prepared(submission, transaction, before, context, data)
 
 
-def conflicts(prepared: list[Prepared], news: list[Frame]) -> bool:
-    """Whether commits that others made touch what the prepared ones have read."""
-    foreign = [found for found in news if found.header.type == FrameType.COMMIT]
-    if not foreign:
-        return False
-    if any(each.everything for each in prepared):
-        return True
-    read = set[int]().union(*(each.read for each in prepared))
-    for found in foreign:
-        touched = touched_parts(found.header, found.data)
-        if touched is None or not read.isdisjoint(touched):
-            return True
+def conflicts(ran: Ran, news: list[Frame]) -> bool:
+    """Whether commits that others made touch what the batch has read."""
+    for found in news:
+        if found.header.type == FrameType.COMMIT:
+            touched = touched_parts(found.header, found.data)
+            if ran.everything or touched is None or not ran.read.isdisjoint(touched):
+                return True
     return False

@@ -27,6 +27,7 @@ from waypost.store.directory.state import DocumentView, Mark, Snapshot
 
 HISTORY_US = 30 * 24 * 3600 * 1_000_000
 _SEEN_BYTES = 32
+_SLACK_BYTES = 64 * 1024
 
 
 class Origin(NamedTuple):
@@ -60,6 +61,8 @@ class Rewriter:
         self.end = 0
         self.link = 0
         self.base = 0
+        self.shortened = False
+        """Whether history went that the old file still had."""
         self._limit = limit
         self._moved: list[tuple[int, int, int]] = []
 
@@ -109,15 +112,16 @@ class Rewriter:
         return None
 
 
-def choose_history(log: Log, context: Context, end: int) -> History:
-    """Which commits of a log, up to an offset, are within the bounds of history."""
+def choose_history(origin: Origin, context: Context) -> History:
+    """Which commits of a log are within the bounds of history: age, half of the limit, and what the state leaves."""
+    log, end = origin.log, origin.end
     first = log.frame_at(0, end)
     assert first is not None
     assert log.body is not None
     commits = [
         found for found in log.hop(first.end, first.header.checksum, end) if found.header.type == FrameType.COMMIT
     ]
-    room = context.limit_bytes // 2
+    room = min(context.limit_bytes // 2, context.limit_bytes - 2 * origin.view.size_bytes - _SLACK_BYTES)
     oldest_us = clock.now_us() - HISTORY_US
     start = len(commits)
     while start and commits[start - 1].header.time_us >= oldest_us:
@@ -134,12 +138,15 @@ def rewrite(origin: Origin, context: Context, file: File, past: DocumentView | N
     log = origin.log
     assert log.body is not None
     out = Rewriter(file, new_file_id(), context.limit_bytes)
+    out.shortened = len(history.dropped) > len(log.body.dropped)
     body = log.body._replace(generation=log.body.generation + 1, made_us=clock.now_us(), dropped=history.dropped)
     out.put(bodies.file_draft(body), NOTHING)
     compressor = Compressor(context.config.compression)
     operations = _remembered(origin)
     if past is not None:
-        _put_snapshot(out, log, past, [] if history.kept else operations, compressor)
+        # a reader who has to start here must know what was done before as well
+        earlier = [record for record in operations if record.version <= past.version]
+        _put_snapshot(out, log, past, earlier, compressor)
     for found in history.kept:
         out.copy(log, found)
     if history.kept:

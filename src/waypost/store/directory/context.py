@@ -65,7 +65,11 @@ class Context:
             generation = log.body.generation if log.body else 0
             log.folder.link(log.name, folder, f"{log.name}.{generation}")
         kept = sorted(
-            (name for name in folder.names() if name.rpartition(".")[0] == log.name),
+            (
+                name
+                for name in folder.names()
+                if name.rpartition(".")[0] == log.name and name.rpartition(".")[2].isdigit()
+            ),
             key=lambda name: int(name.rpartition(".")[2]),
         )
         for name in kept[: len(kept) - keep]:

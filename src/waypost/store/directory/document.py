@@ -14,6 +14,7 @@ is read again from there.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from threading import RLock
@@ -29,15 +30,17 @@ from waypost.errors import (
     StoreUnavailable,
     WaypostError,
 )
-from waypost.store.contract import Change, Counters, DocumentId, Ticket
+from waypost.store.contract import Change, Counters, DocumentId, Receipt, Ticket
 from waypost.store.directory import loading
-from waypost.store.directory.batch import Prepared, conflicts, run
+from waypost.store.directory.batch import Prepared, Ran, conflicts, run
 from waypost.store.directory.context import Context
 from waypost.store.directory.log import NOTHING, Frame, Log
 from waypost.store.directory.state import DocumentState, DocumentView
 from waypost.store.directory.submission import Outcomes, Submission
 
+_LOG = logging.getLogger("waypost")
 PATIENCE = 16
+_SEAL_TRIES = 2
 SNAPSHOT_FRAMES, SNAPSHOT_BYTES = 100, 64 * 1024
 
 
@@ -60,6 +63,7 @@ class Document:
         self.id = identifier
         self.lock = RLock()
         self._queue: deque[Submission] = deque()
+        self._flying: set[Submission] = set()
         self._log: Log | None = None
         self._state: DocumentState | None = None
         self._wrote = False
@@ -85,91 +89,132 @@ class Document:
                 while self._queue and len(batch) < self._context.config.performance.batch_size:
                     # in this order an interrupt in between leaves no submission that nobody settles
                     batch.append(self._queue[0])
+                    self._flying.add(self._queue[0])
                     self._queue.popleft().taken = True
                 if not batch:
                     return
                 outcomes, log, covered = self._commit(batch)
             self._acknowledge(outcomes, log, covered)
-        except BaseException as error:
+        except Exception as error:
             for submission in batch:
                 submission.settle(_copy_of(error))
-            if not isinstance(error, Exception):
-                raise  # an interrupt belongs to the thread that it hit
         finally:
-            for submission in batch:  # whatever happened, nobody waits for ever
+            for submission in batch:  # an interrupt belongs to the thread that it hit, and nobody else waits for ever
                 submission.settle(StoreError("the commit was interrupted", outcome="unknown"))
+                self._flying.discard(submission)
         self._look_after()
 
     def _acknowledge(self, outcomes: Outcomes, log: Log | None, covered: int) -> None:
         """Settle what was committed, once a sync covers it."""
         syncs = 0
         if log is not None and self._context.durable:
-            try:
-                syncs = log.sync_to(covered)
-            except StorePoisoned:
-                self._rewind(log)
-                raise
-        for submission, receipt in outcomes:
-            receipt.counters.syncs += syncs
-            submission.settle(receipt)
+            syncs = self._sync_to(log, covered)
+        for submission, outcome in outcomes:
+            if isinstance(outcome, Receipt):
+                outcome.counters.syncs += syncs
+            submission.settle(outcome)
+
+    def _sync_to(self, log: Log, covered: int) -> int:
+        try:
+            return log.sync_to(covered)
+        except StorePoisoned:
+            self._rewind(log)
+            raise
 
     def _commit(self, batch: list[Submission]) -> tuple[Outcomes, Log | None, int]:
         """Run and append a batch; what came of each, and how far the log must be synced for it."""
         self._check_open()
         try:
             return self._commit_or_fail(batch)
-        except (StoreUnavailable, LockTimeout, DocumentTooLarge, StorePoisoned):
+        except DocumentTooLarge:
+            if len(batch) == 1:
+                raise
+            return self._commit_each(batch)
+        except (StoreUnavailable, LockTimeout, StorePoisoned):
             raise  # they leave file and state as they were
         except BaseException:
             self.forget()
             raise
+
+    def _commit_each(self, batch: list[Submission]) -> tuple[Outcomes, Log | None, int]:
+        """One by one, so that a change that does not fit fails alone."""
+        outcomes: Outcomes = []
+        for submission in batch:
+            try:
+                outcomes += self._commit([submission])[0]
+            except DocumentTooLarge as error:
+                outcomes.append((submission, error))
+        return outcomes, self._log, self._log.end if self._log else 0
 
     def _commit_or_fail(self, batch: list[Submission]) -> tuple[Outcomes, Log | None, int]:
         attempts, made_room = 0, False
         while True:
             attempts += 1
             state = self._current()
-            log = self._log
-            if log is not None:
-                log.check_poison()
-            prepared, settled = run(batch, state, self._context, attempts)
-            if not prepared:
-                return settled, log, log.end if log else 0
+            if self._log is not None:
+                self._log.check_poison()
+            ran = run(batch, state, self._context, attempts)
+            if not ran.prepared:
+                if attempts <= PATIENCE and self._was_behind(ran):
+                    continue
+                return ran.settled, self._log, self._log.data_end if self._log else 0
             log = self._open_for_writing()
             try:
-                done = self._append_unless_beaten(log, state, prepared, patient=attempts <= PATIENCE)
+                done = self._append_unless_beaten(log, state, batch, ran, patient=attempts <= PATIENCE)
             except DocumentTooLarge:
                 if made_room or not self._make_room(self):
                     raise
                 made_room = True
                 continue
             if done is not None:
-                return settled + done, log, log.end
+                return done, log, log.end
+
+    def _was_behind(self, ran: Ran) -> bool:
+        """Whether others have committed something that touches what a batch without commits has read."""
+        log = self._log
+        if log is None or log.end == 0:
+            self.forget()
+            return self._current().standing.version > 0
+        if not log.is_current():
+            self.forget()
+            return True
+        return conflicts(ran, self.catch_up(log))
+
+    def catch_up(self, log: Log, locked_size: int | None = None) -> list[Frame]:
+        """Take in what others added; with the file's lock held, `locked_size` is the length of the file.
+
+        Log and state move together: whatever interrupts this has the document read again from disk.
+        """
+        state = self._current()
+        try:
+            news = log.news() if locked_size is None else log.settled_news(locked_size)
+            for found in news:
+                state.follow(found)
+        except BaseException:
+            self.forget()
+            raise
+        return news
 
     def _append_unless_beaten(
-        self, log: Log, state: DocumentState, prepared: list[Prepared], *, patient: bool
+        self, log: Log, state: DocumentState, batch: list[Submission], ran: Ran, *, patient: bool
     ) -> Outcomes | None:
         """Append what was prepared; None when others were faster and the works have to run again."""
         identity = log.lock()
         if identity is None:
             self.forget()
             return None
-        settled: Outcomes = []
         try:
             if log.end == 0 and not self._begin(log, state, identity.size):
                 self.forget()
                 return None
-            news = log.settled_news(identity.size) if log.end else []
-            for found in news:
-                state.follow(found)
-            if news and conflicts(prepared, news):
+            news = self.catch_up(log, identity.size) if log.end else []
+            if news and conflicts(ran, news):
                 if patient:
                     return None
-                again = [each.submission for each in prepared]
-                prepared, settled = run(again, state, self._context, PATIENCE + 1)
-            if prepared:
-                self._append(log, state, prepared, identity.size)
-            return settled + [(each.submission, each.receipt) for each in prepared]
+                ran = run(batch, state, self._context, PATIENCE + 1)
+            if ran.prepared:
+                self._append(log, state, ran.prepared, identity.size)
+            return ran.settled + [(each.submission, each.receipt) for each in ran.prepared]
         finally:
             log.file.unlock()
 
@@ -185,7 +230,8 @@ class Document:
         """After a failed sync, show what is known to be on disk and nothing newer."""
         with self.lock:
             if self._log is log:
-                self._state = loading.read(log, self._context, self.id, up_to=log.known_synced)
+                self._state = None
+                self._current()
 
     def _append(self, log: Log, state: DocumentState, prepared: list[Prepared], size: int) -> None:
         drafts: list[tuple[Draft, Standing]] = []
@@ -224,15 +270,14 @@ class Document:
                     self.forget()
                     state, log = self._current(), self._log
                 if log is not None:
-                    for found in log.news():
-                        state.follow(found)
+                    self.catch_up(log)
             view = state.view()
             covered = log.data_end if log else 0
             if counters is not None and log is not None:
                 counters.reads += 1
                 counters.bytes_read += log.file.tally.bytes_read - before
         if durable and log is not None and self._context.durable and log.poisoned is None:
-            syncs = log.sync_to(covered)
+            syncs = self._sync_to(log, covered)
             if counters is not None:
                 counters.syncs += syncs
         return view
@@ -255,7 +300,10 @@ class Document:
     def _current(self) -> DocumentState:
         """The state in memory, read from disk when there is none."""
         if self._state is None:
-            self._log, self._state = loading.load(self._context, self.id)
+            if self._log is not None:  # poisoned: what is known to be on disk, and nothing newer
+                self._state = loading.read(self._log, self._context, self.id, up_to=self._log.known_synced)
+            else:
+                self._log, self._state = loading.load(self._context, self.id)
         return self._state
 
     def _open_for_writing(self) -> Log:
@@ -265,8 +313,16 @@ class Document:
         return self._log
 
     def forget(self) -> None:
-        """Drop what is in memory; the next use reads it from disk."""
+        """Drop what is in memory; the next use reads it from disk. What is poisoned stays so."""
+        if self._log is not None:
+            if self._log.poisoned is not None:
+                return
+            self._log.file.let_go()
         self._log, self._state = None, None
+
+    @property
+    def is_poisoned(self) -> bool:
+        return self._log is not None and self._log.poisoned is not None
 
     def state_now(self) -> DocumentState:
         """The state as it is known, for upkeep."""
@@ -286,12 +342,6 @@ class Document:
         """The log, when it still is the one that was known before."""
         return log if self.log_if_usable() is log else None
 
-    def follow(self, news: list[Frame]) -> None:
-        """Take in frames that others added."""
-        state = self._current()
-        for found in news:
-            state.follow(found)
-
     def adopt(self, state: DocumentState) -> None:
         """Take the same version, as it stands on a newer snapshot."""
         self._state = state
@@ -308,10 +358,13 @@ class Document:
     # --- upkeep -------------------------------------------------------------------------------
 
     def _look_after(self) -> None:
-        """Ask for upkeep when a snapshot is due."""
+        """Ask for upkeep when a snapshot is due. It is nobody's commit that fails when none can be had."""
         state = self._state
         if state is not None and self.snapshot_is_due(state):
-            self._ask_for_upkeep(self)
+            try:
+                self._ask_for_upkeep(self)
+            except RuntimeError as error:
+                _LOG.warning("%s %r: no upkeep: %s", self.id.kind, self.id.id, error)
 
     @staticmethod
     def snapshot_is_due(state: DocumentState) -> bool:
@@ -346,25 +399,28 @@ class Document:
     def after_fork(self) -> None:
         """In the child: locks may be held by threads that are not there, and queued changes belong to the parent."""
         self.lock = RLock()
+        for submission in (*self._queue, *self._flying):
+            submission.on_done = None
+            submission.settle(StoreClosed("the change was handed in before a fork, and belongs to the parent"))
         self._queue.clear()
+        self._flying.clear()
         self._wrote = False
         self.driver_is_due = False
-        self.forget()
+        self._log, self._state = None, None
 
     def _seal(self, log: Log) -> None:
-        while True:
+        for _ in range(_SEAL_TRIES):  # while others go on writing it is theirs to seal
             log.sync_to(log.end)
             identity = log.lock()
             if identity is None:
                 return
             try:
-                state = self._current()
-                for found in log.settled_news(identity.size):
-                    state.follow(found)
-                if log.known_synced < log.end and log.last_type != FrameType.SEAL:
+                self.catch_up(log, identity.size)
+                is_sealed = log.last_type == FrameType.SEAL
+                if log.known_synced < log.end and not is_sealed:
                     continue  # somebody appended after the sync
-                if log.last_type != FrameType.SEAL:
-                    log.append([(seal_draft(), state.standing)], identity.size)
+                if not is_sealed:
+                    log.append([(seal_draft(), self._current().standing)], identity.size)
                 log.trim()
             finally:
                 log.file.unlock()

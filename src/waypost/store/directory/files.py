@@ -158,11 +158,16 @@ class File:
             pause = min(pause * 1.5, longest)
 
     def unlock(self) -> None:
-        self._locked = False
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_UN)
-        except OSError as error:
-            raise unavailable(error, "unlock", self.name) from error
+            self._locked = False
+        except OSError:
+            self.close()  # which frees the lock; what was done under it stands
+
+    def let_go(self) -> None:
+        """Give the lock back if an interrupt left it held."""
+        if self._locked:
+            self.unlock()
 
     def lock_holder(self) -> str:
         """Who holds the lock, as far as the system tells (on Linux the lock table in proc)."""

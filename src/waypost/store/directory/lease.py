@@ -59,11 +59,13 @@ class Lease:
     def __init__(self, layout: Layout, file: File) -> None:
         self._layout = layout
         self._file = file
+        self.was_shared = False
 
     def release(self) -> None:
         """Let go; the last holder removes the lease, so that another machine may write."""
         # nobody can share a lease that is locked alone, so nobody can come in between
-        if self._file.try_lock() and self.is_current():
+        self.was_shared = not self._file.try_lock()
+        if not self.was_shared and self.is_current():
             self._layout.root.remove(_NAME)
         self._file.close()
 
@@ -92,6 +94,10 @@ def take(layout: Layout, *, by_force: bool = False) -> Lease:
         if holder is None or holder.boot != clock.boot_id():
             _check_may_take_over(layout, holder, by_force)
             lease.release()
+            if layout.root.identity(_NAME) is not None and lease.was_shared:
+                raise StoreLeased(
+                    f"{layout.path}: a living process of this machine holds the lease", location=layout.path
+                )
         elif file.try_lock(shared=True) and lease.is_current():
             return lease
 

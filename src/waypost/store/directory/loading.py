@@ -84,10 +84,9 @@ def read(log: Log, context: Context, document: DocumentId, *, up_to: int | None 
 def _check_it_is_a_beginning(log: Log, size: int) -> None:
     """A file without a first frame is one whose making was cut short; anything else is refused."""
     head = log.file.read(8, 0)
-    known = frame.MAGIC[: len(head)]
     if head[:3] == frame.MAGIC[:3] and len(head) > 3 and head[3] > frame.MAGIC[3]:
         raise UnsupportedFormat(f"{log.file.name} is written in a newer format ({head[3]})", file=log.file.name)
-    if head.strip(b"\0") and head[:4] != known:
+    if not frame.MAGIC.startswith(head[:4].rstrip(b"\0")):
         raise UnsupportedFormat(f"{log.file.name} is not a waypost log", file=log.file.name)
     if log.tail(size).damaged:
         raise log.damage(0, "its first frame is not whole")
@@ -177,10 +176,10 @@ def reopen_for_writing(context: Context, document: DocumentId, known: Log | None
 
 def load_at(log: Log, document: DocumentId, context: Context, version: int) -> DocumentView | None:
     """The document as it was at a version; None where its history does not reach back to it."""
-    size = log.file.identity().size
     reader = context.open_log(log.folder, log.name, write=False)
     if reader is None or version < 0:
         return None
+    size = reader.file.identity().size
     first = reader.first(size)
     if first is None:
         return None

@@ -81,7 +81,8 @@ class Tail(NamedTuple):
 class Log:
     """An open log and what is known about it. Offsets are bytes from the start of the file.
 
-    `limit` bounds its length; `prewrite` says to fill ahead; `keep(name, offset, bytes)` keeps a torn tail.
+    `limit` bounds what is appended (what is there is read whatever its length); `prewrite` says to fill ahead;
+    `keep(name, offset, bytes)` keeps a torn tail.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Log:
         self.poisoned: str | None = None
         self._sync_lock = threading.Lock()
         self._ready_to_append = False
+        self._named = False
         self.fills = 0
 
     # --- reading ------------------------------------------------------------------------------
@@ -128,7 +130,7 @@ class Log:
         if not 0 <= at <= len(window) - frame.HEADER_BYTES:
             window, at = self.file.read(_PEEK, offset), 0
         header = frame.read_header(window, at)
-        if header is None or not frame.fits(header, size - offset, self.limit):
+        if header is None or not frame.fits(header, size - offset):
             return None
         if self.file_id and header.file_id != self.file_id:
             return None
@@ -278,7 +280,11 @@ class Log:
     # --- locks --------------------------------------------------------------------------------
 
     def lock(self) -> Identity | None:
-        """Take the lock; the identity of the file, or None when its name stands for another by now."""
+        """Take the lock; the identity of the file, or None when it is not the file that is known: its name stands for
+        another by now, or it is shorter than it was.
+        """
+        if self.file.descriptor < 0:
+            return None
         self.file.lock(LOCK_TIMEOUT_S, self._locked_too_long)
         try:
             named = self.folder.identity(self.name)
@@ -286,7 +292,7 @@ class Log:
         except BaseException:
             self.file.unlock()
             raise
-        if named is None or named[:2] != here[:2]:
+        if named is None or named[:2] != here[:2] or here.size < self.end:
             self.file.unlock()
             return None
         return here
@@ -383,7 +389,8 @@ class Log:
                 pass  # there may be room for the frames alone
         try:
             self.file.write_all(data, self.end)
-        except BaseException:
+        except StoreUnavailable:
+            # an interrupt leaves what was written: others may have read it by now
             self._cut_back()
             raise
 
@@ -416,8 +423,10 @@ class Log:
             mark = self.end
             try:
                 self.file.sync()
-                if self.known_synced == 0:
-                    self.folder.sync()  # the name of a new file is durable only now
+                if self.writable and not self._named:
+                    # whoever made the file, or put it in another's place, may have died before doing so
+                    self.folder.sync()
+                    self._named = True
             except StoreUnavailable as error:
                 if self.writable or error.details.get("errno") not in _NOTHING_TO_SYNC:
                     self.poison(str(error))

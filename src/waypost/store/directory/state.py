@@ -36,6 +36,10 @@ class BlockCache:
         self._lock = Lock()
         self.bytes = 0
 
+    def after_fork(self) -> None:
+        """In the child: the lock may be held by a thread that is not there."""
+        self._lock = Lock()
+
     def get(self, key: tuple[int, int, int]) -> dict[str, Part] | None:
         with self._lock:
             found = self._held.get(key)
@@ -255,6 +259,7 @@ class Mark(NamedTuple):
     operations: int
     frames: int
     frame_bytes: int
+    clears: int
 
 
 class _Ready(NamedTuple):
@@ -281,6 +286,7 @@ class DocumentState:
         self._overlay_shared = False
         self._compressed = base.body.compressed
         self._compressed_at = 0
+        self._clears = 0
         self._operations: list[OperationRecord] = []
         self._undecoded: list[Frame | _Ready] = []
         self._undecoded_bytes = 0
@@ -369,6 +375,7 @@ class DocumentState:
             self._overlay = dict(self._overlay)
             self._overlay_shared = False
         if cleared:
+            self._clears += 1
             self._overlay = dict.fromkeys(self.base.keys())
         for key in removed:
             self._overlay[key] = None
@@ -412,9 +419,14 @@ class DocumentState:
         self.decode()
         return self._operations
 
-    def stand_on(self, base: Snapshot, view: DocumentView, mark: Mark) -> None:
-        """Stand on a new snapshot of `view`, which was this state's when `mark` was set."""
+    def stand_on(self, base: Snapshot, view: DocumentView, mark: Mark) -> bool:
+        """Stand on a new snapshot of `view`, which was this state's when `mark` was set.
+
+        False when everything was cleared since: what is laid over then hides parts of the old snapshot only.
+        """
         self.decode()
+        if self._clears != mark.clears:
+            return False
         then = view.overlay
         # a part that is still the same object is in the snapshot
         self._overlay = {key: part for key, part in self._overlay.items() if then.get(key, _ABSENT) is not part}
@@ -424,8 +436,9 @@ class DocumentState:
         self.frames -= mark.frames
         self.frame_bytes -= mark.frame_bytes
         self.base = base
+        return True
 
     def mark(self) -> Mark:
         """How far this state is from its snapshot now."""
         self.decode()
-        return Mark(len(self._operations), self.frames, self.frame_bytes)
+        return Mark(len(self._operations), self.frames, self.frame_bytes, self._clears)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from threading import Lock
 
 from waypost.store.contract import Change, Counters, Receipt, Ticket
+
+_LOG = logging.getLogger("waypost")
 
 
 class Submission:
@@ -30,7 +33,10 @@ class Submission:
             self.outcome = outcome
             self._done.release()
             if self.on_done is not None:
-                self.on_done(self)
+                try:
+                    self.on_done(self)
+                except Exception:  # it is the caller's, and the others of the batch wait
+                    _LOG.exception("a callback of a commit failed")
 
     def result(self) -> Receipt:
         while self.outcome is None and not self.taken:
@@ -44,4 +50,4 @@ class Submission:
         return self.outcome
 
 
-Outcomes = list[tuple[Submission, Receipt]]
+Outcomes = list[tuple[Submission, Receipt | Exception]]

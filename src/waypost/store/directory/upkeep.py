@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from waypost.codec.bodies import SnapshotBody
 from waypost.codec.frame import FrameType
-from waypost.errors import WaypostError
+from waypost.errors import DocumentTooLarge
 from waypost.store.directory import compaction, loading, snapshots
 from waypost.store.directory.compaction import Origin
 from waypost.store.directory.context import Context
@@ -47,7 +47,7 @@ def take_snapshot(document: Document, context: Context) -> bool:
         if identity is None:
             return False
         try:
-            document.follow(log.settled_news(identity.size))
+            document.catch_up(log, identity.size)
             if log.base != (base.frame.offset if base.frame else 0):
                 return False  # somebody else was faster
             (appended,) = log.append([(draft, origin.view.standing)], identity.size)
@@ -55,7 +55,8 @@ def take_snapshot(document: Document, context: Context) -> bool:
             log.file.unlock()
         found = appended._replace(data=appended.data[: appended.header.blocks_offset])
         snapshot = Snapshot(loading.blocks_of(log, context), found)
-        document.state_now().stand_on(snapshot, origin.view, origin.mark)
+        if not document.state_now().stand_on(snapshot, origin.view, origin.mark):
+            document.adopt(loading.restand(log, document.id, context))
     return True
 
 
@@ -95,7 +96,7 @@ def compact(document: Document, context: Context) -> bool:
     origin = _origin_of(document)
     if origin is None:
         return False
-    history = compaction.choose_history(origin.log, context, origin.end)
+    history = compaction.choose_history(origin, context)
     past: DocumentView | None = None
     if history.cut:
         past = loading.load_at(origin.log, document.id, context, history.cut)
@@ -107,34 +108,29 @@ def compact(document: Document, context: Context) -> bool:
         out = compaction.rewrite(origin, context, file, past, history)
         file.sync_all()
         with document.lock:
-            replaced = _switch(document, context, origin, out, name, shortened=bool(history.dropped))
+            replaced = _switch(document, context, origin, out, name)
+    except DocumentTooLarge as error:
+        _LOG.warning("%s %r cannot be made smaller: %s", document.id.kind, document.id.id, error)
+        replaced = False
     finally:
         temp.remove(name)
     return replaced
 
 
-def _switch(
-    document: Document,
-    context: Context,
-    origin: Origin,
-    out: compaction.Rewriter,
-    name: str,
-    *,
-    shortened: bool,
-) -> bool:
+def _switch(document: Document, context: Context, origin: Origin, out: compaction.Rewriter, name: str) -> bool:
     """Carry over what was appended meanwhile, and let the new file take the old one's place."""
     log = document.log_if_same(origin.log)
     identity = log.lock() if log is not None else None
     if log is None or identity is None:
         return False
     try:
-        document.follow(log.settled_news(identity.size))
+        document.catch_up(log, identity.size)
         for found in log.hop(origin.end, origin.link, log.end):
             # a snapshot that came meanwhile speaks of offsets in the old file
             if found.header.type == FrameType.COMMIT and found.header.version > origin.view.version:
                 out.copy(log, found)
         out.file.sync_all()
-        if shortened:
+        if out.shortened:
             context.keep_generation(log)
         context.layout.folder("temp").move(name, log.folder, log.name)
         log.folder.sync()
@@ -179,8 +175,9 @@ class Upkeep:
 
     def _start(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="waypost-upkeep", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="waypost-upkeep", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def _run(self) -> None:
         next_tick = time.monotonic() + (self._period_s or 0)
@@ -207,7 +204,7 @@ class Upkeep:
             log, state = document.log_if_usable(), document.state_now()
             if log is not None and compaction_is_due(log, state, self._context, closing=False):
                 compact(document, self._context)
-        except WaypostError as error:
+        except Exception as error:  # it harms nobody, and must not end the thread
             _LOG.warning("%s %r: upkeep failed: %s", document.id.kind, document.id.id, error)
 
     def close(self) -> None:
