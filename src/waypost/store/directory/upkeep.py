@@ -74,7 +74,7 @@ def _stand_on_newest(document: Document, context: Context) -> None:
 def _origin_of(document: Document) -> Origin | None:
     with document.lock:
         log = document.log_if_usable()
-        if log is None:
+        if log is None or log.end == 0:
             return None
         state = document.state_now()
         operations = list(state.operations_since_base)
