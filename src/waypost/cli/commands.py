@@ -1,0 +1,101 @@
+"""The commands there are: names and what each is for, without loading any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import click
+
+from waypost.cli.invocation import options
+
+
+class Entry(NamedTuple):
+    """Where a command is, and what help says about it."""
+
+    place: str
+    summary: str
+
+
+class LazyGroup(click.Group):
+    """A group that loads a command when it is run."""
+
+    def __init__(self, *args: Any, entries: Mapping[str, Entry], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._entries = entries
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._entries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = self._entries.get(cmd_name)
+        if entry is None:
+            return None
+        module, _, name = entry.place.partition(":")
+        return getattr(import_module(module), name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in self._entries.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in self._entries:
+            near = get_close_matches(args[0], self._entries, 1)
+            hint = f": did you mean {near[0]}?" if near else f": there are {', '.join(self._entries)}"
+            ctx.fail(f"there is no command {args[0]!r}{hint}")
+        return super().resolve_command(ctx, args)
+
+
+_COMMANDS = {
+    "demo": Entry("waypost.cli.demo:demo", "See Waypost lose a process and carry on."),
+    "run": Entry("waypost.cli.run:run", "Do the steps of a TOML file, or go on with them."),
+    "status": Entry("waypost.cli.status:status", "What runs, what failed, what is unfinished, and how to go on."),
+    "list": Entry("waypost.cli.listing:list_", "List workflows."),
+    "show": Entry("waypost.cli.show:show", "Show one workflow: steps, agents, outputs, context."),
+    "verify": Entry("waypost.cli.verify:verify", "Check every byte of the store."),
+    "store": Entry("waypost.cli.commands:store", "Look after the store itself: doctor, config."),
+}
+
+_STORE_COMMANDS = {
+    "doctor": Entry("waypost.cli.doctor:doctor", "Which guarantees hold where the store lies, and who holds it."),
+    "config": Entry("waypost.cli.configuration:configuration", "The options in effect, and where each comes from."),
+}
+
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+_EPILOG = """\
+\b
+The store is the directory that --state names, else $WAYPOST_STATE, else
+the nearest .claude/state from here upwards.
+
+\b
+Exit status: 0 done, 1 a step failed, 2 misuse, 3 not found, 4 refused,
+             5 store error, 6 damage, 130 interrupted.
+"""
+
+
+@click.group(
+    cls=LazyGroup,
+    entries=_COMMANDS,
+    context_settings=_SETTINGS,
+    invoke_without_command=True,
+    epilog=_EPILOG,
+)
+@click.version_option(package_name="waypost", message="waypost %(version)s")
+@options
+@click.pass_context
+def waypost(context: click.Context) -> None:
+    """Waypost keeps the state of workflows safe: each step is recorded durably, and a run that died goes on
+    where it stopped."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@click.group(cls=LazyGroup, entries=_STORE_COMMANDS)
+@options
+def store() -> None:
+    """Look after the store itself."""

@@ -1,0 +1,112 @@
+"""What a store holds, as plain dictionaries: what `--json` prints, and what the screens are made from.
+
+Values are rendered plain (`codec.values.plain`), so no object of an application is ever rebuilt here.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from waypost import clock
+from waypost.codec import values
+from waypost.models import StepOutput, WorkflowState, WorkflowStep, WorkflowSummary
+
+PREVIEWED_BYTES = 64 * 1024
+"""Outputs up to this size are loaded without being asked for."""
+
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def elapsed_ms(start: datetime | None, end: datetime | None) -> float | None:
+    """From start to end, or to now for what has not ended."""
+    return None if start is None else ((end or datetime.now(UTC)) - start) / _MILLISECOND
+
+
+def summary(given: WorkflowSummary) -> dict[str, Any]:
+    found: dict[str, Any] = msgspec.to_builtins(given)
+    found["duration_ms"] = elapsed_ms(given.start_time, given.end_time or given.updated_at)
+    return found
+
+
+def owner(step: WorkflowStep) -> dict[str, Any] | None:
+    """Who works on a step, and whether that process is still there."""
+    if step.owner is None:
+        return None
+    held = step.owner
+    return {
+        "pid": held.pid,
+        "host": held.host.partition("/")[0],
+        "machine": held.host,
+        "boot": held.boot,
+        "start_ticks": held.start,
+        "liveness": clock.liveness(held.identity),
+    }
+
+
+def step(given: WorkflowStep) -> dict[str, Any]:
+    """A step, without its output."""
+    ended = given.end_time if given.status != "running" else None
+    return {
+        "id": given.id,
+        "name": given.name,
+        "status": given.status,
+        "agent_id": given.agent_id,
+        "dependencies": given.dependencies,
+        "parallel": given.parallel,
+        "start_time": given.start_time,
+        "end_time": given.end_time,
+        "duration_ms": None if given.status == "pending" else elapsed_ms(given.start_time, ended or given.end_time),
+        "retry_count": given.retry_count,
+        "max_retries": given.max_retries,
+        "interruptions": given.interruptions,
+        "error": given.error,
+        "owner": owner(given),
+        "output_version": given.output_version,
+    }
+
+
+def output(given: StepOutput, *, load: bool) -> dict[str, Any]:
+    """An output; its `value` is there if it is to be loaded."""
+    found: dict[str, Any] = {
+        "version": given.version,
+        "agent_id": given.agent_id,
+        "timestamp": given.timestamp,
+        "size_bytes": given.size_bytes,
+        "checksum": given.checksum,
+    }
+    if load:
+        found["value"] = values.plain(given.output)
+    return found
+
+
+def state(given: WorkflowState) -> dict[str, Any]:
+    """A workflow as a whole, without its steps and outputs."""
+    folded = given.workflow.fold()
+    context = given.context
+    return {
+        "id": given.workflow.id,
+        "name": given.workflow.name,
+        "status": folded.status,
+        "paused": given.workflow.paused,
+        "progress": folded.progress,
+        "step_counts": folded.step_counts,
+        "current_step": folded.current_step,
+        "error": folded.error,
+        "error_count": folded.error_count,
+        "start_time": folded.start_time,
+        "end_time": folded.end_time,
+        "duration_ms": folded.total_execution_time_ms,
+        "metadata": msgspec.to_builtins(given.metadata),
+        "agents": {name: msgspec.to_builtins(agent) for name, agent in given.agents.items()},
+        "context": {
+            "session_id": context.session_id,
+            "user_id": context.user_id,
+            "environment": context.environment,
+            "configuration": {name: values.plain(value) for name, value in context.configuration.items()},
+            "variables": {name: values.plain(value) for name, value in context.variables.items()},
+            "features": {name: values.plain(value) for name, value in context.features.items()},
+        },
+    }

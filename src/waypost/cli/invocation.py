@@ -1,0 +1,139 @@
+"""What holds for a whole command line (where the store is, JSON or not), and opening the store for a command.
+
+Invariant: a command that only reads opens the store for reading only, and makes nothing.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from waypost.errors import InvalidInput, StoreNotFound, WaypostError, WorkflowNotFound
+
+if TYPE_CHECKING:
+    from waypost.blocking import Waypost
+    from waypost.store.directory import DirectoryStore
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass
+class Invocation:
+    """The options that every command takes, wherever on the command line they were given."""
+
+    state: str | None = None
+    json: bool = False
+
+    def flag(self) -> str:
+        """What a command needs to find the same store, where it was named on the command line."""
+        return "" if self.state is None else f" --state {shlex.quote(self.state)}"
+
+    def location(self) -> str:
+        """The directory of the store, which need not exist."""
+        from waypost.config import find_location
+
+        place = find_location(self.state)
+        if place == "memory:":
+            raise InvalidInput("a store in memory ends with its process: name a directory")
+        return place
+
+
+def _set(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    invocation = context.ensure_object(Invocation)
+    if value and parameter.name:
+        setattr(invocation, parameter.name, value)
+
+
+def options(command: F) -> F:
+    """Give a command `--state` and `--json`."""
+    command = click.option("--json", is_flag=True, expose_value=False, callback=_set, help="Print one JSON document.")(
+        command
+    )
+    return click.option(
+        "--state", metavar="DIR", expose_value=False, callback=_set, help="The directory of the store."
+    )(command)
+
+
+# --- opening ---
+
+
+@dataclass
+class Reading:
+    """A store that is open for reading only: its directory, and the operations over it."""
+
+    location: str
+    store: DirectoryStore
+    wp: Waypost
+
+
+@contextmanager
+def reading(invocation: Invocation) -> Generator[Reading]:
+    """Open the store for reading only. Raises StoreNotFound, which says how one comes about."""
+    from waypost.blocking import Waypost
+    from waypost.config import load
+    from waypost.definitions import Definitions
+    from waypost.store.directory import DirectoryStore
+
+    location = invocation.location()
+    config = load(None, None, location)
+    try:
+        store = DirectoryStore.open(location, config, create=False, read_only=True)
+    except StoreNotFound as error:
+        raise no_store(location) from error
+    try:
+        yield Reading(store.location, store, Waypost(Definitions(store, config, False)))
+    finally:
+        store.close()
+
+
+def no_store(location: str) -> StoreNotFound:
+    return StoreNotFound(
+        f"there is no store in {location}: name another place with --state or $WAYPOST_STATE; "
+        "`waypost run FILE.toml` and `waypost.open()` make one",
+        location=location,
+    )
+
+
+# --- names ---
+
+
+def workflow_id(store: DirectoryStore, given: str) -> str:
+    """The id of the workflow that is meant: the id itself, or the beginning of one only."""
+    ids = list(store.documents("workflow"))
+    if given in ids:
+        return given
+    found = [name for name in ids if name.startswith(given) and _is_there(store, name)]
+    return one_of(found, ids, given, "workflow", WorkflowNotFound)
+
+
+def _is_there(store: DirectoryStore, name: str) -> bool:
+    """Whether a workflow is not deleted. What cannot be read is there: whoever names it shall be told what is wrong."""
+    from waypost.records import WORKFLOW
+    from waypost.store import DocumentId
+
+    try:
+        return store.view(DocumentId("workflow", name), durable=False).size_of(WORKFLOW) is not None
+    except WaypostError:
+        return True
+
+
+def one_of(found: list[str], all_of: Iterable[str], given: str, noun: str, missing: type[WaypostError]) -> str:
+    """The only one that was found; else an error that names what there is."""
+    if len(found) == 1:
+        return found[0]
+    if found:
+        found.sort()
+        named = ", ".join(repr(name) for name in found[:8]) + (", …" if len(found) > 8 else "")
+        raise InvalidInput(
+            f"{given!r} is the beginning of {len(found)} {noun}s: {named}", given=given, candidates=found
+        )
+    from difflib import get_close_matches
+
+    near = get_close_matches(given, list(all_of)[:10_000], 1)
+    hint = f": did you mean {near[0]!r}?" if near else ""
+    raise missing(f"there is no {noun} {given!r}{hint}", given=given)
