@@ -534,7 +534,7 @@ def test_an_unguarded_command_is_killed_if_it_is_provably_the_one(
     orphan: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Should the guard be killed too, the next run ends the group that is on record."""
-    monkeypatch.setattr(process, "GRACE_S", -1.9)
+    monkeypatch.setattr(process, "_PATIENCE_S", 0.1)
     ticks = process._look_at(orphan.pid).start
     if not ticks:
         pytest.skip("this system does not tell when a process was started")
@@ -548,7 +548,7 @@ def test_a_process_that_may_be_somebody_elses_is_left_alone(
     """A group whose first process is another one than that on record is never killed, and the step is not started."""
     from waypost.errors import StepBusy
 
-    monkeypatch.setattr(process, "GRACE_S", -1.9)
+    monkeypatch.setattr(process, "_PATIENCE_S", 0.1)
     with pytest.raises(StepBusy, match=f"group {orphan.pid}"):
         process.await_end_of_earlier(left_running(orphan.pid, 1))
     assert orphan.poll() is None

@@ -35,6 +35,8 @@ TAIL_BYTES = 64 * 1024
 _GATE = 'read -r go && exec "$@" </dev/null; exit 125'
 _LINGER_S = 0.3
 _LOOK_EVERY_S = 0.05
+_PATIENCE_S = GRACE_S + 2
+"""How long a dead runner's guard is given to end a command."""
 
 Reason = Literal["timeout", "interrupted", "not started"]
 
@@ -288,11 +290,11 @@ def await_end_of_earlier(step: WorkflowStep) -> None:
     if found is None:
         return
     group, identity = found
-    if _is_gone(group, GRACE_S + 2):
+    if _is_gone(group, _PATIENCE_S):
         return
     if identity.start and clock.liveness(identity) == "alive":
         signal_group(group, signal.SIGKILL)
-        if _is_gone(group, GRACE_S):
+        if _is_gone(group, _PATIENCE_S + GRACE_S):
             return
     raise StepBusy(
         f"step {step.id!r}: the runner is dead, but processes of its group {group} are not; "
