@@ -119,7 +119,7 @@ class Engine:
         latencies: list[int] = []
         time.sleep(max(0.0, start - time.monotonic()))
         began = time.monotonic()
-        while time.monotonic() < start + seconds:
+        while not latencies or time.monotonic() < start + seconds:  # a late turn does one all the same
             operation, arguments = next(self._work)
             started = time.perf_counter_ns()
             self._do(operation, arguments)
@@ -248,7 +248,9 @@ class Callers:
 
     async def _one(self, work: Iterator[Work], until: float | None, each: int | None) -> list[int]:
         latencies: list[int] = []
-        while (until is None or time.monotonic() < until) and (each is None or len(latencies) < each):
+        while not latencies or (
+            (until is None or time.monotonic() < until) and (each is None or len(latencies) < each)
+        ):
             operation, arguments = next(work)
             started = time.perf_counter_ns()
             result = await getattr(self._handle, operation)(*arguments)
