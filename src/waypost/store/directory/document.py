@@ -291,10 +291,6 @@ class Document:
             self._current()
             return None if self._log is None else loading.load_at(self._log, self.id, self._context, version)
 
-    def exists(self) -> bool:
-        """Whether anything was ever committed."""
-        return self.view(durable=False).version > 0
-
     # --- the state and its file (with the lock held) --------------------------------------------
 
     def _current(self) -> DocumentState:

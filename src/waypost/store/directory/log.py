@@ -117,7 +117,6 @@ class Log:
         self._sync_lock = threading.Lock()
         self._ready_to_append = False
         self._named = False
-        self.fills = 0
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -383,7 +382,6 @@ class Log:
             fill = min(_FILL_MOST, max(_FILL_LEAST, size // 2))
             try:
                 if self.file.write(data + bytes(fill - end % _PEEK), self.end) >= len(data):
-                    self.fills += 1
                     return
             except StoreUnavailable:
                 pass  # there may be room for the frames alone
