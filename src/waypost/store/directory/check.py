@@ -2,8 +2,7 @@
 
 Nothing is changed and no lock is taken. Each log is read from its first frame to its last byte: checksums of frames
 and blocks, links, versions, commit ids, and the size and checksum of the document at every commit and snapshot, all
-computed
-anew from the parts themselves. The same function stands at the end of every crash test.
+computed anew from the parts themselves. The same function stands at the end of every crash test.
 """
 
 from __future__ import annotations

@@ -4,8 +4,7 @@ What goes: snapshots that a newer one supersedes, and history beyond its bounds 
 of versions that go, the commit ids stay. The new file is written beside the store's life, without a lock; then, with
 the old file locked, what was appended meanwhile is carried over, the new file is synced and takes the old
 one's name. A crash at any point leaves one of the two whole. The new file is locked from its making on, so nobody can
-append
-to it before the switch is durable.
+append to it before the switch is durable.
 """
 
 from __future__ import annotations

@@ -1,15 +1,14 @@
 """One document of the store: changes go in as tickets, come out as frames, and are synced.
 
-The story of a commit: a ticket joins the queue; whoever gets the document's lock takes a batch, runs each
-work on the newest state known (`batch.run`), takes the file's lock, looks at what others have added since, and when
-that
-touches what a work has read, lets go and runs the batch again. Then the frames are written with one
-positioned write, the locks are released, and one sync covers the batch. Work that lost this race
-`PATIENCE` times is run with the file's lock held, so that nobody starves.
+The story of a commit: a ticket joins the queue; whoever gets the document's lock takes a batch, runs each work on
+the newest state known (`batch.run`), takes the file's lock, looks at what others have added since, and when that
+touches what a work has read, lets go and runs the batch again. Then the frames are written with one positioned write,
+the locks are released, and one sync covers the batch. Work that lost this race `PATIENCE` times is run with the file's
+lock held, so that nobody starves.
 
-Invariants: no sync and no user code under a lock; the state in memory is exactly the frames up to
-`log.end`; whatever interrupts a commit leaves no state behind but what is on disk, since then the document
-is read again from there.
+Invariants: no user code under a lock, and no sync but to settle what a dead or failed writer left; the state in memory
+is exactly the frames up to `log.end`; whatever interrupts a commit leaves no state behind but what is on disk, since
+then the document is read again from there.
 """
 
 from __future__ import annotations
