@@ -92,6 +92,21 @@ def test_d10_a_copied_frame_is_not_replayed(path):
     assert read_all(path) == (3, expected(3))
 
 
+def test_d10_a_frame_that_links_to_another_is_not_replayed(path):
+    """A whole frame of this file and place, whose link is not the checksum of the frame before it, is no commit."""
+    data = filled(path, 3)
+    at = data.index(frame.MAGIC, 4)
+    header = frame.read_header(data, at)
+    body = data[at + header.body_offset : at + header.blocks_offset]
+    draft = Draft(FrameType.COMMIT, header.codec, body, header.raw, None, ())
+    standing = NOTHING._replace(version=4)
+    last = frame.read_header(data, data.rindex(frame.MAGIC))
+    for link, version in ((last.checksum ^ 1, 3), (last.checksum, 4)):
+        forged, _ = frame.assemble(draft, Place(len(data), header.file_id, link, 0, 0), standing)
+        log_file(path).write_bytes(data + forged)
+        assert read_all(path)[0] == version
+
+
 def test_d11_a_length_beyond_the_file_is_refused_before_anything_is_allocated():
     """A header that declares more than is there, or than the bound allows, does not fit."""
     data, _ = frame.assemble(frame.seal_draft(), Place(0, 1, 0, 0, 0), NOTHING)
