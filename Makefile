@@ -7,7 +7,7 @@
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: demo test check bench build clean format help
+.PHONY: demo test crash crash-night check bench build clean format help
 
 BIN := .venv/bin
 BENCH_BIN := .venv-bench/bin
@@ -25,13 +25,19 @@ BUILD_TOOLS := --constraint requirements/dev.txt hatchling
 
 help: ## show these commands
 	@echo "usage: make COMMAND [ARGS=...]"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/runtime.stamp ## see Waypost lose a process and carry on
 	@$(BIN)/waypost demo $(ARGS)
 
 test: .venv/dev.stamp ## run every test
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+crash: .venv/dev.stamp ## break things on purpose, and count what was tried
+	@$(BIN)/python -m pytest -n 2 --dist load --floors --totals build/crash-C.txt tests/crash $(ARGS)
+
+crash-night: .venv/dev.stamp ## the same at the size of a night
+	@WAYPOST_RING=N $(BIN)/python -m pytest -n 2 --dist load --floors --totals build/crash-N.txt tests/crash $(ARGS)
 
 # The version is the running one, since 3.14 has in the standard library what older ones take from a package.
 check: .venv/dev.stamp ## format, lint, types and tidiness

@@ -18,6 +18,8 @@ from waypost.blocking import Waypost
 from waypost.definitions import Definitions
 from waypost.store import Store, open_store
 
+pytest_plugins = ["tests.totals"]
+
 KINDS = ["memory", "directory"]
 """The kinds of store that every test which takes one runs over."""
 

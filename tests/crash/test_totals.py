@@ -1,0 +1,38 @@
+"""The count of what the crash tests tried is itself checked: a run below a floor fails."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+PROBE = """
+def test_probe(totals):
+    totals("kill points", {points})
+"""
+
+
+def _run(tmp_path: Path, points: int) -> subprocess.CompletedProcess[str]:
+    probe = tmp_path / "test_probe.py"
+    probe.write_text(PROBE.format(points=points))
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "tests.totals", "--floors", str(probe)]
+    return subprocess.run(
+        [*command, "--totals", str(tmp_path / "out" / "totals.txt"), "-p", "no:cacheprovider"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_q03_a_run_that_checked_too_little_fails(tmp_path: Path) -> None:
+    ran = _run(tmp_path, 3)
+    assert ran.returncode == 1, ran.stdout
+    assert "BELOW ITS FLOOR" in ran.stdout
+
+
+def test_q04_totals_of_all_workers_are_printed_and_kept(tmp_path: Path) -> None:
+    ran = _run(tmp_path, 12_345)
+    assert "1 passed" in ran.stdout
+    kept = (tmp_path / "out" / "totals.txt").read_text()
+    assert next(row.split() for row in kept.splitlines() if "kill points" in row)[2] == "12,345"

@@ -1,0 +1,120 @@
+"""What the crash tests tried, counted over all worker processes, with a floor for each below which a run fails.
+
+A test that kills, breaks or damages something takes the fixture `totals` and counts each case that it checked:
+`totals("kill points", 120)`. Sizes are asked for with `ring_size(commit, night)`: ring C (the default) runs with every
+change, ring N (`WAYPOST_RING=N`) by hand. With `--floors`, as `make crash` gives it, a run that checked fewer cases of
+a kind than its floor fails: a harness that injects nothing must not pass.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+RING = os.environ.get("WAYPOST_RING", "C")
+
+FLOORS: dict[str, dict[str, int]] = {
+    "C": {
+        "kill points": 300,
+        "crash states": 20_000,
+        "crash states within recovery": 2_000,
+        "crash states after a failed sync": 5_000,
+        "file system crashes": 0,
+        "faults": 500,
+        "short writes": 4_000,
+        "damaged logs": 20_000,
+        "fuzz inputs": 50_000,
+        "model steps": 20_000,
+        "schedules": 1_000,
+        "history operations": 20_000,
+        "reads beside writers": 100_000,
+        "copies of a live store": 20,
+        "soak commits": 5_000,
+    },
+    "N": {
+        "kill points": 1_500,
+        "crash states": 1_000_000,
+        "crash states within recovery": 200_000,
+        "crash states after a failed sync": 100_000,
+        "file system crashes": 0,
+        "faults": 5_000,
+        "short writes": 100_000,
+        "damaged logs": 1_000_000,
+        "fuzz inputs": 1_000_000,
+        "model steps": 1_000_000,
+        "schedules": 50_000,
+        "history operations": 1_000_000,
+        "reads beside writers": 10_000_000,
+        "copies of a live store": 1_000,
+        "soak commits": 100_000,
+    },
+}
+"""For each ring, how many cases of each kind must have been checked at least."""
+
+Totals = Callable[[str, int], None]
+
+_counted: Counter[str] = Counter()
+
+
+def ring_size(commit: int, night: int) -> int:
+    """How many cases to try in the ring that runs."""
+    return night if RING == "N" else commit
+
+
+@pytest.fixture(scope="session")
+def totals() -> Totals:
+    """Counts cases of a kind that `FLOORS` names."""
+
+    def count(kind: str, cases: int) -> None:
+        assert kind in FLOORS[RING], kind
+        _counted[kind] += cases
+
+    return count
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--floors", action="store_true", help="fail when fewer cases were checked than the floors say")
+    parser.addoption("--totals", metavar="FILE", help="also write how many cases were checked to a file")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:  # in a worker of xdist, whose counts its controller adds up
+        output["totals"] = dict(_counted)
+    elif session.config.getoption("--floors") and _missed():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    _counted.update(getattr(node, "workeroutput", {}).get("totals", {}))
+
+
+def _missed() -> list[str]:
+    return [kind for kind, floor in FLOORS[RING].items() if _counted[kind] < floor]
+
+
+def _table() -> list[str]:
+    rows = [f"ring {RING}: cases checked"]
+    for kind, floor in FLOORS[RING].items():
+        short = "  BELOW ITS FLOOR" if _counted[kind] < floor else ""
+        rows.append(f"  {kind:34} {_counted[kind]:>12,}   floor {floor:>10,}{short}")
+    return rows
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if not (_counted or config.getoption("--floors")):
+        return
+    table = _table() if config.getoption("--floors") else [f"{kind}: {n:,}" for kind, n in sorted(_counted.items())]
+    terminalreporter.section("crash tests")
+    for row in table:
+        terminalreporter.write_line(row)
+    place = config.getoption("--totals")
+    if place:
+        os.makedirs(os.path.dirname(place) or ".", exist_ok=True)
+        with open(place, "w", encoding="utf-8") as file:
+            file.write("\n".join(table) + "\n")
