@@ -18,6 +18,9 @@ from waypost.codec.frame import FORMAT_VERSION, Draft, FrameType, block_checksum
 from waypost.errors import UnsupportedFormat
 
 ENTRY_BLOCK_BYTES = 32 * 1024
+TRANSACTION_MARK = part_hash(b"\0transaction\0")
+"""Stands among the parts that a commit touches when it belongs to a transaction over several documents."""
+
 _TABLE_LENGTH = struct.Struct("<I")
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -55,6 +58,21 @@ class FileBody(NamedTuple):
     dropped: bytes
 
 
+class Participant(NamedTuple):
+    """A document that takes part in a commit over several, and the version that the commit makes of it."""
+
+    kind: str
+    id: str
+    version: int
+
+
+class JointMark(NamedTuple):
+    """What each commit of a transaction over several documents says of it."""
+
+    transaction_id: str
+    participants: list[Participant]
+
+
 class CommitBody(NamedTuple):
     operation_id: str
     operation: str
@@ -64,6 +82,22 @@ class CommitBody(NamedTuple):
     cleared: bool
     puts: dict[str, bytes | tuple[int, bytes]]
     removed: list[str]
+    transaction: JointMark | None = None
+
+
+class DecidedFrames(NamedTuple):
+    """Frames that belong at an offset of the log of a document, byte by byte."""
+
+    kind: str
+    id: str
+    file_id: int
+    offset: int
+    frames: bytes
+
+
+class DecisionBody(NamedTuple):
+    transaction_id: str
+    participants: list[DecidedFrames]
 
 
 class Remembered(NamedTuple):
@@ -86,6 +120,7 @@ class SnapshotBody(NamedTuple):
 
 _read_file = msgspec.msgpack.Decoder(FileBody).decode
 _read_commit = msgspec.msgpack.Decoder(CommitBody).decode
+_read_decision = msgspec.msgpack.Decoder(DecisionBody).decode
 _read_snapshot = msgspec.msgpack.Decoder(SnapshotBody).decode
 _read_table = msgspec.msgpack.Decoder(list[Block]).decode
 _read_entries = msgspec.msgpack.Decoder(dict[str, bytes | Extent]).decode
@@ -162,7 +197,10 @@ def touched_by(body: CommitBody) -> list[int] | None:
     """The hashes of all parts that a commit changes; None when it may be any."""
     if body.cleared:
         return None
-    return [part_hash(key.encode()) for key in (*body.puts, *body.removed)]
+    touched = [part_hash(key.encode()) for key in (*body.puts, *body.removed)]
+    if body.transaction is not None:
+        touched.append(TRANSACTION_MARK)
+    return touched
 
 
 def split_content(data: bytes, has_blocks: bool) -> tuple[memoryview, list[Block]]:
@@ -269,6 +307,15 @@ class SnapshotBuilder:
 def data_draft(table: list[Block], blocks: list[bytes], compressor: Compressor) -> Draft:
     """A frame that carries blocks of parts whose commits are gone."""
     return _draft(FrameType.DATA, Content(b"\x90", table, blocks), (), compressor)
+
+
+def decision_draft(body: DecisionBody) -> Draft:
+    data = _encode(body)
+    return Draft(FrameType.DECISION, PLAIN, data, len(data), (), ())
+
+
+def read_decision(content: memoryview) -> DecisionBody:
+    return _decoded(_read_decision, content)
 
 
 def read_snapshot(content: memoryview) -> SnapshotBody:

@@ -31,6 +31,7 @@ class FrameType(IntEnum):
     SNAPSHOT = 3
     SEAL = 4
     DATA = 5
+    DECISION = 6
 
 
 _TYPES = frozenset(int(kind) for kind in FrameType)

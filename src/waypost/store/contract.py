@@ -11,8 +11,9 @@ key and bytes), and promises four things:
 * An operation id that a document has seen before changes nothing and leads to the first outcome.
 
 Keys sort by code point. A document that was never written has version 0 and no parts.
-`Change.document` is one document today; a commit over several is a change whose work
-opens more of them, which is why work is given a transaction and not a dictionary.
+
+A commit over several documents takes two calls, `begin` and `commit`, with the work in between: it may be user code, so
+no store runs it, and none holds a lock meanwhile.
 """
 
 from __future__ import annotations
@@ -134,6 +135,25 @@ class Change:
     agent: str | None = None
 
 
+class JointTransaction(Protocol):
+    """Work over any number of documents."""
+
+    def document(self, document: DocumentId) -> Transaction:
+        """The transaction over one document, as it was when it was first asked for."""
+        ...
+
+
+@dataclass(slots=True, frozen=True)
+class JointChange:
+    """A write over several documents: what to remember about it in each. Fields as in `Change`."""
+
+    operation_id: str
+    operation: str
+    repeatable: bool = False
+    session: str | None = None
+    agent: str | None = None
+
+
 @dataclass(slots=True)
 class Counters:
     """What one operation cost the store. Bytes are as stored; a sync shared by a batch counts once for each."""
@@ -186,6 +206,19 @@ class Store(Protocol):
         Without `on_done` the caller is expected to call `result()`, and the work may run in that
         call. With it the store drives the change itself and calls `on_done` from one of its
         threads, exactly once, after which `result()` does not block.
+        """
+        ...
+
+    def begin(self) -> JointTransaction:
+        """Start work over several documents. There is nothing to undo when it is not committed."""
+        ...
+
+    def commit(self, joint: JointTransaction, change: JointChange) -> Receipt | None:
+        """Commit what was staged in all documents of a transaction, or nothing.
+
+        None when another commit touched what was read, or one of the documents remembers the operation id, if that is
+        repeatable: then the work has to run again. With nothing staged this says whether everything that was read
+        was so at one moment.
         """
         ...
 

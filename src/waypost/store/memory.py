@@ -21,6 +21,8 @@ from waypost.store.contract import (
     Counters,
     DocumentId,
     Durability,
+    JointChange,
+    JointTransaction,
     Kind,
     OperationRecord,
     Receipt,
@@ -28,7 +30,7 @@ from waypost.store.contract import (
     Transaction,
     View,
 )
-from waypost.store.staging import Staged, StagedTransaction
+from waypost.store.staging import JointStaging, Staged, StagedTransaction
 
 
 class _Version:
@@ -70,7 +72,7 @@ class _Version:
     def operation(self, operation_id: str) -> OperationRecord | None:
         return self.operations.get(operation_id)
 
-    def after(self, change: Change, staged: Staged, time_us: int) -> _Version:
+    def after(self, change: Change | JointChange, staged: Staged, time_us: int) -> _Version:
         """The next version, with the change applied."""
         following = _Version(self.document)
         following.version = self.version + 1
@@ -142,6 +144,29 @@ class MemoryStore:
         counters = Counters(raw_bytes=staged.raw_bytes, attempts=1)
         return Receipt(following.version, changed=True, data=data, counters=counters)
 
+    def begin(self) -> JointStaging:
+        self._check_open()
+        return JointStaging(self.view)
+
+    def commit(self, joint: JointTransaction, change: JointChange) -> Receipt | None:
+        assert isinstance(joint, JointStaging), "a transaction of another store"
+        with self._lock:
+            self._check_open()
+            touched = joint.opened
+            current = {document: self.view(document) for document in touched}
+            if any(not _is_as_read(each, current[document], change) for document, each in touched.items()):
+                return None
+            written = {
+                document: each.staged
+                for document, each in touched.items()
+                if each.staged.changes_anything or change.repeatable
+            }
+            for document, staged in written.items():
+                versions = self._history.get(document, [_Version(document)])
+                self._history[document] = [*versions, versions[-1].after(change, staged, clock.now_us())]
+        counters = Counters(raw_bytes=sum(staged.raw_bytes for staged in written.values()), attempts=1)
+        return Receipt(0, changed=bool(written), counters=counters)
+
     def view(self, document: DocumentId, *, durable: bool = True, counters: Counters | None = None) -> View:
         del durable, counters  # there is nothing to wait for, and nothing to count
         with self._lock:
@@ -165,3 +190,12 @@ class MemoryStore:
     def _check_open(self) -> None:
         if self._closed:
             raise StoreClosed("the memory store is closed")
+
+
+def _is_as_read(transaction: StagedTransaction, now: View, change: JointChange) -> bool:
+    if change.repeatable and now.operation(change.operation_id) is not None:
+        return False
+    then = transaction.view
+    return all(then.get(key) == now.get(key) for key in transaction.read) and all(
+        list(then.keys(prefix)) == list(now.keys(prefix)) for prefix in transaction.read_prefixes
+    )

@@ -7,7 +7,7 @@ whether the work has to run again; what it staged is what becomes a commit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from waypost.errors import InvalidId
@@ -26,6 +26,13 @@ class Staged:
         self.removed: set[str] = set()
         self.cleared = False
         self.projection: Any = None
+
+    def copy(self) -> Staged:
+        """The same changes, which go their own way from here."""
+        copied = Staged()
+        copied.puts, copied.removed = dict(self.puts), set(self.removed)
+        copied.cleared, copied.projection = self.cleared, self.projection
+        return copied
 
     @property
     def changes_anything(self) -> bool:
@@ -51,6 +58,18 @@ class StagedTransaction:
         self.staged = Staged()
         self.read: set[str] = set()
         self.read_prefixes: set[str] = set()
+
+    @property
+    def view(self) -> View:
+        """What it lies over."""
+        return self._view
+
+    def as_it_is(self) -> StagedTransaction:
+        """The same as it is now, for whoever reads it later; what is read there counts as read here."""
+        frozen = StagedTransaction(self._view)
+        frozen.staged = self.staged.copy()
+        frozen.read, frozen.read_prefixes = self.read, self.read_prefixes
+        return frozen
 
     @property
     def document(self) -> DocumentId:
@@ -132,3 +151,20 @@ class StagedTransaction:
 
     def project(self, projection: Any) -> None:
         self.staged.projection = projection
+
+
+class JointStaging:
+    """A transaction for each document that the work asks for; fulfils `contract.JointTransaction`.
+
+    `open_view` gives the newest version of a document.
+    """
+
+    def __init__(self, open_view: Callable[[DocumentId], View]) -> None:
+        self._open_view = open_view
+        self.opened: dict[DocumentId, StagedTransaction] = {}
+
+    def document(self, document: DocumentId) -> StagedTransaction:
+        found = self.opened.get(document)
+        if found is None:
+            found = self.opened[document] = StagedTransaction(self._open_view(document))
+        return found

@@ -16,13 +16,28 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from waypost.errors import StoreClosed, StoreReadOnly, WaypostError
-from waypost.store.contract import Change, Counters, DocumentId, Durability, Kind, Ticket, View
+from waypost.errors import LockTimeout, StoreClosed, StoreReadOnly, WaypostError
+from waypost.store.contract import (
+    Change,
+    Counters,
+    DocumentId,
+    Durability,
+    JointChange,
+    JointTransaction,
+    Kind,
+    Receipt,
+    Ticket,
+    View,
+)
 from waypost.store.directory import check, lease, upkeep
 from waypost.store.directory.check import Report
 from waypost.store.directory.context import Context
 from waypost.store.directory.document import Document
-from waypost.store.directory.layout import SUFFIXES, Layout, decode_id, open_layout, sweep
+from waypost.store.directory.joint import Opened
+from waypost.store.directory.joint import commit as commit_over
+from waypost.store.directory.layout import SUFFIXES, Layout, decode_id, document_id, file_name, open_layout, sweep
+from waypost.store.directory.state import DocumentView
+from waypost.store.staging import JointStaging
 
 if TYPE_CHECKING:
     from waypost.config import Config
@@ -47,7 +62,9 @@ class DirectoryStore:
         self._closed = False
         self._uses = 0
         period_s = None if self._context.durable else config.reliability.sync_frequency / 1000
-        self._upkeep = upkeep.Upkeep(self._context, self._sync_all, period_s)
+        self._upkeep = upkeep.Upkeep(self._context, self._sync_all, self._settle, period_s)
+        if not layout.read_only:
+            self._context.decisions.when_pending = self._upkeep.ask_to_settle
 
     @classmethod
     def open(cls, path: str, config: Config, *, create: bool, read_only: bool) -> DirectoryStore:
@@ -58,6 +75,7 @@ class DirectoryStore:
             store._share_lease()
             for name in sweep(layout):
                 _LOG.info("%s: removed temp/%s, which a dead process was writing", layout.path, name)
+            store._context.decisions.pending()  # of a process that died: they are carried out soon
         _OPEN_STORES.add(store)
         return store
 
@@ -72,9 +90,7 @@ class DirectoryStore:
     # --- the contract -------------------------------------------------------------------------
 
     def submit(self, change: Change, on_done: Callable[[Ticket], None] | None = None) -> Ticket:
-        if self.layout.read_only:
-            raise StoreReadOnly(f"{self.location} is open for reading only", location=self.location)
-        self._share_lease()
+        self._check_writable()
         document = self._document(change.document)
         submission = document.submit(change, on_done)
         if on_done is not None:
@@ -82,6 +98,22 @@ class DirectoryStore:
         if not self._context.durable:
             self._upkeep.start_ticking()
         return submission
+
+    def begin(self) -> JointStaging:
+        self._check_open()
+        return JointStaging(self.view)
+
+    def commit(self, joint: JointTransaction, change: JointChange) -> Receipt | None:
+        self._check_writable()
+        assert isinstance(joint, JointStaging), "a transaction of another store"
+        touched: list[Opened] = []
+        for identifier, transaction in sorted(joint.opened.items()):
+            assert isinstance(transaction.view, DocumentView)
+            touched.append(Opened(self._document(identifier), transaction.view, transaction))
+        receipt = commit_over(touched, change, self._context)
+        if not self._context.durable:
+            self._upkeep.start_ticking()
+        return receipt
 
     def view(self, document: DocumentId, *, durable: bool = True, counters: Counters | None = None) -> View:
         return self._document(document).view(durable=durable, counters=counters)
@@ -92,6 +124,7 @@ class DirectoryStore:
     def documents(self, kind: Kind) -> Iterator[str]:
         self._check_open()
         suffix = SUFFIXES[kind]
+        decided, names = self._context.decisions.pending(), set[str]()
         folder = self.layout.documents(kind)
         for name in folder.names():
             if name.endswith(suffix):
@@ -99,20 +132,28 @@ class DirectoryStore:
                 if identifier is None:
                     identifier = self._id_in(kind, name)
                 if identifier is not None:
+                    names.add(name)
                     yield identifier
+        for body in decided.values():
+            for each in body.participants:
+                if each.kind == kind and file_name(DocumentId(kind, each.id)) not in names:
+                    names.add(file_name(DocumentId(kind, each.id)))
+                    yield each.id
 
     def close(self) -> None:
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-            documents = list(self._documents.values())
+            documents = dict(self._documents)
             self._documents.clear()
         if self._pool is not None:
             self._pool.shutdown(wait=True)
         self._upkeep.close()
+        if not self.layout.read_only:
+            self._settle_with(lambda each: documents.setdefault(each, self._new_document(each)))
         try:
-            for document in documents:
+            for document in documents.values():
                 self._close_document(document)
         finally:
             if self._lease is not None:
@@ -131,9 +172,7 @@ class DirectoryStore:
             self._check_open()
             document = self._documents.get(identifier)
             if document is None:
-                document = self._documents[identifier] = Document(
-                    self._context, identifier, self._upkeep.ask, self._compact
-                )
+                document = self._documents[identifier] = self._new_document(identifier)
             else:
                 self._documents.move_to_end(identifier)
             self._uses += 1
@@ -143,6 +182,9 @@ class DirectoryStore:
         for each in idle:
             self._let_go(each)
         return document
+
+    def _new_document(self, identifier: DocumentId) -> Document:
+        return Document(self._context, identifier, self._upkeep.ask, self._compact)
 
     @staticmethod
     def _let_go(document: Document) -> None:
@@ -172,6 +214,11 @@ class DirectoryStore:
         if log is None or log.first(log.file.identity().size) is None or log.body is None:
             return None
         return log.body.id
+
+    def _check_writable(self) -> None:
+        if self.layout.read_only:
+            raise StoreReadOnly(f"{self.location} is open for reading only", location=self.location)
+        self._share_lease()
 
     def _check_open(self) -> None:
         if self._closed:
@@ -213,6 +260,22 @@ class DirectoryStore:
     def _compact(self, document: Document) -> bool:
         return upkeep.compact(document, self._context)
 
+    def _settle(self) -> None:
+        """Carry out decisions over several documents to the end, and forget them. What fails is tried again later."""
+        self._settle_with(self._document)
+
+    def _settle_with(self, open_: Callable[[DocumentId], Document]) -> None:
+        decisions = self._context.decisions
+        try:
+            for transaction_id, body in list(decisions.pending().items()):
+                for each in body.participants:
+                    open_(document_id(each.kind, each.id)).settle()
+                decisions.remove(transaction_id)
+        except (LockTimeout, StoreClosed):
+            pass  # whoever holds the lock, or comes next, sees to it
+        except WaypostError as error:
+            _LOG.warning("%s: a transaction is still to be carried out: %s", self.location, error)
+
     def _sync_all(self) -> None:
         """Sync what was acknowledged before its sync."""
         with self._lock:
@@ -244,7 +307,7 @@ class DirectoryStore:
     def before_fork(self) -> None:
         """Wait for appends under way, so that no lock of a file is held by two processes."""
         self._lock.acquire()
-        for document in self._documents.values():
+        for _, document in sorted(self._documents.items()):  # in the order of commits over several documents
             document.lock.acquire()
 
     def after_fork_in_parent(self) -> None:
@@ -260,6 +323,7 @@ class DirectoryStore:
             self._lease.abandon()
             self._lease = None
         self._context.cache.after_fork()
+        self._context.decisions.after_fork()
         for document in self._documents.values():
             document.after_fork()
         self._upkeep.after_fork()

@@ -8,18 +8,19 @@ changes the document's size and checksum. Only sums and the commit id are left f
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import NamedTuple
 
 from waypost import clock
 from waypost.codec import bodies
-from waypost.codec.bodies import CommitBody, Extent, Part
-from waypost.codec.frame import FrameType, Standing, part_hash, touched_parts
+from waypost.codec.bodies import CommitBody, Extent, JointMark, Part
+from waypost.codec.frame import Draft, FrameType, Standing, part_hash, touched_parts
+from waypost.errors import DocumentTooLarge
 from waypost.store import parts as sums
 from waypost.store.contract import DocumentId, OperationRecord, Receipt
 from waypost.store.directory.context import Context
-from waypost.store.directory.log import Frame
+from waypost.store.directory.log import NOTHING, Frame, Log
 from waypost.store.directory.state import DocumentState
 from waypost.store.directory.submission import Outcomes, Submission
 from waypost.store.staging import StagedTransaction
@@ -141,6 +142,7 @@ class Prepared:
         before: Tentative,
         context: Context,
         data: object,
+        joint: JointMark | None = None,
     ) -> None:
         change, staged = submission.change, transaction.staged
         self.submission = submission
@@ -158,6 +160,7 @@ class Prepared:
             staged.cleared,
             dict(staged.puts),
             sorted(staged.removed),
+            joint,
         )
         touched = bodies.touched_by(self.body)
         if change.repeatable:
@@ -283,3 +286,23 @@ def conflicts(ran: Ran, news: list[Frame]) -> bool:
             if ran.everything or touched is None or not ran.read.isdisjoint(touched):
                 return True
     return False
+
+
+def compose(prepared: Sequence[Prepared], state: DocumentState, log: Log) -> tuple[list[Frame], bytes]:
+    """The frames of commits as they will stand behind the log end, and their bytes. Raises DocumentTooLarge."""
+    drafts: list[tuple[Draft, Standing]] = []
+    if log.end == 0 and log.body is not None:
+        drafts.append((bodies.file_draft(log.body), NOTHING))
+    standing = state.standing
+    for each in prepared:
+        standing = each.standing_after(standing)
+        drafts.append((each.draft, standing))
+    length = sum(draft.length for draft, _ in drafts)
+    if log.end + length > log.limit or standing.size_bytes > log.limit:
+        raise DocumentTooLarge(
+            f"{log.file.name}: {max(log.end + length, standing.size_bytes):,} bytes are more than "
+            f"performance.max_file_size allows ({log.limit:,})",
+            file=log.file.name,
+            limit_bytes=log.limit,
+        )
+    return log.compose(drafts)

@@ -6,6 +6,7 @@ import logging
 
 from waypost.codec.compression import Compressor
 from waypost.config import Config
+from waypost.store.directory.decisions import Decisions, Overlaid, Piece
 from waypost.store.directory.files import Directory, mount_of
 from waypost.store.directory.layout import Layout
 from waypost.store.directory.log import Log
@@ -30,6 +31,7 @@ class Context:
         self.cache = BlockCache(self.memory_bytes // 2)
         # filling ahead spares a journal commit with each sync; where blocks are never written in place it does not
         self.prewrite = mount_of(layout.path)[0] not in _COPY_ON_WRITE
+        self.decisions = Decisions(layout, durable=self.durable)
         self._compressors: list[Compressor] = []
 
     def take_compressor(self) -> Compressor:
@@ -76,9 +78,13 @@ class Context:
             folder.remove(name)
         folder.sync()
 
-    def open_log(self, folder: Directory, name: str, *, write: bool) -> Log | None:
-        """Open a log; None where there is none and it is only to be read."""
+    def open_log(self, folder: Directory, name: str, *, write: bool, decided: list[Piece] | None = None) -> Log | None:
+        """Open a log; None where there is none and it is only to be read. What is `decided` is read as if it was
+        written already.
+        """
         file = folder.open(name, write=write, create=write)
+        if decided:
+            file = Overlaid(file, f"{folder.path}/{name}", decided)
         if file is None:
             return None
         log = Log(folder, name, file, limit=self.limit_bytes, prewrite=self.prewrite, keep=self.set_aside)

@@ -18,8 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from threading import RLock
 
-from waypost.codec.bodies import file_draft
-from waypost.codec.frame import Draft, FrameType, Standing, seal_draft
+from waypost.codec.frame import FrameType, seal_draft
 from waypost.errors import (
     DocumentTooLarge,
     LockTimeout,
@@ -31,9 +30,10 @@ from waypost.errors import (
 )
 from waypost.store.contract import Change, Counters, DocumentId, Receipt, Ticket
 from waypost.store.directory import loading
-from waypost.store.directory.batch import Prepared, Ran, conflicts, run
+from waypost.store.directory.batch import Prepared, Ran, compose, conflicts, run
 from waypost.store.directory.context import Context
-from waypost.store.directory.log import NOTHING, Frame, Log
+from waypost.store.directory.decisions import Piece, missing_from
+from waypost.store.directory.log import Frame, Log
 from waypost.store.directory.state import DocumentState, DocumentView
 from waypost.store.directory.submission import Outcomes, Submission
 
@@ -101,19 +101,20 @@ class Document:
             for submission in batch:  # an interrupt belongs to the thread that it hit, and nobody else waits for ever
                 submission.settle(StoreError("the commit was interrupted", outcome="unknown"))
                 self._flying.discard(submission)
-        self._look_after()
+        self.look_after()
 
     def _acknowledge(self, outcomes: Outcomes, log: Log | None, covered: int) -> None:
         """Settle what was committed, once a sync covers it."""
         syncs = 0
         if log is not None and self._context.durable:
-            syncs = self._sync_to(log, covered)
+            syncs = self.sync_to(log, covered)
         for submission, outcome in outcomes:
             if isinstance(outcome, Receipt):
                 outcome.counters.syncs += syncs
             submission.settle(outcome)
 
-    def _sync_to(self, log: Log, covered: int) -> int:
+    def sync_to(self, log: Log, covered: int) -> int:
+        """Return once a log is synced so far; how many syncs that took. Raises StorePoisoned."""
         try:
             return log.sync_to(covered)
         except StorePoisoned:
@@ -157,7 +158,7 @@ class Document:
                 if attempts <= PATIENCE and self._was_behind(ran):
                     continue
                 return ran.settled, self._log, self._log.data_end if self._log else 0
-            log = self._open_for_writing()
+            log = self.open_for_writing()
             try:
                 done = self._append_unless_beaten(log, state, batch, ran, patient=attempts <= PATIENCE)
             except DocumentTooLarge:
@@ -170,6 +171,8 @@ class Document:
 
     def _was_behind(self, ran: Ran) -> bool:
         """Whether others have committed something that touches what a batch without commits has read."""
+        if self._carried_out_what_was_decided():
+            return True
         log = self._log
         if log is None or log.end == 0:
             self.forget()
@@ -187,12 +190,47 @@ class Document:
         state = self._current()
         try:
             news = log.news() if locked_size is None else log.settled_news(locked_size)
+            if locked_size is not None:
+                decided = self._context.decisions.carry_out(self.id, log, locked_size)
+                self._wrote |= bool(decided)
+                news += decided
             for found in news:
                 state.follow(found)
         except BaseException:
             self.forget()
             raise
         return news
+
+    def _carried_out_what_was_decided(self) -> bool:
+        """Whether something was decided for this document that its log lacked until now."""
+        if not missing_from(self._log, self._context.decisions.pieces_for(self.id)):
+            return False
+        if self.enter() is not None:
+            self.open_for_writing().file.unlock()
+        return True
+
+    def enter(self, *, wait: bool = True) -> int | None:
+        """Take the file's lock and take in what others have added; the length of the file.
+
+        None when that is to be tried again: another file has the name by now, or another made the log first.
+        Raises LockTimeout; at once when it is not to `wait`.
+        """
+        state = self._current()
+        log = self.open_for_writing()
+        identity = log.lock(wait=wait)
+        if identity is None:
+            self.forget()
+            return None
+        try:
+            if log.end:
+                self.catch_up(log, identity.size)
+            elif not self._begin(log, state, identity.size):
+                self.forget()  # and with it the lock
+                return None
+        except BaseException:
+            log.file.unlock()
+            raise
+        return identity.size
 
     def _append_unless_beaten(
         self, log: Log, state: DocumentState, batch: list[Submission], ran: Ran, *, patient: bool
@@ -222,6 +260,8 @@ class Document:
         if size and log.first(size) is not None:
             return False
         log.begin(loading.first_body(self.id), size)
+        if self._context.decisions.carry_out(self.id, log, size):
+            return False  # it was decided that another made it
         state.base.blocks = loading.blocks_of(log, self._context)
         return True
 
@@ -233,22 +273,16 @@ class Document:
                 self._current()
 
     def _append(self, log: Log, state: DocumentState, prepared: list[Prepared], size: int) -> None:
-        drafts: list[tuple[Draft, Standing]] = []
-        if log.end == 0 and log.body is not None:
-            drafts.append((file_draft(log.body), NOTHING))
-        standing = state.standing
-        for each in prepared:
-            standing = each.standing_after(standing)
-            drafts.append((each.draft, standing))
-        length = sum(draft.length for draft, _ in drafts)
-        if log.end + length > log.limit or standing.size_bytes > log.limit:
-            raise DocumentTooLarge(
-                f"{log.file.name}: {max(log.end + length, standing.size_bytes):,} bytes are more than "
-                f"performance.max_file_size allows ({log.limit:,})",
-                file=log.file.name,
-                limit_bytes=log.limit,
-            )
-        frames = log.append(drafts, size)
+        frames, data = compose(prepared, state, log)
+        self.put(log, state, prepared, frames, data, size)
+
+    def put(
+        self, log: Log, state: DocumentState, prepared: list[Prepared], frames: list[Frame], data: bytes, size: int
+    ) -> None:
+        """Write composed frames, and bring the state to the version that they make."""
+        log.put(data, size)
+        for found in frames:
+            log.take_note(found)
         self._wrote = True
         for each, found in zip(prepared, frames[-len(prepared) :], strict=True):
             each.publish(found, state)
@@ -259,6 +293,8 @@ class Document:
         """The newest version. Raises what opening and syncing raise."""
         with self.lock:
             self._check_open()
+            # before the log is looked at: what is carried out by then is wholly in the log
+            pieces = self._context.decisions.pieces_for(self.id)
             if self._state is not None and self._state.standing.version == 0:
                 self.forget()  # somebody may have made it since
             state = self._current()
@@ -271,15 +307,27 @@ class Document:
                 if log is not None:
                     self.catch_up(log)
             view = state.view()
+            if pieces and not self.is_poisoned:
+                view = self._with_decided(view, log, pieces, durable=durable)
             covered = log.data_end if log else 0
             if counters is not None and log is not None:
                 counters.reads += 1
                 counters.bytes_read += log.file.tally.bytes_read - before
         if durable and log is not None and self._context.durable and log.poisoned is None:
-            syncs = self._sync_to(log, covered)
+            syncs = self.sync_to(log, covered)
             if counters is not None:
                 counters.syncs += syncs
         return view
+
+    def _with_decided(self, view: DocumentView, log: Log | None, pieces: list[Piece], *, durable: bool) -> DocumentView:
+        """The version that was decided on, also where the log lacks it still."""
+        missing = missing_from(log, pieces)
+        if not missing:
+            return view
+        for piece in missing:
+            if durable:
+                self._context.decisions.confirm(piece.transaction_id)
+        return loading.load(self._context, self.id, decided=missing)[1].view()
 
     def view_at(self, version: int) -> DocumentView | None:
         """An earlier version, rebuilt from the log; None where its history is gone."""
@@ -287,8 +335,13 @@ class Document:
             self._check_open()
             if version == 0:
                 return loading.empty_state(self.id).view()
+            pieces = self._context.decisions.pieces_for(self.id)
             self._current()
-            return None if self._log is None else loading.load_at(self._log, self.id, self._context, version)
+            if pieces and not self.is_poisoned:
+                if self._log is not None and self._log.end:
+                    self.catch_up(self._log)
+                pieces = missing_from(self._log, pieces)
+            return loading.load_at(self._context, self.id, version, decided=pieces)
 
     # --- the state and its file (with the lock held) --------------------------------------------
 
@@ -301,7 +354,7 @@ class Document:
                 self._log, self._state = loading.load(self._context, self.id)
         return self._state
 
-    def _open_for_writing(self) -> Log:
+    def open_for_writing(self) -> Log:
         """The log, open for writing."""
         if self._log is None or not self._log.writable:
             self._log = loading.reopen_for_writing(self._context, self.id, self._log)
@@ -329,10 +382,6 @@ class Document:
         log = self._log
         return log if log is not None and log.writable and log.poisoned is None and not self._closed else None
 
-    def log_if_read(self) -> Log | None:
-        """The log as it is open now, for looking at."""
-        return self._log
-
     def log_if_same(self, log: Log) -> Log | None:
         """The log, when it still is the one that was known before."""
         return log if self.log_if_usable() is log else None
@@ -352,7 +401,7 @@ class Document:
 
     # --- upkeep -------------------------------------------------------------------------------
 
-    def _look_after(self) -> None:
+    def look_after(self) -> None:
         """Ask for upkeep when a snapshot is due. It is nobody's commit that fails when none can be had."""
         state = self._state
         if state is not None and self.snapshot_is_due(state):
@@ -379,10 +428,28 @@ class Document:
             try:
                 if self._wrote and (self._log is None or self._log.poisoned is None):
                     self._current()
-                    self._seal(self._open_for_writing())
+                    self._seal(self.open_for_writing())
             finally:
                 self._wrote = False
                 self.forget()
+
+    def make_room(self) -> bool:
+        """Have the log compacted now; whether that was done."""
+        return self._make_room(self)
+
+    def settle(self) -> None:
+        """Write what was decided for this document, and sync it.
+
+        Raises LockTimeout at once when another holds the lock: whoever does sees to it, and readers here must not wait.
+        """
+        with self.lock:
+            while self.enter(wait=False) is None:
+                pass  # each time another has put a file in its place
+            log = self.open_for_writing()
+            log.file.unlock()
+            covered = log.end
+        if self._context.durable:
+            self.sync_to(log, covered)
 
     def close(self) -> None:
         """As `release`, for good."""

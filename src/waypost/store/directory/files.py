@@ -275,6 +275,13 @@ class Directory:
             raise unavailable(error, "examine", self._shown(name)) from error
         return Identity(found.st_dev, found.st_ino, found.st_size)
 
+    def changed_ns(self) -> int:
+        """When a name in this directory last came or went, by the file system's clock."""
+        try:
+            return os.fstat(self.descriptor).st_mtime_ns
+        except OSError as error:
+            raise unavailable(error, "examine", self.path) from error
+
     def names(self) -> list[str]:
         try:
             return os.listdir(self.descriptor)

@@ -13,7 +13,7 @@ import sys
 from hashlib import sha256
 
 from waypost.errors import StoreNotFound, UnsupportedFormat, UnsupportedPlatform
-from waypost.store.contract import Kind
+from waypost.store.contract import DocumentId, Kind
 from waypost.store.directory.files import Directory, File, make_path, open_path
 
 FORMAT_TEXT = b"waypost 1\n"
@@ -50,6 +50,19 @@ def decode_id(name: str) -> str | None:
     except UnicodeDecodeError:
         return None
     return identifier if identifier and encode_id(identifier) == name else None
+
+
+def file_name(document: DocumentId) -> str:
+    """The name of the log of a document."""
+    return encode_id(document.id) + SUFFIXES[document.kind]
+
+
+def document_id(kind: str, identifier: str) -> DocumentId:
+    """The document that a frame names. Raises UnsupportedFormat for a kind that there is not."""
+    for known in SUFFIXES:
+        if known == kind:
+            return DocumentId(known, identifier)
+    raise UnsupportedFormat(f"there are no documents of the kind {kind!r}", kind=kind)
 
 
 class Layout:
@@ -129,13 +142,15 @@ def _furnish(layout: Layout) -> None:
             f"{layout.path} holds other files ({', '.join(sorted(foreign)[:3])}) and is not a store",
             location=layout.path,
         )
-    for name in (*_FOLDERS.values(), "temp"):
+    for name in (*_FOLDERS.values(), "temp", "transactions"):
         layout.folder(name)
     replace(layout, layout.root, ".gitignore", IGNORE_TEXT)
     replace(layout, layout.root, "FORMAT", FORMAT_TEXT)
 
 
-_OURS = frozenset({*_FOLDERS.values(), "temp", "backups", ".gitignore", "FORMAT", "lease", "waypost.toml"})
+_OURS = frozenset(
+    {*_FOLDERS.values(), "temp", "transactions", "backups", ".gitignore", "FORMAT", "lease", "waypost.toml"}
+)
 
 
 def new_file(layout: Layout) -> tuple[str, File]:

@@ -16,13 +16,10 @@ from waypost.codec.frame import FORMAT_VERSION, FrameType
 from waypost.errors import DocumentDamaged, UnsupportedFormat
 from waypost.store.contract import DocumentId
 from waypost.store.directory.context import Context
-from waypost.store.directory.layout import SUFFIXES, encode_id
+from waypost.store.directory.decisions import Piece
+from waypost.store.directory.layout import file_name
 from waypost.store.directory.log import Frame, Log
 from waypost.store.directory.state import Blocks, DocumentState, DocumentView, Snapshot
-
-
-def file_name(document: DocumentId) -> str:
-    return encode_id(document.id) + SUFFIXES[document.kind]
 
 
 def first_body(document: DocumentId, generation: int = 0, dropped: bytes = b"") -> FileBody:
@@ -30,13 +27,15 @@ def first_body(document: DocumentId, generation: int = 0, dropped: bytes = b"") 
     return FileBody(FORMAT_VERSION, document.kind, document.id, generation, clock.now_us(), dropped)
 
 
-def load(context: Context, document: DocumentId, *, write: bool = False) -> tuple[Log | None, DocumentState]:
+def load(
+    context: Context, document: DocumentId, *, decided: list[Piece] | None = None
+) -> tuple[Log | None, DocumentState]:
     """The log and the newest state of a document; (None, the empty state) when there is no file.
 
-    Raises DocumentDamaged, UnsupportedFormat, StoreUnavailable.
+    What is `decided` counts as written. Raises DocumentDamaged, UnsupportedFormat, StoreUnavailable.
     """
     folder = context.layout.documents(document.kind)
-    log = context.open_log(folder, file_name(document), write=write)
+    log = context.open_log(folder, file_name(document), write=False, decided=decided)
     if log is None:
         return None, empty_state(document)
     return log, read(log, context, document)
@@ -174,9 +173,12 @@ def reopen_for_writing(context: Context, document: DocumentId, known: Log | None
     return log
 
 
-def load_at(log: Log, document: DocumentId, context: Context, version: int) -> DocumentView | None:
+def load_at(
+    context: Context, document: DocumentId, version: int, *, decided: list[Piece] | None = None
+) -> DocumentView | None:
     """The document as it was at a version; None where its history does not reach back to it."""
-    reader = context.open_log(log.folder, log.name, write=False)
+    folder = context.layout.documents(document.kind)
+    reader = context.open_log(folder, file_name(document), write=False, decided=decided)
     if reader is None or version < 0:
         return None
     size = reader.file.identity().size

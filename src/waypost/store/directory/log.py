@@ -245,6 +245,20 @@ class Log:
             offset=offset,
         )
 
+    def lacks(self, file_id: int, offset: int) -> bool:
+        """Whether frames that were decided for that place of that file are still to be written.
+
+        They are not in another file either: a log is compacted only after they were written. Raises DocumentDamaged
+        when the log does not reach to the place.
+        """
+        if self.end == 0 or self.file_id == file_id:
+            if self.end < offset:
+                raise self.damage(
+                    self.end, f"a transaction was decided whose frame stands at {offset}, and nothing here"
+                )
+            return self.end == offset
+        return False
+
     def news(self, size: int | None = None) -> list[Frame]:
         """The frames that others added since the last look, checked; they are noted as read.
 
@@ -278,13 +292,13 @@ class Log:
 
     # --- locks --------------------------------------------------------------------------------
 
-    def lock(self) -> Identity | None:
+    def lock(self, *, wait: bool = True) -> Identity | None:
         """Take the lock; the identity of the file, or None when it is not the file that is known: its name stands for
         another by now, or it is shorter than it was.
         """
         if self.file.descriptor < 0:
             return None
-        self.file.lock(LOCK_TIMEOUT_S, self._locked_too_long)
+        self.file.lock(LOCK_TIMEOUT_S if wait else 0, self._locked_too_long)
         try:
             named = self.folder.identity(self.name)
             here = self.file.identity()
@@ -351,11 +365,15 @@ class Log:
         self.file.sync()
 
     def append(self, drafts: list[tuple[Draft, Standing]], size: int) -> list[Frame]:
-        """Write frames behind the log end with one positioned write, and zeros ahead when they reach the end of the
-        file.
+        """Write frames behind the log end; see `put`."""
+        frames, data = self.compose(drafts)
+        self.put(data, size)
+        for each in frames:
+            self.take_note(each)
+        return frames
 
-        On any failure the file is cut back to what it was, or poisoned when that fails too.
-        """
+    def compose(self, drafts: list[tuple[Draft, Standing]]) -> tuple[list[Frame], bytes]:
+        """Frames as they will stand behind the log end, and all their bytes."""
         frames: list[Frame] = []
         pieces: list[bytes] = []
         offset, link, base, synced = self.end, self.link, self.base, self.known_synced
@@ -366,17 +384,18 @@ class Log:
             frames.append(Frame(header, offset, data))
             pieces.append(data)
             offset, link = offset + len(data), header.checksum
-        self._write(b"".join(pieces) if len(pieces) > 1 else pieces[0], size)
-        for each in frames:
-            self.take_note(each)
-        return frames
+        return frames, b"".join(pieces) if len(pieces) > 1 else pieces[0]
 
     @property
     def known_synced(self) -> int:
         """How far the log is known to be synced: by this process, or by what frames record."""
         return max(self.synced, self.recorded_synced)
 
-    def _write(self, data: bytes, size: int) -> None:
+    def put(self, data: bytes, size: int) -> None:
+        """Write behind the log end with one positioned write, and zeros ahead when it reaches the end of the file.
+
+        On any failure the file is cut back to what it was, or poisoned when that fails too.
+        """
         end = self.end + len(data)
         if end > size and self._prewrite:
             fill = min(_FILL_MOST, max(_FILL_LEAST, size // 2))

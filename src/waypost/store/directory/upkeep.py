@@ -99,7 +99,7 @@ def compact(document: Document, context: Context) -> bool:
     history = compaction.choose_history(origin, context)
     past: DocumentView | None = None
     if history.cut:
-        past = loading.load_at(origin.log, document.id, context, history.cut)
+        past = loading.load_at(context, document.id, history.cut)
         if past is None:
             return False
     temp = context.layout.folder("temp")
@@ -146,12 +146,16 @@ class Upkeep:
     `period_s` is how often `tick` is called while the store is open; None for never.
     """
 
-    def __init__(self, context: Context, tick: Callable[[], None], period_s: float | None) -> None:
+    def __init__(
+        self, context: Context, tick: Callable[[], None], settle: Callable[[], None], period_s: float | None
+    ) -> None:
         self._context = context
         self._tick = tick
+        self._settle = settle
         self._period_s = period_s
         self._wake = threading.Condition()
         self._due: dict[Document, None] = {}
+        self._unsettled = False
         self._thread: threading.Thread | None = None
         self._closing = False
 
@@ -163,6 +167,17 @@ class Upkeep:
             if self._closing:
                 return
             self._due[document] = None
+            self._start()
+            self._wake.notify()
+
+    def ask_to_settle(self) -> None:
+        """Have decisions over several documents carried out soon."""
+        if self._unsettled:
+            return
+        with self._wake:
+            if self._closing:
+                return
+            self._unsettled = True
             self._start()
             self._wake.notify()
 
@@ -183,17 +198,21 @@ class Upkeep:
         next_tick = time.monotonic() + (self._period_s or 0)
         while True:
             with self._wake:
-                if not self._due and not self._closing:
+                if not self._due and not self._unsettled and not self._closing:
                     wait = _LINGER_S if self._period_s is None else max(0.0, next_tick - time.monotonic())
                     self._wake.wait(wait)
-                if self._closing or (not self._due and self._period_s is None):
+                if self._closing or not (self._due or self._unsettled or self._period_s is not None):
                     self._thread = None
                     return
                 document = next(iter(self._due), None)
                 if document is not None:
                     del self._due[document]
+                unsettled = self._unsettled
             if document is not None:
                 self._look_after(document)
+            if unsettled:
+                self._settle()
+                self._unsettled = False
             if self._period_s is not None and time.monotonic() >= next_tick:
                 self._tick()
                 next_tick = time.monotonic() + self._period_s
@@ -218,4 +237,4 @@ class Upkeep:
 
     def after_fork(self) -> None:
         """In the child: the thread was not copied."""
-        self.__init__(self._context, self._tick, self._period_s)
+        self.__init__(self._context, self._tick, self._settle, self._period_s)

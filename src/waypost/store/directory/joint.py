@@ -1,0 +1,235 @@
+"""Commits over several documents (docs/durability.md, section 4): all of it is there after any crash, or none.
+
+With the locks of all documents held, in the order of their ids, what was read is compared with what is there now. Then
+one file decides, the frames go into the logs, and the locks are given back. What changed one document only needs no
+decision. Whatever fails after the decision is carried out by whoever comes next.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from waypost.codec.bodies import DecidedFrames, Extent, JointMark, Part, Participant
+from waypost.errors import DocumentTooLarge, StoreUnavailable
+from waypost.store.contract import Change, Counters, JointChange, Receipt, Transaction
+from waypost.store.directory.batch import Prepared, Tentative, compose
+from waypost.store.directory.context import Context
+from waypost.store.directory.decisions import new_transaction_id
+from waypost.store.directory.document import Document
+from waypost.store.directory.log import Frame, Log
+from waypost.store.directory.state import DocumentState, DocumentView
+from waypost.store.directory.submission import Submission
+from waypost.store.staging import StagedTransaction
+
+_LOG = logging.getLogger("waypost")
+_TRIES = 16
+
+
+class Opened(NamedTuple):
+    """A document that the work touched: what it read and staged over which version."""
+
+    document: Document
+    view: DocumentView
+    transaction: StagedTransaction
+
+
+class Entered(NamedTuple):
+    """A document whose locks are held."""
+
+    opened: Opened
+    log: Log
+    state: DocumentState
+    size: int
+
+
+class Composed(NamedTuple):
+    """A commit of one of the documents, ready to be written."""
+
+    entered: Entered
+    prepared: Prepared
+    frames: list[Frame]
+    data: bytes
+
+
+def commit(touched: Sequence[Opened], change: JointChange, context: Context) -> Receipt | None:
+    """Commit what was staged, or nothing; see `contract.Store.commit`. `touched` is in the order of the ids."""
+    if not any(_is_written(each, change) for each in touched):
+        return _read_at_one_moment(touched)
+    made_room = False
+    for _ in range(_TRIES):
+        try:
+            with ExitStack() as locks:
+                entered = _enter(touched, locks)
+                if entered is None:
+                    continue  # a file was replaced while its lock was waited for
+                if not all(_is_as_read(each.opened, each.state, change) for each in entered):
+                    return None
+                commits = _write(entered, change, context)
+        except DocumentTooLarge:
+            room = [each.document.make_room() for each in touched]
+            if made_room or not any(room):
+                raise
+            made_room = True
+            continue
+        return _acknowledge(commits, context)
+    return None
+
+
+def _is_written(opened: Opened, change: JointChange) -> bool:
+    # what may be repeated leaves a trace, so that it is found
+    return opened.transaction.staged.changes_anything or change.repeatable
+
+
+def _read_at_one_moment(touched: Sequence[Opened]) -> Receipt | None:
+    """After a look at each document all were read, and before it none had changed: so they stood side by side."""
+    for each in touched:
+        now = each.document.view(durable=False)
+        if not _is_same(each, now):
+            return None
+    return Receipt(0, changed=False)
+
+
+def _is_as_read(opened: Opened, state: DocumentState, change: JointChange) -> bool:
+    if change.repeatable and state.operation(change.operation_id) is not None:
+        return False
+    return state.standing.version == opened.view.version or _is_same(opened, state.view())
+
+
+def _is_same(opened: Opened, now: DocumentView) -> bool:
+    """Whether all that the work has read stands in the document as it is now."""
+    then, transaction = opened.view, opened.transaction
+    if then.commit_id == now.commit_id:
+        return True
+    # what is cleared without being read is replaced by nothing, whatever it is by now
+    return all(_identity(then.part(key)) == _identity(now.part(key)) for key in transaction.read) and all(
+        list(then.keys(prefix)) == list(now.keys(prefix)) for prefix in transaction.read_prefixes
+    )
+
+
+def _identity(part: Part | None) -> bytes | tuple[int, bytes] | None:
+    return (part.length, part.digest) if isinstance(part, Extent) else part
+
+
+def _enter(touched: Sequence[Opened], locks: ExitStack) -> list[Entered] | None:
+    """Take all locks; None when one of the files was replaced meanwhile. On leaving they are given back."""
+    entered: list[Entered] = []
+    for each in touched:
+        locks.enter_context(each.document.lock)
+        size = each.document.enter()
+        if size is None:
+            return None
+        log = each.document.open_for_writing()
+        locks.callback(_leave, each.document, log)
+        entered.append(Entered(each, log, each.document.state_now(), size))
+    return entered
+
+
+def _leave(document: Document, log: Log) -> None:
+    """Give the lock back. A file that was made only to be locked goes again."""
+    try:
+        if log.end == 0 and log.file.identity().size == 0:
+            log.folder.remove(log.name)
+    except StoreUnavailable as error:
+        _LOG.warning("%s: an empty file is left: %s", log.file.name, error)
+    if log.end == 0:
+        document.forget()
+    log.file.unlock()
+
+
+def _write(entered: Sequence[Entered], change: JointChange, context: Context) -> list[Composed]:
+    """Decide where more than one document changes, and write. When it raises nothing has happened, or it says so."""
+    written = [each for each in entered if _is_written(each.opened, change)]
+    decided = False
+    try:
+        for each in written:
+            each.log.check_poison()
+        composed = _compose(written, change, context)
+        if len(composed) > 1:
+            _decide(composed, context)
+            decided = True
+        for each in composed:
+            _append(each, decided=decided)
+    except BaseException:
+        for each in written:
+            each.opened.document.forget()
+        raise
+    return composed
+
+
+def _compose(written: Sequence[Entered], change: JointChange, context: Context) -> list[Composed]:
+    mark: JointMark | None = None
+    if len(written) > 1:
+        participants = [Participant(*each.opened.document.id, each.state.standing.version + 1) for each in written]
+        mark = JointMark(new_transaction_id(), participants)
+    composed: list[Composed] = []
+    for each in written:
+        prepared = _prepare(each, change, context, mark)
+        frames, data = compose([prepared], each.state, each.log)
+        composed.append(Composed(each, prepared, frames, data))
+    return composed
+
+
+def _prepare(entered: Entered, change: JointChange, context: Context, mark: JointMark | None) -> Prepared:
+    document = entered.opened.document.id
+    single = Change(
+        document, _not_run, change.operation_id, change.operation, change.repeatable, change.session, change.agent
+    )
+    before = Tentative(entered.state)
+    return Prepared(Submission(_not_driven, single, None), entered.opened.transaction, before, context, None, mark)
+
+
+def _not_run(_: Transaction) -> None:
+    """The work was done before the locks were taken."""
+
+
+def _not_driven() -> None:
+    """The commit is not in a queue."""
+
+
+def _decide(composed: Sequence[Composed], context: Context) -> None:
+    if context.durable:
+        for each in composed:
+            # each log must reach to where its frame will stand, whatever happens
+            each.entered.opened.document.sync_to(each.entered.log, each.entered.log.end)
+    participants = [
+        DecidedFrames(*each.entered.opened.document.id, each.entered.log.file_id, each.entered.log.end, each.data)
+        for each in composed
+    ]
+    mark = composed[0].prepared.body.transaction
+    assert mark is not None
+    context.decisions.decide(mark.transaction_id, participants)
+
+
+def _append(composed: Composed, *, decided: bool) -> None:
+    log, state = composed.entered.log, composed.entered.state
+    document = composed.entered.opened.document
+    try:
+        document.put(log, state, [composed.prepared], composed.frames, composed.data, composed.entered.size)
+    except StoreUnavailable as error:
+        if not decided:
+            raise
+        # it has happened: readers see it by the decision, and the next writer writes it
+        _LOG.warning("%s: a frame that was decided is still to be written: %s", log.file.name, error)
+        document.forget()
+
+
+def _acknowledge(composed: Sequence[Composed], context: Context) -> Receipt:
+    """The receipt, once what was written is durable: by the decision, or by a sync where one frame needed none."""
+    counters = Counters(attempts=1)
+    for each in composed:
+        counts = each.prepared.receipt.counters
+        counters.bytes_written += counts.bytes_written
+        counters.raw_bytes += counts.raw_bytes
+        counters.writes += counts.writes
+    if len(composed) == 1:
+        log, document = composed[0].entered.log, composed[0].entered.opened.document
+        if context.durable:
+            counters.syncs += document.sync_to(log, log.end)
+    elif context.durable:
+        counters.syncs += 2  # of the decision and of its name
+    for each in composed:
+        each.entered.opened.document.look_after()
+    return Receipt(0, changed=True, counters=counters)
