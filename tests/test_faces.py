@@ -22,7 +22,7 @@ from waypost.errors import InvalidConfiguration, StepNotFound, StoreClosed, Stor
 from waypost.operations import OperationResult, Request
 from waypost.store import Change, Receipt, Store, Ticket
 
-OPERATIONS = [name for name in vars(Definitions) if not name.startswith("_")]
+OPERATIONS = [*(name for name in vars(Definitions) if not name.startswith("_")), "transact"]
 REPORTED = {name for name in OPERATIONS if not name.startswith(("get_", "list_", "validate_"))}
 
 
@@ -38,7 +38,7 @@ def test_both_faces_have_every_operation() -> None:
     assert len(OPERATIONS) >= 16
     assert set(OPERATIONS) <= public(Waypost)
     # what the asynchronous face has beside is how it performs a request
-    assert public(Waypost) - {"definitions"} == public(AsyncWaypost) - {"perform"}
+    assert public(Waypost) - {"definitions", "transaction"} == public(AsyncWaypost) - {"perform"}
 
 
 @pytest.mark.parametrize("name", [*OPERATIONS, "run", "close"])

@@ -38,6 +38,7 @@ ORDER = """
     workflows
     operations
     definitions
+    transactions
     runner
     runs
     api blocking

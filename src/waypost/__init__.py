@@ -76,6 +76,7 @@ if TYPE_CHECKING:
         UnhandledFailureWarning,
     )
     from waypost.runs import Run
+    from waypost.transactions import WorkflowTransaction
 
 _MODULES = {
     "msgspec": "UNSET",
@@ -98,6 +99,7 @@ _MODULES = {
     ),
     "waypost.operations": "Failure OperationPerformance OperationResult Success UnhandledFailureWarning",
     "waypost.runs": "Run",
+    "waypost.transactions": "WorkflowTransaction",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
@@ -164,6 +166,7 @@ __all__ = [
     "WorkflowState",
     "WorkflowStep",
     "WorkflowSummary",
+    "WorkflowTransaction",
     "open",
     "open_async",
     "register_type",

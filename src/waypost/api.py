@@ -21,6 +21,7 @@ from inspect import isawaitable, iscoroutinefunction
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
+from waypost import transactions
 from waypost.definitions import Definitions, Options, open_definitions, signature_of
 from waypost.errors import StepFailed, WaypostError
 from waypost.models import WorkflowStep
@@ -159,6 +160,7 @@ class AsyncWaypost:
     update_agent_state = _awaits(Definitions.update_agent_state)
     update_context = _awaits(Definitions.update_context)
     get_outcome = _awaits(Definitions.get_outcome)
+    transact = _awaits(transactions.transact)
 
     @property
     def location(self) -> str:

@@ -11,12 +11,14 @@ from functools import wraps
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
+from waypost import transactions
 from waypost.definitions import Definitions, Options, open_definitions, signature_of
 from waypost.models import WorkflowStep
 from waypost.operations import Request
 from waypost.runner import RunLogic
 from waypost.runs import Run
 from waypost.store import Durability
+from waypost.transactions import TransactionBlock
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -70,6 +72,7 @@ class Waypost:
     update_agent_state = _waits(Definitions.update_agent_state)
     update_context = _waits(Definitions.update_context)
     get_outcome = _waits(Definitions.get_outcome)
+    transact = _waits(transactions.transact)
 
     @property
     def location(self) -> str:
@@ -95,6 +98,14 @@ class Waypost:
         the run's `missing`.
         """
         return Run(RunLogic(self.definitions, workflow_id, steps, name, session_id))
+
+    def transaction(self, *, operation_id: str | None = None, session_id: str | None = None) -> TransactionBlock:
+        """Changes of any number of workflows, for `with`: all of them are committed at its end, or none.
+
+        The block runs once; where others may change the same, `transact` does it again by itself. Raises
+        VersionConflict and what committing raises.
+        """
+        return TransactionBlock(self.definitions, operation_id, session_id)
 
     def close(self) -> None:
         """Finish what is under way and let go of the store. May be called twice."""

@@ -93,10 +93,14 @@ def _context(_: None, viewer: Viewer) -> WorkflowContext:
 
 
 class Definitions:
-    """The operations over one open store."""
+    """The operations over one open store.
 
-    def __init__(self, store: Store, config: Config, verbose: bool) -> None:
+    States that are loaded belong to `home`, the store itself unless it is another's stand-in.
+    """
+
+    def __init__(self, store: Store, config: Config, verbose: bool, home: Store | None = None) -> None:
         self.store = store
+        self._home = store if home is None else home
         self.config = config
         self.verbose = verbose
         self._chunk_size = config.compression.chunk_size
@@ -128,7 +132,7 @@ class Definitions:
         )
 
     def _state(self, _: None, viewer: Viewer) -> WorkflowState:
-        return loading.load(viewer(), self.store)
+        return loading.load(viewer(), self._home)
 
     def _view(self, workflow_id: str, counters: Counters | None = None) -> View:
         document = DocumentId("workflow", records.validate_id(workflow_id, "workflow id"))
@@ -173,7 +177,7 @@ class Definitions:
         """
 
         def prepare() -> Work[None]:
-            plan = saving.prepare(state, self.store)
+            plan = saving.prepare(state, self._home)
             return lambda tx: saving.save(tx, plan, self._chunk_size)
 
         name = state.workflow.id
@@ -184,7 +188,7 @@ class Definitions:
         return Load(
             self.store,
             "load_workflow_state",
-            lambda counters: loading.load(self._view(workflow_id, counters), self.store),
+            lambda counters: loading.load(self._view(workflow_id, counters), self._home),
             self.verbose,
         )
 

@@ -360,7 +360,7 @@ def find_outcome(store: Store, operation_id: str) -> Success[Any]:
             continue
         if found is not None:
             return Success(
-                data=_outcome(store, document, found),
+                data=outcome_of(store, document, found),
                 operation_id=operation_id,
                 duration_ms=(clock.monotonic_ns() - started_ns) / 1_000_000,
                 durability=store.durability,
@@ -373,7 +373,9 @@ def find_outcome(store: Store, operation_id: str) -> Success[Any]:
     raise OperationNotFound(f"no commit of operation {operation_id!r} is known", operation_id=operation_id)
 
 
-def _outcome(store: Store, document: DocumentId, found: OperationRecord) -> Any:
+def outcome_of(store: Store, document: DocumentId, found: OperationRecord) -> Any:
+    """The first result of an operation that a document remembers."""
+
     def viewer() -> View:
         return view_at(store, document, found.version)
 

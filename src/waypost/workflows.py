@@ -18,6 +18,7 @@ import msgspec
 
 from waypost import clock, graph, loading, records, saving
 from waypost import steps as steps_
+from waypost.codec import values
 from waypost.errors import InvalidInput, StoreError, WorkflowExists, WorkflowNotFound
 from waypost.folding import Fold, fold
 from waypost.loading import Viewer
@@ -213,6 +214,8 @@ def render(view: View, projection: Sequence[Any], viewer: Viewer, store: object)
             return loading.with_value(records.output(view, step_id, version), viewer)
         case ["tombstone"]:
             return records.TOMBSTONES.get(view, records.TOMBSTONE)
+        case ["transaction", result]:
+            return None if result is None else values.decode(result)
         case _:
             raise StoreError(f"an operation left a result of an unknown kind: {projection!r}")
 

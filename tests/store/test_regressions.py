@@ -184,7 +184,7 @@ def test_operations_are_known_from_the_start_of_a_shortened_log(path, monkeypatc
     assert store.tidy(WF, "compact")
     document = store._document(WF)
     document.view(durable=False)
-    found = document.log_if_read()
+    found = document._log
     monkeypatch.setattr(found, "base", 0)
     size = found.file.identity().size
     reread = found.first(size)

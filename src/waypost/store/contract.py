@@ -135,10 +135,26 @@ class Change:
     agent: str | None = None
 
 
+class JointPart(Transaction, Protocol):
+    """The transaction over one of several documents."""
+
+    def savepoint(self) -> object:
+        """What is staged now, for `roll_back`."""
+        ...
+
+    def roll_back(self, savepoint: object) -> None:
+        """Stage again what was staged then; nothing where it is None."""
+        ...
+
+    def as_it_is(self) -> View:
+        """The document with what is staged now; what is read there counts as read by the transaction."""
+        ...
+
+
 class JointTransaction(Protocol):
     """Work over any number of documents."""
 
-    def document(self, document: DocumentId) -> Transaction:
+    def document(self, document: DocumentId) -> JointPart:
         """The transaction over one document, as it was when it was first asked for."""
         ...
 

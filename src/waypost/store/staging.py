@@ -64,8 +64,13 @@ class StagedTransaction:
         """What it lies over."""
         return self._view
 
+    def savepoint(self) -> Staged:
+        return self.staged.copy()
+
+    def roll_back(self, savepoint: object) -> None:
+        self.staged = savepoint.copy() if isinstance(savepoint, Staged) else Staged()
+
     def as_it_is(self) -> StagedTransaction:
-        """The same as it is now, for whoever reads it later; what is read there counts as read here."""
         frozen = StagedTransaction(self._view)
         frozen.staged = self.staged.copy()
         frozen.read, frozen.read_prefixes = self.read, self.read_prefixes
