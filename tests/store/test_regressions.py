@@ -10,6 +10,7 @@ import pytest
 
 import waypost
 from tests.store.support import WF, change, directory_store, failing, putting, system_calls
+from waypost import clock
 from waypost.errors import DocumentTooLarge, StoreClosed, StorePoisoned, StoreUnavailable
 from waypost.store.directory import compaction, log, upkeep
 from waypost.store.directory.upkeep import Upkeep
@@ -325,3 +326,17 @@ def test_closing_is_not_held_up_by_others_who_go_on_writing(path):
     assert syncs < 10
     theirs.close()
     check(path, a=b"1")
+
+
+def test_no_backup_is_dropped_before_there_are_more_than_are_kept(path, monkeypatch):
+    """With `reliability.backup_retention` at 5, the fourth generation is kept beside the first three."""
+    store = directory_store(path, backup_retention=5)
+    real = clock.now_us
+    for generation in range(7):
+        store.submit(putting(a=b"%d" % generation)).result()
+        later = (generation + 1) * (compaction.HISTORY_US + 1)
+        monkeypatch.setattr(clock, "now_us", lambda later=later: real() + later)
+        assert store.tidy(WF, "compact")
+        kept = {entry.name for entry in (path / "backups").iterdir()}
+        assert kept == {f"wf.state.{number}" for number in range(max(0, generation - 4), generation + 1)}
+    store.close()

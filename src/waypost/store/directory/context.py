@@ -74,7 +74,7 @@ class Context:
             ),
             key=lambda name: int(name.rpartition(".")[2]),
         )
-        for name in kept[: len(kept) - keep]:
+        for name in kept[: max(0, len(kept) - keep)]:
             folder.remove(name)
         folder.sync()
 
