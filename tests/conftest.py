@@ -18,7 +18,7 @@ from waypost.blocking import Waypost
 from waypost.definitions import Definitions
 from waypost.store import Store, open_store
 
-pytest_plugins = ["tests.totals"]
+pytest_plugins = ["tests.outdated", "tests.totals"]
 
 KINDS = ["memory", "directory"]
 """The kinds of store that every test which takes one runs over."""

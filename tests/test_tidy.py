@@ -24,7 +24,7 @@ SOURCE = ROOT / "src" / "waypost"
 # A package stands for all of its modules, and `waypost` for the public names.
 ORDER = """
     errors
-    clock
+    clock schema
     folding graph
     models
     config
@@ -35,6 +35,8 @@ ORDER = """
     frontier
     steps
     saving validation
+    migrating
+    migrations
     workflows
     operations
     definitions

@@ -25,11 +25,13 @@ if TYPE_CHECKING:
         InvalidValue,
         InvalidWorkflow,
         LockTimeout,
+        MigrationFailed,
         NotFound,
         OperationNotFound,
         OutputNotFound,
         Refused,
         RetriesExhausted,
+        SchemaOutdated,
         SecretsNotSealed,
         StepBusy,
         StepFailed,
@@ -49,6 +51,8 @@ if TYPE_CHECKING:
         WorkflowNotFound,
         WorkflowPaused,
     )
+    from waypost.migrating import MigratingDocument
+    from waypost.migrations import MigrationReport, WorkflowMigration
     from waypost.models import (
         AgentPerformance,
         AgentResources,
@@ -76,6 +80,7 @@ if TYPE_CHECKING:
         UnhandledFailureWarning,
     )
     from waypost.runs import Run
+    from waypost.schema import register_migration, unregister_migration
     from waypost.transactions import WorkflowTransaction
 
 _MODULES = {
@@ -86,12 +91,14 @@ _MODULES = {
     "waypost.config": "Config",
     "waypost.errors": (
         "DependencyUnfinished DocumentDamaged DocumentTooLarge IllegalTransition InvalidConfiguration "
-        "InvalidId InvalidInput InvalidValue InvalidWorkflow LockTimeout NotFound OperationNotFound "
-        "OutputNotFound Refused RetriesExhausted SecretsNotSealed StepBusy StepFailed StepNotFound "
+        "InvalidId InvalidInput InvalidValue InvalidWorkflow LockTimeout MigrationFailed NotFound OperationNotFound "
+        "OutputNotFound Refused RetriesExhausted SchemaOutdated SecretsNotSealed StepBusy StepFailed StepNotFound "
         "StoreClosed StoreError StoreLeased StoreNotFound StorePoisoned StoreReadOnly StoreUnavailable "
         "UnsupportedFormat UnsupportedPlatform VersionConflict WaypostError WorkflowExists WorkflowNotFound "
         "WorkflowPaused"
     ),
+    "waypost.migrating": "MigratingDocument",
+    "waypost.migrations": "MigrationReport WorkflowMigration",
     "waypost.models": (
         "AgentPerformance AgentResources AgentState PerformanceMetrics StateMetadata StateQuery "
         "StateQueryResult StepOutput StepOwner TimeRange Tombstone ValidationReport Workflow "
@@ -100,6 +107,7 @@ _MODULES = {
     "waypost.operations": "Failure OperationPerformance OperationResult Success UnhandledFailureWarning",
     "waypost.runs": "Run",
     "waypost.transactions": "WorkflowTransaction",
+    "waypost.schema": "register_migration unregister_migration",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
@@ -122,6 +130,9 @@ __all__ = [
     "InvalidValue",
     "InvalidWorkflow",
     "LockTimeout",
+    "MigratingDocument",
+    "MigrationFailed",
+    "MigrationReport",
     "NotFound",
     "OperationNotFound",
     "OperationPerformance",
@@ -131,6 +142,7 @@ __all__ = [
     "Refused",
     "RetriesExhausted",
     "Run",
+    "SchemaOutdated",
     "SecretsNotSealed",
     "StateMetadata",
     "StateQuery",
@@ -161,6 +173,7 @@ __all__ = [
     "Workflow",
     "WorkflowContext",
     "WorkflowExists",
+    "WorkflowMigration",
     "WorkflowNotFound",
     "WorkflowPaused",
     "WorkflowState",
@@ -169,7 +182,9 @@ __all__ = [
     "WorkflowTransaction",
     "open",
     "open_async",
+    "register_migration",
     "register_type",
+    "unregister_migration",
     "unregister_type",
 ]
 

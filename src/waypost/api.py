@@ -21,14 +21,14 @@ from inspect import isawaitable, iscoroutinefunction
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
-from waypost import transactions
+from waypost import migrations, transactions
 from waypost.definitions import Definitions, Options, open_definitions, signature_of
-from waypost.errors import StepFailed, WaypostError
+from waypost.errors import SchemaOutdated, StepFailed, WaypostError
 from waypost.models import WorkflowStep
 from waypost.operations import OperationResult, Request, Write
 from waypost.runner import Call, Effects, Pause, RunLogic, StepWork
 from waypost.runs import raise_first
-from waypost.store import Durability, Ticket
+from waypost.store import Change, Durability, Receipt, Ticket
 
 logger = logging.getLogger("waypost")
 
@@ -159,6 +159,7 @@ class AsyncWaypost:
     get_step_output = _awaits(Definitions.get_step_output)
     update_agent_state = _awaits(Definitions.update_agent_state)
     update_context = _awaits(Definitions.update_context)
+    migrate_workflows = _awaits(Definitions.migrate_workflows)
     get_outcome = _awaits(Definitions.get_outcome)
     transact = _awaits(transactions.transact)
 
@@ -205,19 +206,27 @@ class AsyncWaypost:
         return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
     async def _commit(self, write: Write[R]) -> OperationResult[R]:
-        loop = asyncio.get_running_loop()
-        if self._completions is None or self._completions.loop is not loop:
-            self._completions = _Completions(loop)
-        future: asyncio.Future[Ticket] = loop.create_future()
         try:
-            write.store.submit(write.change(), on_done=partial(self._completions.put, future))
-            receipt = (await future).result()
+            change = write.change()
+            try:
+                receipt = await self._submit(change)
+            except SchemaOutdated:
+                await self._in_reader(partial(migrations.bring_up_to_date, write.store, change.document))
+                receipt = await self._submit(change)
         except WaypostError as error:
             return write.failed(error)
         if receipt.repeated is not None:
             # the first result may have to be read from the disk
             return await self._in_reader(partial(write.done, receipt))
         return write.done(receipt)
+
+    async def _submit(self, change: Change) -> Receipt:
+        loop = asyncio.get_running_loop()
+        if self._completions is None or self._completions.loop is not loop:
+            self._completions = _Completions(loop)
+        future: asyncio.Future[Ticket] = loop.create_future()
+        self.definitions.store.submit(change, on_done=partial(self._completions.put, future))
+        return (await future).result()
 
     def __repr__(self) -> str:
         return f"<AsyncWaypost at {self.location}>"

@@ -71,6 +71,7 @@ class Waypost:
     get_step_output = _waits(Definitions.get_step_output)
     update_agent_state = _waits(Definitions.update_agent_state)
     update_context = _waits(Definitions.update_context)
+    migrate_workflows = _waits(Definitions.migrate_workflows)
     get_outcome = _waits(Definitions.get_outcome)
     transact = _waits(transactions.transact)
 

@@ -18,12 +18,13 @@ from typing import Any, TypeVar
 
 from msgspec import UNSET, UnsetType
 
-from waypost import clock, loading, records, saving, validation, workflows
+from waypost import clock, loading, migrations, records, saving, validation, workflows
 from waypost import config as configuration_
 from waypost import steps as steps_
 from waypost.config import Config
 from waypost.folding import StepStatus
 from waypost.loading import Viewer
+from waypost.migrations import MigrationReport
 from waypost.models import (
     AgentState,
     StateQuery,
@@ -136,7 +137,7 @@ class Definitions:
 
     def _view(self, workflow_id: str, counters: Counters | None = None) -> View:
         document = DocumentId("workflow", records.validate_id(workflow_id, "workflow id"))
-        return self.store.view(document, counters=counters)
+        return migrations.load(self.store, document, counters)
 
     # --- whole workflows ---
 
@@ -371,6 +372,22 @@ class Definitions:
         return self._write("update_context", workflow_id, prepare, _context, operation_id, session_id)
 
     # --- conduct ---
+
+    def migrate_workflows(
+        self, *, dry_run: bool = False, to: str | None = None, application: str | None = None
+    ) -> Request[MigrationReport]:
+        """Bring every workflow to the newest schema version that is known, or to the one that is named.
+
+        Without `application`, `to` is a version of Waypost's own schema, and may lead back to an older one. With
+        `dry_run` every step is taken and checked, and nothing is stored. A workflow that cannot be migrated is left as
+        it is, and reported; the others go on. Raises InvalidConfiguration for a version that no migration leads to.
+        """
+
+        def migrate() -> MigrationReport:
+            targets = migrations.choose_targets(to, application)
+            return migrations.migrate_store(self.store, targets, dry_run=dry_run)
+
+        return self._read("migrate_workflows", migrate)
 
     def get_outcome(self, operation_id: str) -> Request[Success[Any]]:
         """What became of a write: its first result. Raises OperationNotFound where no commit of that id is known."""

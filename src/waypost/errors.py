@@ -32,6 +32,8 @@
         ├── DocumentTooLarge
         ├── DocumentDamaged         (names file and offset)
         ├── UnsupportedFormat       newer, foreign, or a codec that is not installed
+        ├── SchemaOutdated          an older schema, not migrated yet
+        ├── MigrationFailed         a step of a migration is missing, failed, or made something unsound
         └── UnsupportedPlatform
 
 `code` is stable and meant for programs; `str(error)` is one sentence for people;
@@ -271,6 +273,20 @@ class UnsupportedFormat(StoreError):
     """The file is foreign, newer than this release, or compressed with a codec that is not installed."""
 
     code = "unsupported_format"
+    exit_status = 6
+
+
+class SchemaOutdated(StoreError):
+    """The document is of an older schema version, and has to be migrated first."""
+
+    code = "schema_outdated"
+    exit_status = 6
+
+
+class MigrationFailed(StoreError):
+    """A document could not be brought to another schema version, and is as it was."""
+
+    code = "migration_failed"
     exit_status = 6
 
 

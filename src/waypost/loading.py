@@ -81,6 +81,7 @@ def _metadata(view: View, record: records.WorkflowRecord) -> StateMetadata:
         id=view.document.id,
         version=view.version,
         schema_version=record.schema_version,
+        application_versions=record.applications,
         created_at=clock.to_datetime(record.created_us),
         updated_at=clock.to_datetime(view.time_us),
         checksum=view.checksum.hex(),

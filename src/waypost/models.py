@@ -236,11 +236,15 @@ class AgentState(Struct, forbid_unknown_fields=True):
 
 
 class StateMetadata(Struct, frozen=True, kw_only=True):
-    """True of exactly the version that it stands in. `checksum` is 64 hex digits, additive over the stored parts."""
+    """True of exactly the version that it stands in. `checksum` is 64 hex digits, additive over the stored parts.
+
+    `schema_version` is how Waypost has laid the workflow out, `application_versions` what its applications made of it.
+    """
 
     id: str = ""
     version: int = 0
     schema_version: str = ""
+    application_versions: Mapping[str, str] = {}
     created_at: datetime | None = None
     updated_at: datetime | None = None
     checksum: str = ""

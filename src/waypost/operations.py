@@ -24,8 +24,8 @@ from typing import Any, ClassVar, Generic, Literal, NoReturn, TypeVar
 
 from msgspec import Struct
 
-from waypost import clock, records, workflows
-from waypost.errors import OperationNotFound, StorePoisoned, WaypostError
+from waypost import clock, migrations, records, workflows
+from waypost.errors import OperationNotFound, SchemaOutdated, StorePoisoned, WaypostError
 from waypost.store import Change, Counters, DocumentId, Durability, OperationRecord, Receipt, Store, Transaction, View
 
 logger = logging.getLogger("waypost")
@@ -287,7 +287,12 @@ class Write(Request[OperationResult[T]]):
 
     def run(self) -> OperationResult[T]:
         try:
-            receipt = self.store.submit(self.change()).result()
+            change = self.change()
+            try:
+                receipt = self.store.submit(change).result()
+            except SchemaOutdated:
+                migrations.bring_up_to_date(self.store, change.document)
+                receipt = self.store.submit(change).result()
         except WaypostError as error:
             return self.failed(error)
         return self.done(receipt)
@@ -338,9 +343,9 @@ def _linking(work: Work[T], session_id: str, tx: Transaction) -> T:
 
 
 def view_at(store: Store, document: DocumentId, version: int) -> View:
-    """A version, or the current one where that is no longer kept."""
+    """A version, or the current one where that is no longer kept, as this release reads it."""
     view = store.view_at(document, version)
-    return store.view(document, durable=False) if view is None else view
+    return migrations.current(store.view(document, durable=False) if view is None else view)
 
 
 # --- settling what is unknown ---

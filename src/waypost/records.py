@@ -1,6 +1,6 @@
 """A document seen as typed records: which parts a workflow consists of, and how each is encoded.
 
-    workflow                        name, time of creation, schema version, paused or not
+    workflow                        name, time of creation, schema version, paused or not, versions of applications
     order <page>                    ids of up to 256 steps, in the order of the workflow
     step <id>                       a WorkflowStep
     agent <id>                      an AgentState
@@ -31,7 +31,7 @@ from msgspec import MsgspecError, Struct
 from msgspec.msgpack import Decoder, Encoder
 from msgspec.structs import astuple
 
-from waypost import clock
+from waypost import clock, schema
 from waypost.codec import values
 from waypost.errors import (
     DocumentDamaged,
@@ -39,6 +39,8 @@ from waypost.errors import (
     InvalidInput,
     InvalidWorkflow,
     OutputNotFound,
+    SchemaOutdated,
+    WaypostError,
     WorkflowNotFound,
 )
 from waypost.models import (
@@ -53,7 +55,6 @@ from waypost.store import Transaction, View
 
 T = TypeVar("T")
 
-SCHEMA_VERSION = "1.0.0"
 SEPARATOR = "\x1f"
 MAX_ID_LENGTH = 512
 PAGE_SIZE = 256
@@ -129,12 +130,22 @@ def value_key(step_id: str, version: int) -> str:
 
 
 class WorkflowRecord(Struct, array_like=True, frozen=True):
-    """What is kept of a workflow beside its steps; it rarely changes, since every step update depends on it."""
+    """What is kept of a workflow beside its steps; it rarely changes, since every step update depends on it.
+
+    In every schema there ever is, the third field is the version of that schema, and the fifth, where it is there, the
+    versions of the applications that have migrated the workflow, sorted by name.
+    """
 
     name: str
     created_us: int
-    schema_version: str = SCHEMA_VERSION
+    schema_version: str
     paused: bool = False
+    applications: dict[str, str] = {}
+
+    @classmethod
+    def new(cls, name: str, created_us: int, *, paused: bool = False) -> WorkflowRecord:
+        """The record of a workflow that is made now."""
+        return cls(name, created_us, schema.SCHEMA_VERSION, paused, schema.newest_applications())
 
 
 class ContextRecord(Struct, array_like=True, frozen=True):
@@ -215,11 +226,42 @@ PAGES: Record[list[str]] = Record(list[str])
 
 
 def workflow(view: View) -> WorkflowRecord:
-    """The workflow's own record. Raises WorkflowNotFound, which says so if it was deleted."""
-    found = WORKFLOWS.get(view, WORKFLOW)
+    """The workflow's own record. Raises WorkflowNotFound, which says so if it was deleted, and as `find_workflow`."""
+    found = find_workflow(view)
     if found is None:
         raise no_such_workflow(view)
     return found
+
+
+def find_workflow(view: View) -> WorkflowRecord | None:
+    """The workflow's own record, None where there is no workflow.
+
+    Raises UnsupportedFormat for a schema version that is newer than this release or no version, and SchemaOutdated for
+    an older one: whoever has a record at hand may take it that all other parts are as this release lays them out.
+    """
+    data = view.get(WORKFLOW)
+    if data is None:
+        return None
+    try:
+        found = WORKFLOWS.decode(WORKFLOW, data)
+        if schema.is_current(found.schema_version, found.applications):
+            return found
+    except DocumentDamaged:
+        if versions_in(data).schema == schema.SCHEMA_VERSION:
+            raise
+    named = f"workflow {view.document.id!r}"
+    versions_in(data).refuse_unknown(named)
+    raise SchemaOutdated(f"{named} is of an older schema version and was not migrated", workflow_id=view.document.id)
+
+
+def versions_in(data: bytes) -> schema.Versions:
+    """What a workflow's record says of its versions, whatever else the record holds."""
+    try:
+        row: Any = values.decode(data, inert=True)
+    except WaypostError:
+        row = None
+    fields = cast("list[Any]", row) if isinstance(row, list) else []
+    return schema.Versions.of(fields[2] if len(fields) > 2 else None, fields[4] if len(fields) > 4 else {})
 
 
 def no_such_workflow(view: View) -> WorkflowNotFound:

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from msgspec import UNSET
 
-from waypost import clock, loading, records
+from waypost import clock, loading, migrations, records
 from waypost.codec import values
 from waypost.definitions import Definitions
 from waypost.errors import (
@@ -170,7 +170,7 @@ class RunLogic:
     def _reading(self, read: Callable[[View], T]) -> Request[T]:
         store = self._definitions.store
         document = DocumentId("workflow", self.workflow_id)
-        return Read(store, "run", lambda: read(store.view(document)))
+        return Read(store, "run", lambda: read(migrations.load(store, document)))
 
     # --- what is ready ---
 

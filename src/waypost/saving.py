@@ -19,6 +19,8 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec.structs import replace
+
 from waypost import clock, graph, records
 from waypost.errors import InvalidInput, InvalidWorkflow, SecretsNotSealed, VersionConflict
 from waypost.loading import LazyMapping, LazySteps, base_of, every_step
@@ -262,7 +264,7 @@ class _Saving:
 
     def _save_workflow(self) -> None:
         tx, plan = self._tx, self._plan
-        found = records.WORKFLOWS.get(tx, records.WORKFLOW)
+        found = records.find_workflow(tx)
         if plan.base is not None:
             if found is None:
                 raise records.no_such_workflow(tx)
@@ -274,8 +276,10 @@ class _Saving:
             tx.delete(records.TOMBSTONE)
         elif plan.version != tx.version or plan.checksum not in ("", tx.checksum.hex()):
             raise self._conflict(plan.version, "it was not loaded from there")
-        created_us = plan.time_us if found is None else found.created_us
-        record = records.WorkflowRecord(plan.name, created_us, paused=plan.paused)
+        if found is None:
+            record = records.WorkflowRecord.new(plan.name, plan.time_us, paused=plan.paused)
+        else:
+            record = replace(found, name=plan.name, paused=plan.paused)
         tx.put(records.WORKFLOW, records.encode(record))
 
     def _missing_items(self) -> set[str]:

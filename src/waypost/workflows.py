@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from waypost import clock, graph, loading, records, saving
+from waypost import clock, graph, loading, migrations, records, saving
 from waypost import steps as steps_
 from waypost.codec import values
 from waypost.errors import InvalidInput, StoreError, WorkflowExists, WorkflowNotFound
@@ -73,13 +73,13 @@ def prepare_new(
     name, _ = records.TEXTS.check(name, "the name of a workflow")
     new = steps_.prepare_new(steps)
     graph.check(new)
-    return NewWorkflow(records.WorkflowRecord(name, clock.now_us()), new, puts, if_exists)
+    return NewWorkflow(records.WorkflowRecord.new(name, clock.now_us()), new, puts, if_exists)
 
 
 def create(tx: Transaction, new: NewWorkflow) -> None:
     """Make a workflow, also where one was deleted. Raises WorkflowExists."""
     tx.project(["state"])
-    if tx.size_of(records.WORKFLOW) is not None:
+    if records.find_workflow(tx) is not None:
         if new.if_exists == "open":
             return
         name = tx.document.id
@@ -267,7 +267,7 @@ def _find(store: Store, query: StateQuery) -> Iterator[_Found]:
     for workflow_id in ids:
         try:
             # a list is a look at things: it need not wait for what it shows to be safe from a crash
-            view = store.view(DocumentId("workflow", workflow_id), durable=False)
+            view = migrations.current(store.view(DocumentId("workflow", workflow_id), durable=False))
             found = _match(view, records.workflow(view), query)
         except WorkflowNotFound:
             continue

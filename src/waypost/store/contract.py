@@ -246,6 +246,13 @@ class Store(Protocol):
         """An earlier version, or None where it is no longer kept."""
         ...
 
+    def back_up(self, document: DocumentId, version: int) -> None:
+        """Keep the document as it is at its newest version, apart from whatever becomes of its history.
+
+        Does nothing if that version is not the newest by now, or if the history of this store is never shortened.
+        """
+        ...
+
     def documents(self, kind: Kind) -> Iterator[str]:
         """The ids of all documents of a kind, in no particular order; deleted ones included."""
         ...

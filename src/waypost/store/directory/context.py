@@ -61,21 +61,29 @@ class Context:
 
     def keep_generation(self, log: Log) -> None:
         """Keep a log whose history is about to be shortened; only the newest few of each are kept."""
-        keep = self.config.reliability.backup_retention
-        folder = self.layout.folder("backups")
-        if keep:
+        if self.config.reliability.backup_retention:
+            folder = self.layout.folder("backups")
             generation = log.body.generation if log.body else 0
             log.folder.link(log.name, folder, f"{log.name}.{generation}")
-        kept = sorted(
-            (
-                name
-                for name in folder.names()
-                if name.rpartition(".")[0] == log.name and name.rpartition(".")[2].isdigit()
-            ),
-            key=lambda name: int(name.rpartition(".")[2]),
-        )
-        for name in kept[: max(0, len(kept) - keep)]:
-            folder.remove(name)
+        self.drop_backups(log.name, "")
+
+    def put_backup(self, name: str, backup: str) -> None:
+        """Give a file in `temp` its place among the backups, durably."""
+        folder = self.layout.folder("backups")
+        self.layout.folder("temp").move(name, folder, backup)
+        folder.sync()
+
+    def drop_backups(self, name: str, mark: str) -> None:
+        """Remove all but the newest backups of a log: those whose numbers stand behind `mark`."""
+        folder = self.layout.folder("backups")
+        numbers = [
+            int(number)
+            for base, _, ending in (each.rpartition(".") for each in folder.names())
+            if base == name and (number := ending.removeprefix(mark)).isdecimal() and ending == mark + number
+        ]
+        keep = self.config.reliability.backup_retention
+        for number in sorted(numbers)[: max(0, len(numbers) - keep)]:
+            folder.remove(f"{name}.{mark}{number}")
         folder.sync()
 
     def open_log(self, folder: Directory, name: str, *, write: bool, decided: list[Piece] | None = None) -> Log | None:

@@ -26,6 +26,7 @@ _LOG = logging.getLogger("waypost")
 _LINGER_S = 0.5
 _COMPACT_FROM = 128 * 1024
 _CLOSING_SHARE = 10
+_COPY_BYTES = 1 << 20
 
 
 def take_snapshot(document: Document, context: Context) -> bool:
@@ -138,6 +139,26 @@ def _switch(document: Document, context: Context, origin: Origin, out: compactio
         log.file.unlock()
     document.forget()
     return True
+
+
+def back_up(document: Document, context: Context, version: int) -> None:
+    """Copy the log as it is at a version into `backups`, durably; nothing when the document is at another by now."""
+    with document.lock:
+        state, log = document.state_now(), document.log_if_read()
+        if log is None or state.standing.version != version:
+            return
+        end = log.end
+    if context.config.reliability.backup_retention:
+        name, file = new_file(context.layout)
+        try:
+            # what stands before the end never changes, so no lock is needed
+            for offset in range(0, end, _COPY_BYTES):
+                file.write_all(log.file.read(min(_COPY_BYTES, end - offset), offset), offset)
+            file.sync_all()
+            context.put_backup(name, f"{log.name}.v{version}")
+        finally:
+            context.layout.folder("temp").remove(name)
+    context.drop_backups(log.name, "v")
 
 
 class Upkeep:
