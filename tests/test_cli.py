@@ -125,6 +125,8 @@ READING = [
     ["verify"],
     ["store", "doctor"],
     ["store", "config"],
+    ["store", "migrate"],
+    ["store", "migrate", "--dry-run"],
 ]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from tests.outdated import (
     start,
 )
 from tests.store.support import change, directory_store, failing, system_calls
-from waypost import records
+from waypost import cli, records
 from waypost.blocking import Waypost
 from waypost.errors import (
     InvalidConfiguration,
@@ -456,3 +458,94 @@ def test_trap_24_processes_that_migrate_at_once_do_it_once(path: Path, mode: str
     assert store.view(W).version == version + 1
     assert store.verify().sound
     store.close()
+
+
+# --- the command line ---
+
+
+@pytest.fixture
+def old_store(path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store of three older workflows, one of them beyond help, and one that is up to date."""
+    monkeypatch.delenv("WAYPOST_STATE", raising=False)
+    with waypost.open(path) as wp:
+        for name, version in (("w", "0.9.0"), ("x", "0.9.0"), ("banana", "banana")):
+            make_old(wp, name, version)
+        wp.create_workflow("new", "New").unwrap()
+    register_migration("0.9.0", CURRENT, double, halve)
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    status = cli.call(["store", "migrate", *arguments])
+    return status, *capsys.readouterr()
+
+
+def test_store_migrate_shows_what_it_would_do(old_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--dry-run` lists steps, parts and bytes of each workflow, and names the one that cannot be migrated."""
+    before = {file: file.read_bytes() for file in old_store.rglob("*") if file.is_file()}
+    status, out, _ = run(capsys, "--state", str(old_store), "--dry-run")
+    assert status == 1
+    (row,) = [line.split() for line in out.splitlines() if line.startswith("w ")]
+    assert row[:8] == ["w", "0.9.0", "to", "1.0.0", "+1", "-1", "5", "changed"]
+    assert "workflow 'banana' has 'banana' for its schema version" in out
+    assert out.splitlines()[-1] == "✗ 1 cannot be migrated; 2 workflows would be migrated, 1 up to date"
+    assert {file: file.read_bytes() for file in old_store.rglob("*") if file.is_file()} == before
+
+
+def test_store_migrate_asks_first(
+    old_store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a terminal it wants --yes; with one it says what will change, and a no changes nothing."""
+    status, _, err = run(capsys, "--state", str(old_store))
+    assert status == 2 and "2 workflows" in err and "Say --yes" in err
+    status, out, _ = run(capsys, "--state", str(old_store), "--json")
+    assert status == 2 and json.loads(out)["error"]["code"] == "invalid_input"
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("click.confirm", lambda *_, **__: False)
+    status, _, err = run(capsys, "--state", str(old_store))
+    assert status == 1 and "will be migrated to waypost 1.0.0" in err
+    store = directory_store(old_store, read_only=True)
+    assert store.view(W).version == 6
+    store.close()
+
+
+def test_store_migrate_migrates_and_leads_back(old_store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --yes it migrates all it can; `--to` leads back; what is up to date needs no question."""
+    status, out, _ = run(capsys, "--state", str(old_store), "--yes", "--json")
+    told = json.loads(out)
+    assert (status, told["migrated"], told["failed"], told["current"]) == (1, 2, 1, 1)
+    assert {one["workflow_id"] for one in told["workflows"] if one["error"] is None} == {"w", "x"}
+    with waypost.open(old_store) as wp:
+        check_migrated(wp)
+        check_migrated(wp, "x")
+    assert run(capsys, "--state", str(old_store))[1].splitlines()[-1].endswith("0 workflows migrated, 3 up to date")
+    status, out, _ = run(capsys, "--state", str(old_store), "--to", "0.9.0", "--yes", "--json")
+    told = json.loads(out)
+    assert (told["migrated"], told["failed"]) == (2, 2)
+    assert "1.0.0 back to 0.9.0 failed: KeyError: 'count'" in told["workflows"][1]["error"]
+    store = directory_store(old_store, read_only=True)
+    assert store.view(W).version == 8
+    store.close()
+    status, _, err = run(capsys, "--state", str(old_store), "--to", "0.1.0")
+    assert status == 2 and "no migration leads to '0.1.0': there are 0.9.0, 1.0.0" in err
+
+
+def test_store_migrate_imports_the_steps_of_an_application(
+    old_store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--import` names a module beside the caller that registers steps; one that fails to import is an error."""
+    (old_store.parent / "its_steps.py").write_text(
+        "import waypost\nwaypost.register_migration('1.0.0', '2.0.0', lambda document: None, application='survey')\n"
+    )
+    monkeypatch.chdir(old_store.parent)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "its_steps", raising=False)
+    status, out, _ = run(capsys, "--state", str(old_store), "--import", "its_steps", "--yes", "--json")
+    told = json.loads(out)
+    assert (told["targets"], told["migrated"]) == ({"waypost": CURRENT, "survey": "2.0.0"}, 3)
+    with waypost.open(old_store) as wp:
+        assert wp.load_workflow_state("new").unwrap().metadata.application_versions == {"survey": "2.0.0"}
+    status, _, err = run(capsys, "--state", str(old_store), "--import", "nothing_there")
+    assert status == 2 and "cannot import 'nothing_there': ModuleNotFoundError" in err
+    status, _, err = run(capsys, "--state", str(old_store), "--application", "nobody", "--dry-run")
+    assert status == 2 and "no migration of an application 'nobody'" in err

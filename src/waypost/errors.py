@@ -280,14 +280,12 @@ class SchemaOutdated(StoreError):
     """The document is of an older schema version, and has to be migrated first."""
 
     code = "schema_outdated"
-    exit_status = 6
 
 
 class MigrationFailed(StoreError):
     """A document could not be brought to another schema version, and is as it was."""
 
     code = "migration_failed"
-    exit_status = 6
 
 
 class UnsupportedPlatform(StoreError):

@@ -57,11 +57,14 @@ _COMMANDS = {
     "list": Entry("waypost.cli.listing:list_", "List workflows."),
     "show": Entry("waypost.cli.show:show", "Show one workflow: steps, agents, outputs, context."),
     "verify": Entry("waypost.cli.verify:verify", "Check every byte of the store."),
-    "store": Entry("waypost.cli.commands:store", "Look after the store itself: doctor, config."),
+    "store": Entry("waypost.cli.commands:store", "Look after the store itself: doctor, migrate, config."),
 }
 
 _STORE_COMMANDS = {
     "doctor": Entry("waypost.cli.doctor:doctor", "Which guarantees hold where the store lies, and who holds it."),
+    "migrate": Entry(
+        "waypost.cli.migrate:migrate", "Bring workflows to another schema version, or show what that does."
+    ),
     "config": Entry("waypost.cli.configuration:configuration", "The options in effect, and where each comes from."),
 }
 
