@@ -244,6 +244,46 @@ def test_foreign_and_newer_files_are_refused(path):
         assert log_file(path).read_bytes() == content
 
 
+def of_next_format(data: bytes, place: Place, standing: frame.Standing) -> bytes:
+    """A frame as a release with another layout may write it: only how it begins is known here."""
+    return b"WPF\x02" + data[4:]
+
+
+def of_unknown_type(data: bytes, place: Place, standing: frame.Standing) -> bytes:
+    """A frame of this layout, whole and linked, of a type that only a later release knows."""
+    return frame.assemble(Draft(6, 0, b"\x90", 1, (), ()), place, standing)[0]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("make", [of_next_format, of_unknown_type])
+@pytest.mark.parametrize("snapshot", [False, True])
+def test_v07_a_frame_of_a_newer_release_is_refused(path, make, snapshot):
+    """It is no torn tail: readers refuse, and writers that find it behind their own frames; nothing is cleared."""
+    store = directory_store(path)
+    store.submit(putting(a=b"1")).result()
+    if snapshot:
+        assert store.tidy(WF, "compact")
+        store.submit(putting(a=b"2")).result()
+    log = store._document(WF).log_if_read()
+    place = Place(log.end, log.file_id, log.link, log.end, log.base)
+    standing = store._document(WF).state_now().standing
+    data, _ = frame.assemble(Draft(FrameType.COMMIT, 0, b"\x90", 1, (), ()), place, standing)
+    with log_file(path).open("r+b") as file:
+        file.seek(log.end)
+        file.write(make(data, place, standing))
+    before = log_file(path).read_bytes()
+    other = directory_store(path)
+    for each in (store, other):
+        with pytest.raises(UnsupportedFormat, match="newer release") as raised:
+            each.view(WF)
+        assert raised.value.details["offset"] == place.offset
+        with pytest.raises(UnsupportedFormat, match="newer release"):
+            each.submit(putting(a=b"3")).result()
+    assert not other.verify().sound
+    other.close()
+    store.close()
+    assert log_file(path).read_bytes() == before
+
+
 def test_a_store_of_a_newer_format_is_refused(path):
     """A FORMAT that this release does not know is an error that names it, and nothing is touched."""
     filled(path, 1)

@@ -37,6 +37,11 @@ class FrameType(IntEnum):
 _TYPES = frozenset(int(kind) for kind in FrameType)
 
 
+def is_newer(head: bytes | memoryview) -> bool:
+    """Whether bytes begin like a frame of a later format than this one."""
+    return bytes(head[:3]) == MAGIC[:3] and len(head) > 3 and head[3] > MAGIC[3]
+
+
 class Header(NamedTuple):
     """The fixed part of a frame, field by field as in the format."""
 
@@ -158,8 +163,7 @@ def read_header(data: bytes | memoryview, at: int = 0) -> Header | None:
 def fits(header: Header, available: int, limit: int = MAX_FRAME_BYTES) -> bool:
     """Whether the header's lengths agree with each other and with the bytes that are there."""
     return (
-        header.type in _TYPES
-        and header.blocks_offset <= header.length <= available
+        header.blocks_offset <= header.length <= available
         and header.length <= limit
         and (header.codec != 0 or header.raw == header.stored)
     )
@@ -171,6 +175,11 @@ def intact(header: Header, data: bytes | memoryview, at: int, offset: int) -> bo
     if len(data) < end:
         return False
     return crc32(memoryview(data)[at + _CHECKED_FROM : end], seed(header.file_id, offset)) == header.checksum
+
+
+def is_known(header: Header) -> bool:
+    """Whether the frame is of a type that this release knows."""
+    return header.type in _TYPES
 
 
 def touched_parts(header: Header, data: bytes | memoryview, at: int = 0) -> tuple[int, ...] | None:

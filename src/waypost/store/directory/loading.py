@@ -83,7 +83,7 @@ def read(log: Log, context: Context, document: DocumentId, *, up_to: int | None 
 def _check_it_is_a_beginning(log: Log, size: int) -> None:
     """A file without a first frame is one whose making was cut short; anything else is refused."""
     head = log.file.read(8, 0)
-    if head[:3] == frame.MAGIC[:3] and len(head) > 3 and head[3] > frame.MAGIC[3]:
+    if frame.is_newer(head):
         raise UnsupportedFormat(f"{log.file.name} is written in a newer format ({head[3]})", file=log.file.name)
     if not frame.MAGIC.startswith(head[:4].rstrip(b"\0")):
         raise UnsupportedFormat(f"{log.file.name} is not a waypost log", file=log.file.name)

@@ -21,7 +21,7 @@ from waypost.codec import frame
 from waypost.codec.bodies import Block, FileBody, read_file, split_content
 from waypost.codec.compression import Undecodable, unpack
 from waypost.codec.frame import Draft, FrameType, Header, Place, Standing
-from waypost.errors import DocumentDamaged, LockTimeout, StorePoisoned, StoreUnavailable
+from waypost.errors import DocumentDamaged, LockTimeout, StorePoisoned, StoreUnavailable, UnsupportedFormat
 from waypost.store import parts
 from waypost.store.directory.files import Directory, File, Identity
 
@@ -137,6 +137,8 @@ class Log:
             window, at = self.file.read(header.blocks_offset, offset), 0
         if not frame.intact(header, window, at, offset):
             return None
+        if not frame.is_known(header):
+            raise self.newer(offset, f"a frame of type {header.type}")
         return Frame(header, offset, window[at : at + header.blocks_offset])
 
     def hop(self, offset: int, link: int, size: int) -> Iterator[Frame]:
@@ -147,6 +149,9 @@ class Log:
                 window, window_at = self.file.read(min(_WINDOW, max(0, size - offset)), offset), offset
             found = self.frame_at(offset, size, window, window_at)
             if found is None or found.header.link != link or not self.blocks_whole(found):
+                head = window[offset - window_at :][: len(frame.MAGIC)]
+                if frame.is_newer(head):  # what this release cannot check it neither passes over nor clears
+                    raise self.newer(offset, f"a frame of format {head[3]}")
                 return
             yield found
             offset, link = found.end, found.header.checksum
@@ -258,6 +263,13 @@ class Log:
                 )
             return self.end == offset
         return False
+
+    def newer(self, offset: int, what: str) -> UnsupportedFormat:
+        return UnsupportedFormat(
+            f"{self.file.name}: byte {offset} begins {what} of a newer release of waypost; nothing was changed",
+            file=self.file.name,
+            offset=offset,
+        )
 
     def news(self, size: int | None = None) -> list[Frame]:
         """The frames that others added since the last look, checked; they are noted as read.
