@@ -1,0 +1,346 @@
+"""Make the golden stores of the format that this release writes: `tests/golden/<format>/`.
+
+    python tools/make_golden.py [--into DIRECTORY]
+
+Two stores and, beside each, a listing of what it holds, by which the tests know that a later release reads it:
+
+    closed      every kind of frame, codec and value; closed cleanly
+    open        as it lies there while its writer works on it: fill behind the frames, no seal
+
+Clock, ids, randomness and the identity of the process are made up, so that two runs give the same content, and the same
+bytes where the compressors are of the same versions. Golden stores of a format that was released never change again; a
+later format gets a directory of its own. The files are also given to git, which would pass over them: stores say of
+themselves that they are to be ignored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from hashlib import sha256
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest.mock import patch
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+import waypost
+from waypost import clock, config, records
+from waypost.blocking import Waypost
+from waypost.codec import values
+from waypost.codec.frame import FORMAT_VERSION
+from waypost.definitions import Definitions
+from waypost.store import Change, DocumentId, View
+from waypost.store.directory import DirectoryStore, upkeep
+from waypost.store.directory.compaction import HISTORY_US
+
+GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden"
+APPLICATION = "golden"
+_START_US = 1_767_225_600_000_000  # 2026-01-01
+_LISTED_BYTES = 256
+
+
+class Point(NamedTuple):
+    """A type of an application."""
+
+    x: int
+    y: int
+
+
+VALUES: dict[str, Any] = {
+    "none": None,
+    "booleans": [True, False],
+    "integers": [0, -1, 2**63, 2**64 - 1, -(2**63)],
+    "long integers": [2**64, -(2**200), 10**50],
+    "floats": [0.0, -0.0, 1.5, 5e-324, 1.7976931348623157e308, float("inf"), float("-inf"), float("nan")],
+    "text": ["", "plain", "naïve ☃ 🙂", "a\tb\n"],
+    "bytes": [b"", bytes(range(256))],
+    "list": [1, [2, [3, []]]],
+    "dict": {"a": 1, "": {"b": [None]}},
+    "dict with other keys": {1: "one", "1": "text", None: 0, (1, 2): "pair"},
+    "tuple": (1, ("two",), ()),
+    "set": {1, "one", (1,)},
+    "moments": [datetime(2026, 1, 2, 3, 4, 5, 678901, UTC), datetime(1, 1, 1, tzinfo=UTC)],
+    "datetimes": [
+        datetime(2026, 10, 25, 2, 30, fold=1),  # noqa: DTZ001  (a time without a zone is a value like others)
+        datetime(2026, 7, 1, 12, tzinfo=timezone(timedelta(hours=5, minutes=30))),
+        datetime(2026, 7, 1, 12, tzinfo=timezone(timedelta(hours=1), "home")),
+        datetime(2026, 7, 1, 12, tzinfo=ZoneInfo("Europe/Zurich")),
+    ],
+    "date": date(2026, 2, 28),
+    "uuid": UUID("0192f0c1-2345-7678-9abc-def012345678"),
+    "decimals": [Decimal("1.10"), Decimal("-0"), Decimal("1E+30"), Decimal("NaN")],
+    "path": Path("some/where"),
+    "registered": [Point(1, 2), {"at": Point(3, 4)}],
+}
+"""A value of every kind that can be stored."""
+
+CODECS = ("zstd", "gzip", "lz4", "brotli", "none")
+LONG_ID = "Straße/../" + "x" * 150
+WORDS = "the quick brown fox jumps over the lazy dog while everybody else is asleep "
+
+
+# --- a world that is always the same ---
+
+
+class _World:
+    """A clock that moves when it is looked at, and numbers in place of randomness."""
+
+    def __init__(self) -> None:
+        self.time_us = _START_US
+        self._ids, self._noise = count(1), count(1)
+
+    def now_us(self) -> int:
+        self.time_us += 1_000
+        return self.time_us
+
+    def new_id(self, prefix: str) -> str:
+        return f"{prefix}_{next(self._ids):032x}"
+
+    def urandom(self, length: int) -> bytes:
+        return sha256(b"golden %d" % next(self._noise)).digest()[:length]
+
+    def text(self, length: int) -> str:
+        """Text that shrinks when it is compressed, though not to nothing."""
+        words = (f"{WORDS}{self.urandom(6).hex()} " for _ in count())
+        made = ""
+        while len(made) < length:
+            made += next(words)
+        return made[:length]
+
+
+_WHO = clock.ProcessIdentity("golden/0", "boot", "namespace", 4242, 1)
+
+
+@contextmanager
+def _made_up_world() -> Iterator[_World]:
+    world = _World()
+    with ExitStack() as stack:
+        for place, name, instead in (
+            (clock, "now_us", world.now_us),
+            (clock, "new_id", world.new_id),
+            (clock, "process_identity", lambda: _WHO),
+            (os, "urandom", world.urandom),
+            # when a thread comes round to it depends on the machine, so upkeep is done where it is called for
+            (upkeep.Upkeep, "ask", lambda *_: None),
+        ):
+            stack.enter_context(patch.object(place, name, instead))
+        waypost.register_type("point", Point, list, lambda pair: Point(*pair))
+        stack.callback(waypost.unregister_type, "point")
+        yield world
+
+
+@contextmanager
+def _store(path: Path, **sections: dict[str, Any]) -> Iterator[tuple[DirectoryStore, Waypost]]:
+    loaded = config.load("production", sections, environment={})
+    store = DirectoryStore.open(str(path), loaded, create=True, read_only=False)
+    store._context.prewrite = True  # whatever file system this runs on
+    try:
+        yield store, Waypost(Definitions(store, loaded, verbose=False))
+    finally:
+        store.close()
+
+
+def _submit(store: DirectoryStore, document: DocumentId, puts: dict[str, bytes]) -> None:
+    def work(tx: Any) -> None:
+        for key, data in puts.items():
+            tx.put(key, data)
+
+    store.submit(Change(document, work, clock.new_id("op"), "golden", session="s1")).result()
+
+
+# --- the stores ---
+
+
+def _make_survey(store: DirectoryStore, wp: Waypost, world: _World) -> None:
+    """Steps of every status, values of every kind, versions of outputs, a large one, two snapshots, a commit behind."""
+    steps = [
+        waypost.WorkflowStep("fetch", "Fetch", agent_id="ann", max_retries=2),
+        waypost.WorkflowStep("parse", dependencies=["fetch"], parallel=True),
+        *("skip", "fail", "run", "wait"),
+    ]
+    wp.create_workflow("survey", "Survey ☃", "s1", steps, operation_id="create").unwrap()
+    wp.update_context(
+        "survey", variables=VALUES, configuration={"mode": "fast"}, features={"new": True, "old": 0}
+    ).unwrap()
+    wp.update_agent_state("survey", "ann", {"name": "Ann", "status": "busy", "task_queue": ["fetch"]}).unwrap()
+    wp.update_step_status("survey", "fetch", "running", operation_id="start").unwrap()
+    wp.update_step_status("survey", "fetch", "completed", {"rows": 3}, operation_id="done").unwrap()
+    wp.add_step_output("survey", "fetch", {"rows": 4}, "ann", session_id="s2").unwrap()
+    wp.update_step_status("survey", "parse", "completed", {"report": world.text(150_000)}).unwrap()
+    wp.update_step_status("survey", "skip", "skipped").unwrap()
+    state = wp.load_workflow_state("survey").unwrap()
+    del state.context.features["old"]
+    wp.save_workflow_state(state).unwrap()
+    for _ in range(2):
+        wp.update_step_status("survey", "fail", "running").unwrap()
+        wp.update_step_status("survey", "fail", "failed", error="it broke").unwrap()
+        wp.reset_step("survey", "fail").unwrap()
+    wp.update_step_status("survey", "run", "running").unwrap()
+    for _ in range(2):
+        for _ in range(100):
+            wp.add_step_output("survey", "skip", world.text(20)).unwrap()
+        assert upkeep.take_snapshot(store._document(DocumentId("workflow", "survey")), store._context)
+    wp.pause_workflow("survey", operation_id="pause").unwrap()
+
+
+def _make_compacted(store: DirectoryStore, wp: Waypost, world: _World) -> None:
+    """A log whose first commits are gone, though a large part that one of them put is still there."""
+    wp.create_workflow("compacted", "Compacted", steps=["a", "b"], operation_id="create compacted").unwrap()
+    wp.update_step_status("compacted", "a", "completed", {"large": world.text(100_000)}).unwrap()
+    world.time_us += HISTORY_US + 1
+    wp.update_context("compacted", variables={"late": 1}, operation_id="late").unwrap()
+    assert upkeep.compact(store._document(DocumentId("workflow", "compacted")), store._context)
+    wp.update_step_status("compacted", "b", "completed", "behind it").unwrap()
+
+
+def make_closed(path: Path, world: _World) -> None:
+    with _store(path) as (store, wp):
+        _make_survey(store, wp, world)
+        _make_compacted(store, wp, world)
+        wp.create_workflow("gone", "Gone", "s1", ["a"]).unwrap()
+        wp.delete_workflow("gone", session_id="s1").unwrap()
+        wp.create_workflow(LONG_ID, "Long").unwrap()
+        waypost.register_migration("1.0.0", "2.0.0", lambda _: None, application=APPLICATION)
+        wp.create_workflow("application", "Of an application").unwrap()
+        waypost.unregister_migration("1.0.0", application=APPLICATION)
+        _submit(store, DocumentId("session", "s1"), {"session": values.encode(["ann", None]), "note": b"\xa1x"})
+    for name in CODECS:
+        compression = {"algorithm": name, "level": 0 if name in ("lz4", "none") else 1}
+        with _store(path, compression=compression) as (store, wp):
+            wp.create_workflow(f"codec {name}", name, steps=["a"]).unwrap()
+            wp.update_step_status(f"codec {name}", "a", "completed", world.text(3_000)).unwrap()
+
+
+def make_open(path: Path, world: _World) -> None:
+    """As `closed`, less of it, copied from under a store that is open."""
+    beside = path.with_name("being written")
+    with _store(beside) as (store, wp):
+        wp.create_workflow("survey", "Open", "s1", ["a", "b"], operation_id="create").unwrap()
+        wp.update_step_status("survey", "a", "completed", {"rows": 3}, operation_id="done").unwrap()
+        wp.update_step_status("survey", "b", "running").unwrap()
+        _submit(store, DocumentId("session", "s1"), {"session": values.encode(["ann", None])})
+        shutil.copytree(beside, path)
+    shutil.rmtree(beside)
+    # it names the machine that this ran on, and would keep every other one out
+    (path / "lease").unlink()
+
+
+# --- what they hold ---
+
+
+def _bytes(data: bytes) -> object:
+    """Short bytes in hexadecimal, long ones by their length and digest."""
+    return data.hex() if len(data) <= _LISTED_BYTES else {"bytes": len(data), "sha256": sha256(data).hexdigest()}
+
+
+def _document(store: DirectoryStore, document: DocumentId) -> dict[str, Any]:
+    view = store.view(document)
+    history = {
+        str(version): found.commit_id.hex()
+        for version in range(1, view.version + 1)
+        if (found := store.view_at(document, version)) is not None
+    }
+    listed = {
+        "version": view.version,
+        "time_us": view.time_us,
+        "size_bytes": view.size_bytes,
+        "commit_id": view.commit_id.hex(),
+        "checksum": view.checksum.hex(),
+        "parts": {key: _bytes(view.get(key) or b"") for key in view.keys()},
+        "history": history,
+    }
+    if view.size_of(records.WORKFLOW) is not None:
+        listed["state"] = _state(store, view)
+    return listed
+
+
+def _state(store: DirectoryStore, view: View) -> dict[str, Any]:
+    """A workflow as the library gives it; the application's types are not known."""
+    wp = Waypost(Definitions(store, config.load("production", {}, environment={}), verbose=False))
+    name = view.document.id
+    state = wp.load_workflow_state(name).unwrap()
+    outputs = [key.split(records.SEPARATOR)[1:] for key in view.keys(records.OUTPUT)]
+    context = state.context
+    return {
+        "metadata": msgspec.to_builtins(state.metadata),
+        "name": state.workflow.name,
+        "status": state.workflow.status,
+        "steps": [msgspec.to_builtins(step) for step in state.workflow.steps],
+        "agents": {agent: msgspec.to_builtins(state.agents[agent]) for agent in state.agents},
+        "outputs": {
+            f"{step} {int(version)}": _bytes(values.encode(wp.get_step_output(name, step, int(version)).output))
+            for step, version in outputs
+        },
+        "context": [context.session_id, context.user_id, context.environment],
+        "variables": {key: values.plain(context.variables[key]) for key in context.variables},
+        "configuration": {key: values.plain(context.configuration[key]) for key in context.configuration},
+        "features": {key: values.plain(context.features[key]) for key in context.features},
+    }
+
+
+OPERATIONS = ("create", "start", "done", "pause", "create compacted", "late")
+"""Operation ids that the stores remember."""
+
+
+def listing(path: Path) -> dict[str, Any]:
+    """What a store holds, and of which files it consists."""
+    loaded = config.load("production", {}, environment={})
+    store = DirectoryStore.open(str(path), loaded, create=False, read_only=True)
+    try:
+        documents = [DocumentId("workflow", name) for name in store.documents("workflow")]
+        documents += [DocumentId("session", name) for name in store.documents("session")]
+        found = {f"{one.kind} {one.id}": _document(store, one) for one in sorted(documents)}
+        operations = {
+            f"{one.id} {name}": [record.version, record.time_us, record.operation, record.projection]
+            for one in sorted(documents)
+            for name in OPERATIONS
+            if (record := store.view(one).operation(name)) is not None
+        }
+    finally:
+        store.close()
+    return {"documents": found, "operations": operations, "files": files_of(path)}
+
+
+def files_of(path: Path) -> dict[str, str]:
+    """The SHA-256 of each file of a store."""
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return {str(file.relative_to(path)): sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def make(into: Path) -> None:
+    """Make both stores and their listings in a directory, in place of those that are there."""
+    shutil.rmtree(into, ignore_errors=True)
+    into.mkdir(parents=True)
+    for name, make_one in (("closed", make_closed), ("open", make_open)):
+        with _made_up_world() as world:
+            make_one(into / name, world)
+        text = json.dumps(msgspec.to_builtins(listing(into / name)), indent=1, sort_keys=True)
+        (into / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Make the golden stores of the present format.")
+    parser.add_argument("--into", type=Path, help="another place than the repository's, and git is told nothing")
+    given = parser.parse_args().into
+    into = given or GOLDEN / str(FORMAT_VERSION)
+    make(into)
+    if given is None:
+        subprocess.run(["git", "add", "--force", "--all", "--", str(into)], cwd=GOLDEN, check=True)  # noqa: S607
+    size = sum(file.stat().st_size for file in into.rglob("*") if file.is_file())
+    sys.stdout.write(f"{into}: {size:,} bytes\n")
+
+
+if __name__ == "__main__":
+    main()
