@@ -30,6 +30,7 @@ from tests.outdated import (
 from tests.store.support import change, directory_store, failing, system_calls
 from waypost import cli, records
 from waypost.blocking import Waypost
+from waypost.codec import values
 from waypost.errors import (
     InvalidConfiguration,
     MigrationFailed,
@@ -40,6 +41,7 @@ from waypost.errors import (
 from waypost.migrating import MigratingDocument
 from waypost.schema import register_migration, unregister_migration
 from waypost.store import Store
+from waypost.store.directory.log import Log
 
 pytestmark = pytest.mark.usefixtures("registry")
 
@@ -94,7 +96,7 @@ def test_trap_24_a_newer_or_malformed_version_is_refused(path: Path, version: ob
                 read("w")
         assert wp.list_workflows().total == 0
         (one,) = wp.migrate_workflows().workflows
-        assert one.error is not None and "'w'" in one.error
+        assert one.error is not None and "'w'" in one.error and "schema version" in one.error
     assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
 
 
@@ -124,13 +126,17 @@ def test_any_write_migrates_first(wp: Waypost, store: Store) -> None:
 
 
 async def test_any_write_migrates_first_on_the_asynchronous_face(store_factory: StoreFactory) -> None:
-    """The asynchronous face does the same."""
+    """The asynchronous face does the same, and loads and migrates in bulk like the other."""
     store = store_factory()
-    make_old(handle(store))
+    for name in ("w", "x", "y"):
+        make_old(handle(store), name)
     register_migration("0.9.0", CURRENT, double)
     awp = waypost.AsyncWaypost(handle(store).definitions)
     (await awp.update_step_status("w", "b", "completed", 5)).unwrap()
-    check_migrated(handle(store))
+    assert (await awp.load_workflow_state("x")).unwrap().context.variables["count"] == 2
+    assert [one.workflow_id for one in (await awp.migrate_workflows()).workflows] == ["y"]
+    for name in ("w", "x", "y"):
+        check_migrated(handle(store), name)
 
 
 def test_a_run_takes_up_an_older_workflow(wp: Waypost) -> None:
@@ -273,14 +279,16 @@ def test_a_missing_link_names_the_version_it_is_missing_at(wp: Waypost) -> None:
 
 
 def test_v08_what_was_only_looked_at_keeps_its_bytes(wp: Waypost, store: Store) -> None:
-    """A step that reads everything and changes nothing leaves every part but the version."""
+    """A step that reads everything and changes nothing leaves every part but the version, however it was encoded."""
     make_old(wp)
+    store.submit(change(W, lambda tx: tx.put(f"{records.FEATURE}odd", b"\xcd\x00\x01"))).result()
     before = parts_of(store)
 
     def look(document: MigratingDocument) -> None:
         assert len(document) == len(before) == len(dict(document))
         assert len(list(document.outputs.values())) == len(document.outputs) == 2
         assert dict(document.variables) == {"count": 1, "keep": (1, 2)}
+        assert dict(document.features) == {"odd": 1}
 
     register_migration("0.9.0", CURRENT, look)
     wp.load_workflow_state("w").unwrap()
@@ -390,6 +398,8 @@ def test_trap_24_what_a_migration_rewrites_is_kept(path: Path) -> None:
     with waypost.open(path) as wp:
         make_old(wp)
         before, version = parts_of(wp.definitions.store), wp.definitions.store.view(W).version
+        wp.definitions.store.back_up(W, version - 1)  # which is not there any more
+        assert not (path / "backups").exists()
     register_migration("0.9.0", CURRENT, double)
     with waypost.open(path) as wp:
         check_migrated(wp)
@@ -430,7 +440,7 @@ def test_a_migration_starts_anew_when_others_come_in_between(wp: Waypost, store:
     def upgrade(document: MigratingDocument) -> None:
         runs.append(document.variables["count"])
         if len(runs) == 1:
-            data = waypost.codec.values.encode(5)
+            data = values.encode(5)
             store.submit(change(W, lambda tx: tx.put(f"{records.VARIABLE}count", data))).result()
         double(document)
 
@@ -438,6 +448,31 @@ def test_a_migration_starts_anew_when_others_come_in_between(wp: Waypost, store:
     wp.load_workflow_state("w").unwrap()
     assert runs == [1, 5]
     assert wp.load_workflow_state("w").unwrap().context.variables["count"] == 10
+
+
+def test_a_migration_depends_on_all_that_its_steps_may_have_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process's commit at the last moment, of a part that a step read and did not write, is taken in."""
+    ours, theirs = directory_store(path), directory_store(path)
+    make_old(handle(ours))
+
+    def upgrade(document: MigratingDocument) -> None:
+        document.variables["copy"] = document.variables["count"]
+
+    register_migration("0.9.0", CURRENT, upgrade)
+    real, locked = Log.lock, []
+
+    def lock(log: Log) -> Any:
+        if not locked:
+            locked.append(log)
+            five = values.encode(5)
+            theirs.submit(change(W, lambda tx: tx.put(f"{records.VARIABLE}count", five))).result()
+        return real(log)
+
+    monkeypatch.setattr(Log, "lock", lock)
+    state = handle(ours).load_workflow_state("w").unwrap()
+    assert (state.context.variables["copy"], state.context.variables["count"], len(locked)) == (5, 5, 1)
+    ours.close()
+    theirs.close()
 
 
 @pytest.mark.parametrize("mode", ["load", "bulk"])
