@@ -398,7 +398,7 @@ def test_trap_24_what_a_migration_rewrites_is_kept(path: Path) -> None:
     with waypost.open(path) as wp:
         make_old(wp)
         before, version = parts_of(wp.definitions.store), wp.definitions.store.view(W).version
-        wp.definitions.store.back_up(W, version - 1)  # which is not there any more
+        assert not wp.definitions.store.back_up(W, version - 1)  # which is the newest no more
         assert not (path / "backups").exists()
     register_migration("0.9.0", CURRENT, double)
     with waypost.open(path) as wp:

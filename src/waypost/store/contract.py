@@ -246,10 +246,11 @@ class Store(Protocol):
         """An earlier version, or None where it is no longer kept."""
         ...
 
-    def back_up(self, document: DocumentId, version: int) -> None:
+    def back_up(self, document: DocumentId, version: int) -> bool:
         """Keep the document as it is at its newest version, apart from whatever becomes of its history.
 
-        Does nothing if that version is not the newest by now, or if the history of this store is never shortened.
+        False, and nothing is kept, when the newest version is another one by now. A store whose history is never
+        shortened has nothing to do.
         """
         ...
 

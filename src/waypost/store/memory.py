@@ -179,9 +179,9 @@ class MemoryStore:
             versions = self._history.get(document, [_Version(document)])
             return versions[version] if 0 <= version < len(versions) else None
 
-    def back_up(self, document: DocumentId, version: int) -> None:
+    def back_up(self, document: DocumentId, version: int) -> bool:
         """Every version is kept anyway."""
-        self._check_open()
+        return self.view(document).version == version
 
     def documents(self, kind: Kind) -> Iterator[str]:
         with self._lock:

@@ -121,10 +121,11 @@ class DirectoryStore:
     def view_at(self, document: DocumentId, version: int) -> View | None:
         return self._document(document).view_at(version)
 
-    def back_up(self, document: DocumentId, version: int) -> None:
+    def back_up(self, document: DocumentId, version: int) -> bool:
         if self.layout.read_only:
             raise StoreReadOnly(f"{self.location} is open for reading only", location=self.location)
-        upkeep.back_up(self._document(document), self._context, version)
+        self._check_open()
+        return upkeep.back_up(document, self._context, version)
 
     def documents(self, kind: Kind) -> Iterator[str]:
         self._check_open()

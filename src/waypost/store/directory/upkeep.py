@@ -14,6 +14,7 @@ from collections.abc import Callable
 from waypost.codec.bodies import SnapshotBody
 from waypost.codec.frame import FrameType
 from waypost.errors import DocumentTooLarge
+from waypost.store.contract import DocumentId
 from waypost.store.directory import compaction, loading, snapshots
 from waypost.store.directory.compaction import Origin
 from waypost.store.directory.context import Context
@@ -141,24 +142,23 @@ def _switch(document: Document, context: Context, origin: Origin, out: compactio
     return True
 
 
-def back_up(document: Document, context: Context, version: int) -> None:
-    """Copy the log as it is at a version into `backups`, durably; nothing when the document is at another by now."""
-    with document.lock:
-        state, log = document.state_now(), document.log_if_read()
-        if log is None or state.standing.version != version:
-            return
-        end = log.end
+def back_up(identifier: DocumentId, context: Context, version: int) -> bool:
+    """Copy the log of a document as it is at a version into `backups`, durably; False when it is at another by now."""
+    log, state = loading.load(context, identifier)
+    if log is None or state.standing.version != version:
+        return False
     if context.config.reliability.backup_retention:
         name, file = new_file(context.layout)
         try:
             # what stands before the end never changes, so no lock is needed
-            for offset in range(0, end, _COPY_BYTES):
-                file.write_all(log.file.read(min(_COPY_BYTES, end - offset), offset), offset)
+            for offset in range(0, log.end, _COPY_BYTES):
+                file.write_all(log.file.read(min(_COPY_BYTES, log.end - offset), offset), offset)
             file.sync_all()
             context.put_backup(name, f"{log.name}.v{version}")
         finally:
             context.layout.folder("temp").remove(name)
     context.drop_backups(log.name, "v")
+    return True
 
 
 class Upkeep:
