@@ -14,6 +14,7 @@ from tests.store.support import SystemCalls, TestedStore, change, directory_stor
 from waypost import clock
 from waypost.errors import DocumentDamaged, StoreUnavailable
 from waypost.store import DocumentId, JointChange, Receipt, Store, View
+from waypost.store.directory.upkeep import Upkeep
 
 A, B, C = (DocumentId("workflow", name) for name in "abc")
 
@@ -327,3 +328,27 @@ def test_large_parts_of_a_decision_are_read_before_they_are_in_the_log(tmp_path:
     with_store(tmp_path / "s", lambda store: check(store, [large, large]))
     assert held.get("x") == large
     reader.close()
+
+
+def test_trap_24_a_backup_holds_what_was_decided_and_is_not_written_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log lacks a version that readers see already; its copy in `backups` does not."""
+    made(tmp_path / "s")
+    die_at(tmp_path / "s", dying("pwrite", 2))
+    assert len(pending(tmp_path / "s")) == 1
+    monkeypatch.setattr(Upkeep, "ask_to_settle", lambda _: None)  # else the log may have it at any moment
+    store = directory_store(tmp_path / "s")
+    version = store.view(A).version
+    log = tmp_path / "s" / "workflows" / "a.state"
+    before = log.read_bytes()
+    assert store.back_up(A, version)
+    assert log.read_bytes() == before
+    backup = (tmp_path / "s" / "backups" / f"a.state.v{version}").read_bytes()
+    store.close()
+    for name in pending(tmp_path / "s"):
+        (tmp_path / "s" / "transactions" / name).unlink()
+    log.write_bytes(backup)
+    store = directory_store(tmp_path / "s", read_only=True)
+    assert (store.view(A).version, store.view(A).get("x")) == (version, b"2")
+    store.close()

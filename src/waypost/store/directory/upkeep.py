@@ -18,6 +18,7 @@ from waypost.store.contract import DocumentId
 from waypost.store.directory import compaction, loading, snapshots
 from waypost.store.directory.compaction import Origin
 from waypost.store.directory.context import Context
+from waypost.store.directory.decisions import missing_from
 from waypost.store.directory.document import Document
 from waypost.store.directory.layout import new_file
 from waypost.store.directory.log import Log
@@ -144,7 +145,12 @@ def _switch(document: Document, context: Context, origin: Origin, out: compactio
 
 def back_up(identifier: DocumentId, context: Context, version: int) -> bool:
     """Copy the log of a document as it is at a version into `backups`, durably; False when it is at another by now."""
+    # what was decided and is still to be written belongs to that version
+    pieces = context.decisions.pieces_for(identifier)
     log, state = loading.load(context, identifier)
+    missing = missing_from(log, pieces)
+    if missing:
+        log, state = loading.load(context, identifier, decided=missing)
     if log is None or state.standing.version != version:
         return False
     if context.config.reliability.backup_retention:
