@@ -30,6 +30,7 @@ ORDER = """
     config
     codec
     store
+    maintenance
     records
     loading
     frontier

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         WorkflowNotFound,
         WorkflowPaused,
     )
+    from waypost.maintenance import RepairReport, repair
     from waypost.migrating import MigratingDocument
     from waypost.migrations import MigrationReport, WorkflowMigration
     from waypost.models import (
@@ -99,6 +100,7 @@ _MODULES = {
     ),
     "waypost.migrating": "MigratingDocument",
     "waypost.migrations": "MigrationReport WorkflowMigration",
+    "waypost.maintenance": "RepairReport repair",
     "waypost.models": (
         "AgentPerformance AgentResources AgentState PerformanceMetrics StateMetadata StateQuery "
         "StateQueryResult StepOutput StepOwner TimeRange Tombstone ValidationReport Workflow "
@@ -140,6 +142,7 @@ __all__ = [
     "OutputNotFound",
     "PerformanceMetrics",
     "Refused",
+    "RepairReport",
     "RetriesExhausted",
     "Run",
     "SchemaOutdated",
@@ -184,6 +187,7 @@ __all__ = [
     "open_async",
     "register_migration",
     "register_type",
+    "repair",
     "unregister_migration",
     "unregister_type",
 ]

@@ -129,7 +129,10 @@ def _lease(layout: Layout) -> Iterator[Check]:
         return
     holder = lease.parse(file.read(4096, 0))
     if holder is None:
-        text = "cannot be read, so another machine may be writing; when none is: waypost store doctor --take-lease"
+        text = (
+            "cannot be read, so another machine may be writing; when none is: waypost store doctor --take-lease, "
+            "or waypost store repair, which keeps its bytes"
+        )
         yield Check("lease", "problem", text, {"holder": None})
         return
     facts: dict[str, object] = {"holder": holder._asdict()}

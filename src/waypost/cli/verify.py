@@ -64,7 +64,7 @@ def _show(report: Report) -> None:
         screen.show(screen.text(f"… and {len(findings) - _SHOWN:,} more: --json has all"))
     verdict = ("✓ sound: nothing that was acknowledged is amiss", "green")
     if not report.sound:
-        verdict = ("✗ not sound: see above", "bold red")
+        verdict = ("✗ not sound: waypost store repair --dry-run says what can be kept", "bold red")
     screen.show(screen.blank(), screen.text(verdict))
 
 

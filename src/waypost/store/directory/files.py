@@ -15,7 +15,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from waypost.errors import StoreError, StoreNotFound, StoreUnavailable
 from waypost.store.contract import Counters
@@ -282,6 +282,35 @@ class Directory:
         except OSError as error:
             raise unavailable(error, "examine", self.path) from error
 
+    def kind(self, name: str) -> Literal["file", "directory", "link", "other"] | None:
+        """What the name itself stands for, links not followed; None where there is nothing of that name."""
+        try:
+            mode = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False).st_mode
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise unavailable(error, "examine", self._shown(name)) from error
+        if stat.S_ISLNK(mode):
+            return "link"
+        return "file" if stat.S_ISREG(mode) else "directory" if stat.S_ISDIR(mode) else "other"
+
+    def try_lock(self) -> bool:
+        """Take the lock of the directory itself, if it is free; closing gives it back."""
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return False
+            raise unavailable(error, "lock", self.path) from error
+        return True
+
+    def make_private(self) -> None:
+        """Take from others what they may do here."""
+        try:
+            os.fchmod(self.descriptor, _DIRECTORY_MODE)
+        except OSError as error:
+            raise unavailable(error, "change the mode of", self.path) from error
+
     def names(self) -> list[str]:
         try:
             return os.listdir(self.descriptor)
@@ -292,6 +321,16 @@ class Directory:
         """Remove a file; False where there is none of that name."""
         try:
             os.unlink(name, dir_fd=self.descriptor)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise unavailable(error, "remove", self._shown(name)) from error
+        return True
+
+    def remove_directory(self, name: str) -> bool:
+        """Remove an empty directory; False where there is none of that name."""
+        try:
+            os.rmdir(name, dir_fd=self.descriptor)
         except FileNotFoundError:
             return False
         except OSError as error:

@@ -245,7 +245,8 @@ class Log:
 
     def damage(self, offset: int, why: str) -> DocumentDamaged:
         return DocumentDamaged(
-            f"{self.file.name}: damaged at byte {offset}: {why}; nothing was changed (waypost verify shows all of it)",
+            f"{self.file.name}: damaged at byte {offset}: {why}; nothing was changed "
+            "(waypost verify shows all of it, waypost store repair keeps what is whole)",
             file=self.file.name,
             offset=offset,
         )

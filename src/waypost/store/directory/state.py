@@ -99,7 +99,11 @@ class Blocks:
 
 
 def damaged(file: File, offset: int, error: Exception) -> DocumentDamaged:
-    return DocumentDamaged(f"{file.name}: damaged at byte {offset}: {error}", file=file.name, offset=offset)
+    return DocumentDamaged(
+        f"{file.name}: damaged at byte {offset}: {error} (waypost store repair keeps what is whole)",
+        file=file.name,
+        offset=offset,
+    )
 
 
 class Snapshot:
@@ -145,6 +149,10 @@ class Snapshot:
         """The bytes of an entry block as they stand in the file."""
         offset, block = self._rows[row]
         return self.blocks.file.read(block.stored, offset)
+
+    def offset(self, row: int) -> int:
+        """Where an entry block begins in the file."""
+        return self._rows[row][0]
 
     def entries(self, row: int) -> dict[str, Part]:
         offset, block = self._rows[row]
