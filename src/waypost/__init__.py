@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     )
     from waypost.runs import Run
     from waypost.schema import register_migration, unregister_migration
+    from waypost.store import BackedUp, Backup, Restored
     from waypost.transactions import WorkflowTransaction
 
 _MODULES = {
@@ -110,6 +111,7 @@ _MODULES = {
     "waypost.runs": "Run",
     "waypost.transactions": "WorkflowTransaction",
     "waypost.schema": "register_migration unregister_migration",
+    "waypost.store": "BackedUp Backup Restored",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
@@ -120,6 +122,8 @@ __all__ = [
     "AgentState",
     "AsyncRun",
     "AsyncWaypost",
+    "BackedUp",
+    "Backup",
     "Config",
     "DependencyUnfinished",
     "DocumentDamaged",
@@ -143,6 +147,7 @@ __all__ = [
     "PerformanceMetrics",
     "Refused",
     "RepairReport",
+    "Restored",
     "RetriesExhausted",
     "Run",
     "SchemaOutdated",

@@ -160,6 +160,8 @@ class AsyncWaypost:
     update_agent_state = _awaits(Definitions.update_agent_state)
     update_context = _awaits(Definitions.update_context)
     migrate_workflows = _awaits(Definitions.migrate_workflows)
+    backup = _awaits(Definitions.backup)
+    restore_backup = _awaits(Definitions.restore_backup)
     get_outcome = _awaits(Definitions.get_outcome)
     transact = _awaits(transactions.transact)
 

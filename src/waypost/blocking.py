@@ -72,6 +72,8 @@ class Waypost:
     update_agent_state = _waits(Definitions.update_agent_state)
     update_context = _waits(Definitions.update_context)
     migrate_workflows = _waits(Definitions.migrate_workflows)
+    backup = _waits(Definitions.backup)
+    restore_backup = _waits(Definitions.restore_backup)
     get_outcome = _waits(Definitions.get_outcome)
     transact = _waits(transactions.transact)
 

@@ -38,7 +38,7 @@ from waypost.models import (
     WorkflowSummary,
 )
 from waypost.operations import Load, OperationResult, Read, Request, Success, Work, Write, find_outcome
-from waypost.store import Counters, DocumentId, Store, View, open_store
+from waypost.store import Backup, Counters, DocumentId, Restored, Store, View, open_store
 from waypost.workflows import IfExists
 
 logger = logging.getLogger("waypost")
@@ -370,6 +370,31 @@ class Definitions:
             return lambda tx: workflows.update_context(tx, puts)
 
         return self._write("update_context", workflow_id, prepare, _context, operation_id, session_id)
+
+    # --- the store as a whole ---
+
+    def backup(self, path: str | os.PathLike[str]) -> Request[OperationResult[Backup]]:
+        """Copy the store to a path where nothing is yet, while it is in use, each workflow as it is at one commit.
+
+        The copy is a store itself, and is verified before it has its name. Fails with InvalidInput where something is
+        at that path, or the store is in memory, and with DocumentDamaged, LockTimeout, StoreUnavailable.
+        """
+        return Load(self.store, "backup", lambda counters: self.store.backup(os.fspath(path)), self.verbose)
+
+    def restore_backup(
+        self, path: str | os.PathLike[str], *, allow_older: bool = False
+    ) -> Request[OperationResult[Restored]]:
+        """Put a backup in the place of all that the store holds, all or nothing; what was there is kept aside.
+
+        No other process may be writing. Fails with Refused if the store holds something newer than the backup, unless
+        `allow_older` says that this may be taken back; with InvalidInput and DocumentDamaged for what is no whole
+        backup; and with LockTimeout, StorePoisoned, StoreUnavailable.
+        """
+
+        def restore(_: Counters) -> Restored:
+            return self.store.restore_backup(os.fspath(path), allow_older=allow_older)
+
+        return Load(self.store, "restore_backup", restore, self.verbose)
 
     # --- conduct ---
 

@@ -57,12 +57,16 @@ _COMMANDS = {
     "list": Entry("waypost.cli.listing:list_", "List workflows."),
     "show": Entry("waypost.cli.show:show", "Show one workflow: steps, agents, outputs, context."),
     "verify": Entry("waypost.cli.verify:verify", "Check every byte of the store."),
-    "store": Entry("waypost.cli.commands:store", "Look after the store itself: doctor, repair, migrate, config."),
+    "store": Entry(
+        "waypost.cli.commands:store", "Look after the store: doctor, repair, backup, restore, migrate, config."
+    ),
 }
 
 _STORE_COMMANDS = {
     "doctor": Entry("waypost.cli.doctor:doctor", "Which guarantees hold where the store lies, and who holds it."),
     "repair": Entry("waypost.cli.repair:repair", "Keep what is whole of a damaged store, and move the rest aside."),
+    "backup": Entry("waypost.cli.backup:backup", "Copy the store while it is in use, and verify the copy."),
+    "restore": Entry("waypost.cli.backup:restore", "Put a backup in the place of what the store holds."),
     "migrate": Entry(
         "waypost.cli.migrate:migrate", "Bring workflows to another schema version, or show what that does."
     ),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from waypost.store.contract import (
+    BackedUp,
+    Backup,
     Change,
     Counters,
     DocumentId,
@@ -14,6 +16,7 @@ from waypost.store.contract import (
     JointTransaction,
     OperationRecord,
     Receipt,
+    Restored,
     Store,
     Ticket,
     Transaction,
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from waypost.config import Config
 
 __all__ = [
+    "BackedUp",
+    "Backup",
     "Change",
     "Counters",
     "DocumentId",
@@ -33,6 +38,7 @@ __all__ = [
     "JointTransaction",
     "OperationRecord",
     "Receipt",
+    "Restored",
     "Store",
     "Ticket",
     "Transaction",

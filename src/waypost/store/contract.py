@@ -200,6 +200,46 @@ class Receipt:
     counters: Counters = field(default_factory=Counters)
 
 
+@dataclass(slots=True, frozen=True)
+class BackedUp:
+    """One document in a backup: its version, and the file that holds it.
+
+    `commit_id` and `sha256` are in hex; `generation` counts how often the file was written anew.
+    """
+
+    kind: Kind
+    id: str
+    version: int
+    commit_id: str
+    generation: int
+    file: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(slots=True, frozen=True)
+class Backup:
+    """A backup: where it is, when it was made (UTC, ISO text), and what it holds."""
+
+    location: str
+    made: str
+    documents: tuple[BackedUp, ...]
+
+
+@dataclass(slots=True, frozen=True)
+class Restored:
+    """A backup that was restored: how many documents it held, and where what they replaced is kept in the store.
+
+    `taken_back` names the documents of which the store held something newer.
+    """
+
+    location: str
+    source: str
+    documents: int
+    replaced: str
+    taken_back: tuple[str, ...]
+
+
 class Ticket(Protocol):
     """A change that was handed in."""
 
@@ -256,6 +296,19 @@ class Store(Protocol):
 
     def documents(self, kind: Kind) -> Iterator[str]:
         """The ids of all documents of a kind, in no particular order; deleted ones included."""
+        ...
+
+    def backup(self, path: str) -> Backup:
+        """Copy all documents to a new place, each as it is at one of its commits. Raises InvalidInput where the store
+        has no such copies.
+        """
+        ...
+
+    def restore_backup(self, path: str, *, allow_older: bool = False) -> Restored:
+        """Let the documents of a backup take the place of all that is here, all or nothing.
+
+        Raises Refused when that takes a document back and `allow_older` does not say so.
+        """
         ...
 
     def close(self) -> None:

@@ -14,9 +14,10 @@ from typing import Any
 import msgspec
 
 from waypost import clock
-from waypost.errors import StoreClosed, WaypostError
+from waypost.errors import InvalidInput, StoreClosed, WaypostError
 from waypost.store import parts
 from waypost.store.contract import (
+    Backup,
     Change,
     Counters,
     DocumentId,
@@ -26,6 +27,7 @@ from waypost.store.contract import (
     Kind,
     OperationRecord,
     Receipt,
+    Restored,
     Ticket,
     Transaction,
     View,
@@ -187,6 +189,14 @@ class MemoryStore:
         with self._lock:
             self._check_open()
             return iter([document.id for document in self._history if document.kind == kind])
+
+    def backup(self, path: str) -> Backup:
+        del path
+        raise InvalidInput("a store in memory has no files to back up: open a directory")
+
+    def restore_backup(self, path: str, *, allow_older: bool = False) -> Restored:
+        del path, allow_older
+        raise InvalidInput("a store in memory cannot take a backup: open a directory")
 
     def close(self) -> None:
         self._closed = True

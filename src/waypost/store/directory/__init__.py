@@ -2,7 +2,8 @@
 
 `files` touches the disk, `layout` knows where things are, `lease` keeps other machines out, `log` finds and checks
 frames and appends them, `loading` makes a state of them, `state` and `snapshots` hold a document, `batch` and
-`document` commit to it, `upkeep` and `compaction` keep it small, `check` verifies all of it.
+`document` commit to it, `upkeep` and `compaction` keep it small, `check` verifies all of it, `salvage` and `repair`
+mend it, `backup` and `restoring` copy it and put a copy back.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from waypost.errors import LockTimeout, StoreClosed, StoreReadOnly, WaypostError
+from waypost.errors import LockTimeout, StoreClosed, StorePoisoned, StoreReadOnly, StoreUnavailable, WaypostError
 from waypost.store.contract import (
+    Backup,
     Change,
     Counters,
     DocumentId,
@@ -26,10 +29,11 @@ from waypost.store.contract import (
     JointTransaction,
     Kind,
     Receipt,
+    Restored,
     Ticket,
     View,
 )
-from waypost.store.directory import check, lease, upkeep
+from waypost.store.directory import backup, check, lease, restoring, upkeep
 from waypost.store.directory.check import Report
 from waypost.store.directory.context import Context
 from waypost.store.directory.document import Document
@@ -71,8 +75,15 @@ class DirectoryStore:
         """Open or make the store at a path. See `waypost.store.open_store`."""
         layout, made = open_layout(os.path.abspath(path), create=create, read_only=read_only)
         store = cls(layout, config, made=made)
+        if read_only and restoring.is_pending(layout):
+            raise StoreUnavailable(
+                f"{layout.path}: a restore was cut off; whoever opens it for writing next carries it out",
+                location=layout.path,
+            )
         if not read_only:
             store._share_lease()
+            if restoring.finish(layout):
+                _LOG.warning("%s: a restore that was cut off is carried out now", layout.path)
             for name in sweep(layout):
                 _LOG.info("%s: removed temp/%s, which a dead process was writing", layout.path, name)
             store._context.decisions.pending()  # of a process that died: they are carried out soon
@@ -170,6 +181,70 @@ class DirectoryStore:
     def verify(self) -> Report:
         """Check every byte; see `check`. Changes nothing."""
         return check.verify(self.layout, self._context)
+
+    # --- backups ------------------------------------------------------------------------------
+
+    def backup(self, path: str) -> Backup:
+        """See the contract. Raises what `backup.write` raises."""
+        self._check_open()
+        return backup.write(self.layout, self._context, path)
+
+    def restore_backup(self, path: str, *, allow_older: bool = False) -> Restored:
+        """See the contract. No other process may have the store open for writing meanwhile.
+
+        Raises InvalidInput and DocumentDamaged for what is no whole backup, Refused, LockTimeout, StoreReadOnly,
+        StorePoisoned, StoreUnavailable.
+        """
+        if self.layout.read_only:
+            raise StoreReadOnly(f"{self.location} is open for reading only", location=self.location)
+        self._check_open()
+        path = os.path.abspath(path)
+        try:
+            with self._alone():
+                source, found = restoring.read(path, self._context)
+                restoring.stage(self.layout, self._context, source, found)
+                with self._at_rest():
+                    newer = restoring.taken_back(self.layout, self._context, found)
+                    if not allow_older:
+                        restoring.check_may_take_back(newer, found, path)
+                    return restoring.decide(self.layout, found, path, newer)
+        finally:
+            restoring.give_up(self.layout)
+            if restoring.is_pending(
+                self.layout
+            ):  # it was decided, and could not be carried out: whoever opens it next will
+                self.close()
+
+    @contextmanager
+    def _alone(self) -> Generator[None]:
+        """Nobody else has the store open for writing, or opens it."""
+        self._share_lease()
+        share = self._lease
+        assert share is not None
+        is_alone = share.try_alone()
+        try:
+            if not is_alone:
+                raise LockTimeout(f"{self.location} is open for writing elsewhere: close it there", file=self.location)
+            yield
+        finally:
+            if is_alone:
+                share.share_again()
+            if not share.is_current():
+                self._lease = None
+                share.release()
+
+    @contextmanager
+    def _at_rest(self) -> Generator[None]:
+        """Nothing is being committed in this process, and no log is open."""
+        with self._lock, ExitStack() as held:
+            documents = list(self._documents.values())
+            for document in documents:
+                held.enter_context(document.lock)
+            for document in documents:
+                if document.is_poisoned:
+                    raise StorePoisoned(f"a sync of {document.id.kind} {document.id.id!r} failed: open the store again")
+                document.release()
+            yield
 
     # --- documents ----------------------------------------------------------------------------
 

@@ -145,13 +145,13 @@ class File:
         self._locked = True
         return True
 
-    def lock(self, timeout_s: float, timed_out: Callable[[], StoreError]) -> None:
+    def lock(self, timeout_s: float, timed_out: Callable[[], StoreError], *, shared: bool = False) -> None:
         """Take the lock, waiting at most `timeout_s`; then raise what `timed_out` gives."""
-        if self.try_lock():
+        if self.try_lock(shared=shared):
             return
         pause, longest = _LOCK_RETRY_S
         deadline = time.monotonic() + timeout_s
-        while not self.try_lock():
+        while not self.try_lock(shared=shared):
             if time.monotonic() >= deadline:
                 raise timed_out()
             time.sleep(pause)

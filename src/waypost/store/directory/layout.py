@@ -149,7 +149,18 @@ def _furnish(layout: Layout) -> None:
 
 
 _OURS = frozenset(
-    {*_FOLDERS.values(), "temp", "transactions", "backups", "damaged", ".gitignore", "FORMAT", "lease", "waypost.toml"}
+    {
+        *_FOLDERS.values(),
+        "temp",
+        "transactions",
+        "backups",
+        "damaged",
+        "backup.json",
+        ".gitignore",
+        "FORMAT",
+        "lease",
+        "waypost.toml",
+    }
 )
 
 

@@ -16,9 +16,10 @@ from typing import NamedTuple
 from zlib import crc32
 
 from waypost import clock
-from waypost.errors import StoreLeased
+from waypost.errors import LockTimeout, StoreLeased
 from waypost.store.directory.files import File
 from waypost.store.directory.layout import Layout, new_file
+from waypost.store.directory.log import LOCK_TIMEOUT_S
 
 _NAME = "lease"
 _LOG = logging.getLogger("waypost")
@@ -69,6 +70,20 @@ class Lease:
             self._layout.root.remove(_NAME)
         self._file.close()
 
+    def try_alone(self) -> bool:
+        """Make sure that nobody else shares the lease, or comes to share it until `share_again`."""
+        if self._file.try_lock():
+            return True
+        self.share_again()
+        return False
+
+    def share_again(self) -> None:
+        """Let others share the lease."""
+        self._file.lock(LOCK_TIMEOUT_S, self._kept_out, shared=True)
+
+    def _kept_out(self) -> LockTimeout:
+        return LockTimeout(f"{self._file.name} is held by {self._file.lock_holder()} alone", file=self._file.name)
+
     def is_current(self) -> bool:
         """Whether the file that is locked is the one that others find."""
         named = self._layout.root.identity(_NAME)
@@ -82,7 +97,8 @@ class Lease:
 def take(layout: Layout, *, by_force: bool = False) -> Lease:
     """Share this kernel's lease, making it when there is none.
 
-    Raises StoreLeased when another kernel holds it, unless `by_force`.
+    Raises StoreLeased when another kernel holds it, unless `by_force`, and LockTimeout when a process of this one
+    keeps it to itself (restoring a backup) for too long.
     """
     while True:
         file = layout.root.open(_NAME)
@@ -98,7 +114,9 @@ def take(layout: Layout, *, by_force: bool = False) -> Lease:
                 raise StoreLeased(
                     f"{layout.path}: a living process of this machine holds the lease", location=layout.path
                 )
-        elif file.try_lock(shared=True) and lease.is_current():
+            continue
+        lease.share_again()
+        if lease.is_current():
             return lease
 
 

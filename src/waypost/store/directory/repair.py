@@ -22,7 +22,7 @@ from waypost.codec.compression import Undecodable
 from waypost.config import Config
 from waypost.errors import DocumentDamaged, LockTimeout, StoreNotFound, UnsupportedFormat
 from waypost.store.contract import DocumentId, Kind
-from waypost.store.directory import check, compaction, lease, loading
+from waypost.store.directory import check, compaction, lease, loading, restoring
 from waypost.store.directory.compaction import Origin
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, open_path
@@ -139,6 +139,8 @@ class _Repair:
     def run(self) -> None:
         self._mend_lease()
         with self._leased():
+            if not self._dry:
+                restoring.finish(self._layout)
             self._mend_mode()
             for kind, folder_name in _FOLDERS.items():
                 folder = self._folder(folder_name)

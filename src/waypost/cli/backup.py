@@ -1,0 +1,109 @@
+"""`waypost store backup` and `waypost store restore`: a copy of a store in use, and putting one back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict
+
+import click
+
+from waypost.cli import messages
+from waypost.cli.invocation import Invocation, options, reading
+from waypost.cli.text import count, listing, size
+from waypost.errors import InvalidInput, Refused
+from waypost.store import Restored
+from waypost.store.directory import DirectoryStore
+
+
+@click.command()
+@click.argument("path")
+@options
+@click.pass_obj
+def backup(invocation: Invocation, path: str) -> None:
+    """Copy the store to PATH, where nothing may be yet. It may be in use meanwhile.
+
+    The copy is a store itself, and every byte of it is verified before it gets its name.
+    """
+    with reading(invocation) as store:
+        made = store.wp.backup(path).unwrap()
+    if invocation.json:
+        messages.print_json(asdict(made))
+        return
+    from waypost.cli import screen
+
+    total = size(sum(each.size_bytes for each in made.documents))
+    screen.show(
+        screen.text((made.location, "dim")),
+        screen.text((f"✓ {count(len(made.documents), 'document')}, {total}: verified", "green")),
+    )
+
+
+@click.command()
+@click.argument("path")
+@click.option("--yes", is_flag=True, help="Do not ask, also when newer commits are taken back.")
+@options
+@click.pass_obj
+def restore(invocation: Invocation, path: str, yes: bool) -> int:
+    """Put the backup at PATH in the place of all that the store holds; what was there is kept in its backups.
+
+    All of it is restored or nothing. Where there is no store, one is made.
+    """
+    with _writing(invocation) as store:
+        if not yes and any(True for _ in store.documents("workflow")) and not _agreed(store, path, invocation.json):
+            return 1
+        restored = _restored(store, path, yes, invocation.json)
+    if restored is None:
+        return 1
+    if invocation.json:
+        messages.print_json(asdict(restored))
+    else:
+        _tell(restored)
+    return 0
+
+
+@contextmanager
+def _writing(invocation: Invocation) -> Generator[DirectoryStore]:
+    from waypost.config import load
+
+    location = invocation.location()
+    store = DirectoryStore.open(location, load(None, None, location), create=True, read_only=False)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _agreed(store: DirectoryStore, path: str, as_json: bool) -> bool:
+    workflows = count(sum(1 for _ in store.documents("workflow")), "workflow")
+    what = f"all that {store.location} holds ({workflows}) is replaced by what {path} holds, and kept in its backups"
+    return _asked(what, "Restore it?", as_json)
+
+
+def _asked(what: str, question: str, as_json: bool) -> bool:
+    if as_json or not sys.stdin.isatty():
+        raise InvalidInput(f"{what}. Say --yes to go on")
+    messages.note(f"{what}.")
+    return click.confirm(question, default=False, err=True)
+
+
+def _restored(store: DirectoryStore, path: str, yes: bool, as_json: bool) -> Restored | None:
+    try:
+        return store.restore_backup(path, allow_older=yes)
+    except Refused as error:
+        if not _asked(str(error), "Take them back?", as_json):
+            return None
+    return store.restore_backup(path, allow_older=True)
+
+
+def _tell(restored: Restored) -> None:
+    from waypost.cli import screen
+
+    screen.show(screen.text((restored.location, "dim")))
+    if restored.taken_back:
+        screen.show(screen.text((f"taken back to an older state: {listing(restored.taken_back)}", "yellow")))
+    screen.show(
+        screen.text(f"what was there is in {restored.replaced}"),
+        screen.text((f"✓ {count(restored.documents, 'document')} restored from {restored.source}", "green")),
+    )

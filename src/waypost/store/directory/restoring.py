@@ -1,0 +1,271 @@
+"""Restoring a backup: all of its documents take the place of all that the store holds, or nothing is changed.
+
+What the backup holds is copied into `temp/`, read back and verified there. Renaming that copy to `restoring` is the
+decision; then file after file takes its place, and what was there is kept under `backups/`. Whoever opens the store for
+writing carries out a decision that was cut off, before anything else; without the rename nothing has happened. A backup
+comes from outside, so nothing in it is believed: names are made from ids and only compared with its own.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+import msgspec
+
+from waypost.errors import DocumentDamaged, InvalidInput, LockTimeout, Refused, StoreUnavailable, WaypostError
+from waypost.store.contract import BackedUp, Backup, DocumentId, Kind, Restored
+from waypost.store.directory import check, loading
+from waypost.store.directory.backup import FOLDERS, MANIFEST, copy, new_file, remove_tree
+from waypost.store.directory.context import Context
+from waypost.store.directory.files import Directory, open_path
+from waypost.store.directory.layout import SUFFIXES, Layout
+from waypost.store.directory.log import LOCK_TIMEOUT_S
+
+_STAGED, _DECIDED, _PLAN = "restore", "restoring", "plan.json"
+_MANIFEST_MOST = 64 << 20
+_SLACK_BYTES = 2 << 20  # what a log may hold beside the frames that its limit counts: fill and a seal
+_ALLOWED = frozenset({"FORMAT", ".gitignore", MANIFEST, "temp", *FOLDERS.values()})
+
+
+class _Plan(NamedTuple):
+    """Which files there are afterwards, by folder, and where those of before are kept."""
+
+    files: dict[str, list[str]]
+    kept_in: str
+
+
+# --- looking at a backup ---
+
+
+def read(path: str, context: Context) -> tuple[Directory, Backup]:
+    """What a backup says that it holds, once its names and sizes are what they may be. Raises InvalidInput."""
+    source = open_path(path)
+    file = source.open(MANIFEST) if source.kind(MANIFEST) == "file" else None
+    if file is None:
+        raise InvalidInput(f"{path} is no backup: it has no {MANIFEST}", path=path)
+    if file.identity().size > _MANIFEST_MOST:
+        raise InvalidInput(f"{file.name} is too long to be a manifest", path=path)
+    try:
+        backup = msgspec.json.decode(file.read(_MANIFEST_MOST, 0), type=Backup)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidInput(f"{file.name} cannot be read: {error}", path=path) from error
+    _check_names(source, backup)
+    _check_sizes(source, backup, context)
+    return source, backup
+
+
+def _check_names(source: Directory, backup: Backup) -> None:
+    _check_only(source, {name: "directory" if name == "temp" else None for name in _ALLOWED}, some=True)
+    for kind, name in FOLDERS.items():
+        if source.kind(name) != "directory":
+            raise InvalidInput(f"{source.path}/{name} is no directory", path=source.path)
+        listed: dict[str, str | None] = {}
+        for each in backup.documents:
+            if each.kind == kind:
+                expected = _file_name(each)
+                if each.file != expected or expected in listed:
+                    raise InvalidInput(
+                        f"{source.path}: {each.file!r} is not the file of {kind} {each.id!r}", path=source.path
+                    )
+                listed[expected] = "file"
+        folder = source.open_directory(name)
+        if folder is not None:
+            _check_only(folder, listed, some=False)
+
+
+def _file_name(each: BackedUp) -> str:
+    try:
+        return loading.file_name(DocumentId(each.kind, each.id))
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"an id in the backup is no text: {error}") from error
+
+
+def _check_only(folder: Directory, allowed: dict[str, str | None], *, some: bool) -> None:
+    """Whether a directory holds nothing else than what is allowed, each of its kind (`some`: not all of it)."""
+    names = folder.names()
+    for name in names:
+        kind = folder.kind(name)
+        if name not in allowed or kind not in ("file", "directory") or allowed[name] not in (None, kind):
+            raise InvalidInput(f"{folder.path}/{name} does not belong into a backup", path=folder.path)
+    missing = set(allowed) - set(names)
+    if missing and not some:
+        raise InvalidInput(f"{folder.path}/{min(missing)} is missing from the backup", path=folder.path)
+
+
+def _check_sizes(source: Directory, backup: Backup, context: Context) -> None:
+    total = 0
+    for each in backup.documents:
+        folder = source.open_directory(FOLDERS[each.kind])
+        found = folder.identity(each.file) if folder is not None else None
+        if found is None or found.size != each.size_bytes:
+            raise InvalidInput(f"{source.path}: {each.file} is not as long as the backup says", path=source.path)
+        if each.size_bytes > context.limit_bytes + _SLACK_BYTES:
+            raise InvalidInput(
+                f"{source.path}: {each.file} has {each.size_bytes:,} bytes, more than performance.max_file_size allows",
+                path=source.path,
+            )
+        total += each.size_bytes
+    if total > context.layout.root.free_bytes():
+        raise StoreUnavailable(f"there is no room for the {total:,} bytes of {source.path}", errno="ENOSPC")
+
+
+# --- staging ---
+
+
+def stage(layout: Layout, context: Context, source: Directory, backup: Backup) -> None:
+    """Copy a backup into `temp`, and check every byte of the copy. Raises DocumentDamaged."""
+    temp = layout.folder("temp")
+    remove_tree(temp, _STAGED)  # what a restore left that was cut off before its decision
+    temp.make_directory(_STAGED)
+    staged = temp.open_directory(_STAGED)
+    assert staged is not None
+    for kind, name in FOLDERS.items():
+        staged.make_directory(name)
+        target, origin = staged.open_directory(name), source.open_directory(name)
+        assert target is not None
+        for each in backup.documents:
+            if each.kind == kind and origin is not None:
+                _stage_one(origin, target, each, context)
+        target.sync()
+    staged.sync()
+
+
+def _stage_one(origin: Directory, target: Directory, each: BackedUp, context: Context) -> None:
+    found, file = origin.open(each.file), new_file(target, each.file)
+    if found is None or copy(found, each.size_bytes, file) != each.sha256:
+        raise DocumentDamaged(f"{origin.path}/{each.file} is not what the backup says", file=each.file)
+    file.sync_all()
+    findings = check.check_log(target, each.file, each.kind, context).findings
+    if findings:
+        raise DocumentDamaged(f"{origin.path}/{each.file}: {findings[0].text}", file=each.file)
+    log = context.open_log(target, each.file, write=False)
+    assert log is not None
+    standing = loading.read(log, context, DocumentId(each.kind, each.id)).standing
+    if (standing.version, standing.commit_id.hex()) != (each.version, each.commit_id):
+        raise DocumentDamaged(f"{origin.path}/{each.file} holds another version than the backup says", file=each.file)
+
+
+def give_up(layout: Layout) -> None:
+    """Remove what was staged."""
+    remove_tree(layout.folder("temp"), _STAGED)
+
+
+# --- deciding ---
+
+
+def taken_back(layout: Layout, context: Context, backup: Backup) -> list[str]:
+    """The ids of documents of which the store holds something newer than the backup, or something it has not."""
+    saved = {(each.kind, each.file): each for each in backup.documents}
+    newer: list[str] = []
+    for kind in FOLDERS:
+        for name in layout.documents(kind).names():
+            if not name.endswith(SUFFIXES[kind]):
+                continue
+            try:
+                held = _held(layout, context, kind, name)
+            except WaypostError:
+                continue  # what cannot be read is no reason to keep what can from its place
+            if held is None:
+                continue
+            identifier, generation, version = held
+            each = saved.get((kind, name))
+            if each is None or (generation, version) > (each.generation, each.version) or version > each.version:
+                newer.append(identifier)
+    return sorted(newer)
+
+
+def _held(layout: Layout, context: Context, kind: Kind, name: str) -> tuple[str, int, int] | None:
+    log = context.open_log(layout.documents(kind), name, write=False)
+    if log is None or log.first(log.file.identity().size) is None or log.body is None:
+        return None
+    state = loading.read(log, context, DocumentId(kind, log.body.id))
+    return (log.body.id, log.body.generation, state.standing.version) if state.standing.version else None
+
+
+def check_may_take_back(newer: list[str], backup: Backup, path: str) -> None:
+    """Refuse to put an older state over a newer one without being told to."""
+    if newer:
+        named = ", ".join(repr(each) for each in newer[:5]) + (", …" if len(newer) > 5 else "")
+        raise Refused(
+            f"{path} was made {backup.made}, and of {len(newer)} documents the store holds something newer ({named}), "
+            "which restoring would take back: say so (allow_older=True, --yes) to go on",
+            path=path,
+            documents=newer,
+        )
+
+
+def decide(layout: Layout, backup: Backup, path: str, newer: list[str]) -> Restored:
+    """Let what was staged take the place of what the store holds, all of it or nothing."""
+    temp, backups = layout.folder("temp"), layout.folder("backups")
+    staged = temp.open_directory(_STAGED)
+    assert staged is not None
+    number = 1
+    while backups.kind(f"before-restore.{number}") is not None:
+        number += 1
+    files = {name: [each.file for each in backup.documents if each.kind == kind] for kind, name in FOLDERS.items()}
+    plan = _Plan(files, f"before-restore.{number}")
+    file = new_file(staged, _PLAN)
+    file.write_all(msgspec.json.encode(plan), 0)
+    file.sync_all()
+    staged.sync()
+    temp.move(_STAGED, layout.root, _DECIDED)
+    layout.root.sync()
+    finish(layout)
+    return Restored(layout.path, path, len(backup.documents), f"backups/{plan.kept_in}", tuple(newer))
+
+
+# --- carrying out ---
+
+
+def is_pending(layout: Layout) -> bool:
+    """Whether a restore was decided and not carried out to its end."""
+    return layout.root.kind(_DECIDED) is not None
+
+
+def finish(layout: Layout) -> bool:
+    """Carry out a decision, from wherever it was cut off; whether there was one."""
+    decided = layout.root.open_directory(_DECIDED)
+    if decided is None:
+        return False
+    deadline = time.monotonic() + LOCK_TIMEOUT_S
+    while not decided.try_lock():
+        if time.monotonic() >= deadline:
+            raise LockTimeout(f"another process is restoring {layout.path}", location=layout.path)
+        time.sleep(0.01)
+    plan_file = decided.open(_PLAN)
+    if plan_file is not None:
+        _carry_out(layout, decided, msgspec.json.decode(plan_file.read(_MANIFEST_MOST, 0), type=_Plan))
+        decided.remove(_PLAN)
+        decided.sync()
+    if is_pending(layout):
+        layout.root.remove_directory(_DECIDED)
+        layout.root.sync()
+    return True
+
+
+def _carry_out(layout: Layout, decided: Directory, plan: _Plan) -> None:
+    backups = layout.folder("backups")
+    backups.make_directory(plan.kept_in)
+    kept = backups.open_directory(plan.kept_in)
+    assert kept is not None
+    for name, files in plan.files.items():
+        new = decided.open_directory(name)
+        if new is None:
+            continue  # done before it was cut off
+        kept.make_directory(name)
+        aside, folder = kept.open_directory(name), layout.folder(name)
+        assert aside is not None
+        wanted = set(files)
+        for each in folder.names():
+            if each not in wanted:
+                folder.move(each, aside, each)
+            elif new.kind(each) is not None:
+                folder.link(each, aside, each)
+        aside.sync()
+        for each in new.names():
+            new.move(each, folder, each)
+        folder.sync()
+        decided.remove_directory(name)
+    kept.sync()
+    backups.sync()
