@@ -13,6 +13,7 @@ from tests.store.support import WF, change, directory_store, putting
 from waypost.codec import frame
 from waypost.codec.frame import Draft, FrameType, Place
 from waypost.errors import DocumentDamaged, StoreUnavailable, UnsupportedFormat
+from waypost.store.directory import compaction
 from waypost.store.directory.layout import decode_id, encode_id
 from waypost.store.directory.log import NOTHING, new_file_id
 
@@ -380,3 +381,24 @@ def test_the_lease_is_one_line_of_json(path):
 def test_file_ids_differ():
     """Two generations of a file never share an id by construction of the generator."""
     assert len({new_file_id() for _ in range(1000)}) == 1000
+
+
+def test_d07_a_compacted_log_without_its_snapshot_is_refused(path, monkeypatch):
+    """Versions that a compaction dropped were durable: a log cut off before the snapshot that stands for them is
+    damaged, and not a document that was never written.
+    """
+    store = directory_store(path)
+    for number in range(9):
+        store.submit(putting(**{f"k{number}": b"value"})).result()
+    monkeypatch.setattr(compaction, "HISTORY_US", -1)
+    assert store.tidy(WF, "compact")
+    store.close()
+    data = log_file(path).read_bytes()
+    log_file(path).write_bytes(data[: data.index(frame.MAGIC, 4)])
+    store = directory_store(path)
+    with pytest.raises(DocumentDamaged, match="dropped versions"):
+        store.view(WF)
+    with pytest.raises(DocumentDamaged):
+        store.submit(putting(k0=b"new")).result()
+    assert not store.verify().sound
+    store.close()

@@ -24,7 +24,7 @@ from waypost.store.directory import lease
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory
 from waypost.store.directory.layout import FORMAT_TEXT, IGNORE_TEXT, SUFFIXES, Layout, encode_id
-from waypost.store.directory.log import Frame, Log
+from waypost.store.directory.log import LACKS_BASE, Frame, Log
 from waypost.store.directory.state import Blocks, Snapshot
 
 Severity = Literal["damage", "torn tail", "leftover", "note"]
@@ -174,6 +174,8 @@ class _LogCheck:
                 self._found("damage", found.offset, str(error))
                 return
         self._check_end(size)
+        if self._version < log.dropped_versions:
+            self._found("damage", log.end, LACKS_BASE)
 
     def _check_name(self) -> None:
         body, name = self._log.body, self._log.name

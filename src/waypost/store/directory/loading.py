@@ -18,7 +18,7 @@ from waypost.store.contract import DocumentId
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import Piece
 from waypost.store.directory.layout import file_name
-from waypost.store.directory.log import Frame, Log
+from waypost.store.directory.log import LACKS_BASE, Frame, Log
 from waypost.store.directory.state import Blocks, DocumentState, DocumentView, Snapshot
 
 
@@ -82,13 +82,13 @@ def read(log: Log, context: Context, document: DocumentId, *, up_to: int | None 
 
 def _check_it_is_a_beginning(log: Log, size: int) -> None:
     """A file without a first frame is one whose making was cut short; anything else is refused."""
+    if log.tail(size).damaged:
+        raise log.damage(0, "its first frame is not whole")
     head = log.file.read(8, 0)
     if frame.is_newer(head):
         raise UnsupportedFormat(f"{log.file.name} is written in a newer format ({head[3]})", file=log.file.name)
     if not frame.MAGIC.startswith(head[:4].rstrip(b"\0")):
         raise UnsupportedFormat(f"{log.file.name} is not a waypost log", file=log.file.name)
-    if log.tail(size).damaged:
-        raise log.damage(0, "its first frame is not whole")
 
 
 def _check_it_is(document: DocumentId, log: Log) -> None:
@@ -158,6 +158,8 @@ def _read_from_start(
             state.follow(found)
     if log.recorded_synced > log.end or (last is not None and last.end > log.end and log.tail(size).damaged):
         raise log.damage(log.end, "a frame that was synced is not whole")
+    if state.standing.version < log.dropped_versions:
+        raise log.damage(log.end, LACKS_BASE)
     return state
 
 

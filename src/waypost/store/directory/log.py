@@ -33,6 +33,7 @@ _FILL_LEAST, _FILL_MOST = 64 * 1024, 1024 * 1024
 # said of media that cannot be written to, where a reader has nothing to wait for
 _NOTHING_TO_SYNC = ("EROFS", "EINVAL")
 LOCK_TIMEOUT_S = 10.0
+LACKS_BASE = "the snapshot that stands for the dropped versions is missing"
 NOTHING = Standing(0, 0, 0, parts.EMPTY_CHECKSUM, parts.NO_COMMIT)
 
 
@@ -190,6 +191,13 @@ class Log:
         except Undecodable as error:
             raise self.damage(0, f"its first frame cannot be read: {error}") from error
         return found
+
+    @property
+    def dropped_versions(self) -> int:
+        """How many versions compactions have dropped. They were durable, so a log that stands at an earlier one has
+        lost the snapshot that takes their place.
+        """
+        return 0 if self.body is None else len(self.body.dropped) // len(parts.NO_COMMIT)
 
     def last(self, size: int) -> Frame | None:
         """The last intact frame of the file, searched backwards from its end."""

@@ -261,6 +261,10 @@ class _Repair:
         for name in sorted(folder.names()):
             if name.endswith(".torn"):
                 continue
+            here, held = folder.identity(name), self._layout.root.identity("lease")
+            if not self._dry and here is not None and held is not None and here[:2] == held[:2]:
+                folder.remove(name)  # only a second name of the lease, whose maker died before it took this one away
+                continue
             file = folder.open(name) if folder.kind(name) == "file" else None
             if file is not None and not file.try_lock():
                 continue  # its writer is alive
