@@ -127,6 +127,7 @@ READING = [
     ["store", "config"],
     ["store", "migrate"],
     ["store", "migrate", "--dry-run"],
+    ["store", "repair", "--dry-run"],
 ]
 
 
@@ -208,8 +209,9 @@ def test_reading_changes_nothing(call, here: Path, wp: blocking.Waypost, argumen
     with (here / ".claude/state/workflows/w.state").open("ab") as file:
         file.write(b"WPF\x01torn")
     before = every_file(here)
-    assert call(*arguments).status == (6 if arguments == ["verify"] else 0)
-    assert call(*arguments, "--json").status == (6 if arguments == ["verify"] else 0)
+    status = 6 if arguments in (["verify"], ["store", "repair", "--dry-run"]) else 0
+    assert call(*arguments).status == status
+    assert call(*arguments, "--json").status == status
     assert every_file(here) == before
 
 
@@ -754,3 +756,64 @@ def test_moments_are_said_relative_to_now() -> None:
     ]
     assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", ago(86400 * 40))
     assert text.ago(None) == "never"
+
+
+# --- repair, backup, restore ---
+
+
+def flip_a_bit(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def test_repair_says_what_it_would_do_and_asks(call, call_json, here: Path, wp: blocking.Waypost) -> None:
+    """A dry run and a run without --yes change nothing and say what is amiss; with --yes it is mended and sound."""
+    wp.create_workflow("w", "W", steps=["a"]).unwrap()
+    wp.update_step_status("w", "a", "running").unwrap()
+    wp.update_step_status("w", "a", "completed").unwrap()
+    wp.close()
+    assert call("store", "repair").out.splitlines()[-1] == "✓ nothing to repair"
+    flip_a_bit(here / ".claude/state/workflows/w.state")
+    before = every_file(here)
+    shown = call("store", "repair", "--dry-run")
+    assert shown.status == 6 and "written anew" in shown.out and "nothing was changed" in shown.out
+    assert call_json("store", "repair", "--dry-run", status=6)["repaired"][0]["id"] == "w"
+    shown = call("store", "repair")
+    assert shown.status == 2 and "1 file" in shown.err and "--yes" in shown.err
+    assert call("verify").out.splitlines()[-1].startswith("✗ not sound: waypost store repair")
+    assert "waypost store repair" in call("show", "w").err
+    assert every_file(here) == before
+    shown = call("store", "repair", "--yes")
+    assert shown.status == 0 and "the original is damaged/w.state.1" in shown.out and "✓ repaired" in shown.out
+    assert call("verify").status == 0
+    assert call_json("store", "repair", "--yes")["repaired"] == []
+
+
+def test_x21_repair_escapes_what_it_shows(call, here: Path, wp: blocking.Waypost) -> None:
+    """Names of foreign files and keys reach the terminal written out."""
+    wp.close()
+    (here / ".claude/state/workflows" / "\x1b[2J\u202e").write_text("x")
+    shown = call("store", "repair", "--yes")
+    assert hostile(shown.out + shown.err) == [] and "\\x1b[2J" in shown.out
+    assert call("verify").status == 0
+
+
+def test_backup_and_restore(call, call_json, here: Path, wp: blocking.Waypost) -> None:
+    """A backup is made while the store is open; restoring it says what it takes back, and needs --yes."""
+    wp.create_workflow("w", "W", steps=["a"]).unwrap()
+    assert "1 document" in call("store", "backup", "copy").out
+    assert call_json("verify", "--state", "copy")["sound"] is True
+    assert call("store", "backup", "copy").status == 2
+    wp.update_step_status("w", "a", "completed").unwrap()
+    assert "open for writing elsewhere" in call("store", "restore", "copy", "--yes").err
+    wp.close()
+    shown = call("store", "restore", "copy")
+    assert shown.status == 2 and "1 workflow" in shown.err and "--yes" in shown.err
+    assert call_json("show", "w")["steps"][0]["status"] == "completed"
+    shown = call("store", "restore", "copy", "--yes")
+    assert shown.status == 0 and "taken back to an older state: w" in shown.out
+    assert call_json("show", "w")["steps"][0]["status"] == "pending"
+    made = call_json("store", "restore", "copy", "--state", "new")
+    assert made["documents"] == 1 and made["taken_back"] == []
+    assert call("store", "restore", "nothing", "--state", "new", "--yes").status == 3

@@ -57,13 +57,15 @@ def write(layout: Layout, context: Context, path: str) -> Backup:
         raise InvalidInput(f"{path} is there already: a backup is never written over anything", path=path)
     partial = f".{name}.{os.urandom(8).hex()}.partial"
     parent.make_directory(partial)
+    made = partial
     try:
         backup = _fill(parent, partial, layout, context, path)
         parent.move(partial, parent, name)
+        made = name
+        parent.sync()
     except BaseException:
-        remove_tree(parent, partial)
+        remove_tree(parent, made)
         raise
-    parent.sync()
     return backup
 
 
