@@ -159,7 +159,7 @@ def test_d15_a_store_open_for_reading_is_migrated_in_memory(path: Path) -> None:
     check_migrated(wp)
     assert [one.name for one in wp.list_workflows()] == ["Old"]
     with pytest.raises(StoreReadOnly):
-        store.back_up(W, 1)
+        store.keep_generation(W, 1)
     store.close()
     assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
 
@@ -398,7 +398,7 @@ def test_trap_24_what_a_migration_rewrites_is_kept(path: Path) -> None:
     with waypost.open(path) as wp:
         make_old(wp)
         before, version = parts_of(wp.definitions.store), wp.definitions.store.view(W).version
-        assert not wp.definitions.store.back_up(W, version - 1)  # which is the newest no more
+        assert not wp.definitions.store.keep_generation(W, version - 1)  # which is the newest no more
         assert not (path / "backups").exists()
     register_migration("0.9.0", CURRENT, double)
     with waypost.open(path) as wp:

@@ -260,7 +260,7 @@ def carry_out(store: Store, document: DocumentId, targets: Targets) -> Plan | No
         made = plan(store.view(document), targets)
         if made is None:
             return None
-        if not store.back_up(document, made.view.version):
+        if not store.keep_generation(document, made.view.version):
             continue
         change = Change(document, partial(_commit, made), clock.new_id("op"), "migrate")
         if store.submit(change).result().data:

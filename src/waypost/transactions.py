@@ -118,6 +118,17 @@ class _StagedStore:
     def documents(self, kind: Kind) -> Iterator[str]:
         raise InvalidInput(f"a transaction reads {kind}s by their ids: look for them outside of it")
 
+    def keep_generation(self, document: DocumentId, version: int) -> bool:
+        del version  # workflows are migrated outside of transactions
+        raise InvalidInput(f"{document.kind} {document.id!r} cannot be migrated within a transaction")
+
+    def backup(self, path: str) -> NoReturn:
+        raise InvalidInput(f"a transaction cannot be backed up to {path}")
+
+    def restore_backup(self, path: str, *, allow_older: bool = False) -> NoReturn:
+        del allow_older
+        raise InvalidInput(f"a transaction cannot restore {path}")
+
     def close(self) -> None:
         """There is nothing to let go of."""
 

@@ -338,11 +338,19 @@ def _flipped_with_its_sum(backup: Path) -> None:
     _edit(backup, _number_of_wf(backup), sha256=digest)
 
 
+def _outside(backup: Path) -> None:
+    """A log that is all that the manifest says, but for where it stands."""
+    shutil.copy(backup / "workflows" / "wf.state", backup.parent / "outside.state")
+    _edit(backup, _number_of_wf(backup), file="../../outside.state")
+
+
 BAD: dict[str, Callable[[Path], object]] = {
     "a link": _link,
     "a pipe": _pipe,
     "a linked folder": _linked_folder,
     "a path that leaves": lambda backup: _edit(backup, 0, file="../../etc/passwd"),
+    "a path that leaves to a whole log": _outside,
+    "a sum that is not its own": lambda backup: _edit(backup, 0, sha256="00" * 32),
     "an absolute path": lambda backup: _edit(backup, 0, file="/etc/passwd"),
     "an id of another file": lambda backup: _edit(backup, 0, id="another"),
     "an id that is no text": lambda backup: _edit(backup, 0, id="\ud800"),
@@ -377,10 +385,10 @@ def test_n07_what_is_no_whole_backup_is_refused_and_nothing_is_changed(
     store = filled(tmp_path / "store")
     store.backup(str(tmp_path / "backup"))
     spoil(tmp_path / "backup")
-    before = every_file(tmp_path / "store")
+    before = every_file(tmp_path)
     with pytest.raises((InvalidInput, DocumentDamaged)):
         store.restore_backup(str(tmp_path / "backup"), allow_older=True)
-    assert every_file(tmp_path / "store") == before
+    assert every_file(tmp_path) == before
     assert put(store, WF, b"2") == 3
     store.close()
 

@@ -342,7 +342,7 @@ def test_trap_24_a_backup_holds_what_was_decided_and_is_not_written_yet(
     version = store.view(A).version
     log = tmp_path / "s" / "workflows" / "a.state"
     before = log.read_bytes()
-    assert store.back_up(A, version)
+    assert store.keep_generation(A, version)
     assert log.read_bytes() == before
     backup = (tmp_path / "s" / "backups" / f"a.state.v{version}").read_bytes()
     store.close()

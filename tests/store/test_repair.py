@@ -449,6 +449,8 @@ def test_d14_a_repair_that_is_killed_anywhere_is_done_by_the_next(
             gc.collect()  # a dead process has nothing open, and so no lock
         waypost.repair(store.path)
         assert waypost.repair(store.path).repaired == [], at
+        kept = [each.lstat().st_ino for each in store.path.glob("damaged/*")]
+        assert len(kept) == len(set(kept)), "what a killed repair has kept already is kept once"
         check_mended(store, case, before)
         shutil.rmtree(store.path)
         at += ring_size(4, 1)

@@ -286,7 +286,7 @@ class Store(Protocol):
         """An earlier version, or None where it is no longer kept."""
         ...
 
-    def back_up(self, document: DocumentId, version: int) -> bool:
+    def keep_generation(self, document: DocumentId, version: int) -> bool:
         """Keep the document as it is at its newest version, apart from whatever becomes of its history.
 
         False, and nothing is kept, when the newest version is another one by now. A store whose history is never

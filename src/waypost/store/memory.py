@@ -181,7 +181,7 @@ class MemoryStore:
             versions = self._history.get(document, [_Version(document)])
             return versions[version] if 0 <= version < len(versions) else None
 
-    def back_up(self, document: DocumentId, version: int) -> bool:
+    def keep_generation(self, document: DocumentId, version: int) -> bool:
         """Every version is kept anyway."""
         return self.view(document).version == version
 

@@ -132,7 +132,7 @@ class DirectoryStore:
     def view_at(self, document: DocumentId, version: int) -> View | None:
         return self._document(document).view_at(version)
 
-    def back_up(self, document: DocumentId, version: int) -> bool:
+    def keep_generation(self, document: DocumentId, version: int) -> bool:
         if self.layout.read_only:
             raise StoreReadOnly(f"{self.location} is open for reading only", location=self.location)
         self._check_open()
