@@ -312,8 +312,15 @@ class Directory:
             raise unavailable(error, "change the mode of", self.path) from error
 
     def names(self) -> list[str]:
+        """What is in the directory, read through a descriptor of its own: two listings through one, of threads or of a
+        fork, would share how far they have read, and each would miss names.
+        """
         try:
-            return os.listdir(self.descriptor)
+            descriptor = os.open(".", _FLAGS | os.O_RDONLY | os.O_DIRECTORY, dir_fd=self.descriptor)
+            try:
+                return os.listdir(descriptor)
+            finally:
+                os.close(descriptor)
         except OSError as error:
             raise unavailable(error, "list", self.path) from error
 

@@ -1,0 +1,39 @@
+"""Failures between threads, handles and processes that were found once, each with the smallest input that showed it."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests.store.support import WF, change, directory_store, putting, system_calls
+from waypost.store import DocumentId
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "store"
+
+
+def test_listings_at_the_same_time_do_not_miss_documents(path):
+    """A listing that begins while another one is under way, in a thread or on the other side of a fork, is whole."""
+    store = directory_store(path)
+    for number in range(3):
+        store.submit(change(DocumentId("workflow", f"d{number}"), lambda tx: tx.put("a", b"1"))).result()
+    listings = []
+    with system_calls() as calls:
+
+        def look_again(name, _count, args):
+            if name == "listdir" and not listings:
+                listings.append([])
+                # as another listing has it that was begun and not ended
+                with os.scandir(os.dup(store.layout.documents("workflow").descriptor)) as under_way:
+                    next(under_way)
+                    listings.append(sorted(store.documents("workflow")))
+                    return os.listdir(args[0])
+            return None
+
+        calls.fault = look_again
+        listings.append(sorted(store.documents("workflow")))
+    assert listings[1:] == [["d0", "d1", "d2"]] * 2
+    store.close()
