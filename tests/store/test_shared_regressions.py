@@ -37,3 +37,13 @@ def test_listings_at_the_same_time_do_not_miss_documents(path):
         listings.append(sorted(store.documents("workflow")))
     assert listings[1:] == [["d0", "d1", "d2"]] * 2
     store.close()
+
+
+def test_an_earlier_version_is_found_of_a_document_that_others_made(path):
+    """`view_at` does not go by an earlier look at a document that was not there yet."""
+    ours, theirs = directory_store(path), directory_store(path)
+    assert ours.view(WF).version == 0
+    theirs.submit(putting(a=b"1")).result()
+    assert ours.view_at(WF, 1).get("a") == b"1"
+    ours.close()
+    theirs.close()

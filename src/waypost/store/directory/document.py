@@ -295,8 +295,7 @@ class Document:
             self._check_open()
             # before the log is looked at: what is carried out by then is wholly in the log
             pieces = self._context.decisions.pieces_for(self.id)
-            if self._state is not None and self._state.standing.version == 0:
-                self.forget()  # somebody may have made it since
+            self._doubt_absence()
             state = self._current()
             log = self._log
             before = log.file.tally.bytes_read if log else 0
@@ -336,6 +335,7 @@ class Document:
             if version == 0:
                 return loading.empty_state(self.id).view()
             pieces = self._context.decisions.pieces_for(self.id)
+            self._doubt_absence()
             self._current()
             if pieces and not self.is_poisoned:
                 if self._log is not None and self._log.end:
@@ -344,6 +344,11 @@ class Document:
             return loading.load_at(self._context, self.id, version, decided=pieces)
 
     # --- the state and its file (with the lock held) --------------------------------------------
+
+    def _doubt_absence(self) -> None:
+        """Look again whether there is a document: somebody may have made it since."""
+        if self._state is not None and self._state.standing.version == 0:
+            self.forget()
 
     def _current(self) -> DocumentState:
         """The state in memory, read from disk when there is none."""
