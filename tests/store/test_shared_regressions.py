@@ -47,3 +47,19 @@ def test_an_earlier_version_is_found_of_a_document_that_others_made(path):
     assert ours.view_at(WF, 1).get("a") == b"1"
     ours.close()
     theirs.close()
+
+
+@pytest.mark.parametrize("repeats", [True, False])
+def test_an_outcome_names_the_version_that_holds_it_when_others_commit_meanwhile(path, repeats):
+    """In a batch, what repeats a change or adds nothing to it is told the version that the change really made."""
+    ours, theirs = directory_store(path), directory_store(path)
+    ours.submit(putting(a=b"1")).result()
+    theirs.submit(putting(b=b"2")).result()
+    once = change(WF, lambda tx: tx.put("c", b"3"), operation_id="once" if repeats else None, repeatable=repeats)
+    first, second = ours.submit(once), ours.submit(once)
+    assert (first.result().version, second.result().version) == (3, 3)
+    if repeats:
+        assert second.result().repeated == ours.view(WF).operation("once")
+    assert ours.view_at(WF, second.result().version).get("c") == b"3"
+    ours.close()
+    theirs.close()

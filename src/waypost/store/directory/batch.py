@@ -263,6 +263,8 @@ def run(submissions: list[Submission], state: DocumentState, context: Context, a
             settled.append((submission, outcome))
             read.update(part_hash(key.encode()) for key in transaction.read)
             everything |= bool(transaction.read_prefixes)
+            # it names a version that this batch makes, which is another one behind any commit of others
+            everything |= isinstance(outcome, Receipt) and outcome.version > state.standing.version
     return Ran(prepared, settled, read, everything)
 
 
