@@ -7,7 +7,9 @@ import os
 import pytest
 
 from tests.store.support import WF, change, directory_store, putting, system_calls
+from waypost import clock
 from waypost.store import DocumentId
+from waypost.store.memory import MemoryStore
 
 
 @pytest.fixture
@@ -49,6 +51,16 @@ def test_an_earlier_version_is_found_of_a_document_that_others_made(path):
     theirs.close()
 
 
+def test_a_change_without_effect_names_a_version_that_holds_what_was_acknowledged_before(path):
+    """What another process was told before the call is in the version that the call gives, whatever part it is in."""
+    ours, theirs = directory_store(path), directory_store(path)
+    ours.submit(putting(a=b"1")).result()
+    theirs.submit(putting(b=b"2")).result()
+    assert ours.submit(putting(a=b"1")).result().version == 2
+    ours.close()
+    theirs.close()
+
+
 @pytest.mark.parametrize("repeats", [True, False])
 def test_an_outcome_names_the_version_that_holds_it_when_others_commit_meanwhile(path, repeats):
     """In a batch, what repeats a change or adds nothing to it is told the version that the change really made."""
@@ -63,3 +75,18 @@ def test_an_outcome_names_the_version_that_holds_it_when_others_commit_meanwhile
     assert ours.view_at(WF, second.result().version).get("c") == b"3"
     ours.close()
     theirs.close()
+
+
+@pytest.mark.parametrize("kind", ["memory", "directory"])
+def test_a_commit_is_never_older_than_the_one_before_it(path, monkeypatch, kind):
+    """When the wall clock goes back, every store says the same of a commit, also to who repeats it in its own batch."""
+    store = MemoryStore() if kind == "memory" else directory_store(path)
+    monkeypatch.setattr(clock, "now_us", lambda: 2_000_000)
+    store.submit(putting(a=b"1")).result()
+    monkeypatch.setattr(clock, "now_us", lambda: 1_000_000)
+    once = change(WF, lambda tx: tx.put("c", b"3"), operation_id="once", repeatable=True)
+    tickets = [store.submit(once), store.submit(once)]
+    assert [ticket.result().version for ticket in tickets] == [2, 2]
+    view = store.view(WF)
+    assert view.time_us == view.operation("once").time_us == tickets[1].result().repeated.time_us == 2_000_000
+    store.close()

@@ -61,7 +61,7 @@ class View(Protocol):
 
     @property
     def time_us(self) -> int:
-        """When the last commit was made, in microseconds since the epoch (wall clock)."""
+        """When the last commit was made, in microseconds since the epoch (wall clock); it never goes back."""
         ...
 
     @property

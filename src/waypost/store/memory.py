@@ -78,7 +78,7 @@ class _Version:
         """The next version, with the change applied."""
         following = _Version(self.document)
         following.version = self.version + 1
-        following.time_us = time_us
+        following.time_us = max(time_us, self.time_us)
         following.parts = {} if staged.cleared else dict(self.parts)
         for key in staged.removed:
             following.parts.pop(key, None)
@@ -89,7 +89,7 @@ class _Version:
         following.commit_id = parts.commit_id(self.commit_id, change.operation_id, sha256(body).digest())
         following.operations = dict(self.operations)
         following.operations[change.operation_id] = OperationRecord(
-            change.operation_id, following.version, time_us, change.operation, staged.projection
+            change.operation_id, following.version, following.time_us, change.operation, staged.projection
         )
         return following
 

@@ -40,6 +40,7 @@ class Tentative:
         self._standing = state.standing
         self._unsummed: list[Prepared] = []
         self.version = state.standing.version
+        self.time_us = state.standing.time_us
         self.compressed = False
 
     @property
@@ -53,10 +54,6 @@ class Tentative:
             self._standing = prepared.standing_after(self._standing)
         self._unsummed.clear()
         return self._standing
-
-    @property
-    def time_us(self) -> int:
-        return self.standing.time_us
 
     @property
     def size_bytes(self) -> int:
@@ -121,9 +118,10 @@ class Tentative:
         for key, value in body.puts.items():
             self._puts[key] = value if isinstance(value, bytes) else None
         self.version += 1
+        self.time_us = max(prepared.time_us, self.time_us)
         self._unsummed.append(prepared)
         self._operations[body.operation_id] = OperationRecord(
-            body.operation_id, self.version, prepared.time_us, body.operation, body.projection
+            body.operation_id, self.version, self.time_us, body.operation, body.projection
         )
 
 
@@ -263,9 +261,15 @@ def run(submissions: list[Submission], state: DocumentState, context: Context, a
             settled.append((submission, outcome))
             read.update(part_hash(key.encode()) for key in transaction.read)
             everything |= bool(transaction.read_prefixes)
-            # it names a version that this batch makes, which is another one behind any commit of others
-            everything |= isinstance(outcome, Receipt) and outcome.version > state.standing.version
+            everything |= isinstance(outcome, Receipt) and _names_newest(outcome, state)
     return Ran(prepared, settled, read, everything)
+
+
+def _names_newest(receipt: Receipt, state: DocumentState) -> bool:
+    """Whether an outcome without a commit names the version that it was found at, or one that its batch makes: behind
+    any commit of others that is another one.
+    """
+    return receipt.repeated is None or receipt.version > state.standing.version
 
 
 def _run_one(
