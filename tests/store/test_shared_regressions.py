@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 
@@ -90,3 +91,45 @@ def test_a_commit_is_never_older_than_the_one_before_it(path, monkeypatch, kind)
     view = store.view(WF)
     assert view.time_us == view.operation("once").time_us == tickets[1].result().repeated.time_us == 2_000_000
     store.close()
+
+
+class MeanwhileLock:
+    """A lock during whose first taking another thread does something, for at most a second."""
+
+    def __init__(self, act):
+        self._lock = threading.RLock()
+        self.thread = threading.Thread(target=act, daemon=True)
+        self.release = self._lock.release
+
+    def acquire(self):
+        self._lock.acquire()
+        if self.thread.ident is None:
+            self.thread.start()
+            self.thread.join(1)  # it may have to wait until this thread is done
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("meanwhile", ["open", "close"])
+def test_c01_a_store_opened_or_closed_while_another_thread_forks_locks_nobody_out(path, meanwhile):
+    """What another thread opens or closes while this one forks is usable after it, and so is everything else."""
+    stores = [directory_store(path.with_name(f"store{number}")) for number in range(4)]
+    stores[0].view(WF)
+
+    def act():
+        if meanwhile == "open":
+            stores.extend(directory_store(path.with_name(f"later{number}")) for number in range(4))
+        else:
+            for store in stores[1:]:
+                store.close()
+
+    lock = stores[0]._document(WF).lock = MeanwhileLock(act)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    lock.thread.join(20)
+    stores[0]._document(WF).lock = threading.RLock()
+    used = threading.Thread(target=lambda: [store.close() for store in stores], daemon=True)
+    used.start()
+    used.join(20)
+    assert not used.is_alive() and not lock.thread.is_alive(), "a lock was taken for a fork and not given back"

@@ -87,7 +87,8 @@ class DirectoryStore:
             for name in sweep(layout):
                 _LOG.info("%s: removed temp/%s, which a dead process was writing", layout.path, name)
             store._context.decisions.pending()  # of a process that died: they are carried out soon
-        _OPEN_STORES.add(store)
+        with _forking:
+            _OPEN_STORES.add(store)
         return store
 
     @property
@@ -176,7 +177,8 @@ class DirectoryStore:
             if self._lease is not None:
                 self._lease.release()
             self.layout.close()
-            _OPEN_STORES.discard(self)
+            with _forking:
+                _OPEN_STORES.discard(self)
 
     def verify(self) -> Report:
         """Check every byte; see `check`. Changes nothing."""
@@ -411,18 +413,37 @@ class DirectoryStore:
 
 
 _OPEN_STORES: weakref.WeakSet[DirectoryStore] = weakref.WeakSet()
+_forking = threading.RLock()
+"""Held while a process forks, so that no store is opened or closed, and no other thread forks, between the hooks."""
+_waiting: list[DirectoryStore] = []
+"""Those whose locks are held for a fork."""
 
 
-def _each_store(act: Callable[[DirectoryStore], None]) -> Callable[[], None]:
-    def run() -> None:
-        for store in list(_OPEN_STORES):
-            act(store)
+def _before_fork() -> None:
+    _forking.acquire()
+    for store in list(_OPEN_STORES):
+        store.before_fork()
+        _waiting.append(store)
 
-    return run
+
+def _after_fork_in_parent() -> None:
+    try:
+        while _waiting:
+            _waiting.pop().after_fork_in_parent()
+    finally:
+        _forking.release()
+
+
+def _after_fork_in_child() -> None:
+    global _forking
+    _forking = threading.RLock()
+    _waiting.clear()
+    for store in list(_OPEN_STORES):
+        store.after_fork_in_child()
 
 
 os.register_at_fork(
-    before=_each_store(DirectoryStore.before_fork),
-    after_in_parent=_each_store(DirectoryStore.after_fork_in_parent),
-    after_in_child=_each_store(DirectoryStore.after_fork_in_child),
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
 )
