@@ -10,6 +10,7 @@ import pytest
 from tests.store.support import WF, change, directory_store, putting, system_calls
 from waypost import clock
 from waypost.store import DocumentId
+from waypost.store.directory.document import Document
 from waypost.store.memory import MemoryStore
 
 
@@ -133,3 +134,31 @@ def test_c01_a_store_opened_or_closed_while_another_thread_forks_locks_nobody_ou
     used.start()
     used.join(20)
     assert not used.is_alive() and not lock.thread.is_alive(), "a lock was taken for a fork and not given back"
+
+
+def test_a_change_that_comes_in_as_its_driver_ends_is_told_though_the_store_closes(path, monkeypatch):
+    """`on_done` is called also when the store begins to close while the thread that drives a document is ending."""
+    store = directory_store(path)
+    told, both, ends = [], threading.Semaphore(0), []
+
+    def on_done(ticket):
+        told.append(ticket.result().version)
+        both.release()
+
+    def act():
+        store.submit(putting(b=b"2"), on_done)
+        store._pool.shutdown(wait=False)  # as `close` does first
+
+    def has_work(document):
+        found = bool(document._queue)
+        if not found and not ends:
+            ends.append(threading.Thread(target=act, daemon=True))
+            ends[0].start()
+            ends[0].join(1)  # it may have to wait until the driver has said that it ends
+        return found
+
+    monkeypatch.setattr(Document, "has_work", property(has_work))
+    store.submit(putting(a=b"1"), on_done)
+    assert both.acquire(timeout=20) and both.acquire(timeout=20), f"told of {told}"
+    assert told == [1, 2]
+    store.close()

@@ -328,17 +328,14 @@ class DirectoryStore:
             self._pool.submit(self._drive, document)
 
     def _drive(self, document: Document) -> None:
-        try:
-            while document.has_work:
-                document.drive()
-        finally:
-            self._drive_on(document)
+        while self._is_driven_on(document):
+            document.drive()
 
-    def _drive_on(self, document: Document) -> None:
+    def _is_driven_on(self, document: Document) -> bool:
+        """Whether there is more to do. What comes in later finds no driver due; a pool that closes takes no new one."""
         with self._lock:
             document.driver_is_due = document.has_work
-            if document.driver_is_due and self._pool is not None:
-                self._pool.submit(self._drive, document)
+            return document.driver_is_due
 
     def _compact(self, document: Document) -> bool:
         return upkeep.compact(document, self._context)
