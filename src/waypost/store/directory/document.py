@@ -118,7 +118,10 @@ class Document:
         try:
             return log.sync_to(covered)
         except StorePoisoned:
-            self._rewind(log)
+            try:
+                self._rewind(log)
+            except WaypostError as error:  # it is read when it is needed; the caller must learn of the sync
+                _LOG.warning("%s cannot be read either: %s", log.file.name, error)
             raise
 
     def _commit(self, batch: list[Submission]) -> tuple[Outcomes, Log | None, int]:
@@ -150,9 +153,9 @@ class Document:
         attempts, made_room = 0, False
         while True:
             attempts += 1
-            state = self._current()
             if self._log is not None:
-                self._log.check_poison()
+                self._log.check_poison()  # first: what cannot be read either is still of an unknown outcome
+            state = self._current()
             ran = run(batch, state, self._context, attempts)
             if not ran.prepared:
                 if attempts <= PATIENCE and self._was_behind(ran):
