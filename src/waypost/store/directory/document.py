@@ -101,6 +101,7 @@ class Document:
             for submission in batch:  # an interrupt belongs to the thread that it hit, and nobody else waits for ever
                 submission.settle(StoreError("the commit was interrupted", outcome="unknown"))
                 self._flying.discard(submission)
+            self.let_go_of_lock()
         self.look_after()
 
     def _acknowledge(self, outcomes: Outcomes, log: Log | None, covered: int) -> None:
@@ -375,6 +376,14 @@ class Document:
                 return
             self._log.file.let_go()
         self._log, self._state = None, None
+
+    def let_go_of_lock(self) -> None:
+        """Give up the file when its lock could not be given back, since others wait for it."""
+        log = self._log
+        if log is not None and log.file.is_locked:
+            with self.lock:
+                if self._log is log and log.file.is_locked:
+                    self.forget()
 
     @property
     def is_poisoned(self) -> bool:

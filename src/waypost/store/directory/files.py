@@ -58,10 +58,16 @@ class File:
     def close(self) -> None:
         """Let go of the descriptor. What an error here could tell, the syncs before it have told."""
         descriptor, self.descriptor = self.descriptor, -1
-        if descriptor >= 0:
+        locked, self._locked = self._locked, False
+        if descriptor < 0:
+            return
+        try:
+            if locked:  # a child of a fork may hold a copy of the descriptor, and with it the lock
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+        except OSError:
+            pass
+        finally:
             try:
-                if self._locked:  # a child of a fork may hold a copy of the descriptor, and with it the lock
-                    fcntl.flock(descriptor, fcntl.LOCK_UN)
                 os.close(descriptor)
             except OSError:
                 pass
@@ -157,17 +163,27 @@ class File:
             time.sleep(pause)
             pause = min(pause * 1.5, longest)
 
+    @property
+    def is_locked(self) -> bool:
+        """Whether the lock is held, be it that it could not be given back."""
+        return self._locked
+
     def unlock(self) -> None:
+        """Give the lock back. Where the system refuses, what was done under it stands, and `let_go` has to follow."""
+        if self.descriptor < 0:
+            return
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_UN)
             self._locked = False
         except OSError:
-            self.close()  # which frees the lock; what was done under it stands
+            pass  # the descriptor is needed still: what was written has to be synced
 
     def let_go(self) -> None:
-        """Give the lock back if an interrupt left it held."""
+        """Give the lock back if something left it held, with the descriptor if it must be."""
         if self._locked:
             self.unlock()
+        if self._locked:
+            self.close()
 
     def lock_holder(self) -> str:
         """Who holds the lock, as far as the system tells (on Linux the lock table in proc)."""

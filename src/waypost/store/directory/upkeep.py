@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from waypost.codec.bodies import SnapshotBody
-from waypost.codec.frame import FrameType
+from waypost.codec.frame import Draft, FrameType
 from waypost.errors import DocumentTooLarge
 from waypost.store.contract import DocumentId
 from waypost.store.directory import compaction, loading, snapshots
@@ -42,6 +42,14 @@ def take_snapshot(document: Document, context: Context) -> bool:
     runs = snapshots.remembered(base, len(origin.operations))
     body = SnapshotBody(origin.end, origin.link, base.body.superseded + base.length, compressed, [], runs)
     draft = builder.draft(body)
+    try:
+        return _append_snapshot(document, context, origin, draft)
+    finally:
+        document.let_go_of_lock()
+
+
+def _append_snapshot(document: Document, context: Context, origin: Origin, draft: Draft) -> bool:
+    base = origin.base
     with document.lock:
         log = document.log_if_same(origin.log)
         if log is None or log.end + draft.length > log.limit:
@@ -116,6 +124,7 @@ def compact(document: Document, context: Context) -> bool:
         _LOG.warning("%s %r cannot be made smaller: %s", document.id.kind, document.id.id, error)
         replaced = False
     finally:
+        document.let_go_of_lock()
         temp.remove(name)
     return replaced
 
