@@ -174,11 +174,13 @@ class DirectoryStore:
             for document in documents.values():
                 self._close_document(document)
         finally:
-            if self._lease is not None:
-                self._lease.release()
-            self.layout.close()
-            with _forking:
-                _OPEN_STORES.discard(self)
+            try:
+                if self._lease is not None:
+                    self._lease.release()
+            finally:
+                self.layout.close()
+                with _forking:
+                    _OPEN_STORES.discard(self)
 
     def verify(self) -> Report:
         """Check every byte; see `check`. Changes nothing."""

@@ -64,11 +64,13 @@ class Lease:
 
     def release(self) -> None:
         """Let go; the last holder removes the lease, so that another machine may write."""
-        # nobody can share a lease that is locked alone, so nobody can come in between
-        self.was_shared = not self._file.try_lock()
-        if not self.was_shared and self.is_current():
-            self._layout.root.remove(_NAME)
-        self._file.close()
+        try:
+            # nobody can share a lease that is locked alone, so nobody can come in between
+            self.was_shared = not self._file.try_lock()
+            if not self.was_shared and self.is_current():
+                self._layout.root.remove(_NAME)
+        finally:
+            self._file.close()
 
     def try_alone(self) -> bool:
         """Make sure that nobody else shares the lease, or comes to share it until `share_again`."""
