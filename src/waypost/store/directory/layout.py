@@ -12,7 +12,7 @@ import re
 import sys
 from hashlib import sha256
 
-from waypost.errors import StoreNotFound, UnsupportedFormat, UnsupportedPlatform
+from waypost.errors import LockTimeout, StoreNotFound, UnsupportedFormat, UnsupportedPlatform
 from waypost.store.contract import DocumentId, Kind
 from waypost.store.directory.files import Directory, File, make_path, open_path
 
@@ -20,6 +20,7 @@ FORMAT_TEXT = b"waypost 1\n"
 IGNORE_TEXT = b"*\n"
 SUFFIXES: dict[Kind, str] = {"workflow": ".state", "session": ".session"}
 _FOLDERS: dict[Kind, str] = {"workflow": "workflows", "session": "sessions"}
+_NEW_TRIES = 16
 _LONGEST, _KEPT, _DIGEST = 120, 72, 40
 _RESERVED = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]")
 _PLAIN = re.compile(rb"[a-z0-9-]")
@@ -167,11 +168,12 @@ _OURS = frozenset(
 def new_file(layout: Layout) -> tuple[str, File]:
     """A new file in `temp`, locked for as long as it is open, so that nobody takes it for a leftover."""
     folder = layout.folder("temp")
-    while True:
+    for _ in range(_NEW_TRIES):
         name = f"{os.urandom(8).hex()}.new"
         file = folder.open(name, write=True, create=True, exclusive=True)
         if file is not None and file.try_lock() and folder.identity(name) is not None:
             return name, file
+    raise LockTimeout(f"{folder.path}: new files cannot be locked", file=folder.path)
 
 
 def replace(layout: Layout, folder: Directory, name: str, content: bytes) -> None:
@@ -195,7 +197,16 @@ def sweep(layout: Layout) -> list[str]:
         if not name.endswith(".new"):
             continue
         file = folder.open(name, write=True)
-        if file is not None and file.try_lock():  # the kernel frees the lock of a dead writer
+        if file is not None and (file.try_lock() or _is_in_place(layout, file)):
             folder.remove(name)
             swept.append(name)
     return swept
+
+
+def _is_in_place(layout: Layout, file: File) -> bool:
+    """Whether a file that somebody has locked is the lease: its maker died before this name of it was removed.
+
+    The kernel frees the lock of a dead writer, but a lease is locked by all who share it.
+    """
+    lease = layout.root.identity("lease")
+    return lease is not None and lease[:2] == file.identity()[:2]
