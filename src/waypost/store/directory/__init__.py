@@ -81,15 +81,26 @@ class DirectoryStore:
                 location=layout.path,
             )
         if not read_only:
-            store._share_lease()
-            if restoring.finish(layout):
-                _LOG.warning("%s: a restore that was cut off is carried out now", layout.path)
-            for name in sweep(layout):
-                _LOG.info("%s: removed temp/%s, which a dead process was writing", layout.path, name)
-            store._context.decisions.pending()  # of a process that died: they are carried out soon
+            try:
+                store._share_lease()
+                if restoring.finish(layout):
+                    _LOG.warning("%s: a restore that was cut off is carried out now", layout.path)
+                for name in sweep(layout):
+                    _LOG.info("%s: removed temp/%s, which a dead process was writing", layout.path, name)
+                store._context.decisions.pending()  # of a process that died: they are carried out soon
+            except BaseException:
+                store._give_up()
+                raise
         with _forking:
             _OPEN_STORES.add(store)
         return store
+
+    def _give_up(self) -> None:
+        """Close a store that could not be opened; the caller is told of the first error."""
+        try:
+            self.close()
+        except WaypostError as error:
+            _LOG.warning("%s was not closed cleanly: %s", self.location, error)
 
     @property
     def location(self) -> str:
