@@ -1,0 +1,410 @@
+"""Running a workload with a fault in its way, and the oracle that stands behind each run.
+
+What must be there is told by the memory store: the writes that are found on disk are done over it, and each document
+must have the version and the checksum that it has there. Time stands still meanwhile, so equal writes make equal bytes.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.crash.faults import Ended, Fault, Shim, Tell, in_child, installed
+from tests.crash.workloads import NOW_US, Run, Workload, handle, no_store, open_store
+from waypost import clock
+from waypost.blocking import Waypost
+from waypost.errors import OperationNotFound, StoreNotFound, WaypostError
+from waypost.store import DocumentId, Store
+from waypost.store import open_store as open_any
+from waypost.store.directory import lease, log
+
+States = dict[str, tuple[int, bytes]]
+"""Of each document: its version, and the checksum over all its parts."""
+
+FOR_STORES = frozenset({"StoreUnavailable", "StorePoisoned", "LockTimeout"})
+"""What a write may fail with when the system refuses a call."""
+FOR_SEQUENCES = frozenset({"WorkflowNotFound", "WorkflowExists", "StepNotFound", "IllegalTransition"})
+"""What a write may fail with when the one before it failed."""
+_FAST_MEMORY = "/dev/shm"
+
+
+@contextmanager
+def standing_still() -> Iterator[None]:
+    """Time and process do not change, waiting for locks is short, and what the store logs is not kept."""
+    logger = logging.getLogger("waypost")
+    level = logger.level
+    with pytest.MonkeyPatch.context() as patch:
+        here = clock.process_identity()
+        patch.setattr(clock, "now_us", lambda: NOW_US)
+        patch.setattr(clock, "process_identity", lambda: here)
+        patch.setattr(log, "LOCK_TIMEOUT_S", 0.02)
+        patch.setattr(lease, "LOCK_TIMEOUT_S", 0.02)
+        logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+class Bench:
+    """A place for stores, in memory where that is possible: prepared ones, and copies to break."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._templates: dict[object, Path | None] = {}
+        self._copies = 0
+
+    def template(self, workload: Workload) -> Path | None:
+        """The store that a workload begins with; None where it begins with none."""
+        key = workload.condition
+        if key not in self._templates:
+            self._templates[key] = None if workload.prepare is no_store else self._prepare(workload)
+        return self._templates[key]
+
+    def _prepare(self, workload: Workload) -> Path:
+        path = self._root / f"template{len(self._templates)}"
+        live = self._root / "live" if workload.killed else path
+        store = open_store(live, workload.options)
+        told: list[str] = []
+        workload.prepare(
+            Run(handle(store, workload.options), workload.options, path=live, tell=told.append, prefix="prep")
+        )
+        bad = [line for line in told if line.startswith(("rolled_back", "unknown")) or line.endswith("left")]
+        assert not bad, bad
+        if workload.killed:
+            shutil.copytree(live, path)
+        store.close()
+        if workload.killed:
+            shutil.rmtree(live)
+        workload.disturb(path)
+        return path
+
+    def copy(self, workload: Workload) -> Path:
+        """The store that a workload begins with, to be broken; no directory where it begins with none."""
+        self._copies += 1
+        path = self._root / f"store{self._copies}"
+        template = self.template(workload)
+        if template is not None:
+            shutil.copytree(template, path)
+        return path
+
+    @contextmanager
+    def again(self, store: Path) -> Iterator[Path]:
+        """A copy of a store, removed when it was looked at."""
+        self._copies += 1
+        path = self._root / f"store{self._copies}"
+        shutil.copytree(store, path)
+        yield path
+        shutil.rmtree(path, ignore_errors=True)
+
+    @contextmanager
+    def broken(self, workload: Workload) -> Iterator[Path]:
+        """As `copy`, and removed when it was looked at."""
+        path = self.copy(workload)
+        yield path
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def bench() -> Iterator[Bench]:
+    """A bench, gone when it was used."""
+    memory = _FAST_MEMORY if os.access(_FAST_MEMORY, os.W_OK) else None
+    root = Path(tempfile.mkdtemp(prefix="waypost-crash-", dir=memory))
+    gc.collect()
+    gc.freeze()  # what the tests' runner holds need not be looked at before each run
+    try:
+        with standing_still():
+            yield Bench(root)
+    finally:
+        gc.unfreeze()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+# --- running ----------------------------------------------------------------------------------
+
+
+@dataclass
+class Told:
+    """What a run told: what it attempted, in order, and what it was told of each. What it says nothing of died."""
+
+    attempted: list[str] = field(default_factory=list[str])
+    acknowledged: set[str] = field(default_factory=set[str])
+    rolled_back: set[str] = field(default_factory=set[str])
+    unknown: set[str] = field(default_factory=set[str])
+    errors: list[str] = field(default_factory=list[str])
+    upkeep: list[str] = field(default_factory=list[str])
+
+    @classmethod
+    def of(cls, lines: list[str]) -> Told:
+        told = cls()
+        for line in lines:
+            kind, _, rest = line.partition(" ")
+            name = rest.partition(" ")[0]
+            if kind == "attempt":
+                told.attempted.append(name)
+            elif kind in ("acknowledged", "rolled_back", "unknown"):
+                getattr(told, kind).add(name)
+            elif kind == "upkeep":
+                told.upkeep.append(rest)
+            if kind in ("rolled_back", "unknown", "failed"):
+                told.errors.append(rest.partition(" ")[2])
+            if kind == "upkeep" and ":" in rest:
+                told.errors.append(rest.partition(" ")[2])
+        told.unknown |= set(told.attempted) - told.acknowledged - told.rolled_back
+        told.rolled_back -= told.acknowledged | told.unknown  # it was tried twice under one operation id
+        return told
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Files of earlier runs are not closed, and so counted, in the middle of this one."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def check_errors(told: Told, allowed: frozenset[str]) -> None:
+    """Only documented errors were reported."""
+    kinds = {error.partition(":")[0] for error in told.errors}
+    assert kinds <= allowed, f"reported {sorted(kinds - allowed)}"
+
+
+Beside = Callable[[Run], None]
+
+
+def play(workload: Workload, path: Path, fault: Fault, tell: Tell, beside: Beside | None = None) -> Shim:
+    """Open the store, do the workload, close it; the fault is in the way of those parts that the workload names.
+
+    `beside` is done with the fault gone, before closing.
+    """
+    shim = Shim(fault)
+
+    @contextmanager
+    def part(name: str) -> Iterator[None]:
+        if name in workload.phases:
+            with shim.active():
+                yield
+        else:
+            yield
+
+    with installed(shim), _no_collection():
+        try:
+            with part("open"):
+                store = open_store(path, workload.options)
+        except KeyboardInterrupt:
+            return shim
+        except WaypostError as error:
+            tell(f"failed open {type(error).__name__}: {error}")
+            return shim
+        try:
+            run = Run(handle(store, workload.options), workload.options, path=path, shim=shim, tell=tell)
+            try:
+                with part("act"):
+                    workload.act(run)
+            except KeyboardInterrupt:
+                pass  # the program goes on with the same handle
+            if beside is not None:
+                beside(run)
+        finally:
+            try:
+                with part("close"):
+                    store.close()
+            except KeyboardInterrupt:
+                pass
+            except WaypostError as error:
+                tell(f"failed close {type(error).__name__}: {error}")
+            finally:
+                store.close()
+    return shim
+
+
+def play_in_child(workload: Workload, path: Path, fault: Fault) -> Ended:
+    """As `play`, in a fork of this process, which the fault may kill."""
+
+    def act(tell: Tell) -> None:
+        shim = play(workload, path, fault, tell)
+        tell(f"calls {len(shim.trace)}")
+
+    return in_child(act)
+
+
+def count_calls(bench: Bench, workload: Workload) -> Shim:
+    """The calls that a workload makes when nothing is in its way."""
+    with bench.broken(workload) as path:
+        told: list[str] = []
+        shim = play(workload, path, lambda _: None, told.append)
+        report = Told.of(told)
+        assert not report.errors and not [line for line in report.upkeep if not line.endswith("done")], told
+        examine(workload, path, told, "no fault")
+        return shim
+
+
+# --- what must be there -------------------------------------------------------------------------
+
+
+@cache
+def _expected(workload: Workload, present: frozenset[str], finished: bool) -> States:
+    store = open_any("memory:", None)  # type: ignore[arg-type]
+    wp = handle(store, workload.options)
+    if workload.prepare is not no_store:
+        workload.prepare(Run(wp, workload.options, prefix="prep"))
+    run = Run(wp, workload.options, only=present)
+    workload.act(run)
+    write_beside(run)
+    if finished:
+        finish(wp, workload)
+    return states_of(store)
+
+
+def states_of(store: Store) -> States:
+    """What stands in a store, document by document."""
+    states: States = {}
+    for identifier in store.documents("workflow"):
+        view = store.view(DocumentId("workflow", identifier))
+        if view.version:
+            states[identifier] = view.version, view.checksum
+    return states
+
+
+def write_beside(run: Run) -> None:
+    """A write to a document that had no part in what went wrong, and one to a document that had."""
+    run.group("beside")
+    run.write("create_workflow", "beside", "Beside", None, ["a"])
+    run.write("update_context", "wf", variables={"beside": 1})
+
+
+def finish(wp: Waypost, workload: Workload) -> None:
+    """A write to each document that the workload has to do with, and a new one: all of them work."""
+    for identifier in sorted(_ids(workload) | {"beside"}):
+        result = wp.update_context(identifier, variables={"finish": 1}, operation_id="finish-1")
+        if not result and result.error.code == "workflow_not_found":  # deleted, or never made
+            result = wp.create_workflow(identifier, "Finish", operation_id="finish-1")
+        result.unwrap()
+    wp.create_workflow("finish", "Finish", operation_id="finish-1").unwrap()
+
+
+@cache
+def _ids(workload: Workload) -> set[str]:
+    """The documents that are there when all of a workload is done."""
+    store = open_any("memory:", None)  # type: ignore[arg-type]
+    wp = handle(store, workload.options)
+    if workload.prepare is not no_store:
+        workload.prepare(Run(wp, workload.options, prefix="prep"))
+    workload.act(Run(wp, workload.options))
+    return set(states_of(store))
+
+
+def examine(workload: Workload, path: Path, lines: list[str], where: str, *, killed: bool = False) -> None:
+    """The oracle: what was acknowledged is there, nothing else but what was attempted, and the store works."""
+    told = Told.of(lines)
+    try:
+        present = _look(workload, path, told, killed=killed)
+        _go_on(workload, path, told, present)
+        _look_at_the_end(workload, path, present)
+    except BaseException as error:
+        error.add_note(f"{workload.name}, {where}; told: {lines}")
+        raise
+
+
+def _look(workload: Workload, path: Path, told: Told, *, killed: bool) -> frozenset[str]:
+    """Read the store without changing it; which of the attempted writes are there."""
+    try:
+        store = open_store(path, workload.options, read_only=True)
+    except StoreNotFound:
+        assert not told.acknowledged, "the store is gone"
+        assert "open" in workload.phases, "the store is gone"
+        return frozenset()
+    try:
+        present = frozenset(name for name in told.attempted if _is_there(store, name))
+        assert told.acknowledged <= present, f"lost: {sorted(told.acknowledged - present)}"
+        assert not present & told.rolled_back, f"said to be rolled back: {sorted(present & told.rolled_back)}"
+        if killed:
+            assert present == set(told.attempted[: len(present)]), f"a hole: {sorted(present)}"
+        assert states_of(store) == _expected(workload, present, finished=False), f"not what {sorted(present)} make"
+        damage = [found for found in store.verify().findings if found.severity == "damage"]
+        assert not [found for found in damage if not _is_of_a_half_made_store(workload, found.file)], damage
+        return present
+    finally:
+        store.close()
+
+
+def _is_of_a_half_made_store(workload: Workload, file: str) -> bool:
+    return "open" in workload.phases and file.endswith((".gitignore", "FORMAT"))
+
+
+def _is_there(store: Store, operation_id: str) -> bool:
+    return any(
+        store.view(DocumentId("workflow", identifier)).operation(operation_id) is not None
+        for identifier in store.documents("workflow")
+    )
+
+
+def _go_on(workload: Workload, path: Path, told: Told, present: frozenset[str]) -> None:
+    """Open the store for writing: the same is there, what was unknown is settled, and writing works."""
+    store = open_store(path, workload.options)
+    try:
+        wp = handle(store, workload.options)
+        assert states_of(store) == _expected(workload, present, finished=False), "opening it again gives something else"
+        for name in told.unknown | told.rolled_back:
+            try:
+                wp.get_outcome(name)
+                found = True
+            except OperationNotFound:
+                found = False
+            assert found == (name in present), f"the outcome of {name} is told wrong"
+        finish(wp, workload)
+    finally:
+        store.close()
+
+
+def _look_at_the_end(workload: Workload, path: Path, present: frozenset[str]) -> None:
+    """After a clean close nothing is left of what went wrong, and everything is there."""
+    store = open_store(path, workload.options, read_only=True)
+    try:
+        assert states_of(store) == _expected(workload, present, finished=True), "writes after it went wrong"
+        findings = [found for found in store.verify().findings if not found.text.startswith("bytes of a torn tail")]
+        assert not findings, findings
+    finally:
+        store.close()
+    assert not (path / "lease").exists(), "a lease is left"
+    assert not list((path / "temp").glob("*.new")), "a temporary file is left"
+
+
+def descriptors_into(path: Path) -> list[str]:
+    """The files below a path that this process has open."""
+
+    def found() -> list[str]:
+        links: list[str] = []
+        for number in os.listdir("/proc/self/fd"):
+            try:
+                links.append(os.readlink(f"/proc/self/fd/{number}"))
+            except OSError:
+                pass
+        return [link for link in links if link.startswith(str(path))]
+
+    if not os.path.isdir("/proc/self/fd"):
+        return []
+    left = found()
+    if left:
+        gc.collect()  # the traceback of an error keeps what it passed through for a while
+        left = found()
+    return left
+
+
+def numbered(shim: Shim, wanted: Callable[[Any], bool]) -> list[int]:
+    """The numbers of the calls that are wanted."""
+    return [call.number for call in shim.trace if wanted(call)]

@@ -1,0 +1,103 @@
+"""What the system refuses: each error at each call, once and from then on, and interrupts at each call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.crash.faults import ERRNOS, NO_ROOM, Call, Fault, can_give, fail_at, interrupt_at
+from tests.crash.sweeps import (
+    FOR_SEQUENCES,
+    FOR_STORES,
+    Bench,
+    Told,
+    bench,
+    check_errors,
+    count_calls,
+    descriptors_into,
+    examine,
+    play,
+    write_beside,
+)
+from tests.crash.workloads import WORKLOADS, Run, Workload
+from tests.totals import RING, Totals, ring_size
+from waypost.errors import StorePoisoned
+from waypost.store import DocumentId
+
+
+def cases_of(trace: list[Call], position: int) -> Iterator[tuple[int, str, bool]]:
+    """(call, error, from then on): all of them at night; with each change one error for each call, in turns."""
+    for call in trace:
+        kinds = [kind for kind in ERRNOS if can_give(call, kind, any_call=RING == "N")]
+        if not kinds:
+            continue
+        if RING == "N":
+            yield from ((call.number, kind, onwards) for kind in kinds for onwards in (False, True))
+        else:
+            turn = call.number + position
+            yield call.number, kinds[turn // 2 % len(kinds)], bool(turn % 2)
+
+
+def reading_goes_on(run: Run) -> None:
+    """Nothing can be written any more, and what is there is read all the same."""
+    store = run.wp.definitions.store
+    with run.shim.active():
+        for identifier in list(store.documents("workflow")):
+            try:
+                store.view(DocumentId("workflow", identifier))
+            except StorePoisoned:  # its first reader learns that its last writes could not be synced
+                store.view(DocumentId("workflow", identifier))
+
+
+def try_fault(place: Bench, workload: Workload, fault: Fault, where: str, *, reads: bool) -> bool:
+    """One run with a fault, and all that is asked of it; whether the fault was met."""
+
+    def beside(run: Run) -> None:
+        if reads:
+            reading_goes_on(run)
+        write_beside(run)
+
+    with place.broken(workload) as path:
+        lines: list[str] = []
+        try:
+            shim = play(workload, path, fault, lines.append, beside)
+            told = Told.of(lines)
+            check_errors(told, FOR_STORES | FOR_SEQUENCES)
+            if "beside-1" in told.attempted:
+                assert "beside-1" in told.acknowledged, "a document that had no part in it cannot be written"
+            assert not descriptors_into(path), descriptors_into(path)
+        except BaseException as error:
+            error.add_note(f"{workload.name}, {where}; told: {lines}")
+            raise
+        examine(workload, path, lines, where)
+        return shim.met
+
+
+@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.name)
+def test_e01_t05_every_error_at_every_call_is_told_and_harms_nothing(workload: Workload, totals: Totals) -> None:
+    """Each error gives a documented error whose status is true; the rest of the store goes on; nothing is lost."""
+    with bench() as place:
+        trace = count_calls(place, workload).trace
+        met = 0
+        for number, kind, onwards in cases_of(trace, WORKLOADS.index(workload)):
+            fault = fail_at(number, kind, onwards=onwards, any_call=RING == "N")
+            where = f"{kind} at call {number} ({trace[number - 1].name}){' and from then on' if onwards else ''}"
+            met += try_fault(place, workload, fault, where, reads=onwards and kind in NO_ROOM)
+        assert met
+        totals("faults", met)
+
+
+@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.name)
+def test_c10_an_interrupt_at_any_call_leaves_the_store_usable(workload: Workload, totals: Totals) -> None:
+    """A handler of a signal that raises before a call loses nothing, and the same handle goes on or is poisoned."""
+    with bench() as place:
+        trace = count_calls(place, workload).trace
+        step = ring_size(3, 1)
+        # Python drops what is raised while an object dies, which is where most descriptors are closed
+        numbers = [call.number for call in trace if call.name != "close"]
+        points = numbers[WORKLOADS.index(workload) % step :: step]
+        for number in points:
+            where = f"interrupted at call {number} ({trace[number - 1].name})"
+            try_fault(place, workload, interrupt_at(number), where, reads=False)
+        totals("faults", len(points))

@@ -1,0 +1,499 @@
+"""Every public write operation as a workload: what was there before, and what is done.
+
+A workload is written against the public operations alone, so the same functions run over a directory store with faults
+in its way, and over the memory store, which tells what must be there. To add an operation: write a function that does
+it by `run.write(...)`, and name it in `OPERATIONS`; it is then swept over a new and a used store by every fault.
+`test_every_write_operation_has_a_workload` fails until that is done.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.crash.faults import Shim, Tell
+from tests.store.support import TestedStore
+from waypost import clock, config
+from waypost.blocking import Waypost
+from waypost.definitions import Definitions
+from waypost.errors import WaypostError
+from waypost.models import WorkflowContext, WorkflowStep
+from waypost.operations import OperationResult, Write, status_of
+from waypost.store import DocumentId, Store
+from waypost.store.directory import lease, upkeep
+
+WF = DocumentId("workflow", "wf")
+NOW_US = 1_790_000_000_000_000
+DAY_US = 24 * 3600 * 1_000_000
+LARGE = random.Random(7).randbytes(9_000)
+"""A value that does not compress, longer than two chunks."""
+
+OPTIONS: dict[str, dict[str, dict[str, object]]] = {
+    "chunked": {"compression": {"chunk_size": 4096}},
+    "plain": {"compression": {"chunk_size": 4096, "enabled": False}},
+    "relaxed": {"reliability": {"enable_wal": False, "sync_frequency": 3_600_000}},
+}
+"""The configurations that workloads run under, by name."""
+
+
+@cache
+def configuration(options: str) -> config.Config:
+    return config.load("production", OPTIONS[options], environment={})
+
+
+def open_store(path: Path, options: str, *, read_only: bool = False) -> TestedStore:
+    """A directory store, made where there is none unless it is only to be read."""
+    store = TestedStore.open(str(path), configuration(options), create=not read_only, read_only=read_only)
+    assert isinstance(store, TestedStore)
+    return store
+
+
+def handle(store: Store, options: str) -> Waypost:
+    return Waypost(Definitions(store, configuration(options), verbose=False))
+
+
+def _nothing(_: str) -> None:
+    pass
+
+
+class Run:
+    """One run of a workload: each write is told before it is tried, and what became of it after.
+
+    With `only`, as over the memory store that serves as the model, writes that are not among them are left out.
+    """
+
+    def __init__(
+        self,
+        wp: Waypost,
+        options: str,
+        *,
+        path: Path | None = None,
+        shim: Shim | None = None,
+        tell: Tell = _nothing,
+        only: frozenset[str] | None = None,
+        prefix: str = "act",
+    ) -> None:
+        self.wp = wp
+        self.options = options
+        self.path = path
+        self.shim = shim or Shim()
+        self.tell = tell
+        self.only = only
+        self.prefix = prefix
+        self.count = 0
+        self.operations: set[str] = set()
+
+    @property
+    def is_model(self) -> bool:
+        return self.path is None
+
+    def group(self, prefix: str) -> None:
+        """Name the next writes anew, so that their names do not depend on whether those before were tried."""
+        self.prefix, self.count = prefix, 0
+
+    def attempt(self, operation: str) -> str | None:
+        """The operation id of the next write, which is told; None when it is to be left out."""
+        self.count += 1
+        self.operations.add(operation)
+        name = f"{self.prefix}-{self.count}"
+        if self.only is not None and name not in self.only:
+            return None
+        self.tell(f"attempt {name}")
+        return name
+
+    def settle(self, name: str, result: OperationResult[Any]) -> None:
+        """Tell what became of a write."""
+        if result:
+            self.tell(f"acknowledged {name}")
+        else:
+            self.tell(f"{result.status} {name} {type(result.error).__name__}: {result.error}")
+
+    def write(self, operation: str, *args: Any, by: Waypost | None = None, **kwargs: Any) -> None:
+        """Try one public write, and tell what became of it."""
+        name = self.attempt(operation)
+        if name is not None:
+            self.settle(name, getattr(by or self.wp, operation)(*args, operation_id=name, **kwargs))
+
+    def edit(self, workflow_id: str, change: Callable[[Any], None]) -> None:
+        """Load a state, change it in place, and save it."""
+        name = self.attempt("save_workflow_state")
+        if name is None:
+            return
+        loaded = self.wp.load_workflow_state(workflow_id)
+        if not loaded:
+            self.tell(f"rolled_back {name} {type(loaded.error).__name__}: {loaded.error}")
+            return
+        state = loaded.unwrap()
+        change(state)
+        self.settle(name, self.wp.save_workflow_state(state, operation_id=name))
+
+    def write_together(self, *writes: tuple[str, tuple[Any, ...]]) -> None:
+        """Hand several writes in before any is waited for, so that one batch commits them."""
+        store, tickets = self.wp.definitions.store, []
+        for operation, args in writes:
+            name = self.attempt(operation)
+            if name is None:
+                continue
+            request = getattr(self.wp.definitions, operation)(*args, operation_id=name)
+            assert isinstance(request, Write)
+            try:
+                tickets.append((name, request, store.submit(request.change())))
+            except WaypostError as error:
+                self.settle(name, request.failed(error))
+        for name, request, ticket in tickets:
+            try:
+                receipt = ticket.result()
+            except WaypostError as error:
+                self.settle(name, request.failed(error, status_of(error)))
+            else:
+                self.settle(name, request.done(receipt))
+
+    def upkeep(self, action: str, *, by: Waypost | None = None) -> None:
+        """A snapshot or a compaction, now. What it fails with harms nobody."""
+        if self.is_model:
+            return
+        store = (by or self.wp).definitions.store
+        assert isinstance(store, TestedStore)
+        try:
+            self.tell(f"upkeep {action} {'done' if store.tidy(WF, action) else 'left'}")
+        except WaypostError as error:
+            self.tell(f"upkeep {action} {type(error).__name__}: {error}")
+
+    @contextmanager
+    def elsewhere(self) -> Iterator[Waypost]:
+        """Another process of this machine, whom no fault hits."""
+        if self.path is None:
+            yield self.wp
+            return
+        with self.shim.paused():
+            store = open_store(self.path, self.options)
+            try:
+                yield handle(store, self.options)
+            finally:
+                store.close()
+
+
+Act = Callable[[Run], None]
+Disturb = Callable[[Path], None]
+
+
+# --- what was there before --------------------------------------------------------------------
+
+
+def no_store(_: Run) -> None:
+    """Nothing at all."""
+
+
+def empty_store(run: Run) -> None:
+    """A store without any workflow."""
+
+
+def new_store(run: Run) -> None:
+    """A workflow that was just made."""
+    steps = [WorkflowStep(id=name, name=name, agent_id="agent") for name in "abc"]
+    run.write("create_workflow", "wf", "A workflow", "session", steps, context=WorkflowContext(variables={"n": 0}))
+    run.write("update_step_status", "wf", "a", "running")
+    run.write("update_step_status", "wf", "a", "completed", {"rows": 1})
+
+
+def used_store(run: Run) -> None:
+    """Two workflows, one of them with history, a compaction, snapshots, and a value in blocks."""
+    new_store(run)
+    run.write("create_workflow", "other", "Another workflow", None, ["x", "y"])
+    run.write("add_step_output", "wf", "a", LARGE)
+    run.write("update_agent_state", "wf", "agent", {"status": "busy"})
+    for number in range(12):
+        run.write("update_context", "wf", variables={f"v{number % 5}": "text " * number})
+    run.upkeep("compact")
+    for number in range(6):
+        run.write("add_step_output", "wf", "a", {"rows": number})
+    with frequent_snapshots():
+        run.upkeep("snapshot")
+    for number in range(4):
+        run.write("update_context", "wf", variables={"n": number})
+
+
+def aged_store(run: Run) -> None:
+    """As a used one, whose first half was written 40 days ago."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "now_us", lambda: NOW_US - 40 * DAY_US)
+        used_store(run)
+    for number in range(4):
+        run.write("update_context", "wf", variables={"young": number})
+
+
+@contextmanager
+def frequent_snapshots() -> Iterator[None]:
+    """A snapshot is due after every commit."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(upkeep.Document, "snapshot_is_due", staticmethod(lambda _: True))
+        yield
+
+
+# --- what other processes left behind -----------------------------------------------------------
+
+
+def untouched(_: Path) -> None:
+    pass
+
+
+def log_end(data: bytes) -> int:
+    """Where the last frame of a log ends, by the lengths alone."""
+    offset = 0
+    while data[offset : offset + 4] == b"WPF\x01":
+        offset += struct.unpack_from("<I", data, offset + 8)[0]
+    return offset
+
+
+def torn_tail(path: Path) -> None:
+    """A writer died in the middle of a frame, with fill behind it."""
+    log = path / "workflows" / "wf.state"
+    data = bytearray(log.read_bytes())
+    end = log_end(data)
+    torn = bytes(data[:1]) and bytes(data[end - 300 : end - 20])
+    data[end : end + 4 + len(torn)] = b"WPF\x01" + torn
+    log.write_bytes(bytes(data) + bytes(5000))
+
+
+def torn_beginning(path: Path) -> None:
+    """A writer died in the middle of the first write of a workflow."""
+    log = path / "workflows" / "wf.state"
+    (path / "workflows" / "born.state").write_bytes(log.read_bytes()[:77] + bytes(4096))
+
+
+def leftovers(path: Path) -> None:
+    """A compaction died, and so did somebody who was making a lease."""
+    (path / "temp" / "0123456789abcdef.new").write_bytes((path / "workflows" / "wf.state").read_bytes()[:1000])
+    (path / "temp" / "fedcba9876543210.new").write_bytes(b"")
+
+
+def lease_of_an_earlier_boot(path: Path) -> None:
+    """This machine went down while somebody was writing."""
+    holder = lease.Holder(clock.host(), "an-earlier-boot", "2026-01-01T00:00:00+00:00")
+    (path / "lease").write_bytes(lease._text(holder))
+
+
+def half_made(path: Path) -> None:
+    """Whoever made the store died before it was one."""
+    (path / "FORMAT").unlink()
+    (path / ".gitignore").unlink()
+
+
+# --- what is done -----------------------------------------------------------------------------
+
+
+def create_workflow(run: Run) -> None:
+    steps = [WorkflowStep(id="one", name="one"), WorkflowStep(id="two", name="two", dependencies=["one"])]
+    run.write("create_workflow", "made", "Made", "session", steps, context=WorkflowContext(variables={"k": "v"}))
+    run.write("update_step_status", "made", "one", "running")
+
+
+def start_and_complete_a_step(run: Run) -> None:
+    run.write("update_step_status", "wf", "b", "running")
+    run.write("update_step_status", "wf", "b", "completed", {"rows": 12, "text": "done"})
+
+
+def fail_a_step(run: Run) -> None:
+    run.write("update_step_status", "wf", "b", "running")
+    run.write("update_step_status", "wf", "b", "failed", error="it broke")
+
+
+def add_a_small_output(run: Run) -> None:
+    run.write("add_step_output", "wf", "a", {"small": True})
+    run.write("add_step_output", "wf", "a", [1, 2, 3])
+
+
+def add_a_large_output(run: Run) -> None:
+    run.write("add_step_output", "wf", "a", LARGE[::-1])
+    run.write("add_step_output", "wf", "a", {"after": "it"})
+
+
+def save_a_state(run: Run) -> None:
+    def change(state: Any) -> None:
+        state.context.variables["saved"] = "by hand"
+        state.workflow.name = "Renamed"
+
+    run.edit("wf", change)
+    run.write("update_context", "wf", variables={"n": "then"})
+
+
+def change_agent_and_context(run: Run) -> None:
+    run.write("update_agent_state", "wf", "agent", {"status": "idle", "current_task": "none"})
+    run.write("update_context", "wf", variables={"n": 1}, configuration={"c": 2}, features={"f": True})
+
+
+def add_and_reset_steps(run: Run) -> None:
+    run.write("add_steps", "wf", ["d", WorkflowStep(id="e", name="e", dependencies=["a"])])
+    run.write("reset_step", "wf", "a", cascade=True)
+
+
+def pause_and_resume(run: Run) -> None:
+    run.write("pause_workflow", "wf")
+    run.write("resume_workflow", "wf")
+
+
+def delete_and_make_anew(run: Run) -> None:
+    run.write("delete_workflow", "wf")
+    run.write("create_workflow", "wf", "Anew", None, ["a", "b"])
+
+
+def commit_a_batch(run: Run) -> None:
+    run.write_together(
+        ("update_step_status", ("wf", "b", "running")),
+        ("add_step_output", ("wf", "a", {"batch": 1})),
+        ("add_step_output", ("wf", "c", LARGE[:5000])),
+    )
+
+
+def repeat_an_operation(run: Run) -> None:
+    """The same operation id twice, as after an answer that was lost."""
+    name = run.attempt("add_step_output")
+    if name is not None:
+        for _ in range(2):
+            run.settle(name, run.wp.add_step_output("wf", "a", "once", operation_id=name))
+
+
+def take_a_snapshot(run: Run) -> None:
+    run.write("update_context", "wf", variables={"n": "before"})
+    with frequent_snapshots():
+        run.upkeep("snapshot")
+    run.write("update_context", "wf", variables={"n": "after"})
+
+
+def compact(run: Run) -> None:
+    run.write("update_context", "wf", variables={"n": "before"})
+    run.upkeep("compact")
+    run.write("update_context", "wf", variables={"n": "after"})
+
+
+def compact_while_others_commit(run: Run) -> None:
+    """Another process commits between the writing of the new log and the switch, which carries it over."""
+    run.write("update_context", "wf", variables={"n": "before"})
+    switch = upkeep._switch
+
+    def others_first(*args: Any) -> bool:
+        _others_commit(run)
+        return switch(*args)
+
+    run.group("others")
+    if run.is_model:
+        _others_commit(run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(upkeep, "_switch", others_first)
+        run.upkeep("compact")
+    run.group("late")
+    run.write("update_context", "wf", variables={"n": "after"})
+
+
+def _others_commit(run: Run) -> None:
+    with run.elsewhere() as other:
+        run.write("update_context", "wf", variables={"meanwhile": LARGE[:5000]}, by=other)
+
+
+def write_after_others_compacted(run: Run) -> None:
+    run.write("update_context", "wf", variables={"n": "before"})
+    with run.elsewhere() as other:
+        run.write("update_context", "wf", variables={"other": 1}, by=other)
+        run.upkeep("compact", by=other)
+    run.write("update_context", "wf", variables={"n": "after"})
+
+
+def write_after_others_wrote(run: Run) -> None:
+    run.write("update_context", "wf", variables={"n": "before"})
+    with run.elsewhere() as other:
+        run.write("update_context", "wf", variables={"other": 1}, by=other)
+    run.write("update_context", "wf", variables={"n": "after"})
+
+
+def write_one(run: Run) -> None:
+    run.write("update_context", "wf", variables={"n": "one"})
+
+
+def make_the_first(run: Run) -> None:
+    run.write("create_workflow", "born", "Born", None, ["a"])
+
+
+def do_nothing(_: Run) -> None:
+    pass
+
+
+# --- the table --------------------------------------------------------------------------------
+
+
+ACT = frozenset({"act"})
+CLOSE = frozenset({"close"})
+ALL = frozenset({"open", "act", "close"})
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """What is done, in which condition, and which parts of it faults hit.
+
+    `killed` says that the process that prepared the store died: no seal, a lease, fill.
+    """
+
+    name: str
+    act: Act
+    prepare: Act = new_store
+    disturb: Disturb = untouched
+    options: str = "chunked"
+    phases: frozenset[str] = ACT
+    killed: bool = False
+
+    @property
+    def condition(self) -> tuple[str, str, bool, str]:
+        """Workloads of one condition begin with equal stores."""
+        return self.prepare.__name__, self.disturb.__name__, self.killed, self.options
+
+
+OPERATIONS: tuple[Act, ...] = (
+    create_workflow,
+    start_and_complete_a_step,
+    fail_a_step,
+    add_a_small_output,
+    add_a_large_output,
+    save_a_state,
+    change_agent_and_context,
+    add_and_reset_steps,
+    pause_and_resume,
+    delete_and_make_anew,
+    commit_a_batch,
+    repeat_an_operation,
+    take_a_snapshot,
+    compact,
+    compact_while_others_commit,
+    write_after_others_compacted,
+    write_after_others_wrote,
+)
+"""Each is swept over a new and over a used store."""
+
+
+def _table() -> Iterator[Workload]:
+    for act in OPERATIONS:
+        for prepare in (new_store, used_store):
+            yield Workload(f"{act.__name__}-{prepare.__name__}", act, prepare)
+    yield Workload("make_a_store", make_the_first, no_store, phases=ALL)
+    yield Workload("finish_a_half_made_store", make_the_first, empty_store, half_made, phases=ALL)
+    yield Workload("open_write_close-new_store", write_one, new_store, phases=ALL)
+    yield Workload("open_write_close-used_store", write_one, used_store, phases=ALL)
+    yield Workload("open_after_a_kill", write_one, used_store, phases=ALL, killed=True)
+    yield Workload("open_after_a_torn_tail", write_one, used_store, torn_tail, phases=ALL, killed=True)
+    yield Workload("open_after_a_torn_beginning", make_the_first, new_store, torn_beginning, phases=ALL)
+    yield Workload("open_with_leftovers", write_one, new_store, leftovers, phases=ALL)
+    yield Workload("take_a_lease_over", write_one, new_store, lease_of_an_earlier_boot, phases=ALL)
+    yield Workload("compact_shortening_history", compact, aged_store)
+    yield Workload("close_after_work", change_agent_and_context, used_store, phases=CLOSE)
+    yield Workload("close_without_work", do_nothing, new_store, phases=CLOSE)
+    yield Workload("relaxed_durability", start_and_complete_a_step, used_store, options="relaxed", phases=ACT | CLOSE)
+    yield Workload("without_compression", add_a_large_output, used_store, options="plain")
+
+
+WORKLOADS: tuple[Workload, ...] = tuple(_table())
