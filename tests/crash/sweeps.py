@@ -36,6 +36,7 @@ FOR_STORES = frozenset({"StoreUnavailable", "StorePoisoned", "LockTimeout"})
 """What a write may fail with when the system refuses a call."""
 FOR_SEQUENCES = frozenset({"WorkflowNotFound", "WorkflowExists", "StepNotFound", "IllegalTransition"})
 """What a write may fail with when the one before it failed."""
+_HERE = clock.process_identity()  # also in forks of this process
 _FAST_MEMORY = "/dev/shm"
 
 
@@ -45,9 +46,8 @@ def standing_still() -> Iterator[None]:
     logger = logging.getLogger("waypost")
     level = logger.level
     with pytest.MonkeyPatch.context() as patch:
-        here = clock.process_identity()
         patch.setattr(clock, "now_us", lambda: NOW_US)
-        patch.setattr(clock, "process_identity", lambda: here)
+        patch.setattr(clock, "process_identity", lambda: _HERE)
         patch.setattr(log, "LOCK_TIMEOUT_S", 0.02)
         patch.setattr(lease, "LOCK_TIMEOUT_S", 0.02)
         logger.setLevel(logging.CRITICAL + 1)
@@ -61,7 +61,7 @@ class Bench:
     """A place for stores, in memory where that is possible: prepared ones, and copies to break."""
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
         self._templates: dict[object, Path | None] = {}
         self._copies = 0
 
@@ -73,8 +73,8 @@ class Bench:
         return self._templates[key]
 
     def _prepare(self, workload: Workload) -> Path:
-        path = self._root / f"template{len(self._templates)}"
-        live = self._root / "live" if workload.killed else path
+        path = self.root / f"template{len(self._templates)}"
+        live = self.root / "live" if workload.killed else path
         store = open_store(live, workload.options)
         told: list[str] = []
         workload.prepare(
@@ -93,7 +93,7 @@ class Bench:
     def copy(self, workload: Workload) -> Path:
         """The store that a workload begins with, to be broken; no directory where it begins with none."""
         self._copies += 1
-        path = self._root / f"store{self._copies}"
+        path = self.root / f"store{self._copies}"
         template = self.template(workload)
         if template is not None:
             shutil.copytree(template, path)
@@ -103,7 +103,7 @@ class Bench:
     def again(self, store: Path) -> Iterator[Path]:
         """A copy of a store, removed when it was looked at."""
         self._copies += 1
-        path = self._root / f"store{self._copies}"
+        path = self.root / f"store{self._copies}"
         shutil.copytree(store, path)
         yield path
         shutil.rmtree(path, ignore_errors=True)

@@ -13,6 +13,7 @@ import pytest
 from tests.crash.faults import Call, Fault, Shim, installed
 from tests.crash.sweeps import descriptors_into
 from tests.store.support import WF, TestedStore, change, directory_store, putting
+from waypost.codec import compression
 from waypost.errors import LockTimeout, StorePoisoned, StoreUnavailable
 from waypost.store.directory import layout, lease
 
@@ -152,6 +153,17 @@ def test_c03_a_store_that_could_not_be_opened_does_not_keep_the_lease(path: Path
         directory_store(path)
     assert not (path / "lease").exists()
     assert descriptors_into(path) == []
+
+
+def test_t19_running_out_of_memory_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decompressor that gets no memory raises MemoryError, and what it was to read is not said to be damaged."""
+
+    def starved(stored: bytes | memoryview, raw: int) -> bytes:
+        raise MemoryError
+
+    monkeypatch.setitem(compression._READERS, compression.ZSTD, starved)
+    with pytest.raises(MemoryError):
+        compression.unpack(compression.ZSTD, b"stored", 7)
 
 
 def test_c10_an_interrupt_while_a_lock_is_given_back_in_closing_leaks_nothing(path: Path, store: TestedStore) -> None:
