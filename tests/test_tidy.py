@@ -38,6 +38,7 @@ ORDER = """
     saving validation
     migrating
     migrations
+    catalogue
     workflows
     operations
     definitions

@@ -21,6 +21,7 @@ from msgspec import UNSET, UnsetType
 from waypost import clock, loading, migrations, records, saving, validation, workflows
 from waypost import config as configuration_
 from waypost import steps as steps_
+from waypost.catalogue import Catalogue
 from waypost.config import Config
 from waypost.folding import StepStatus
 from waypost.loading import Viewer
@@ -104,6 +105,7 @@ class Definitions:
         self._home = store if home is None else home
         self.config = config
         self.verbose = verbose
+        self._catalogue = Catalogue(store)
         self._chunk_size = config.compression.chunk_size
         self._enforce_dependencies = config.steps.enforce_dependencies
 
@@ -224,7 +226,7 @@ class Definitions:
         Raises InvalidInput for a query whose fields are of another kind or out of range.
         """
         wanted = StateQuery() if query is None else query
-        return self._read("list_workflows", lambda: workflows.list_workflows(self.store, wanted))
+        return self._read("list_workflows", lambda: workflows.list_workflows(self._catalogue, wanted))
 
     def validate_workflow_state(self, workflow_id: str) -> Request[ValidationReport]:
         """Decode every part of a workflow, and check that they fit together and add up. Raises WorkflowNotFound."""

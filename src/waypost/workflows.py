@@ -9,32 +9,32 @@ rebuilds the first result of an operation from the version at which it happened.
 
 from __future__ import annotations
 
-import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from heapq import nlargest, nsmallest
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from waypost import clock, graph, loading, migrations, records, saving
+from waypost import clock, graph, loading, records, saving
 from waypost import steps as steps_
+from waypost.catalogue import Catalogue, Entry, leave_out
 from waypost.codec import values
-from waypost.errors import InvalidInput, StoreError, WorkflowExists, WorkflowNotFound
-from waypost.folding import Fold, fold
+from waypost.errors import InvalidInput, StoreError, WorkflowExists
 from waypost.loading import Viewer
 from waypost.models import (
     AgentState,
     StateQuery,
     StateQueryResult,
     StepOutput,
+    TimeRange,
     Tombstone,
     WorkflowContext,
     WorkflowStep,
     WorkflowSummary,
 )
-from waypost.store import DocumentId, Store, Transaction, View
-
-logger = logging.getLogger("waypost")
+from waypost.store import Transaction, View
 
 IfExists = Literal["error", "open"]
 
@@ -230,98 +230,67 @@ def read_output(view: View, step_id: str, version: int | None) -> StepOutput:
 # --- looking for workflows ---
 
 
-def list_workflows(store: Store, query: StateQuery) -> StateQueryResult[WorkflowSummary]:
+def list_workflows(catalogue: Catalogue, query: StateQuery) -> StateQueryResult[WorkflowSummary]:
     """The workflows that a query asks for. One that cannot be read is logged and left out."""
     query, _ = _QUERIES.check(query, "a query")
-    found = list(_find(store, query))
-    found.sort(key=_SORT_KEYS[query.sort_by], reverse=query.sort_order == "desc")
+    total = 0
+
+    def counted() -> Iterator[Entry]:
+        nonlocal total
+        for entry in _asked_for(catalogue, query):
+            total += 1
+            yield entry
+
     end = query.offset + query.limit
-    has_more = end < len(found)
-    return StateQueryResult(
-        items=list(_summaries(found[query.offset : end])),
-        total=len(found),
-        has_more=has_more,
-        next_offset=end if has_more else None,
-    )
+    choose = nlargest if query.sort_order == "desc" else nsmallest
+    found = choose(end, counted(), key=_SORT_KEYS[query.sort_by])
+    items = list(_summaries(catalogue, found[query.offset :]))
+    has_more = end < total
+    return StateQueryResult(items=items, total=total, has_more=has_more, next_offset=end if has_more else None)
 
 
 _QUERIES = records.Record(StateQuery)
 
-
-class _Found(NamedTuple):
-    view: View
-    record: records.WorkflowRecord
-    fold: Fold | None
-    """There where the query needed it."""
-
-
-_SORT_KEYS: dict[str, Callable[[_Found], tuple[int, str]]] = {
-    "created": lambda one: (one.record.created_us, one.view.document.id),
-    "updated": lambda one: (one.view.time_us, one.view.document.id),
-    "size": lambda one: (one.view.size_bytes, one.view.document.id),
+_SORT_KEYS: dict[str, Callable[[Entry], tuple[int, str]]] = {
+    "created": lambda one: (one.created_us, one.id),
+    "updated": lambda one: (one.updated_us, one.id),
+    "size": lambda one: (one.size_bytes, one.id),
 }
 
 
-def _find(store: Store, query: StateQuery) -> Iterator[_Found]:
-    ids = store.documents("workflow") if query.workflow_id is None else [query.workflow_id]
-    for workflow_id in ids:
-        try:
-            # a list is a look at things: it need not wait for what it shows to be safe from a crash
-            view = migrations.current(store.view(DocumentId("workflow", workflow_id), durable=False))
-            found = _match(view, records.workflow(view), query)
-        except WorkflowNotFound:
+def _asked_for(catalogue: Catalogue, query: StateQuery) -> Iterator[Entry]:
+    start_us, end_us = _moments(query.time_range)
+    statuses = frozenset(query.status)
+    for entry in _candidates(catalogue, query.workflow_id):
+        if not start_us <= entry.updated_us <= end_us or (statuses and entry.status not in statuses):
             continue
-        except StoreError as error:
-            _leave_out(workflow_id, error)
+        if query.session_id is not None and query.session_id not in _sessions(catalogue, entry):
             continue
-        if found is not None:
-            yield found
+        yield entry
 
 
-def _match(view: View, record: records.WorkflowRecord, query: StateQuery) -> _Found | None:
-    if query.session_id is not None and view.size_of(records.SESSION + query.session_id) is None:
-        return None
-    if query.time_range is not None:
-        moment = clock.to_datetime(view.time_us)
-        start, end = query.time_range.start, query.time_range.end
-        if (start is not None and moment < start) or (end is not None and moment > end):
-            return None
-    folded = _fold(view, record) if query.status else None
-    return None if folded is not None and folded.status not in query.status else _Found(view, record, folded)
+def _candidates(catalogue: Catalogue, workflow_id: str | None) -> Iterable[Entry]:
+    if workflow_id is None:
+        return catalogue.entries()
+    entry = catalogue.entry(workflow_id)
+    return () if entry is None else (entry,)
 
 
-def _fold(view: View, record: records.WorkflowRecord) -> Fold:
-    return fold(loading.every_step(view), record.paused)
+def _moments(asked: TimeRange | None) -> tuple[float, float]:
+    start, end = (None, None) if asked is None else (asked.start, asked.end)
+    return -math.inf if start is None else clock.to_us(start), math.inf if end is None else clock.to_us(end)
 
 
-def _summaries(found: Iterable[_Found]) -> Iterator[WorkflowSummary]:
-    for one in found:
+def _sessions(catalogue: Catalogue, entry: Entry) -> Sequence[str]:
+    return next((one.session_ids for one in _summaries(catalogue, [entry])), ())
+
+
+def _summaries(catalogue: Catalogue, found: Iterable[Entry]) -> Iterator[WorkflowSummary]:
+    for entry in found:
         try:
-            yield _summary(one)
+            summary = catalogue.summary(entry)
         except StoreError as error:
-            _leave_out(one.view.document.id, error)
-
-
-def _leave_out(workflow_id: str, error: StoreError) -> None:
-    logger.warning("workflow %r is left out of a list: %s", workflow_id, error)
-
-
-def _summary(found: _Found) -> WorkflowSummary:
-    view, record = found.view, found.record
-    folded = found.fold or _fold(view, record)
-    return WorkflowSummary(
-        id=view.document.id,
-        name=record.name,
-        status=folded.status,
-        progress=folded.progress,
-        current_step=folded.current_step,
-        error=folded.error,
-        step_counts=folded.step_counts,
-        version=view.version,
-        created_at=clock.to_datetime(record.created_us),
-        updated_at=clock.to_datetime(view.time_us),
-        start_time=folded.start_time,
-        end_time=folded.end_time,
-        size_bytes=view.size_bytes,
-        session_ids=records.names(view, records.SESSION),
-    )
+            leave_out(entry.id, error)
+            continue
+        if summary is not None:
+            yield summary

@@ -311,6 +311,24 @@ class Store(Protocol):
         """
         ...
 
+    def glance(self, kind: Kind) -> Iterator[tuple[str, bytes]]:
+        """As `documents`, each id with a stamp. While its stamp is the same, so is the document; an empty one says
+        nothing.
+        """
+        ...
+
+    def peek(self, document: DocumentId) -> View:
+        """As `view`, neither durable nor kept at hand: for looking at very many documents once."""
+        ...
+
+    def recall(self, name: str) -> bytes | None:
+        """What `keep` was given last under that name, or None: it may be forgotten at any time."""
+        ...
+
+    def keep(self, name: str, data: bytes) -> None:
+        """Keep data that can be derived again. Does nothing where it cannot be kept."""
+        ...
+
     def close(self) -> None:
         """Finish what is under way and let go of files, locks and threads. May be called twice."""
         ...

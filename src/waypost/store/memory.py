@@ -198,6 +198,18 @@ class MemoryStore:
         del path, allow_older
         raise InvalidInput("a store in memory cannot take a backup: open a directory")
 
+    def glance(self, kind: Kind) -> Iterator[tuple[str, bytes]]:
+        return ((identifier, b"") for identifier in self.documents(kind))
+
+    def peek(self, document: DocumentId) -> View:
+        return self.view(document)
+
+    def recall(self, name: str) -> bytes | None:
+        del name  # there is nothing here that would have to be read again
+
+    def keep(self, name: str, data: bytes) -> None:
+        pass
+
     def close(self) -> None:
         self._closed = True
 

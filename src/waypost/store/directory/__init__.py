@@ -33,7 +33,7 @@ from waypost.store.contract import (
     Ticket,
     View,
 )
-from waypost.store.directory import backup, check, lease, restoring, upkeep
+from waypost.store.directory import backup, check, index, lease, loading, restoring, upkeep
 from waypost.store.directory.check import Report
 from waypost.store.directory.context import Context
 from waypost.store.directory.document import Document
@@ -153,21 +153,49 @@ class DirectoryStore:
     def documents(self, kind: Kind) -> Iterator[str]:
         self._check_open()
         suffix = SUFFIXES[kind]
-        decided, names = self._context.decisions.pending(), set[str]()
-        folder = self.layout.documents(kind)
-        for name in folder.names():
+        decided = self._decided(kind)
+        for name in self.layout.documents(kind).names():
             if name.endswith(suffix):
-                identifier = decode_id(name.removesuffix(suffix))
-                if identifier is None:
-                    identifier = self._id_in(kind, name)
+                identifier = self._id_of(kind, name.removesuffix(suffix))
                 if identifier is not None:
-                    names.add(name)
+                    decided.discard(identifier)
                     yield identifier
-        for body in decided.values():
-            for each in body.participants:
-                if each.kind == kind and file_name(DocumentId(kind, each.id)) not in names:
-                    names.add(file_name(DocumentId(kind, each.id)))
-                    yield each.id
+        yield from decided
+
+    def _decided(self, kind: Kind) -> set[str]:
+        """The documents of a kind of which pending decisions say something; they may have no file yet."""
+        pending = self._context.decisions.pending().values()
+        return {each.id for body in pending for each in body.participants if each.kind == kind}
+
+    def glance(self, kind: Kind) -> Iterator[tuple[str, bytes]]:
+        self._check_open()
+        with self._lock:
+            # what is poisoned shows an earlier version than its file may hold
+            unlike = {each.id.id for each in self._documents.values() if each.id.kind == kind and each.is_poisoned}
+        decided = self._decided(kind)
+        for name, stamp in index.stamps(self.layout, kind):
+            identifier = self._id_of(kind, name)
+            if identifier is not None:
+                yield identifier, b"" if identifier in unlike or identifier in decided else stamp
+                decided.discard(identifier)
+        for identifier in decided:
+            yield identifier, b""
+
+    def peek(self, document: DocumentId) -> View:
+        with self._lock:
+            self._check_open()
+            opened = self._documents.get(document)
+        if opened is not None:
+            return opened.view(durable=False)
+        if self._context.decisions.pieces_for(document):
+            return self.view(document, durable=False)
+        return loading.load(self._context.apart(), document)[1].view()
+
+    def recall(self, name: str) -> bytes | None:
+        return index.recall(self.layout, name)
+
+    def keep(self, name: str, data: bytes) -> None:
+        index.keep(self.layout, name, data)
 
     def close(self) -> None:
         with self._lock:
@@ -304,10 +332,17 @@ class DirectoryStore:
                 idle.append(document)
         return idle
 
-    def _id_in(self, kind: Kind, name: str) -> str | None:
-        """The id that a file itself tells, for names that were cut."""
-        log = self._context.open_log(self.layout.documents(kind), name, write=False)
-        if log is None or log.first(log.file.identity().size) is None or log.body is None:
+    def _id_of(self, kind: Kind, name: str) -> str | None:
+        """The id that a file's name stands for, or that the file itself tells where its name was cut."""
+        identifier = decode_id(name)
+        if identifier is not None:
+            return identifier
+        try:
+            log = self._context.open_log(self.layout.documents(kind), name + SUFFIXES[kind], write=False)
+            if log is None or log.first(log.file.identity().size) is None or log.body is None:
+                return None
+        except WaypostError as error:
+            _LOG.warning("the id of %s %s cannot be read: %s", kind, name, error)
             return None
         return log.body.id
 

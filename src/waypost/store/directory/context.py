@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from copy import copy
 
 from waypost.codec.compression import Compressor
 from waypost.config import Config
@@ -33,6 +34,12 @@ class Context:
         self.prewrite = mount_of(layout.path)[0] not in _COPY_ON_WRITE
         self.decisions = Decisions(layout, durable=self.durable)
         self._compressors: list[Compressor] = []
+
+    def apart(self) -> Context:
+        """The same without its cache: for a look at very many documents, of which none is looked at again soon."""
+        twin = copy(self)
+        twin.cache = BlockCache(0)
+        return twin
 
     def take_compressor(self) -> Compressor:
         """A compressor that nobody else uses until it is given back."""

@@ -14,7 +14,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
 from waypost.errors import StoreError, StoreNotFound, StoreUnavailable
@@ -326,6 +326,18 @@ class Directory:
             os.fchmod(self.descriptor, _DIRECTORY_MODE)
         except OSError as error:
             raise unavailable(error, "change the mode of", self.path) from error
+
+    def states(self, suffix: str) -> Iterator[tuple[str, os.stat_result]]:
+        """Each name that ends so, and what the system says about its file now."""
+        descriptor, stat_of = self.descriptor, os.stat
+        for name in self.names():
+            if name.endswith(suffix):
+                try:
+                    yield name, stat_of(name, dir_fd=descriptor, follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    raise unavailable(error, "examine", self._shown(name)) from error
 
     def names(self) -> list[str]:
         """What is in the directory, read through a descriptor of its own: two listings through one, of threads or of a

@@ -23,17 +23,16 @@ _FOLDERS: dict[Kind, str] = {"workflow": "workflows", "session": "sessions"}
 _NEW_TRIES = 16
 _LONGEST, _KEPT, _DIGEST = 120, 72, 40
 _RESERVED = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]")
-_PLAIN = re.compile(rb"[a-z0-9-]")
+_LETTERS = [chr(byte) if re.match(r"[a-z0-9-]", chr(byte)) else f"_{byte:02x}" for byte in range(256)]
 _ESCAPED = re.compile(r"_([0-9a-f]{2})")
 
 
 def encode_id(identifier: str) -> str:
     """The part of a file's name that stands for an id."""
     data = identifier.encode()
-    name = "".join(
-        chr(byte) if _PLAIN.match(data, at) and not (at == 0 and byte == 0x2D) else f"_{byte:02x}"
-        for at, byte in enumerate(data)
-    )
+    name = "".join([_LETTERS[byte] for byte in data])
+    if name.startswith("-"):
+        name = f"_2d{name[1:]}"
     if _RESERVED.fullmatch(name):
         name = f"{name[:-1]}_{ord(name[-1]):02x}"
     if len(name) > _LONGEST:
@@ -156,6 +155,7 @@ _OURS = frozenset(
         "transactions",
         "backups",
         "damaged",
+        "index",
         "backup.json",
         ".gitignore",
         "FORMAT",
