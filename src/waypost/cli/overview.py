@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -88,15 +89,48 @@ class LeftOut(logging.Filter):
         logging.getLogger("waypost").removeFilter(self)
 
 
-def look(reading: Reading, only: str | None = None) -> list[Found]:
-    """All workflows, or the one of that id; what matters most first, and then what changed last."""
+@dataclass
+class Overview:
+    """The workflows of a store, what matters most first; of a status that more than `MOST` have, those changed last.
+
+    `beyond` counts the rest; of those that are neither idle nor completed, the condition is not known then.
+    """
+
+    found: list[Found]
+    beyond: Counter[Condition | None]
+
+
+def look(reading: Reading, only: str | None = None, *, closely: int = MOST) -> Overview:
+    """All workflows, or the one of that id; what matters most first, and then what changed last.
+
+    So many of each condition are looked at closely, for what failed in them and how to go on.
+    """
     with LeftOut() as left_out:
-        page = reading.wp.list_workflows(StateQuery(workflow_id=only, limit=MOST))
-    found = [_look_at(reading, summary) for summary in page]
+        pages = [reading.wp.list_workflows(StateQuery(workflow_id=only, limit=MOST))]
+        if pages[0].has_more:
+            pages = [reading.wp.list_workflows(StateQuery(status=[*group], limit=MOST)) for group in _GROUPS.values()]
+    seen: Counter[Condition] = Counter()
+    found: list[Found] = []
+    for summary in (one for page in pages for one in page):
+        likely = _condition(summary.status, ())
+        is_near = summary.step_counts["running"] > 0 or (likely != "completed" and seen[likely] < closely)
+        found.append(_look_at(reading, summary) if is_near else _from_afar(summary, likely))
+        seen[found[-1].condition] += 1
     if left_out.any or only is not None:
         names = reading.store.documents("workflow") if only is None else [only]
         found.extend(damaged(reading, names))
-    return sorted(found, key=lambda one: IN_ORDER.index(one.condition))
+    found.sort(key=lambda one: IN_ORDER.index(one.condition))
+    beyond: Counter[Condition | None] = Counter()
+    beyond.update({group: page.total - len(page) for group, page in zip(_GROUPS, pages, strict=False)})
+    return Overview(found, beyond)
+
+
+_GROUPS: dict[Condition | None, tuple[WorkflowStatus, ...]] = {
+    None: ("running", "failed", "paused"),
+    "idle": ("idle",),
+    "completed": ("completed",),
+}
+"""What is asked for apart in a large store, so that none hides another."""
 
 
 def damaged(reading: Reading, names: Iterator[str] | Sequence[str]) -> Iterator[Found]:
@@ -110,16 +144,20 @@ def damaged(reading: Reading, names: Iterator[str] | Sequence[str]) -> Iterator[
             yield Found(name, "damaged", error=str(error), go_on="waypost verify")
 
 
-def _look_at(reading: Reading, summary: WorkflowSummary) -> Found:
-    found = Found(
+def _from_afar(summary: WorkflowSummary, condition: Condition) -> Found:
+    return Found(
         summary.id,
-        "completed",
+        condition,
         summary.name,
         summary.progress,
         {**summary.step_counts},
         summary.updated_at,
         summary.error,
     )
+
+
+def _look_at(reading: Reading, summary: WorkflowSummary) -> Found:
+    found = _from_afar(summary, "completed")
     if summary.status == "completed":
         return found
     state = reading.wp.load_workflow_state(summary.id).unwrap()

@@ -11,7 +11,7 @@ import click
 
 from waypost.cli import messages
 from waypost.cli.invocation import Invocation, options, reading, workflow_id
-from waypost.cli.overview import IN_ORDER, Condition, Found, RunningStep, look
+from waypost.cli.overview import IN_ORDER, MOST, Condition, Found, Overview, RunningStep, look
 from waypost.cli.text import ago, count, cut, listing
 
 if TYPE_CHECKING:
@@ -42,12 +42,13 @@ def status(invocation: Invocation, workflow: str | None) -> None:
     """
     with reading(invocation) as store:
         only = None if workflow is None else workflow_id(store.store, workflow)
-        found = [_with_place(one, invocation) for one in look(store, only)]
+        overview = look(store, only, closely=MOST if invocation.json else _SHOWN_OF_EACH)
+        overview.found = [_with_place(one, invocation) for one in overview.found]
         location = store.location
     if invocation.json:
-        messages.print_json(_document(location, found))
+        messages.print_json(_document(location, overview))
     else:
-        _show(location, found, detailed=only is not None)
+        _show(location, overview, detailed=only is not None)
 
 
 def _with_place(found: Found, invocation: Invocation) -> Found:
@@ -60,21 +61,29 @@ def _next(found: Sequence[Found]) -> str | None:
     return waiting[0].go_on if waiting else None
 
 
-def _document(location: str, found: Sequence[Found]) -> dict[str, object]:
-    counts = Counter(one.condition for one in found)
+def _document(location: str, overview: Overview) -> dict[str, object]:
+    found = overview.found
     return {
         "location": location,
-        "counts": {condition: counts[condition] for condition in IN_ORDER},
+        "counts": _counts(overview),
         "workflows": found,
+        "not_looked_at": overview.beyond[None],
         "go_on": _next(found),
     }
+
+
+def _counts(overview: Overview) -> dict[Condition, int]:
+    counts = Counter([one.condition for one in overview.found])
+    return {condition: counts[condition] + overview.beyond[condition] for condition in IN_ORDER}
 
 
 # --- for people ---
 
 
-def _show(location: str, found: Sequence[Found], *, detailed: bool) -> None:
+def _show(location: str, overview: Overview, *, detailed: bool) -> None:
     from waypost.cli import screen
+
+    found, counts = overview.found, _counts(overview)
 
     screen.show(screen.text((location, "dim")))
     if not found:
@@ -82,7 +91,10 @@ def _show(location: str, found: Sequence[Found], *, detailed: bool) -> None:
     for condition in IN_ORDER:
         group = [one for one in found if one.condition == condition]
         if group:
-            _show_group(condition, group, detailed)
+            _show_group(condition, group, counts[condition], detailed)
+    if overview.beyond[None]:
+        rest = f"{overview.beyond[None]:,} more that run, failed or are paused were not looked at: waypost list"
+        screen.show(screen.blank(), screen.text((rest, "dim")))
     command = _next(found)
     if command is not None:
         screen.show(screen.blank(), screen.text("go on with  ", (command, "bold")))
@@ -92,21 +104,21 @@ def _show(location: str, found: Sequence[Found], *, detailed: bool) -> None:
         screen.show(screen.blank(), screen.text("nothing is unfinished"))
 
 
-def _show_group(condition: Condition, group: Sequence[Found], detailed: bool) -> None:
+def _show_group(condition: Condition, group: Sequence[Found], number: int, detailed: bool) -> None:
     from waypost.cli import screen
 
     most = _SHOWN_COMPLETED if condition == "completed" and not detailed else _SHOWN_OF_EACH
     title = screen.heading(_TITLES[condition])
-    if len(group) > 1:
-        title = screen.text(title, (f"  {len(group):,}", "dim"))
+    if number > 1:
+        title = screen.text(title, (f"  {number:,}", "dim"))
     screen.show(screen.blank(), title)
     if condition == "damaged":
         screen.show(*(screen.indented(screen.unreadable(one.id, one.error)) for one in group[:most]))
     else:
         rows = [_row(one, detailed) for one in group[:most]]
         screen.show(screen.indented(screen.table(("", "", "", "", ""), rows, headless=True)))
-    if len(group) > most:
-        screen.show(screen.indented(screen.text((f"… and {len(group) - most:,} more: waypost list", "dim"))))
+    if number > most:
+        screen.show(screen.indented(screen.text((f"… and {number - most:,} more: waypost list", "dim"))))
 
 
 def _row(one: Found, detailed: bool) -> list[Text]:
