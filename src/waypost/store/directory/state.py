@@ -25,6 +25,8 @@ from waypost.store.directory.files import File
 from waypost.store.directory.log import NOTHING, Frame
 
 _DECODE_AT_BYTES = 1 << 20
+# of Python's objects, beside their content
+_PART_BYTES, _EXTENT_BYTES, _BLOCK_BYTES = 200, 280, 200
 
 
 class BlockCache:
@@ -94,8 +96,14 @@ class Blocks:
                 found = bodies.read_entries(data)
             except Undecodable as error:
                 raise damaged(self.file, offset, error) from error
-            self._cache.put(key, found, len(data))
+            self._cache.put(key, found, _memory_of(found, len(data)))
         return found
+
+
+def _memory_of(entries: dict[str, Part], stored: int) -> int:
+    """About how many bytes decoded parts take: the objects often weigh more than what they hold."""
+    blocks = [len(part.table) for part in entries.values() if isinstance(part, Extent)]
+    return stored + _PART_BYTES * len(entries) + _EXTENT_BYTES * len(blocks) + _BLOCK_BYTES * sum(blocks)
 
 
 def damaged(file: File, offset: int, error: Exception) -> DocumentDamaged:

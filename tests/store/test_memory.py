@@ -1,0 +1,49 @@
+"""What a store keeps in memory is bounded by what it takes there, not by what it takes on disk."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+
+import pytest
+
+from waypost.codec.bodies import Block, Extent, Part
+from waypost.records import encode
+from waypost.store.directory.files import File
+from waypost.store.directory.state import BlockCache, Blocks
+
+LIMIT = 2 << 20
+
+
+class _Made(Blocks):
+    """Blocks of no file: each holds a hundred parts."""
+
+    def __init__(self, cache: BlockCache, part: Part) -> None:
+        super().__init__(File(-1, "none"), 1, cache, verify=False)
+        self._part = part
+
+    def data(self, block: Block, offset: int) -> bytes:
+        return encode({f"output\x1fstep-{offset + number}\x1f00000001": self._part for number in range(100)})
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        b"x",
+        bytes(1000),
+        Extent(1 << 30, 1 << 17, bytes(32), [Block(65_000, 65_536, 1, 1 << 31)] * 2),
+        Extent(1 << 30, 1 << 20, bytes(32), [Block(65_000, 65_536, 1, 1 << 31)] * 16),
+    ],
+)
+def test_x27_the_cache_of_blocks_holds_no_more_than_it_may(part: Part) -> None:
+    """However small parts are on disk, and however many blocks they have, decoded they stay within the bound."""
+    cache = BlockCache(LIMIT)
+    blocks = _Made(cache, part)
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for number in range(300):
+        blocks.entries(Block(1, 1, 0, 0), number * 1000)
+    taken = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert LIMIT / 4 < taken < LIMIT * 1.2
