@@ -13,14 +13,15 @@ from waypost.store.directory.log import NOTHING, Frame, Log, new_file_id
 
 
 def read_frames(path: Path) -> list[Frame]:
-    """All frames of a log."""
+    """All frames of a log; none when its making was cut short."""
     folder = open_path(str(path.parent))
     file = folder.open(path.name)
     assert file is not None
     log = Log(folder, path.name, file, limit=1 << 30, prewrite=False, keep=lambda *_: None)
     size = file.identity().size
     first = log.first(size)
-    assert first is not None
+    if first is None:
+        return []
     return [first, *log.hop(first.end, first.header.checksum, size)]
 
 

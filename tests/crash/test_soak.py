@@ -1,0 +1,98 @@
+"""A month of work, and a large store: nothing is leaked, and memory depends on neither how long nor how much."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.store.support import directory_store
+from tests.totals import Totals, ring_size
+from waypost.blocking import Waypost
+from waypost.config import PRESETS
+from waypost.definitions import Definitions
+
+ROOT = Path(__file__).parents[2]
+SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
+BOUND_KB = 2 * 16 * 1024
+SLACK_KB = 3 * 1024
+OPEN_LOG_BYTES = 64 * 1024 + 4096
+
+
+def run(*arguments: object, timeout_s: float) -> Any:
+    """What a process printed as JSON."""
+    command = [sys.executable, *map(str, arguments)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=timeout_s)
+    assert ran.returncode == 0, f"WAYPOST_TEST_SEED={SEED}\n{ran.stderr}"
+    return json.loads(ran.stdout)
+
+
+@pytest.mark.timeout(3600)
+def test_t18_a_month_of_work_leaves_nothing_behind(tmp_path: Path, totals: Totals) -> None:
+    """Two writers and many that are killed make, step, compact and delete workflows: what was told is there, and no
+    descriptor, thread, lease or temporary file is left; memory comes to rest; logs hold little but what is needed.
+    """
+    left = run("-m", "tests.crash.soaker", tmp_path / "s", SEED, ring_size(26, 450), timeout_s=3600)
+    seed = f"WAYPOST_TEST_SEED={SEED}"
+    assert left["findings"] == [], seed
+    assert left["left_open"] == 0, seed
+    assert left["most_open"] <= 2 * 2 * 128 + 32, f"{seed}: two handles, 128 documents each, two descriptors for one"
+    assert left["threads"] == ["MainThread"], seed
+    assert left["temp"] == [] and not left["lease"], seed
+    resident = left["resident_kb"]
+    third = len(resident) // 3
+    # the workflows grow all the time; what the handles keep of them is bounded
+    assert max(resident) - resident[0] <= BOUND_KB, f"{seed}: {resident}"
+    assert max(resident[-third:]) - max(resident[:-third]) <= SLACK_KB, f"{seed}: {resident}"
+    needed = sum(size for size, _ in left["closed"])
+    assert sum(size for _, size in left["closed"]) <= needed * 1.05 + 128 * 1024, seed
+    for needed, taken in left["open"]:  # of those who were killed
+        assert taken <= needed + OPEN_LOG_BYTES, seed
+    totals("soak commits", left["commits"])
+
+
+UPDATER = """
+import sys
+from tests.crash.test_soak import opened
+store, wp = opened(sys.argv[1])
+wp.update_step_status("large", "s0", "running").unwrap()
+wp.update_step_status("large", "s0", "completed", {"n": 1}).unwrap()
+assert wp.load_workflow_state("large").unwrap().step("s0").output["n"] == 1
+store.close()
+with open("/proc/self/status") as status:  # ru_maxrss is inherited from who started it
+    print(next(row.split()[1] for row in status if row.startswith("VmHWM")))
+"""
+
+
+def opened(path: Path | str, **options: Any) -> tuple[Any, Waypost]:
+    store = directory_store(path, max_file_size=2000, **options)
+    return store, Waypost(Definitions(store, PRESETS["production"], verbose=False))
+
+
+def make_large(path: Path, megabytes: int) -> None:
+    """A store of so many megabytes, half of them in one workflow of many versions of a large output."""
+    rng = random.Random(7)
+    store, wp = opened(path, enable_wal=False)
+    wp.create_workflow("large", "large", steps=["s0", "s1"]).unwrap()
+    for number in range(megabytes // 2):
+        wp.add_step_output("large", "s1", rng.randbytes(1 << 20)).unwrap()
+        if number % 10 == 0:
+            wp.create_workflow(f"w{number}", "w", steps=["s0"]).unwrap()
+        wp.add_step_output(f"w{number // 10 * 10}", "s0", rng.randbytes(1 << 20)).unwrap()
+    store.close()
+
+
+@pytest.mark.timeout(1200)
+def test_x27_a_large_store_takes_no_more_memory_than_a_small_one(tmp_path: Path) -> None:
+    """One step of the largest workflow is updated within 64 MB, and within 8 MB of what that takes in a small store."""
+    peaks: list[int] = []
+    for megabytes in (2, ring_size(100, 1024)):
+        make_large(tmp_path / f"{megabytes}", megabytes)
+        peaks.append(run("-c", UPDATER, tmp_path / f"{megabytes}", timeout_s=600) // 1024)
+    assert peaks[1] <= 64 and peaks[1] <= peaks[0] + 8, peaks
