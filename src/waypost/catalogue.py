@@ -77,7 +77,7 @@ class Catalogue:
         again = 0
         for workflow_id, stamp in self._store.glance("workflow"):
             row = known.get(workflow_id) if stamp else None
-            if row is None or not row.startswith(stamp):
+            if row is None or not row.startswith(stamp) or not _is_row(row, len(stamp)):
                 again += 1
                 data = self._read(workflow_id)
                 if data is None:
@@ -102,7 +102,7 @@ class Catalogue:
             kept = self._store.recall(_KEPT_AS)
             try:
                 self._rows = {} if kept is None else _decode_rows(kept)
-            except msgspec.DecodeError:
+            except (msgspec.MsgspecError, ValueError, RecursionError):
                 self._rows = {}
         return self._rows
 
@@ -118,12 +118,13 @@ class Catalogue:
 
         One that is too long to be kept is read again, and may be newer than its entry.
         """
-        if entry.rest == len(entry.data):
+        rest = _rest_of(entry)
+        if rest is None:
             found = _entry(entry.id, _row(self._peek(entry.id), whole=True), 0)
             if found is None:
                 return None
-            entry = found
-        return _summary(entry, _decode_rest(memoryview(entry.data)[entry.rest :]))
+            return _summary(found, _decode_rest(memoryview(found.data)[found.rest :]))
+        return _summary(entry, rest)
 
 
 def leave_out(workflow_id: str, error: StoreError) -> None:
@@ -155,6 +156,20 @@ def _row(view: View, *, whole: bool = False) -> bytes:
     return fixed + rest if whole or len(rest) <= _LONGEST_REST else fixed
 
 
+def _is_row(row: bytes, at: int) -> bool:
+    """Whether a row that was kept can be one: its file is only as good as whoever may write it."""
+    return len(row) >= at + _FIXED.size and row[at] <= 1 and row[at + 1] < len(WORKFLOW_STATUSES)
+
+
+def _rest_of(entry: Entry) -> _Rest | None:
+    """The rest of a row; None where it was too long to be kept, or is none."""
+    try:
+        rest = _decode_rest(memoryview(entry.data)[entry.rest :])
+    except (msgspec.MsgspecError, ValueError):
+        return None
+    return rest if len(rest.counts) == len(STEP_STATUSES) else None
+
+
 def _entry(workflow_id: str, row: bytes, at: int) -> Entry | None:
     is_there, status, created_us, updated_us, size_bytes = _FIXED.unpack_from(row, at)
     if not is_there:
@@ -172,10 +187,10 @@ def _summary(entry: Entry, rest: _Rest) -> WorkflowSummary:
         error=rest.error,
         step_counts=dict(zip(STEP_STATUSES, rest.counts, strict=True)),
         version=rest.version,
-        created_at=clock.to_datetime(entry.created_us),
-        updated_at=clock.to_datetime(entry.updated_us),
-        start_time=None if rest.start is None else clock.to_datetime(rest.start),
-        end_time=None if rest.end is None else clock.to_datetime(rest.end),
+        created_at=records.moment(entry.created_us),
+        updated_at=records.moment(entry.updated_us),
+        start_time=None if rest.start is None else records.moment(rest.start),
+        end_time=None if rest.end is None else records.moment(rest.end),
         size_bytes=entry.size_bytes,
         session_ids=rest.sessions,
     )

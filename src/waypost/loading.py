@@ -14,7 +14,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from typing import Any, TypeVar, cast, overload
 
-from waypost import clock, records
+from waypost import records
 from waypost.codec import values
 from waypost.folding import Fold, fold
 from waypost.models import (
@@ -82,8 +82,8 @@ def _metadata(view: View, record: records.WorkflowRecord) -> StateMetadata:
         version=view.version,
         schema_version=record.schema_version,
         application_versions=record.applications,
-        created_at=clock.to_datetime(record.created_us),
-        updated_at=clock.to_datetime(view.time_us),
+        created_at=records.moment(record.created_us),
+        updated_at=records.moment(view.time_us),
         checksum=view.checksum.hex(),
         size_bytes=view.size_bytes,
         compressed=view.compressed,
@@ -348,4 +348,6 @@ class LazyOutputs(LazyMapping[StepOutput]):
 
     def _stored(self) -> Iterable[str]:
         # keys are sorted, so the versions of one step stand together
-        return dict.fromkeys(name.rpartition(records.SEPARATOR)[0] for name in super()._stored())
+        names = dict.fromkeys(name.rpartition(records.SEPARATOR)[0] for name in super()._stored())
+        # an output without its step is damage, which validation tells; nobody can ask for it
+        return [name for name in names if self._is_stored(name)]

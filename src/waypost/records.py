@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from hashlib import sha256
 from itertools import count
 from typing import Any, Generic, NamedTuple, TypeVar, cast
@@ -172,7 +173,7 @@ class Record(Generic[T]):
     def decode(self, key: str, data: bytes) -> T:
         try:
             return self._decode(data)
-        except MsgspecError as error:
+        except (MsgspecError, ValueError, RecursionError) as error:  # ValueError: text that is not UTF-8
             raise undecodable(key, error) from error
 
     def get(self, view: View, key: str) -> T | None:
@@ -200,6 +201,14 @@ class Record(Generic[T]):
             return f"`{names[number]}" if number < len(names) else place[0]
 
         return re.sub(r"`\$\[(\d+)\]", name, str(error))
+
+
+def moment(time_us: int) -> datetime:
+    """A stored time. Raises DocumentDamaged for one that no clock ever showed."""
+    try:
+        return clock.to_datetime(time_us)
+    except OverflowError as error:
+        raise DocumentDamaged(f"a stored time is out of range: {time_us} microseconds") from error
 
 
 def undecodable(key: str, error: Exception) -> DocumentDamaged:

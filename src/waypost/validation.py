@@ -103,6 +103,9 @@ def _bad_outputs(view: View, steps: dict[str, WorkflowStep]) -> Iterator[str]:
     newest: dict[str, int] = {}
     for name in records.names(view, records.OUTPUT):
         step_id, _, number = name.rpartition(records.SEPARATOR)
+        if not (number.isascii() and number.isdigit()):
+            yield f"there is an output under {records.shown(name)}, which tells no version"
+            continue
         newest[step_id] = max(newest.get(step_id, 0), int(number))
         if step_id not in steps:
             yield f"there is an output of {step_id!r}, which is no step"

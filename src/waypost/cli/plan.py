@@ -16,7 +16,6 @@ Every error names the file, the table and the key.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -184,7 +183,7 @@ def _retries(place: _Place, value: Any) -> int:
 
 
 def _timeout(place: _Place, value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value) or not 0 < value <= 10_000_000:
+    if type(value) not in (int, float) or not 0 < value <= 10_000_000:
         raise place.error("timeout", "takes a number of seconds, above 0")
     return float(value)
 

@@ -24,6 +24,8 @@ _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FILE_MODE = 0o600
 _DIRECTORY_MODE = 0o700
 _WRITE_AT_MOST = 1 << 26
+_READ_UNASKED = 1 << 22
+_LAST_OFFSET = (1 << 63) - 1
 _LOCK_RETRY_S = (0.00002, 0.001)
 
 
@@ -86,6 +88,10 @@ class File:
 
     def read(self, length: int, offset: int) -> bytes:
         """Up to `length` bytes; fewer only at the end of the file."""
+        if offset > _LAST_OFFSET:  # nothing stands there, and the system does not know such numbers
+            return b""
+        if length > _READ_UNASKED:  # a length that bytes on disk declare is not to be believed
+            length = min(length, max(0, self.identity().size - offset))
         try:
             data = os.pread(self.descriptor, length, offset)
             while data and len(data) < length:

@@ -44,7 +44,7 @@ def parse(data: bytes) -> Holder | None:
         fields = json.loads(data)
         holder = Holder(fields["host"], fields["boot"], fields["since"])
         return holder if _text(holder) == data else None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
 
 
