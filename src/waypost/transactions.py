@@ -118,6 +118,18 @@ class _StagedStore:
     def documents(self, kind: Kind) -> Iterator[str]:
         raise InvalidInput(f"a transaction reads {kind}s by their ids: look for them outside of it")
 
+    def glance(self, kind: Kind) -> Iterator[tuple[str, bytes]]:
+        return ((identifier, b"") for identifier in self.documents(kind))
+
+    def peek(self, document: DocumentId) -> View:
+        return self.view(document)
+
+    def recall(self, name: str) -> bytes | None:
+        return self.home.recall(name)
+
+    def keep(self, name: str, data: bytes) -> None:
+        self.home.keep(name, data)
+
     def keep_generation(self, document: DocumentId, version: int) -> bool:
         del version  # workflows are migrated outside of transactions
         raise InvalidInput(f"{document.kind} {document.id!r} cannot be migrated within a transaction")

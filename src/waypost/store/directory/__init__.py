@@ -39,7 +39,7 @@ from waypost.store.directory.context import Context
 from waypost.store.directory.document import Document
 from waypost.store.directory.joint import Opened
 from waypost.store.directory.joint import commit as commit_over
-from waypost.store.directory.layout import SUFFIXES, Layout, decode_id, document_id, file_name, open_layout, sweep
+from waypost.store.directory.layout import SUFFIXES, Layout, decode_id, document_id, open_layout, sweep
 from waypost.store.directory.state import DocumentView
 from waypost.store.staging import JointStaging
 
