@@ -85,9 +85,10 @@ def _check_it_is_a_beginning(log: Log, size: int) -> None:
     if log.tail(size).damaged:
         raise log.damage(0, "its first frame is not whole")
     head = log.file.read(8, 0)
-    if frame.is_newer(head):
+    if frame.is_newer(head) and head[3] != 0xFF:
         raise UnsupportedFormat(f"{log.file.name} is written in a newer format ({head[3]})", file=log.file.name)
-    if not frame.MAGIC.startswith(head[:4].rstrip(b"\0")):
+    # what a file grew by before its bytes were written may hold zeros, or ones
+    if any(byte not in (magic, 0x00, 0xFF) for byte, magic in zip(head, frame.MAGIC, strict=False)):
         raise UnsupportedFormat(f"{log.file.name} is not a waypost log", file=log.file.name)
 
 
@@ -114,12 +115,26 @@ def _read_from_snapshot(log: Log, document: DocumentId, blocks: Blocks, last: Fr
     if base == 0:
         return None
     snapshot = _snapshot_at(log, blocks, base, size)
-    if snapshot is None:
+    if snapshot is None or not _row_is_whole(log, base, size):
         return None
     state = DocumentState(document, snapshot)
     log.base = base
     _follow(log, state, log.hop(snapshot.body.resume, snapshot.body.resume_link, size))
     return state if log.end >= last.end else None
+
+
+def _row_is_whole(log: Log, base: int, size: int) -> bool:
+    """Whether all frames before a snapshot are there. It may have reached the medium before the commits that it holds,
+    when they were synced no sooner than it was, and must not stand in for them.
+    """
+    offset = log.recorded_synced
+    first = log.frame_at(offset, size) if offset < base else None
+    if first is not None:
+        for found in log.hop(offset, first.header.link, size):
+            offset = found.end
+            if offset >= base:
+                break
+    return offset >= base
 
 
 def restand(log: Log, document: DocumentId, context: Context) -> DocumentState:
