@@ -26,6 +26,8 @@ _DIRECTORY_MODE = 0o700
 _WRITE_AT_MOST = 1 << 26
 _READ_UNASKED = 1 << 22
 _LAST_OFFSET = (1 << 63) - 1
+# said of directories that this process may not read, or that are on media which cannot be synced
+_NOT_OURS = ("EACCES", "EPERM", "EROFS", "EINVAL")
 _LOCK_RETRY_S = (0.00002, 0.001)
 
 
@@ -441,6 +443,20 @@ def make_path(path: str) -> None:
     parent = open_path(above)
     parent.make_directory(name)
     parent.sync()
+
+
+def sync_above(path: str) -> None:
+    """Make the name of a directory durable, and those of the directories above it, as far as they may be looked at."""
+    above = os.path.dirname(path)
+    while True:
+        try:
+            open_path(above).sync()
+        except StoreUnavailable as error:
+            if error.details.get("errno") not in _NOT_OURS:
+                raise
+        if above == os.path.dirname(above):
+            return
+        above = os.path.dirname(above)
 
 
 def mount_of(path: str) -> tuple[str, str]:

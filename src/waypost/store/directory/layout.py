@@ -14,7 +14,7 @@ from hashlib import sha256
 
 from waypost.errors import LockTimeout, StoreNotFound, UnsupportedFormat, UnsupportedPlatform
 from waypost.store.contract import DocumentId, Kind
-from waypost.store.directory.files import Directory, File, make_path, open_path
+from waypost.store.directory.files import Directory, File, make_path, open_path, sync_above
 
 FORMAT_TEXT = b"waypost 1\n"
 IGNORE_TEXT = b"*\n"
@@ -121,6 +121,8 @@ def open_layout(path: str, *, create: bool, read_only: bool) -> tuple[Layout, bo
     layout = Layout(path, root, read_only=read_only)
     if made:
         _furnish(layout)
+    elif not read_only:
+        root.sync()  # whoever put FORMAT there may have died before doing so
     return layout, made
 
 
@@ -142,6 +144,8 @@ def _furnish(layout: Layout) -> None:
             f"{layout.path} holds other files ({', '.join(sorted(foreign)[:3])}) and is not a store",
             location=layout.path,
         )
+    # whoever made the directories above may have died before their names were durable; where FORMAT is, they are
+    sync_above(layout.path)
     for name in (*_FOLDERS.values(), "temp", "transactions"):
         layout.folder(name)
     replace(layout, layout.root, ".gitignore", IGNORE_TEXT)
