@@ -116,6 +116,8 @@ class Document:
 
     def sync_to(self, log: Log, covered: int) -> int:
         """Return once a log is synced so far; how many syncs that took. Raises StorePoisoned."""
+        if covered > log.known_synced and log.may_hold_lost_pages and not self._context.layout.read_only:
+            self._rewrite_unsynced(log)
         try:
             return log.sync_to(covered)
         except StorePoisoned:
@@ -124,6 +126,22 @@ class Document:
             except WaypostError as error:  # it is read when it is needed; the caller must learn of the sync
                 _LOG.warning("%s cannot be read either: %s", log.file.name, error)
             raise
+
+    def _rewrite_unsynced(self, log: Log) -> None:
+        """Before the first sync of a log that others wrote: write what no sync is on record for once more, as one who
+        appends does. What a failed sync has lost is not covered by another.
+        """
+        with self.lock:
+            if self._log is not log or log.poisoned is not None:
+                return
+            opened = self.open_for_writing()
+            identity = opened.lock()
+            if identity is None:
+                return  # compacted by now, and with that written anew
+            try:
+                self.catch_up(opened, identity.size)
+            finally:
+                opened.file.unlock()
 
     def _commit(self, batch: list[Submission]) -> tuple[Outcomes, Log | None, int]:
         """Run and append a batch; what came of each, and how far the log must be synced for it."""

@@ -297,6 +297,11 @@ class Log:
         """Whether nothing, or fill, stands where the next frame would begin."""
         return not self.file.read(frame.HEADER_BYTES, self.end).strip(b"\0")
 
+    @property
+    def may_hold_lost_pages(self) -> bool:
+        """Whether the sync of another process may have failed for what stands here: then ours would cover nothing."""
+        return not self._ready_to_append
+
     def settled_news(self, size: int) -> list[Frame]:
         """As `news`, with the lock held: what is left behind the end then is nobody's, and is cleared.
 
@@ -461,8 +466,8 @@ class Log:
             mark = self.end
             try:
                 self.file.sync()
-                if self.writable and not self._named:
-                    # whoever made the file, or put it in another's place, may have died before doing so
+                if not self._named:
+                    # whoever made the file, or put it in another's place, may not have come to it yet, or died before
                     self.folder.sync()
                     self._named = True
             except StoreUnavailable as error:
