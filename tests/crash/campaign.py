@@ -9,7 +9,7 @@ from tests.crash.disk import Choice, Crash, Disk, Model
 from tests.crash.oracle import Standing, Wrong, examine
 from tests.crash.recording import Mark, apply
 from tests.crash.simulated import Tree
-from tests.crash.workloads import PATH, Recording
+from tests.crash.stories import PATH, Recording
 
 SEED = 20_260_101
 _IN_VAIN = 60

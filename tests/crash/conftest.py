@@ -1,5 +1,5 @@
 """Fixtures of the crash tests."""
 
-from tests.crash.workloads import quiet
+from tests.crash.stories import quiet
 
 __all__ = ["quiet"]

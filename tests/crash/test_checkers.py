@@ -12,7 +12,7 @@ import pytest
 from tests.crash.campaign import Campaign
 from tests.crash.oracle import Wrong
 from tests.crash.simulated import Machine, Tree
-from tests.crash.workloads import WORKLOADS, record, record_with_a_failed_sync
+from tests.crash.stories import WORKLOADS, record, record_with_a_failed_sync
 from waypost.store.directory import document, files, log, upkeep
 
 pytestmark = pytest.mark.usefixtures("quiet")

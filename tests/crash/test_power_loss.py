@@ -15,7 +15,7 @@ import pytest
 
 from tests.crash.campaign import SEED, Campaign, Moment, check_replay
 from tests.crash.simulated import Machine, Tree
-from tests.crash.workloads import (
+from tests.crash.stories import (
     WORKLOADS,
     CutShort,
     Recording,
