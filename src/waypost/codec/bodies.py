@@ -26,20 +26,21 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Block(NamedTuple):
-    """A piece of data that is compressed and checked alone: one row of a table."""
+    """A piece of data that is compressed and checked alone: one row of a table.
+
+    `offset` counts from the file's start. In a table as it is written, 0 says: in this frame, behind the one before.
+    """
 
     stored: int
     raw: int
     codec: int
     checksum: int
+    offset: int = 0
 
 
 class Extent(NamedTuple):
-    """A large part, or a run of remembered operations, as it stands in the file; `offset` counts from the file's
-    start.
-    """
+    """A large part as it stands in the file: the rows of its blocks, which may stand apart."""
 
-    offset: int
     length: int
     digest: bytes
     table: list[Block]
@@ -101,9 +102,8 @@ class DecisionBody(NamedTuple):
 
 
 class Remembered(NamedTuple):
-    """Where a block of remembered operations stands in the file, how many it holds, and when the newest was made."""
+    """A block of remembered operations, how many it holds, and when the newest was made."""
 
-    offset: int
     block: Block
     operations: int
     newest_us: int
@@ -180,7 +180,7 @@ def commit_content(body: CommitBody, digests: Mapping[str, bytes], compressor: C
     return Content(_encode(body._replace(puts=puts)), table, blocks)
 
 
-def commit_draft(content: Content, touched: list[int] | None, compressor: Compressor) -> Draft:
+def commit_draft(content: Content, touched: Sequence[int] | None, compressor: Compressor) -> Draft:
     return _draft(FrameType.COMMIT, content, touched, compressor)
 
 
@@ -231,24 +231,38 @@ def read_commit(content: memoryview) -> CommitBody:
     return _decoded(_read_commit, content)
 
 
-def commit_parts(body: CommitBody, table: list[Block], blocks_at: int) -> Iterable[tuple[str, Part]]:
-    """The parts that a commit puts; large ones as extents, given where the frame's blocks begin in the file."""
-    row, offset = 0, blocks_at
+def placed(table: list[Block], blocks_at: int) -> list[Block]:
+    """The rows of a table with the places where their blocks stand, given where the blocks of its frame begin."""
+    rows: list[Block] = []
+    offset = blocks_at
+    for block in table:
+        if not block.offset:
+            rows.append(Block(block.stored, block.raw, block.codec, block.checksum, offset))
+            offset += block.stored
+        elif block.offset + block.stored <= blocks_at:
+            rows.append(block)
+        else:
+            raise Undecodable("a block does not stand before the frame that refers to it")
+    return rows
+
+
+def commit_parts(body: CommitBody, table: list[Block]) -> Iterable[tuple[str, Part]]:
+    """The parts that a commit puts; large ones as extents, given the rows of its table in their places."""
+    row = 0
     for key, value in body.puts.items():
         if isinstance(value, bytes):
             yield key, value
             continue
         length, digest = value
-        first, start, covered = row, offset, 0
+        first, covered = row, 0
         while covered < length:
             if row == len(table) or not table[row].raw:
                 raise Undecodable(f"the blocks of part {key!r} end after {covered} of {length} bytes")
             covered += table[row].raw
-            offset += table[row].stored
             row += 1
         if covered != length:
             raise Undecodable(f"the blocks of part {key!r} hold {covered} bytes instead of {length}")
-        yield key, Extent(start, length, digest, table[first:row])
+        yield key, Extent(length, digest, table[first:row])
     if row != len(table):
         raise Undecodable("a commit has blocks that belong to no part")
 
@@ -277,7 +291,7 @@ class SnapshotBuilder:
         """Add an entry block of an earlier snapshot as it is; its keys must follow those added so far."""
         self._finish_block()
         self.keys.append(first_key)
-        self._append(block, stored)
+        self._append(block._replace(offset=0), stored)
 
     def _finish_block(self) -> None:
         if self._open:
@@ -305,7 +319,7 @@ class SnapshotBuilder:
 
 
 def data_draft(table: list[Block], blocks: list[bytes], compressor: Compressor) -> Draft:
-    """A frame that carries blocks of parts whose commits are gone."""
+    """A frame that carries nothing but blocks, of parts that are referred to elsewhere."""
     return _draft(FrameType.DATA, Content(b"\x90", table, blocks), (), compressor)
 
 

@@ -133,13 +133,21 @@ def seal_draft() -> Draft:
 
 def assemble(draft: Draft, place: Place, standing: Standing) -> tuple[bytes, Header]:
     """The bytes of a frame, and its header (whose checksum is the link of the next frame)."""
+    head, header = assemble_head(draft, place, standing, sum(map(len, draft.blocks)))
+    return b"".join((*head, *draft.blocks)), header
+
+
+def assemble_head(
+    draft: Draft, place: Place, standing: Standing, block_bytes: int
+) -> tuple[tuple[bytes, bytes, bytes], Header]:
+    """As `assemble`, up to the end of the body, in pieces; that many bytes of blocks follow."""
     touched = draft.touched
     if touched is None or len(touched) > MAX_TOUCHED:
         count, listed = ANYTHING_TOUCHED, b""
     else:
         count, listed = len(touched), struct.pack(f"<{len(touched)}I", *touched)
     body = draft.body
-    length = HEADER_BYTES + len(listed) + len(body) + sum(map(len, draft.blocks))
+    length = HEADER_BYTES + len(listed) + len(body) + block_bytes
     version, time_us, size_bytes, document_checksum, commit_id = standing
     offset, file_id, link, synced, base = place
     fields = (
@@ -148,8 +156,7 @@ def assemble(draft: Draft, place: Place, standing: Standing) -> tuple[bytes, Hea
     )  # fmt: skip
     checked = _HEADER.pack(MAGIC, 0, *fields)[_CHECKED_FROM:] + listed + body
     checksum = crc32(checked, seed(file_id, offset))
-    data = b"".join((MAGIC, checksum.to_bytes(4, "little"), checked, *draft.blocks))
-    return data, Header(MAGIC, checksum, *fields)
+    return (MAGIC, checksum.to_bytes(4, "little"), checked), Header(MAGIC, checksum, *fields)
 
 
 def read_header(data: bytes | memoryview, at: int = 0) -> Header | None:

@@ -211,7 +211,7 @@ class Prepared:
         parts: dict[str, Part] = dict(body.puts) if not self.content.table else {}  # type: ignore[arg-type]
         if self.content.table:
             written = bodies.read_commit(memoryview(self.content.data))
-            parts = dict(bodies.commit_parts(written, self.content.table, found.blocks_at))
+            parts = dict(bodies.commit_parts(written, bodies.placed(self.content.table, found.blocks_at)))
         state.apply(found, parts, body.removed, body.cleared, self._record(found))
         self.receipt.version = found.header.version
         counters = self.receipt.counters

@@ -218,7 +218,7 @@ class _LogCheck:
             self._start_from({})
         for key in body.removed:
             self._exchange(key, None)
-        for key, measure in self._measured(bodies.commit_parts(body, table, found.blocks_at)):
+        for key, measure in self._measured(bodies.commit_parts(body, table)):
             self._exchange(key, measure)
         self._check_sums(found, self._checksum, self._size)
 

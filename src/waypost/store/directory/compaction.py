@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from waypost import clock
 from waypost.codec import bodies, frame
-from waypost.codec.bodies import Extent, Part, SnapshotBody
+from waypost.codec.bodies import Block, Content, Extent, Part, SnapshotBody
 from waypost.codec.compression import Compressor
 from waypost.codec.frame import Draft, FrameType, Place, Standing
 from waypost.errors import DocumentTooLarge
@@ -25,6 +25,8 @@ from waypost.store.directory.log import NOTHING, Frame, Log, new_file_id
 from waypost.store.directory.state import DocumentView, Mark, Snapshot
 
 HISTORY_US = 30 * 24 * 3600 * 1_000_000
+CARRIED_BYTES = 2 * 1024 * 1024
+"""Blocks are read and written in about this many bytes at a time, whatever the size of a part."""
 _SEEN_BYTES = 32
 _SLACK_BYTES = 64 * 1024
 
@@ -54,7 +56,7 @@ class Rewriter:
     frame records everything before it as synced.
     """
 
-    def __init__(self, file: File, file_id: int, limit: int) -> None:
+    def __init__(self, file: File, file_id: int, limit: int, compressor: Compressor) -> None:
         self.file = file
         self.file_id = file_id
         self.end = 0
@@ -63,52 +65,85 @@ class Rewriter:
         self.shortened = False
         """Whether history went that the old file still had."""
         self._limit = limit
-        self._moved: list[tuple[int, int, int]] = []
+        self._compressor = compressor
+        self._moved: dict[int, int] = {}
+        """Where each block stands now, by where it stood in the old file."""
 
-    def put(self, draft: Draft, standing: Standing) -> int:
-        """Append a frame; where its blocks begin."""
-        if self.end + draft.length > self._limit:
+    def put(self, draft: Draft, standing: Standing, block_bytes: int | None = None) -> None:
+        """Append a frame. Where `block_bytes` is given, the caller appends that many bytes of blocks."""
+        follow = sum(map(len, draft.blocks)) if block_bytes is None else block_bytes
+        if self.end + draft.length + (block_bytes or 0) > self._limit:
             raise DocumentTooLarge(f"{self.file.name}: what must be kept exceeds {self._limit:,} bytes")
         if draft.type == FrameType.SNAPSHOT:
             self.base = self.end
         place = Place(self.end, self.file_id, self.link, self.end, self.base)
-        data, header = frame.assemble(draft, place, standing)
+        head, header = frame.assemble_head(draft, place, standing, follow)
         self.link = header.checksum
+        self._write(b"".join((*head, *draft.blocks)))
+
+    def _write(self, data: bytes) -> None:
         self.file.write_all(data, self.end)
         self.end += len(data)
-        return self.end - sum(map(len, draft.blocks))
 
     def copy(self, log: Log, found: Frame) -> None:
-        """Append a frame of the old log with its content as it is."""
+        """Append a commit of the old log with its content as it is."""
         header = found.header
-        blocks: list[bytes] = []
-        if header.length > header.blocks_offset:
-            blocks = [log.file.read(header.length - header.blocks_offset, found.blocks_at)]
-        body = found.data[header.body_offset : header.blocks_offset]
         touched = frame.touched_parts(header, found.data)
-        draft = Draft(FrameType(header.type), header.codec, body, header.raw, touched, blocks)
-        at = self.put(draft, found.standing)
-        if blocks:
-            self._moved.append((found.blocks_at, found.end, at))
+        body = found.data[header.body_offset : header.blocks_offset]
+        draft = Draft(FrameType(header.type), header.codec, body, header.raw, touched, ())
+        table: list[Block] = []
+        if header.length > header.blocks_offset:
+            content, table = found.content()
+            if any(block.offset < found.blocks_at for block in table):
+                self.carry(log, [block for block in table if block.offset < found.blocks_at], found.standing)
+                rows = [
+                    block._replace(offset=0 if block.offset >= found.blocks_at else self._moved[block.offset])
+                    for block in table
+                ]
+                draft = bodies.commit_draft(Content(bytes(content), rows, []), touched, self._compressor)
+        self.put(draft, found.standing, found.end - found.blocks_at)
+        for block in table:
+            if block.offset >= found.blocks_at:
+                self._moved[block.offset] = self.end
+                self._write(_stored(log, block))
 
-    def note_move(self, start: int, end: int, at: int) -> None:
-        """Blocks that stood from `start` to `end` in the old file stand at `at` in this one."""
-        self._moved.append((start, end, at))
+    def carry(self, log: Log, table: list[Block], standing: Standing) -> None:
+        """Put those blocks of the old log that are not in this file yet into frames of their own."""
+        rows: list[Block] = []
+        blocks: list[bytes] = []
+        held = 0
+        for block in table:
+            if block.offset in self._moved:
+                continue
+            rows.append(block)
+            blocks.append(_stored(log, block))
+            held += block.stored
+            if held >= CARRIED_BYTES:
+                self._put_data(rows, blocks, standing)
+                rows, blocks, held = [], [], 0
+        if rows:
+            self._put_data(rows, blocks, standing)
+
+    def _put_data(self, rows: list[Block], blocks: list[bytes], standing: Standing) -> None:
+        table = [block._replace(offset=0) for block in rows]
+        self.put(bodies.data_draft(table, blocks, self._compressor), standing)
+        at = self.end - sum(map(len, blocks))
+        for block in rows:
+            self._moved[block.offset] = at
+            at += block.stored
 
     def moved(self, part: Part) -> Part:
-        """The part as it stands in this file."""
+        """The part as it stands in this file, to which it must have been carried."""
         if not isinstance(part, Extent):
             return part
-        offset = self.new_offset(part.offset)
-        assert offset is not None, "large parts are carried over before they are referred to"
-        return part._replace(offset=offset)
+        return part._replace(table=[block._replace(offset=self._moved[block.offset]) for block in part.table])
 
-    def new_offset(self, offset: int) -> int | None:
-        """Where the block stands now that stood at `offset` in the old file; None when it was not carried over."""
-        for start, end, at in self._moved:
-            if start <= offset < end:
-                return at + offset - start
-        return None
+
+def _stored(log: Log, block: Block) -> bytes:
+    stored = log.file.read(block.stored, block.offset)
+    if len(stored) != block.stored:
+        raise log.damage(block.offset, "the file ends within a block")
+    return stored
 
 
 def choose_history(origin: Origin, context: Context) -> History:
@@ -124,7 +159,7 @@ def choose_history(origin: Origin, context: Context) -> History:
     oldest_us = clock.now_us() - HISTORY_US
     start = len(commits)
     while start and commits[start - 1].header.time_us >= oldest_us:
-        room -= commits[start - 1].header.length
+        room -= _weight(commits[start - 1])
         if room < 0:
             break
         start -= 1
@@ -132,15 +167,22 @@ def choose_history(origin: Origin, context: Context) -> History:
     return History(len(dropped) // _SEEN_BYTES, dropped, commits[start:])
 
 
+def _weight(found: Frame) -> int:
+    """What a commit takes with the blocks that were written ahead of it."""
+    header = found.header
+    ahead = found.content()[1] if header.length > header.blocks_offset else ()
+    return header.length + sum(block.stored for block in ahead if block.offset < found.blocks_at)
+
+
 def rewrite(origin: Origin, context: Context, file: File, past: DocumentView | None, history: History) -> Rewriter:
     """Write what is kept of a log into a new file. `past` is the document at version `history.cut`, if any went."""
     log = origin.log
     assert log.body is not None
-    out = Rewriter(file, new_file_id(), context.limit_bytes)
+    compressor = Compressor(context.config.compression)
+    out = Rewriter(file, new_file_id(), context.limit_bytes, compressor)
     out.shortened = len(history.dropped) > len(log.body.dropped)
     body = log.body._replace(generation=log.body.generation + 1, made_us=clock.now_us(), dropped=history.dropped)
     out.put(bodies.file_draft(body), NOTHING)
-    compressor = Compressor(context.config.compression)
     operations = _remembered(origin)
     if past is not None:
         # a reader who has to start here must know what was done before as well
@@ -162,18 +204,10 @@ def _remembered(origin: Origin) -> list[OperationRecord]:
 def _put_snapshot(
     out: Rewriter, log: Log, view: DocumentView, operations: list[OperationRecord], compressor: Compressor
 ) -> None:
-    _carry_large_parts(out, log, view, compressor)
+    for key in view.keys():
+        part = view.part(key)
+        if isinstance(part, Extent):  # its commit may not be kept
+            out.carry(log, part.table, view.standing)
     builder, compressed = snapshots.build_anew(view, operations, compressor, out.moved)
     body = SnapshotBody(out.end, out.link, 0, compressed, [], [])
     out.put(builder.draft(body), view.standing)
-
-
-def _carry_large_parts(out: Rewriter, log: Log, view: DocumentView, compressor: Compressor) -> None:
-    """Put the blocks of large parts whose commits are not kept into frames of their own."""
-    for key in view.keys():
-        part = view.part(key)
-        if isinstance(part, Extent) and out.new_offset(part.offset) is None:
-            length = sum(block.stored for block in part.table)
-            stored = log.file.read(length, part.offset)
-            at = out.put(bodies.data_draft(part.table, [stored], compressor), view.standing)
-            out.note_move(part.offset, part.offset + length, at)

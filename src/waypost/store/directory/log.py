@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from waypost.codec import frame
-from waypost.codec.bodies import Block, FileBody, read_file, split_content
+from waypost.codec.bodies import Block, FileBody, placed, read_file, split_content
 from waypost.codec.compression import Undecodable, unpack
 from waypost.codec.frame import Draft, FrameType, Header, Place, Standing
 from waypost.errors import DocumentDamaged, LockTimeout, StorePoisoned, StoreUnavailable, UnsupportedFormat
@@ -61,10 +61,11 @@ class Frame(NamedTuple):
         return Standing(header.version, header.time_us, header.size_bytes, header.document_checksum, header.commit_id)
 
     def content(self) -> tuple[memoryview, list[Block]]:
-        """(content, table) of the body, decompressed. Raises Undecodable."""
+        """(content, table with the places of the blocks) of the body, decompressed. Raises Undecodable."""
         header = self.header
         body = unpack(header.codec, memoryview(self.data)[header.body_offset : header.blocks_offset], header.raw)
-        return split_content(body, header.length > header.blocks_offset)
+        content, table = split_content(body, header.length > header.blocks_offset)
+        return content, placed(table, self.blocks_at)
 
 
 def is_blank(data: bytes) -> bool:
@@ -168,16 +169,15 @@ class Log:
             _, table = found.content()
         except Undecodable:
             return False
-        return self.check_blocks(table, found.blocks_at, found.end)
-
-    def check_blocks(self, table: list[Block], offset: int, end: int) -> bool:
-        """Whether the blocks of a table stand at an offset, whole, and end where they should."""
+        end = found.blocks_at
         for block in table:
-            stored = self.file.read(block.stored, offset) if offset + block.stored <= end else b""
+            if block.offset < found.blocks_at:
+                continue  # written ahead: it was checked with the frame that it stands in
+            end += block.stored
+            stored = self.file.read(block.stored, block.offset) if end <= found.end else b""
             if len(stored) != block.stored or frame.block_checksum(stored) != block.checksum:
                 return False
-            offset += block.stored
-        return offset == end
+        return end == found.end
 
     def first(self, size: int) -> Frame | None:
         """The file frame, with what it says noted; None when the log has none that is valid."""

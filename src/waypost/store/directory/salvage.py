@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from waypost import clock
 from waypost.codec import frame
-from waypost.codec.bodies import CommitBody, Extent, FileBody, Part, commit_parts, read_commit
+from waypost.codec.bodies import Block, CommitBody, Extent, FileBody, Part, commit_parts, read_commit
 from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType, Header, Standing, block_checksum
 from waypost.errors import DocumentDamaged
@@ -294,13 +294,17 @@ class _Reading:
         found, body = commit.found, commit.body
         content, table = found.content()
         expected = sums.commit_id(self._standing.commit_id, body.operation_id, sha256(content).digest())
-        return expected == found.header.commit_id and self.log.check_blocks(table, found.blocks_at, found.end)
+        return expected == found.header.commit_id and all(map(self._is_whole, table))
+
+    def _is_whole(self, block: Block) -> bool:
+        stored = self.log.file.read(block.stored, block.offset)
+        return len(stored) == block.stored and block_checksum(stored) == block.checksum
 
     def _read(self, found: Frame) -> _Commit | None:
         try:
             content, table = found.content()
             body = read_commit(content)
-            parts = dict(commit_parts(body, table, found.blocks_at))
+            parts = dict(commit_parts(body, table))
         except Undecodable:
             return None
         header = found.header
@@ -353,10 +357,10 @@ class _Reading:
         return held, missing
 
     def _read_operations(self, snapshot: Snapshot) -> None:
-        runs = [(run.offset, run.block) for run in snapshot.body.operations]
-        for offset, block in [*runs, *snapshot.operation_blocks]:
+        runs = [run.block for run in snapshot.body.operations]
+        for block in [*runs, *snapshot.operation_blocks]:
             try:
-                for record in snapshot.read_operations(offset, block):
+                for record in snapshot.read_operations(block):
                     self._remember(record)
             except DocumentDamaged:
                 pass  # its bytes are among those that are named as lost
@@ -420,7 +424,7 @@ def _without_value(reading: _Reading, parts: dict[str, Part]) -> list[str]:
         if not isinstance(part, Extent):
             continue
         try:
-            value = reading.blocks.extent(part)
+            value = reading.blocks.value(part)
             if sums.part_checksum(key.encode(), value).to_bytes(32, "big") == part.digest:
                 continue
         except DocumentDamaged:

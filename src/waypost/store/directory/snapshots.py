@@ -26,10 +26,10 @@ def remembered(base: Snapshot, coming: int) -> list[Remembered]:
     A run goes when none of its operations is among the last 10,000, or all are older than 7 days.
     """
     runs = list(base.body.operations)
-    for offset, block in base.operation_blocks:
-        rows = base.read_operations(offset, block)
+    for block in base.operation_blocks:
+        rows = base.read_operations(block)
         if rows:
-            runs.append(Remembered(offset, block, len(rows), rows[-1].time_us))
+            runs.append(Remembered(block, len(rows), rows[-1].time_us))
     oldest_us = clock.now_us() - KEPT_OPERATIONS_US
     kept: list[Remembered] = []
     for run in reversed(runs):

@@ -69,33 +69,25 @@ class Blocks:
         self._cache = cache
         self._verify = verify
 
-    def data(self, block: Block, offset: int) -> bytes:
-        """The data of the block at an offset of the file. Raises DocumentDamaged."""
+    def data(self, block: Block) -> bytes:
+        """The data of a block. Raises DocumentDamaged."""
         try:
-            return bodies.unpack_block(block, self.file.read(block.stored, offset), verify=self._verify)
+            return bodies.unpack_block(block, self.file.read(block.stored, block.offset), verify=self._verify)
         except Undecodable as error:
-            raise damaged(self.file, offset, error) from error
-
-    def extent(self, extent: Extent) -> bytes:
-        pieces: list[bytes] = []
-        offset = extent.offset
-        for block in extent.table:
-            pieces.append(self.data(block, offset))
-            offset += block.stored
-        return b"".join(pieces)
+            raise damaged(self.file, block.offset, error) from error
 
     def value(self, part: Part) -> bytes:
-        return part if isinstance(part, bytes) else self.extent(part)
+        return part if isinstance(part, bytes) else b"".join(map(self.data, part.table))
 
-    def entries(self, block: Block, offset: int) -> dict[str, Part]:
-        key = (self.file_id, offset, block.checksum)
+    def entries(self, block: Block) -> dict[str, Part]:
+        key = (self.file_id, block.offset, block.checksum)
         found = self._cache.get(key)
         if found is None:
-            data = self.data(block, offset)
+            data = self.data(block)
             try:
                 found = bodies.read_entries(data)
             except Undecodable as error:
-                raise damaged(self.file, offset, error) from error
+                raise damaged(self.file, block.offset, error) from error
             self._cache.put(key, found, _memory_of(found, len(data)))
         return found
 
@@ -122,8 +114,8 @@ class Snapshot:
         self.frame = found
         self.body = SnapshotBody(0, 0, 0, False, [], [])
         self.standing: Standing = NOTHING
-        self.operation_blocks: list[tuple[int, Block]] = []
-        self._rows: list[tuple[int, Block]] = []
+        self.operation_blocks: list[Block] = []
+        self._rows: list[Block] = []
         self._latest: tuple[int, dict[str, Part]] = (-1, {})
         if found is not None:
             self.standing = found.standing
@@ -137,13 +129,8 @@ class Snapshot:
             raise damaged(self.blocks.file, found.offset, error) from error
         if len(self.body.keys) > len(table):
             raise damaged(self.blocks.file, found.offset, Undecodable("a snapshot lacks blocks"))
-        offset = found.blocks_at
-        rows: list[tuple[int, Block]] = []
-        for block in table:
-            rows.append((offset, block))
-            offset += block.stored
-        self._rows = rows[: len(self.body.keys)]
-        self.operation_blocks = rows[len(self.body.keys) :]
+        self._rows = table[: len(self.body.keys)]
+        self.operation_blocks = table[len(self.body.keys) :]
 
     @property
     def length(self) -> int:
@@ -151,20 +138,19 @@ class Snapshot:
 
     def block(self, row: int) -> Block | None:
         """The entry block of a row; None beyond the last."""
-        return self._rows[row][1] if row < len(self._rows) else None
+        return self._rows[row] if row < len(self._rows) else None
 
     def stored(self, row: int) -> bytes:
         """The bytes of an entry block as they stand in the file."""
-        offset, block = self._rows[row]
-        return self.blocks.file.read(block.stored, offset)
+        block = self._rows[row]
+        return self.blocks.file.read(block.stored, block.offset)
 
     def offset(self, row: int) -> int:
         """Where an entry block begins in the file."""
-        return self._rows[row][0]
+        return self._rows[row].offset
 
     def entries(self, row: int) -> dict[str, Part]:
-        offset, block = self._rows[row]
-        return self.blocks.entries(block, offset)
+        return self.blocks.entries(self._rows[row])
 
     def get(self, key: str) -> Part | None:
         row = bisect_right(self.body.keys, key) - 1
@@ -183,18 +169,16 @@ class Snapshot:
 
     def operations(self) -> Iterator[OperationRecord]:
         """What is remembered of earlier writes, oldest first."""
-        for run in self.body.operations:
-            yield from self.read_operations(run.offset, run.block)
-        for offset, block in self.operation_blocks:
-            yield from self.read_operations(offset, block)
+        for block in (*(run.block for run in self.body.operations), *self.operation_blocks):
+            yield from self.read_operations(block)
 
-    def read_operations(self, offset: int, block: Block) -> list[OperationRecord]:
+    def read_operations(self, block: Block) -> list[OperationRecord]:
         """A run of remembered operations, oldest first."""
-        data = self.blocks.data(block, offset)
+        data = self.blocks.data(block)
         try:
             return [OperationRecord(*row) for row in bodies.read_operations(data)]
         except Undecodable as error:
-            raise damaged(self.blocks.file, offset, error) from error
+            raise damaged(self.blocks.file, block.offset, error) from error
 
 
 class DocumentView:
@@ -354,7 +338,7 @@ class DocumentState:
             try:
                 content, table = found.content()
                 body = bodies.read_commit(content)
-                parts = dict(bodies.commit_parts(body, table, found.blocks_at))
+                parts = dict(bodies.commit_parts(body, table))
             except Undecodable as error:
                 raise damaged(self.base.blocks.file, found.offset, error) from error
             if any(block.codec != PLAIN for block in table):

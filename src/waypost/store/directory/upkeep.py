@@ -117,9 +117,10 @@ def compact(document: Document, context: Context) -> bool:
     name, file = new_file(context.layout)
     try:
         out = compaction.rewrite(origin, context, file, past, history)
+        behind = _carry_over(document, origin, out)
         file.sync_all()
         with document.lock:
-            replaced = _switch(document, context, origin, out, name)
+            replaced = behind is not None and _switch(document, context, origin, out, name, behind)
     except DocumentTooLarge as error:
         _LOG.warning("%s %r cannot be made smaller: %s", document.id.kind, document.id.id, error)
         replaced = False
@@ -129,18 +130,47 @@ def compact(document: Document, context: Context) -> bool:
     return replaced
 
 
-def _switch(document: Document, context: Context, origin: Origin, out: compaction.Rewriter, name: str) -> bool:
-    """Carry over what was appended meanwhile, and let the new file take the old one's place."""
+def _carry_over(document: Document, origin: Origin, out: compaction.Rewriter) -> tuple[int, int] | None:
+    """Carry over what was appended meanwhile, without a lock while it is copied, so that little is left for the
+    switch; where the rest begins, and what it links to. None when the log is another one by now.
+    """
+    with document.lock:
+        log = document.log_if_same(origin.log)
+        identity = log.lock() if log is not None else None
+        if log is None or identity is None:
+            return None
+        try:
+            document.catch_up(log, identity.size)  # under the file's lock, so that none of it is taken back
+            behind = log.end, log.link
+        finally:
+            log.file.unlock()
+    _copy_commits(origin, out, origin.end, origin.link, behind[0])
+    return behind
+
+
+def _copy_commits(origin: Origin, out: compaction.Rewriter, start: int, link: int, end: int) -> None:
+    for found in origin.log.hop(start, link, end):
+        # a snapshot that came meanwhile speaks of offsets in the old file
+        if found.header.type == FrameType.COMMIT and found.header.version > origin.view.version:
+            out.copy(origin.log, found)
+
+
+def _switch(
+    document: Document,
+    context: Context,
+    origin: Origin,
+    out: compaction.Rewriter,
+    name: str,
+    behind: tuple[int, int],
+) -> bool:
+    """Carry over the rest, and let the new file take the old one's place."""
     log = document.log_if_same(origin.log)
     identity = log.lock() if log is not None else None
     if log is None or identity is None:
         return False
     try:
         document.catch_up(log, identity.size)
-        for found in log.hop(origin.end, origin.link, log.end):
-            # a snapshot that came meanwhile speaks of offsets in the old file
-            if found.header.type == FrameType.COMMIT and found.header.version > origin.view.version:
-                out.copy(log, found)
+        _copy_commits(origin, out, *behind, log.end)
         out.file.sync_all()
         if out.shortened:
             context.keep_generation(log)
