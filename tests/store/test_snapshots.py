@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.store.support import WF, change, directory_store, system_calls
+from tests.store.support import WF, change, directory_store, putting, system_calls
 from waypost import clock
 from waypost.codec.frame import FrameType
 from waypost.errors import DocumentDamaged
@@ -336,3 +336,14 @@ def test_own_commits_follow_those_of_others_that_were_not_decoded_yet(path):
     ours.close()
     theirs.close()
     assert directory_store(path, read_only=True).verify().findings == []
+
+
+def test_d07_no_snapshot_covers_what_is_not_synced(path, monkeypatch):
+    """A snapshot stands behind a sync of all it covers: a reader after a crash would not look at that again."""
+    store = directory_store(path, enable_wal=False, chunk_size=4096)
+    store.submit(putting(big=os.urandom(20_000))).result()
+    monkeypatch.setattr(document.Document, "snapshot_is_due", lambda _document, _state: True)
+    with system_calls() as calls:
+        assert store.tidy(WF, "snapshot")
+        names = [name for name, _, _ in calls.trace if name in ("pwrite", "fdatasync")]
+    assert names == ["fdatasync", "pwrite"]

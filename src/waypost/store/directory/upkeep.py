@@ -42,6 +42,8 @@ def take_snapshot(document: Document, context: Context) -> bool:
     runs = snapshots.remembered(base, len(origin.operations))
     body = SnapshotBody(origin.end, origin.link, base.body.superseded + base.length, compressed, [], runs)
     draft = builder.draft(body)
+    # a reader after a crash does not look at what a snapshot covers, so none may reach the disk before that
+    origin.log.sync_to(origin.end)
     try:
         return _append_snapshot(document, context, origin, draft)
     finally:
