@@ -31,6 +31,7 @@ ORDER = """
     codec
     store
     maintenance
+    streams
     records
     loading
     frontier

@@ -3,7 +3,8 @@
 Invariants:
 
 * A write is handed to the store, which does it in a thread of its own; what finished together wakes the loop once.
-* Cancelling whoever awaits a write does not undo it: the commit goes on, and a failure of it is logged.
+* Cancelling whoever awaits a write does not undo it: the commit goes on, and a failure of it is logged. While it
+  still reads a file that it was given, it is not made.
 * Reads run in a small pool of threads, except in a store that is memory.
 """
 
@@ -25,10 +26,10 @@ from waypost import migrations, transactions
 from waypost.definitions import Definitions, Options, open_definitions, signature_of
 from waypost.errors import SchemaOutdated, StepFailed, WaypostError
 from waypost.models import WorkflowStep
-from waypost.operations import OperationResult, Request, Write
+from waypost.operations import TRIES, OperationResult, Request, Write
 from waypost.runner import Call, Effects, Pause, RunLogic, StepWork
 from waypost.runs import raise_first
-from waypost.store import Change, Durability, Receipt, Ticket
+from waypost.store import Change, ContentLost, Durability, Receipt, Ticket
 
 logger = logging.getLogger("waypost")
 
@@ -157,6 +158,7 @@ class AsyncWaypost:
     reset_step = _awaits(Definitions.reset_step)
     add_step_output = _awaits(Definitions.add_step_output)
     get_step_output = _awaits(Definitions.get_step_output)
+    open_step_output = _awaits(Definitions.open_step_output)
     update_agent_state = _awaits(Definitions.update_agent_state)
     update_context = _awaits(Definitions.update_context)
     migrate_workflows = _awaits(Definitions.migrate_workflows)
@@ -207,14 +209,16 @@ class AsyncWaypost:
             self._readers = ThreadPoolExecutor(READERS, "waypost-reader")
         return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
-    async def _commit(self, write: Write[R]) -> OperationResult[R]:
+    async def _commit(self, write: Write[R], tries_left: int = TRIES) -> OperationResult[R]:
         try:
-            change = write.change()
+            change = await asyncio.to_thread(write.change) if write.stages else write.change()
             try:
                 receipt = await self._submit(change)
             except SchemaOutdated:
                 await self._in_reader(partial(migrations.bring_up_to_date, write.store, change.document))
                 receipt = await self._submit(change)
+        except ContentLost as error:
+            return write.failed(error) if tries_left == 1 else await self._commit(write, tries_left - 1)
         except WaypostError as error:
             return write.failed(error)
         if receipt.repeated is not None:

@@ -69,6 +69,7 @@ class Waypost:
     reset_step = _waits(Definitions.reset_step)
     add_step_output = _waits(Definitions.add_step_output)
     get_step_output = _waits(Definitions.get_step_output)
+    open_step_output = _waits(Definitions.open_step_output)
     update_agent_state = _waits(Definitions.update_agent_state)
     update_context = _waits(Definitions.update_context)
     migrate_workflows = _waits(Definitions.migrate_workflows)

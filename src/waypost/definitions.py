@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from inspect import Signature, signature
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
 from msgspec import UNSET, UnsetType
 
@@ -39,7 +39,19 @@ from waypost.models import (
     WorkflowSummary,
 )
 from waypost.operations import Load, OperationResult, Read, Request, Success, Work, Write, find_outcome
-from waypost.store import Backup, Counters, DocumentId, Restored, Store, View, open_store
+from waypost.records import Value
+from waypost.store import (
+    Backup,
+    ContentLost,
+    Counters,
+    DocumentId,
+    Restored,
+    Store,
+    Transaction,
+    View,
+    open_store,
+)
+from waypost.streams import Source
 from waypost.workflows import IfExists
 
 logger = logging.getLogger("waypost")
@@ -76,6 +88,11 @@ def signature_of(define: Callable[..., Request[Any]]) -> Signature:
 
 def _as_returned(data: T, viewer: Viewer) -> T:
     return data
+
+
+def _done_before(tx: Transaction) -> NoReturn:
+    """The work of an operation that was found to be done before, and so does not run."""
+    raise ContentLost("what was remembered of the operation is gone")
 
 
 def _step(step: WorkflowStep, viewer: Viewer) -> WorkflowStep:
@@ -121,6 +138,8 @@ class Definitions:
         operation_id: str | None,
         session_id: str | None,
         agent_id: str | None = None,
+        *,
+        stages: bool = False,
     ) -> Request[OperationResult[T]]:
         return Write(
             self.store,
@@ -132,6 +151,7 @@ class Definitions:
             session_id=session_id,
             agent_id=agent_id,
             verbose=self.verbose,
+            stages=stages,
         )
 
     def _state(self, _: None, viewer: Viewer) -> WorkflowState:
@@ -140,6 +160,20 @@ class Definitions:
     def _view(self, workflow_id: str, counters: Counters | None = None) -> View:
         document = DocumentId("workflow", records.validate_id(workflow_id, "workflow id"))
         return migrations.load(self.store, document, counters)
+
+    def _source(self, output: object, step_id: str) -> Source | None:
+        """Where an output is read from that was given as a file."""
+        return Source.of(output, f"outputs.{step_id}", self.store.scratch)
+
+    def _staged(
+        self, source: Source, workflow_id: str, step_id: str, operation_id: str | None, check: Callable[[View], object]
+    ) -> Value | None:
+        """Take in what a file holds, unless it is refused; None where the operation was done before."""
+        view = self._view(workflow_id)
+        if operation_id is not None and view.operation(operation_id) is not None:
+            return None
+        check(view)
+        return Value.staged(source, self.store, view.document, step_id, self._chunk_size)
 
     # --- whole workflows ---
 
@@ -249,17 +283,29 @@ class Definitions:
         """Give a step another status, and with it an output if one is named. Gives the step as it is then.
 
         None, 0 and "" are outputs; a status without one leaves the earlier one. The same status with an equal
-        output changes nothing. A step that is running belongs to this process until it is finished.
+        output changes nothing. A file that is open for reading bytes is read from where it stands, and its content is
+        the output. A step that is running belongs to this process until it is finished.
 
         Fails with WorkflowNotFound, StepNotFound, IllegalTransition, RetriesExhausted, StepBusy, WorkflowPaused,
         DependencyUnfinished, InvalidInput, InvalidValue.
         """
 
+        source = self._source(output, step_id)
+
         def prepare() -> Work[WorkflowStep]:
-            wanted = steps_.prepare_move(step_id, status, output, error, agent_id)
+            wanted = steps_.prepare_move(step_id, status, output if source is None else UNSET, error, agent_id)
+            if source is not None:
+                check = partial(steps_.check_move, wanted=wanted, enforce_dependencies=self._enforce_dependencies)
+                value = self._staged(source, workflow_id, step_id, operation_id, check)
+                if value is None:
+                    return _done_before
+                wanted = wanted._replace(value=value)
             return lambda tx: steps_.move(tx, wanted, self._chunk_size, self._enforce_dependencies)
 
-        return self._write("update_step_status", workflow_id, prepare, _step, operation_id, session_id, agent_id)
+        return self._write(
+            "update_step_status", workflow_id, prepare, _step, operation_id, session_id, agent_id,
+            stages=source is not None,
+        )  # fmt: skip
 
     def add_steps(
         self,
@@ -313,14 +359,28 @@ class Definitions:
     ) -> Request[OperationResult[StepOutput]]:
         """Add the next version of a step's output; earlier ones stay readable. The step keeps its status.
 
-        Fails with WorkflowNotFound, StepNotFound, InvalidValue.
+        The content of a file that is open for reading bytes is stored as `bytes` and never in memory as a whole; see
+        `open_step_output`.
+
+        Fails with WorkflowNotFound, StepNotFound, InvalidValue, DocumentTooLarge.
         """
+        source = self._source(output, step_id)
 
         def prepare() -> Work[StepOutput]:
-            value, time_us = steps_.prepare_output(step_id, output, agent_id), clock.now_us()
+            value = steps_.prepare_output(step_id, output if source is None else UNSET, agent_id)
+            if source is not None:
+                value = self._staged(
+                    source, workflow_id, step_id, operation_id, lambda view: steps_.expect(view, step_id)
+                )
+            if value is None:
+                return _done_before
+            time_us = clock.now_us()
             return lambda tx: steps_.add_output(tx, step_id, value, agent_id, time_us, self._chunk_size)
 
-        return self._write("add_step_output", workflow_id, prepare, _output, operation_id, session_id, agent_id)
+        return self._write(
+            "add_step_output", workflow_id, prepare, _output, operation_id, session_id, agent_id,
+            stages=source is not None,
+        )  # fmt: skip
 
     def get_step_output(self, workflow_id: str, step_id: str, version: int | None = None) -> Request[StepOutput]:
         """One version of a step's output, the newest by default; its value is decoded when asked for.
@@ -328,6 +388,16 @@ class Definitions:
         Raises WorkflowNotFound, StepNotFound, OutputNotFound.
         """
         return self._read("get_step_output", lambda: workflows.read_output(self._view(workflow_id), step_id, version))
+
+    def open_step_output(self, workflow_id: str, step_id: str, version: int | None = None) -> Request[BinaryIO]:
+        """One version of a step's output, the newest by default, as a file to read from; for outputs that are bytes.
+
+        It is read from the store block by block, each of them checked, and the whole once all was read in order. It can
+        seek, and what others do to the workflow meanwhile changes nothing in it. Reading raises DocumentDamaged.
+
+        Raises WorkflowNotFound, StepNotFound, OutputNotFound, and InvalidInput for an output of another type.
+        """
+        return self._read("open_step_output", lambda: workflows.open_output(self._view(workflow_id), step_id, version))
 
     # --- agents and context ---
 

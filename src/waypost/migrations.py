@@ -32,7 +32,7 @@ from waypost.errors import (
 )
 from waypost.migrating import Changes, MigratingDocument
 from waypost.schema import Step, Versions
-from waypost.store import Change, Counters, DocumentId, OperationRecord, Store, Transaction, View, parts
+from waypost.store import Change, Counters, DocumentId, OperationRecord, Pieces, Store, Transaction, View, parts
 
 logger = logging.getLogger("waypost")
 
@@ -184,6 +184,12 @@ class MigratedView:
     @property
     def compressed(self) -> bool:
         return self._view.compressed
+
+    def pieces(self, key: str) -> Pieces | None:
+        if key in self._puts or key in self._removed:
+            value = self._puts.get(key)
+            return None if value is None else Pieces.of(value)
+        return self._view.pieces(key)
 
     def get(self, key: str) -> bytes | None:
         if key in self._puts or key in self._removed:

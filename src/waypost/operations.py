@@ -26,7 +26,18 @@ from msgspec import Struct
 
 from waypost import clock, migrations, records, workflows
 from waypost.errors import OperationNotFound, SchemaOutdated, StorePoisoned, WaypostError
-from waypost.store import Change, Counters, DocumentId, Durability, OperationRecord, Receipt, Store, Transaction, View
+from waypost.store import (
+    Change,
+    ContentLost,
+    Counters,
+    DocumentId,
+    Durability,
+    OperationRecord,
+    Receipt,
+    Store,
+    Transaction,
+    View,
+)
 
 logger = logging.getLogger("waypost")
 
@@ -47,7 +58,7 @@ class OperationPerformance(Struct, frozen=True, kw_only=True):
     """What one operation cost.
 
     Bytes are as stored. `compression_ratio` is bytes before / after compression, None where nothing was written.
-    `memory_bytes` is what the operation held of parts before compression.
+    `memory_bytes` is what the operation held of parts before compression, streamed ones left out.
     """
 
     bytes_read: int
@@ -68,7 +79,7 @@ class OperationPerformance(Struct, frozen=True, kw_only=True):
             syncs=counters.syncs,
             compression_ratio=counters.raw_bytes / written if written else None,
             queue_wait_ms=counters.queue_wait_us / 1000,
-            memory_bytes=counters.raw_bytes,
+            memory_bytes=counters.raw_bytes - counters.streamed_bytes,
         )
 
 
@@ -252,6 +263,9 @@ class Load(Request[OperationResult[T]]):
             return self.failed(error)
 
 
+TRIES = 8
+"""How often content is staged when the store gives it up before it is put."""
+
 Work = Callable[[Transaction], T]
 
 
@@ -262,7 +276,7 @@ class Write(Request[OperationResult[T]]):
     makes the result of what the work returned; the function it gets finds the version that the work made.
     """
 
-    __slots__ = ("_agent_id", "_finish", "_prepare", "_session_id", "is_repeatable", "workflow_id")
+    __slots__ = ("_agent_id", "_finish", "_prepare", "_session_id", "is_repeatable", "stages", "workflow_id")
 
     def __init__(
         self,
@@ -276,9 +290,12 @@ class Write(Request[OperationResult[T]]):
         session_id: str | None,
         agent_id: str | None = None,
         verbose: bool = False,
+        stages: bool = False,
     ) -> None:
         super().__init__(store, operation, operation_id, verbose)
         self.workflow_id = workflow_id
+        self.stages = stages
+        """Whether preparing reads a file and writes its content ahead, and takes its time."""
         self.is_repeatable = operation_id is not None
         self._prepare = prepare
         self._finish = finish
@@ -287,15 +304,21 @@ class Write(Request[OperationResult[T]]):
 
     def run(self) -> OperationResult[T]:
         try:
-            change = self.change()
-            try:
-                receipt = self.store.submit(change).result()
-            except SchemaOutdated:
-                migrations.bring_up_to_date(self.store, change.document)
-                receipt = self.store.submit(change).result()
+            receipt = self._receipt()
         except WaypostError as error:
             return self.failed(error)
         return self.done(receipt)
+
+    def _receipt(self) -> Receipt:
+        for _ in range(TRIES - 1):
+            change = self.change()
+            try:
+                return self.store.submit(change).result()
+            except ContentLost:
+                pass  # another file took the log's place
+            except SchemaOutdated:
+                migrations.bring_up_to_date(self.store, change.document)
+        return self.store.submit(self.change()).result()
 
     def change(self) -> Change:
         """The change for the store. Raises what the arguments are refused with."""

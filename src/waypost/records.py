@@ -5,7 +5,7 @@
     step <id>                       a WorkflowStep
     agent <id>                      an AgentState
     output <step> <version>         a StepOutput, and its value unless that is large
-    value <step> <version>          the bytes of a large value
+    value <step> <version>          the bytes of a large value; of one that was given as a file, `value <step> <name>`
     context                         session, user, environment
     variable|configuration|feature <name>   one value each
     session <id>                    there when that session has written to the workflow
@@ -52,7 +52,8 @@ from waypost.models import (
     WorkflowStep,
     no_such_step,
 )
-from waypost.store import Transaction, View
+from waypost.store import Content, DocumentId, Pieces, Store, Transaction, View
+from waypost.streams import Source
 
 T = TypeVar("T")
 
@@ -123,8 +124,8 @@ def output_key(step_id: str, version: int) -> str:
     return f"{OUTPUT}{step_id}{SEPARATOR}{version:08d}"
 
 
-def value_key(step_id: str, version: int) -> str:
-    return f"{VALUE}{step_id}{SEPARATOR}{version:08d}"
+def value_key(step_id: str, version: int, name: str | None = None) -> str:
+    return f"{VALUE}{step_id}{SEPARATOR}{version:08d}" if name is None else f"{VALUE}{step_id}{SEPARATOR}{name}"
 
 
 # --- records ---
@@ -156,9 +157,12 @@ class ContextRecord(Struct, array_like=True, frozen=True):
 
 
 class OutputRecord(StepOutput, array_like=True, dict=True, frozen=True):
-    """An output with the bytes of its value, or with None where they are a part of their own."""
+    """An output with the bytes of its value, or with None where they are a part of their own; `name` is what that
+    part is named after when it is not the version.
+    """
 
     value: bytes | None = None
+    name: str | None = None
 
 
 class Record(Generic[T]):
@@ -351,10 +355,15 @@ def append_to_order(tx: Transaction, ids: Sequence[str]) -> None:
 
 
 class Value(NamedTuple):
-    """A user's value as it will be stored: encoded before any transaction, since encoding may run the user's code."""
+    """A user's value as it will be stored: encoded before any transaction, since encoding may run the user's code.
 
-    data: bytes
+    One that was given as a file may have been staged. Its part then has a name that was drawn for it, since the
+    version is known only to the transaction.
+    """
+
+    data: bytes | Content
     checksum: str
+    name: str | None = None
 
     @classmethod
     def of(cls, value: Any, path: str) -> Value:
@@ -362,18 +371,31 @@ class Value(NamedTuple):
         data = values.encode(value, path)
         return cls(data, sha256(data).hexdigest())
 
+    @classmethod
+    def staged(cls, source: Source, store: Store, document: DocumentId, step_id: str, chunk_size: int) -> Value:
+        """Take in what a file holds, for a step. Raises InvalidValue, DocumentTooLarge, StoreUnavailable."""
+        if source.length <= chunk_size:
+            return cls(b"".join(source.pieces(chunk_size)), source.checksum)
+        name = clock.new_id("v")
+        data = store.stage(document, value_key(step_id, 0, name), source.length, source.pieces)
+        return cls(data, source.checksum, name)
+
+    @property
+    def size(self) -> int:
+        return len(self.data) if isinstance(self.data, bytes) else self.data.length
+
 
 def add_output(
     tx: Transaction, step: WorkflowStep, value: Value, agent_id: str | None, time_us: int, chunk_size: int
 ) -> StepOutput:
     """Put the next version of a step's output. The step is changed, and written by the caller."""
     step.output_version += 1
-    size, version = len(value.data), step.output_version
+    size, version, data = value.size, step.output_version, value.data
     made = StepOutput(step.id, agent_id or step.agent_id, clock.to_datetime(time_us), size, value.checksum, version)
-    small = size <= chunk_size
-    tx.put(output_key(step.id, version), encode(OutputRecord(*astuple(made), value=value.data if small else None)))
-    if not small:
-        tx.put(value_key(step.id, version), value.data)
+    inline = data if isinstance(data, bytes) and size <= chunk_size else None
+    tx.put(output_key(step.id, version), encode(OutputRecord(*astuple(made), value=inline, name=value.name)))
+    if inline is None:
+        tx.put(value_key(step.id, version, value.name), data)
     return made
 
 
@@ -393,13 +415,32 @@ def output(view: View, step_id: str, version: int) -> StepOutput:
 
 def output_bytes(view: View, step_id: str, version: int) -> bytes:
     """The bytes of an output's value. Raises DocumentDamaged when they are not there."""
-    found = OUTPUT_RECORDS.get(view, output_key(step_id, version))
-    data = None if found is None else found.value
+    inline, key = _find_value(view, step_id, version)
+    data = view.get(key) if inline is None else inline
     if data is None:
-        data = view.get(value_key(step_id, version))
-    if data is None:
-        raise DocumentDamaged(f"version {version} of the output of step {step_id!r} has lost its value")
+        raise _lost_value(step_id, version)
     return data
+
+
+def output_pieces(view: View, step_id: str, version: int) -> Pieces:
+    """As `output_bytes`, a piece at a time."""
+    inline, key = _find_value(view, step_id, version)
+    pieces = view.pieces(key) if inline is None else Pieces.of(inline)
+    if pieces is None:
+        raise _lost_value(step_id, version)
+    return pieces
+
+
+def _find_value(view: View, step_id: str, version: int) -> tuple[bytes | None, str]:
+    """The bytes of an output's value where they stand in its record, and the part in which they stand otherwise."""
+    found = OUTPUT_RECORDS.get(view, output_key(step_id, version))
+    if found is None:
+        return None, value_key(step_id, version)
+    return found.value, value_key(step_id, version, found.name)
+
+
+def _lost_value(step_id: str, version: int) -> DocumentDamaged:
+    return DocumentDamaged(f"version {version} of the output of step {step_id!r} has lost its value")
 
 
 def remove_outputs(tx: Transaction, step_id: str) -> None:

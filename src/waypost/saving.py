@@ -22,6 +22,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from waypost import clock, graph, records
+from waypost.codec import values
 from waypost.errors import InvalidInput, InvalidWorkflow, SecretsNotSealed, VersionConflict
 from waypost.loading import LazyMapping, LazySteps, base_of, every_step
 from waypost.models import StepOutput, WorkflowContext, WorkflowState, WorkflowStep, as_step
@@ -74,7 +75,7 @@ def prepare(state: WorkflowState, store: object) -> Plan:
     _plan_part(plan, records.CONTEXT, context_bytes(context))
     _plan_group(plan, state.agents, records.AGENT, _agent_bytes)
     for prefix, path, group in value_groups(context):
-        _plan_group(plan, group, prefix, lambda name, value, path=path: Value.of(value, f"{path}.{name}").data)
+        _plan_group(plan, group, prefix, lambda name, value, path=path: values.encode(value, f"{path}.{name}"))
     _plan_outputs(plan, state.outputs)
     _plan_steps(plan, state)
     return plan

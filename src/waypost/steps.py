@@ -36,7 +36,7 @@ from waypost.folding import FINISHED, STEP_STATUSES, StepStatus
 from waypost.loading import every_step
 from waypost.models import StepOutput, StepOwner, WorkflowStep, as_step
 from waypost.records import Value
-from waypost.store import Transaction
+from waypost.store import Transaction, View
 
 _FOLLOWING: dict[StepStatus, tuple[StepStatus, ...]] = {
     "pending": ("running", "completed", "failed", "skipped"),
@@ -101,14 +101,26 @@ def move(tx: Transaction, wanted: Move, chunk_size: int, enforce_dependencies: b
     if step.status == wanted.status and (wanted.status != "running" or step.owner == wanted.owner):
         _require_equal(tx, step, wanted)
         return step
-    _check_transition(step, wanted.status)
-    if wanted.status == "running" or (step.status == "pending" and wanted.status == "completed"):
-        _check_start(tx, step, paused, enforce_dependencies)
+    _check_move(tx, step, wanted, paused, enforce_dependencies)
     _apply(step, wanted)
     if wanted.value is not None:
         records.add_output(tx, step, wanted.value, wanted.agent_id, wanted.time_us, chunk_size)
     records.put_step(tx, step)
     return step
+
+
+def check_move(view: View, wanted: Move, enforce_dependencies: bool) -> None:
+    """Refuse what `move` would refuse of a version whatever the output is, before a large one is taken in."""
+    paused = records.workflow(view).paused
+    step = records.step(view, wanted.step_id)
+    if step.status != wanted.status or wanted.status == "running":
+        _check_move(view, step, wanted, paused, enforce_dependencies)
+
+
+def _check_move(view: View, step: WorkflowStep, wanted: Move, paused: bool, enforce_dependencies: bool) -> None:
+    _check_transition(step, wanted.status)
+    if wanted.status == "running" or (step.status == "pending" and wanted.status == "completed"):
+        _check_start(view, step, paused, enforce_dependencies)
 
 
 def _apply(step: WorkflowStep, wanted: Move) -> None:
@@ -180,16 +192,16 @@ def _check_owner(step: WorkflowStep) -> None:
         )
 
 
-def _check_start(tx: Transaction, step: WorkflowStep, paused: bool, enforce_dependencies: bool) -> None:
+def _check_start(view: View, step: WorkflowStep, paused: bool, enforce_dependencies: bool) -> None:
     if paused:
-        name = tx.document.id
+        name = view.document.id
         raise WorkflowPaused(
             f"workflow {name!r} is paused, so step {step.id!r} may not start", workflow_id=name, step_id=step.id
         )
     if not enforce_dependencies:
         return
     waiting = {
-        dependency: status for dependency in step.dependencies if (status := _status(tx, dependency)) not in FINISHED
+        dependency: status for dependency in step.dependencies if (status := _status(view, dependency)) not in FINISHED
     }
     if waiting:
         named = ", ".join(f"{dependency!r} ({status or 'missing'})" for dependency, status in waiting.items())
@@ -198,8 +210,8 @@ def _check_start(tx: Transaction, step: WorkflowStep, paused: bool, enforce_depe
         )
 
 
-def _status(tx: Transaction, step_id: str) -> StepStatus | None:
-    step = records.STEPS.get(tx, records.STEP + step_id)
+def _status(view: View, step_id: str) -> StepStatus | None:
+    step = records.STEPS.get(view, records.STEP + step_id)
     return None if step is None else step.status
 
 
@@ -269,20 +281,25 @@ def reset(tx: Transaction, step_id: str, cascade: bool) -> list[WorkflowStep]:
 # --- outputs ---
 
 
-def prepare_output(step_id: str, output: Any, agent_id: str | None) -> Value:
+def prepare_output(step_id: str, output: Any | UnsetType, agent_id: str | None) -> Value | None:
     """Check and encode. Raises InvalidId, InvalidValue."""
     records.validate_id(step_id, "step id")
     if agent_id is not None:
         records.validate_id(agent_id, "agent id")
-    return Value.of(output, f"outputs.{step_id}")
+    return None if output is UNSET else Value.of(output, f"outputs.{step_id}")
+
+
+def expect(view: View, step_id: str) -> WorkflowStep:
+    """The step that an output is for. Raises WorkflowNotFound, StepNotFound."""
+    records.workflow(view)
+    return records.step(view, step_id)
 
 
 def add_output(
     tx: Transaction, step_id: str, value: Value, agent_id: str | None, time_us: int, chunk_size: int
 ) -> StepOutput:
     """Add the next version of a step's output, whatever its status. Raises StepNotFound."""
-    records.workflow(tx)
-    step = records.step(tx, step_id)
+    step = expect(tx, step_id)
     made = records.add_output(tx, step, value, agent_id, time_us, chunk_size)
     records.put_step(tx, step)
     tx.project(["output", step_id, made.version])

@@ -7,13 +7,14 @@ done the store compares what was read with what is there now; where that changed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import wraps
 from inspect import BoundArguments, signature
 from types import TracebackType
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from waypost import clock, records
+from waypost.codec import values
 from waypost.config import Config
 from waypost.definitions import Definitions
 from waypost.errors import InvalidInput, InvalidValue, VersionConflict, WaypostError
@@ -117,6 +118,13 @@ class _StagedStore:
 
     def documents(self, kind: Kind) -> Iterator[str]:
         raise InvalidInput(f"a transaction reads {kind}s by their ids: look for them outside of it")
+
+    def stage(self, document: DocumentId, key: str, length: int, pieces: Callable[[int], Iterable[bytes]]) -> NoReturn:
+        del document, key, length, pieces
+        self.scratch()
+
+    def scratch(self) -> NoReturn:
+        raise InvalidInput("within a transaction an output cannot be given as a file: add it before, or give its bytes")
 
     def glance(self, kind: Kind) -> Iterator[tuple[str, bytes]]:
         return ((identifier, b"") for identifier in self.documents(kind))
@@ -229,7 +237,7 @@ class Attempt:
     def _stored(self, data: object) -> bytes | None:
         """The result of the work as it is remembered, for when the operation is repeated or asked about."""
         try:
-            return records.Value.of(data, "result").data
+            return values.encode(data, "result")
         except InvalidValue as error:
             if not self._change.repeatable:
                 return None

@@ -13,11 +13,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from heapq import nlargest, nsmallest
-from typing import Any, Literal, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import msgspec
 
-from waypost import clock, graph, loading, records, saving
+from waypost import clock, graph, loading, records, saving, streams
 from waypost import steps as steps_
 from waypost.catalogue import Catalogue, Entry, leave_out
 from waypost.codec import values
@@ -225,6 +225,13 @@ def read_output(view: View, step_id: str, version: int | None) -> StepOutput:
     records.workflow(view)
     newest = records.step(view, step_id).output_version
     return loading.with_value(records.output(view, step_id, newest if version is None else version), lambda: view)
+
+
+def open_output(view: View, step_id: str, version: int | None) -> BinaryIO:
+    """As `read_output`, the value as a file. Raises InvalidInput for a value that is no bytes."""
+    output = read_output(view, step_id, version)
+    pieces = records.output_pieces(view, step_id, output.version)
+    return streams.open_bytes(pieces, output.checksum, f"the output of step {step_id!r} (version {output.version})")
 
 
 # --- looking for workflows ---

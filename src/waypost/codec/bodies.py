@@ -161,9 +161,17 @@ def file_draft(body: FileBody) -> Draft:
     return Draft(FrameType.FILE, 0, data, len(data), (), ())
 
 
-def commit_content(body: CommitBody, digests: Mapping[str, bytes], compressor: Compressor, chunk_bytes: int) -> Content:
-    """Encode a commit. `digests` holds the digest of each part that is longer than `chunk_bytes`."""
-    if not digests:
+def commit_content(
+    body: CommitBody,
+    digests: Mapping[str, bytes],
+    ahead: Mapping[str, tuple[list[Block], list[bytes]]],
+    compressor: Compressor,
+    chunk_bytes: int,
+) -> Content:
+    """Encode a commit. `digests` holds the digest of each part that is given whole and longer than `chunk_bytes`,
+    `ahead` of each part that was written ahead its table, and those of its blocks that belong into this frame.
+    """
+    if not digests and not ahead:
         return Content(_encode(body), [], [])
     table: list[Block] = []
     blocks: list[bytes] = []
@@ -171,6 +179,9 @@ def commit_content(body: CommitBody, digests: Mapping[str, bytes], compressor: C
     for key, value in body.puts.items():
         if key not in digests or not isinstance(value, bytes):
             puts[key] = value
+            rows, last = ahead.get(key, ((), ()))
+            table += rows
+            blocks += last
             continue
         puts[key] = (len(value), digests[key])
         for start in range(0, len(value), chunk_bytes):

@@ -40,12 +40,50 @@ from uuid import UUID
 
 from waypost.codec.decoding import MAX_DEPTH, Unregistered, decode
 from waypost.codec.encoding import encode
-from waypost.codec.registry import PATH_TYPE, register_type, unregister_type
+from waypost.codec.registry import PATH_TYPE, by_type, register_type, unregister_type
 
-__all__ = ["MAX_DEPTH", "Unregistered", "decode", "encode", "plain", "register_type", "unregister_type"]
+__all__ = [
+    "MAX_DEPTH",
+    "MOST_BYTES",
+    "Unregistered",
+    "decode",
+    "encode",
+    "find_bytes",
+    "is_registered",
+    "plain",
+    "register_type",
+    "start_of_bytes",
+    "unregister_type",
+]
+
+MOST_BYTES = (1 << 32) - 1
+"""How long a value of type `bytes` may be."""
+
+_BYTES_HEADS = {0xC4: 1, 0xC5: 2, 0xC6: 4}
+"""How `bytes` begin in MessagePack, and how many bytes then tell their length."""
 
 # Python writes no longer integers as decimals unless told to: sys.set_int_max_str_digits
 _LONGEST_DECIMAL_BITS = 14_000
+
+
+def is_registered(value: object) -> bool:
+    """Whether a value is of a type that the application registered."""
+    return by_type(type(value)) is not None
+
+
+def start_of_bytes(length: int) -> bytes:
+    """What stands before the content of a value of type `bytes` of that length."""
+    head, size = next((head, size) for head, size in _BYTES_HEADS.items() if length < 1 << 8 * size)
+    return bytes((head,)) + length.to_bytes(size, "big")
+
+
+def find_bytes(data: bytes) -> tuple[int, int] | None:
+    """Where the content of a value of type `bytes` begins, and how long it is, by the value's first bytes.
+
+    None for a value of another type.
+    """
+    size = _BYTES_HEADS.get(data[0]) if data else None
+    return None if size is None else (1 + size, int.from_bytes(data[1 : 1 + size], "big"))
 
 
 def plain(value: Any) -> Any:

@@ -18,9 +18,11 @@ no store runs it, and none holds a lock meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
+
+from waypost.errors import StoreUnavailable
 
 Durability = Literal["none", "process", "power"]
 """`none`: memory only. `process`: safe once the operating system has it. `power`: safe once synced."""
@@ -47,6 +49,41 @@ class OperationRecord(NamedTuple):
     time_us: int
     operation: str
     projection: Any
+
+
+class Pieces(NamedTuple):
+    """A part that is read piece by piece: where in it each piece begins, and `read(number)` for its bytes."""
+
+    length: int
+    starts: Sequence[int]
+    read: Callable[[int], bytes]
+
+    @classmethod
+    def of(cls, value: bytes) -> Pieces:
+        return cls(len(value), (0,), (value,).__getitem__)
+
+
+class Content(Protocol):
+    """A value that a store took in ahead of the change that puts it, for one key of one document."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def length(self) -> int: ...
+    def read(self) -> bytes:
+        """The whole value."""
+        ...
+
+
+class ContentLost(StoreUnavailable):
+    """Content was given up before a change put it; the store has to take it in again."""
+
+
+class Scratch(Protocol):
+    """Room for bytes that nobody else sees, and that are gone with the object."""
+
+    def write_all(self, data: bytes, offset: int) -> None: ...
+    def read(self, length: int, offset: int) -> bytes: ...
 
 
 class View(Protocol):
@@ -88,6 +125,10 @@ class View(Protocol):
         """The part's bytes, or None where there is no such part."""
         ...
 
+    def pieces(self, key: str) -> Pieces | None:
+        """The part's bytes, a piece at a time: what a store keeps in blocks is never in memory as a whole."""
+        ...
+
     def size_of(self, key: str) -> int | None:
         """The length of the part's value in bytes, without reading it."""
         ...
@@ -107,7 +148,7 @@ class Transaction(View, Protocol):
     `version`, `checksum` and the like are those of the version the work started from.
     """
 
-    def put(self, key: str, value: bytes) -> None: ...
+    def put(self, key: str, value: bytes | Content) -> None: ...
     def delete(self, key: str) -> None: ...
     def clear(self) -> None:
         """Remove all parts."""
@@ -172,7 +213,10 @@ class JointChange:
 
 @dataclass(slots=True)
 class Counters:
-    """What one operation cost the store. Bytes are as stored; a sync shared by a batch counts once for each."""
+    """What one operation cost the store. Bytes are as stored; a sync shared by a batch counts once for each.
+
+    `raw_bytes` are those written as they were before compression; `streamed_bytes` of them were never held as a whole.
+    """
 
     bytes_read: int = 0
     bytes_written: int = 0
@@ -180,6 +224,7 @@ class Counters:
     writes: int = 0
     syncs: int = 0
     raw_bytes: int = 0
+    streamed_bytes: int = 0
     attempts: int = 0
     queue_wait_us: int = 0
 
@@ -276,6 +321,20 @@ class Store(Protocol):
         repeatable: then the work has to run again. With nothing staged this says whether everything that was read
         was so at one moment.
         """
+        ...
+
+    def stage(self, document: DocumentId, key: str, length: int, pieces: Callable[[int], Iterable[bytes]]) -> Content:
+        """Take in a value of that length ahead of the change whose work puts it under that key.
+
+        `pieces(size)` gives the value from its start in pieces of that size, and is called again when the store has to
+        start over. Nobody sees the value before it is put; what is never put is cleared away by and by. A change
+        that comes too late fails with ContentLost. Raises DocumentTooLarge before anything is written, and what
+        `pieces` raises.
+        """
+        ...
+
+    def scratch(self) -> Scratch:
+        """Room for what has to be kept until it can be staged."""
         ...
 
     def view(self, document: DocumentId, *, durable: bool = True, counters: Counters | None = None) -> View:

@@ -7,7 +7,7 @@ as what it put and removed, and any version rebuilt by playing those again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from typing import Any
 
@@ -26,13 +26,16 @@ from waypost.store.contract import (
     JointTransaction,
     Kind,
     OperationRecord,
+    Pieces,
     Receipt,
     Restored,
     Ticket,
     Transaction,
     View,
 )
-from waypost.store.staging import JointStaging, Staged, StagedTransaction
+from waypost.store.staging import JointStaging, Staged, StagedTransaction, bytes_of
+
+_PIECE_BYTES = 1 << 20
 
 
 class _Version:
@@ -64,6 +67,10 @@ class _Version:
     def get(self, key: str) -> bytes | None:
         return self.parts.get(key)
 
+    def pieces(self, key: str) -> Pieces | None:
+        value = self.parts.get(key)
+        return None if value is None else Pieces.of(value)
+
     def size_of(self, key: str) -> int | None:
         value = self.parts.get(key)
         return None if value is None else len(value)
@@ -82,16 +89,44 @@ class _Version:
         following.parts = {} if staged.cleared else dict(self.parts)
         for key in staged.removed:
             following.parts.pop(key, None)
-        following.parts.update(staged.puts)
+        puts = {key: bytes_of(value) for key, value in staged.puts.items()}
+        following.parts.update(puts)
         following.size_bytes = sum(parts.part_size(k.encode(), len(v)) for k, v in following.parts.items())
         following.checksum = parts.document_checksum(following.parts.items())
-        body = msgspec.msgpack.encode([staged.puts, sorted(staged.removed), staged.cleared])
+        body = msgspec.msgpack.encode([puts, sorted(staged.removed), staged.cleared])
         following.commit_id = parts.commit_id(self.commit_id, change.operation_id, sha256(body).digest())
         following.operations = dict(self.operations)
         following.operations[change.operation_id] = OperationRecord(
             change.operation_id, following.version, following.time_us, change.operation, staged.projection
         )
         return following
+
+
+class _Held:
+    """Content in memory; fulfils `contract.Content`."""
+
+    __slots__ = ("_value", "key", "length")
+
+    def __init__(self, key: str, value: bytes) -> None:
+        self.key = key
+        self.length = len(value)
+        self._value = value
+
+    def read(self) -> bytes:
+        return self._value
+
+
+class _Scratch:
+    """Bytes in memory; fulfils `contract.Scratch`."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+
+    def write_all(self, data: bytes, offset: int) -> None:
+        self._held[offset : offset + len(data)] = data
+
+    def read(self, length: int, offset: int) -> bytes:
+        return bytes(self._held[offset : offset + length])
 
 
 class _Done:
@@ -168,6 +203,16 @@ class MemoryStore:
                 self._history[document] = [*versions, versions[-1].after(change, staged, clock.now_us())]
         counters = Counters(raw_bytes=sum(staged.raw_bytes for staged in written.values()), attempts=1)
         return Receipt(0, changed=bool(written), counters=counters)
+
+    def stage(self, document: DocumentId, key: str, length: int, pieces: Callable[[int], Iterable[bytes]]) -> _Held:
+        del document
+        self._check_open()
+        value = b"".join(pieces(_PIECE_BYTES))
+        assert len(value) == length
+        return _Held(key, value)
+
+    def scratch(self) -> _Scratch:
+        return _Scratch()
 
     def view(self, document: DocumentId, *, durable: bool = True, counters: Counters | None = None) -> View:
         del durable, counters  # there is nothing to wait for, and nothing to count

@@ -10,18 +10,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from hashlib import sha256
+from typing import Protocol
 
 MODULUS = 1 << 256
 EMPTY_CHECKSUM = bytes(32)
 NO_COMMIT = bytes(32)
 
 
+class Digest(Protocol):
+    """A hash that is being computed."""
+
+    def update(self, data: bytes, /) -> None: ...
+    def digest(self) -> bytes: ...
+
+
 def part_checksum(key: bytes, value: bytes) -> int:
     """The summand of one part."""
-    digest = sha256(len(key).to_bytes(4, "big"))
-    digest.update(key)
+    digest = part_digest(key)
     digest.update(value)
     return int.from_bytes(digest.digest(), "big")
+
+
+def part_digest(key: bytes) -> Digest:
+    """The hash of a part whose value is yet to come."""
+    digest = sha256(len(key).to_bytes(4, "big"))
+    digest.update(key)
+    return digest
 
 
 def part_size(key: bytes, value_length: int) -> int:

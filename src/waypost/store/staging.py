@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from waypost.errors import InvalidId
-from waypost.store.contract import DocumentId, OperationRecord, View
+from waypost.store.contract import Content, DocumentId, OperationRecord, Pieces, View
 
 MAX_KEY_BYTES = 4096
 
@@ -22,7 +22,7 @@ class Staged:
     __slots__ = ("cleared", "projection", "puts", "removed")
 
     def __init__(self) -> None:
-        self.puts: dict[str, bytes] = {}
+        self.puts: dict[str, bytes | Content] = {}
         self.removed: set[str] = set()
         self.cleared = False
         self.projection: Any = None
@@ -40,7 +40,15 @@ class Staged:
 
     @property
     def raw_bytes(self) -> int:
-        return sum(len(key) + len(value) for key, value in self.puts.items())
+        return sum(len(key) + length_of(value) for key, value in self.puts.items())
+
+
+def length_of(value: bytes | Content) -> int:
+    return len(value) if isinstance(value, bytes) else value.length
+
+
+def bytes_of(value: bytes | Content) -> bytes:
+    return value if isinstance(value, bytes) else value.read()
 
 
 class StagedTransaction:
@@ -107,16 +115,20 @@ class StagedTransaction:
     def get(self, key: str) -> bytes | None:
         staged = self.staged
         if key in staged.puts:
-            return staged.puts[key]
+            return bytes_of(staged.puts[key])
         if staged.cleared or key in staged.removed:
             return None
         self.read.add(key)
         return self._view.get(key)
 
+    def pieces(self, key: str) -> Pieces | None:
+        value = self.get(key)
+        return None if value is None else Pieces.of(value)
+
     def size_of(self, key: str) -> int | None:
         staged = self.staged
         if key in staged.puts:
-            return len(staged.puts[key])
+            return length_of(staged.puts[key])
         if staged.cleared or key in staged.removed:
             return None
         self.read.add(key)
@@ -133,10 +145,13 @@ class StagedTransaction:
     def operation(self, operation_id: str) -> OperationRecord | None:
         return self._view.operation(operation_id)
 
-    def put(self, key: str, value: bytes) -> None:
+    def put(self, key: str, value: bytes | Content) -> None:
         if not key or len(key.encode()) > MAX_KEY_BYTES:
             raise InvalidId(f"a part key has 1 to {MAX_KEY_BYTES} bytes, this one has {len(key.encode())}")
-        if key not in self.staged.puts and self.size_of(key) == len(value) and self.get(key) == value:
+        if not isinstance(value, bytes):
+            if value.key != key:
+                raise ValueError(f"content for {value.key!r} cannot be put as {key!r}")
+        elif key not in self.staged.puts and self.size_of(key) == len(value) and self.get(key) == value:
             return
         self.staged.puts[key] = value
         self.staged.removed.discard(key)

@@ -2,8 +2,9 @@
 
 `files` touches the disk, `layout` knows where things are, `lease` keeps other machines out, `log` finds and checks
 frames and appends them, `loading` makes a state of them, `state` and `snapshots` hold a document, `batch` and
-`document` commit to it, `upkeep` and `compaction` keep it small, `check` verifies all of it, `salvage` and `repair`
-mend it, `backup` and `restoring` copy it and put a copy back.
+`document` commit to it, `content` writes large values ahead of commits, `joint` commits to several by `decisions`,
+`upkeep` and `compaction` keep it small, `check` verifies all of it, `salvage` and `repair` mend it, `backup` and
+`restoring` copy it and put a copy back, `index` keeps what can be derived.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -33,13 +34,14 @@ from waypost.store.contract import (
     Ticket,
     View,
 )
-from waypost.store.directory import backup, check, index, lease, loading, restoring, upkeep
+from waypost.store.directory import backup, check, content, index, lease, loading, restoring, upkeep
 from waypost.store.directory.check import Report
 from waypost.store.directory.context import Context
 from waypost.store.directory.document import Document
-from waypost.store.directory.joint import Opened
+from waypost.store.directory.files import File
+from waypost.store.directory.joint import Opened, settle
 from waypost.store.directory.joint import commit as commit_over
-from waypost.store.directory.layout import SUFFIXES, Layout, decode_id, document_id, open_layout, sweep
+from waypost.store.directory.layout import SUFFIXES, Layout, decode_id, open_layout, scratch, sweep
 from waypost.store.directory.state import DocumentView
 from waypost.store.staging import JointStaging
 
@@ -138,6 +140,17 @@ class DirectoryStore:
             self._upkeep.start_ticking()
         return receipt
 
+    def stage(
+        self, document: DocumentId, key: str, length: int, pieces: Callable[[int], Iterable[bytes]]
+    ) -> content.Written:
+        self._check_writable()
+        append = self._document(document).append_ahead
+        return content.write(self._context, key, length, pieces, append)
+
+    def scratch(self) -> File:
+        self._check_writable()
+        return scratch(self.layout)
+
     def view(self, document: DocumentId, *, durable: bool = True, counters: Counters | None = None) -> View:
         return self._document(document).view(durable=durable, counters=counters)
 
@@ -208,7 +221,7 @@ class DirectoryStore:
             self._pool.shutdown(wait=True)
         self._upkeep.close()
         if not self.layout.read_only:
-            self._settle_with(lambda each: documents.setdefault(each, self._new_document(each)))
+            settle(self._context, lambda each: documents.setdefault(each, self._new_document(each)))
         try:
             for document in documents.values():
                 self._close_document(document)
@@ -390,19 +403,7 @@ class DirectoryStore:
 
     def _settle(self) -> None:
         """Carry out decisions over several documents to the end, and forget them. What fails is tried again later."""
-        self._settle_with(self._document)
-
-    def _settle_with(self, open_: Callable[[DocumentId], Document]) -> None:
-        decisions = self._context.decisions
-        try:
-            for transaction_id, body in list(decisions.pending().items()):
-                for each in body.participants:
-                    open_(document_id(each.kind, each.id)).settle()
-                decisions.remove(transaction_id)
-        except (LockTimeout, StoreClosed):
-            pass  # whoever holds the lock, or comes next, sees to it
-        except WaypostError as error:
-            _LOG.warning("%s: a transaction is still to be carried out: %s", self.location, error)
+        settle(self._context, self._document)
 
     def _sync_all(self) -> None:
         """Sync what was acknowledged before its sync."""

@@ -16,14 +16,14 @@ from waypost import clock
 from waypost.codec import bodies
 from waypost.codec.bodies import CommitBody, Extent, JointMark, Part
 from waypost.codec.frame import Draft, FrameType, Standing, part_hash, touched_parts
-from waypost.errors import DocumentTooLarge
 from waypost.store import parts as sums
-from waypost.store.contract import DocumentId, OperationRecord, Receipt
+from waypost.store.contract import Content, ContentLost, DocumentId, OperationRecord, Pieces, Receipt
+from waypost.store.directory.content import Written
 from waypost.store.directory.context import Context
 from waypost.store.directory.log import NOTHING, Frame, Log
 from waypost.store.directory.state import DocumentState
 from waypost.store.directory.submission import Outcomes, Submission
-from waypost.store.staging import StagedTransaction
+from waypost.store.staging import StagedTransaction, bytes_of, length_of
 
 _OPERATION = "\x00operation\x00"
 
@@ -33,7 +33,7 @@ class Tentative:
 
     def __init__(self, state: DocumentState) -> None:
         self._state = state
-        self._puts: dict[str, bytes | None] = {}
+        self._puts: dict[str, bytes | Content | None] = {}
         self._cleared = False
         self._known: dict[str, Part | None] = {}
         self._operations: dict[str, OperationRecord] = {}
@@ -74,18 +74,28 @@ class Tentative:
         part = self._known[key] = self._state.part(key)
         return part
 
+    @property
+    def file_id(self) -> int:
+        """Which generation of the file the state was read from."""
+        return self._state.base.blocks.file_id
+
     def get(self, key: str) -> bytes | None:
         if key in self._puts or self._cleared:
-            return self._puts.get(key)
+            value = self._puts.get(key)
+            return None if value is None else bytes_of(value)
         part = self._part(key)
         if isinstance(part, bytes):
             return part
         return None if part is None else self._state.base.blocks.value(part)
 
+    def pieces(self, key: str) -> Pieces | None:
+        value = self.get(key)
+        return None if value is None else Pieces.of(value)
+
     def size_of(self, key: str) -> int | None:
         if key in self._puts or self._cleared:
             value = self._puts.get(key)
-            return None if value is None else len(value)
+            return None if value is None else length_of(value)
         part = self._part(key)
         return None if part is None else len(part) if isinstance(part, bytes) else part.length
 
@@ -102,10 +112,9 @@ class Tentative:
     def summand(self, key: str) -> tuple[int, int]:
         """(checksum, size) that the part under a key adds to its document; zeros where there is none."""
         name = key.encode()
-        if key not in self._puts and not self._cleared:
-            part = self._part(key)
-            if isinstance(part, Extent):
-                return int.from_bytes(part.digest, "big"), sums.part_size(name, part.length)
+        part = self._puts.get(key) if key in self._puts or self._cleared else self._part(key)
+        if isinstance(part, Written | Extent):
+            return int.from_bytes(part.digest, "big"), sums.part_size(name, part.length)
         value = self.get(key)
         return (0, 0) if value is None else (sums.part_checksum(name, value), sums.part_size(name, len(value)))
 
@@ -116,7 +125,7 @@ class Tentative:
             self._cleared = True
         self._puts.update(dict.fromkeys(body.removed))
         for key, value in body.puts.items():
-            self._puts[key] = value if isinstance(value, bytes) else None
+            self._puts[key] = value if isinstance(value, bytes) else prepared.ahead[key]
         self.version += 1
         self.time_us = max(prepared.time_us, self.time_us)
         self._unsummed.append(prepared)
@@ -129,7 +138,7 @@ class Prepared:
     """A commit that is ready to be appended."""
 
     __slots__ = (
-        "_body_hash", "_checksum", "_size", "body", "content", "draft", "everything", "read", "receipt",
+        "_body_hash", "_checksum", "_size", "ahead", "body", "content", "draft", "everything", "read", "receipt",
         "submission", "time_us"
     )  # fmt: skip
 
@@ -149,6 +158,9 @@ class Prepared:
         self.everything = staged.cleared or bool(transaction.read_prefixes)
         keys = transaction.read | staged.puts.keys() | staged.removed
         self.read = {part_hash(key.encode()) for key in keys}
+        self.ahead = {key: value for key, value in staged.puts.items() if isinstance(value, Written)}
+        if any(written.file_id not in (0, before.file_id) for written in self.ahead.values()):
+            raise ContentLost("the file that content was written to has been replaced")
         self.body = CommitBody(
             change.operation_id,
             change.operation,
@@ -156,7 +168,10 @@ class Prepared:
             change.agent,
             staged.projection,
             staged.cleared,
-            dict(staged.puts),
+            {
+                key: value if isinstance(value, bytes) else (self.ahead[key].length, self.ahead[key].digest)
+                for key, value in staged.puts.items()
+            },
             sorted(staged.removed),
             joint,
         )
@@ -169,7 +184,8 @@ class Prepared:
                 touched.append(mark)
         digests = self._measure(before, context.chunk_bytes)
         compressor = context.take_compressor()
-        self.content = bodies.commit_content(self.body, digests, compressor, context.chunk_bytes)
+        ahead = {key: (written.table, written.last) for key, written in self.ahead.items()}
+        self.content = bodies.commit_content(self.body, digests, ahead, compressor, context.chunk_bytes)
         self.draft = bodies.commit_draft(self.content, touched, compressor)
         context.give_back(compressor)
         self._body_hash = sha256(self.content.data).digest()
@@ -184,8 +200,12 @@ class Prepared:
                 size -= old_size
         digests: dict[str, bytes] = {}
         for key, value in self.body.puts.items():
-            assert isinstance(value, bytes)
             name = key.encode()
+            if not isinstance(value, bytes):
+                length, digest = value
+                checksum += int.from_bytes(digest, "big")
+                size += sums.part_size(name, length)
+                continue
             summand = sums.part_checksum(name, value)
             checksum += summand
             size += sums.part_size(name, len(value))
@@ -215,7 +235,8 @@ class Prepared:
         state.apply(found, parts, body.removed, body.cleared, self._record(found))
         self.receipt.version = found.header.version
         counters = self.receipt.counters
-        counters.bytes_written += found.header.length
+        counters.bytes_written += found.header.length + sum(each.frame_bytes for each in self.ahead.values())
+        counters.streamed_bytes += sum(each.length for each in self.ahead.values())
         counters.raw_bytes += len(self.content.data) + sum(block.raw for block in self.content.table)
         counters.writes += 1
 
@@ -305,10 +326,5 @@ def compose(prepared: Sequence[Prepared], state: DocumentState, log: Log) -> tup
         drafts.append((each.draft, standing))
     length = sum(draft.length for draft, _ in drafts)
     if log.end + length > log.limit or standing.size_bytes > log.limit:
-        raise DocumentTooLarge(
-            f"{log.file.name}: {max(log.end + length, standing.size_bytes):,} bytes are more than "
-            f"performance.max_file_size allows ({log.limit:,})",
-            file=log.file.name,
-            limit_bytes=log.limit,
-        )
+        raise log.too_large(max(log.end + length, standing.size_bytes))
     return log.compose(drafts)

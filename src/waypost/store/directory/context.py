@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from copy import copy
 
 from waypost.codec.compression import Compressor
@@ -55,14 +56,17 @@ class Context:
     def give_back(self, compressor: Compressor) -> None:
         self._compressors.append(compressor)
 
-    def set_aside(self, name: str, offset: int, data: bytes) -> None:
+    def set_aside(self, name: str, offset: int, pieces: Iterable[bytes]) -> None:
         """Keep the bytes of a torn tail in `temp` before they are cleared."""
         folder = self.layout.folder("temp")
         kept = f"{name}.{offset}.torn"
         file = folder.open(kept, write=True, create=True)
         if file is not None:
             file.truncate(0)
-            file.write_all(data, 0)
+            end = 0
+            for data in pieces:
+                file.write_all(data, end)
+                end += len(data)
             file.sync_all()
             folder.sync()
 

@@ -18,7 +18,9 @@ from collections import deque
 from collections.abc import Callable
 from threading import RLock
 
-from waypost.codec.frame import FrameType, seal_draft
+from waypost import clock
+from waypost.codec.bodies import file_draft
+from waypost.codec.frame import Draft, FrameType, seal_draft
 from waypost.errors import (
     DocumentTooLarge,
     LockTimeout,
@@ -28,22 +30,23 @@ from waypost.errors import (
     StoreUnavailable,
     WaypostError,
 )
-from waypost.store.contract import Change, Counters, DocumentId, Receipt, Ticket
-from waypost.store.directory import loading
+from waypost.store.contract import Change, ContentLost, DocumentId, Receipt, Ticket
 from waypost.store.directory.batch import Prepared, Ran, compose, conflicts, run
+from waypost.store.directory.content import Ahead
 from waypost.store.directory.context import Context
-from waypost.store.directory.decisions import Piece, missing_from
-from waypost.store.directory.log import Frame, Log
-from waypost.store.directory.state import DocumentState, DocumentView
+from waypost.store.directory.log import NOTHING, Frame, Log
+from waypost.store.directory.opened import OpenDocument
+from waypost.store.directory.state import Blocks, DocumentState
 from waypost.store.directory.submission import Outcomes, Submission
 
 _LOG = logging.getLogger("waypost")
 PATIENCE = 16
 _SEAL_TRIES = 2
 SNAPSHOT_FRAMES, SNAPSHOT_BYTES = 100, 64 * 1024
+_MUCH_NEWS = 8 * 1024 * 1024
 
 
-class Document:
+class Document(OpenDocument):
     """An open document of a directory store. Safe to use from any thread.
 
     `ask_for_upkeep` has it looked after soon; `make_room` compacts it now, and says whether it did.
@@ -56,17 +59,11 @@ class Document:
         ask_for_upkeep: Callable[[Document], None],
         make_room: Callable[[Document], bool],
     ) -> None:
-        self._context = context
+        super().__init__(context, identifier)
         self._make_room = make_room
         self._ask_for_upkeep = ask_for_upkeep
-        self.id = identifier
-        self.lock = RLock()
         self._queue: deque[Submission] = deque()
         self._flying: set[Submission] = set()
-        self._log: Log | None = None
-        self._state: DocumentState | None = None
-        self._wrote = False
-        self._closed = False
         self.driver_is_due = False
 
     # --- changes ------------------------------------------------------------------------------
@@ -113,35 +110,6 @@ class Document:
             if isinstance(outcome, Receipt):
                 outcome.counters.syncs += syncs
             submission.settle(outcome)
-
-    def sync_to(self, log: Log, covered: int) -> int:
-        """Return once a log is synced so far; how many syncs that took. Raises StorePoisoned."""
-        if covered > log.known_synced and log.may_hold_lost_pages and not self._context.layout.read_only:
-            self._rewrite_unsynced(log)
-        try:
-            return log.sync_to(covered)
-        except StorePoisoned:
-            try:
-                self._rewind(log)
-            except WaypostError as error:  # it is read when it is needed; the caller must learn of the sync
-                _LOG.warning("%s cannot be read either: %s", log.file.name, error)
-            raise
-
-    def _rewrite_unsynced(self, log: Log) -> None:
-        """Before the first sync of a log that others wrote: write what no sync is on record for once more, as one who
-        appends does. What a failed sync has lost is not covered by another.
-        """
-        with self.lock:
-            if self._log is not log or log.poisoned is not None:
-                return
-            opened = self.open_for_writing()
-            identity = opened.lock()
-            if identity is None:
-                return  # compacted by now, and with that written anew
-            try:
-                self.catch_up(opened, identity.size)
-            finally:
-                opened.file.unlock()
 
     def _commit(self, batch: list[Submission]) -> tuple[Outcomes, Log | None, int]:
         """Run and append a batch; what came of each, and how far the log must be synced for it."""
@@ -204,56 +172,6 @@ class Document:
             return True
         return conflicts(ran, self.catch_up(log))
 
-    def catch_up(self, log: Log, locked_size: int | None = None) -> list[Frame]:
-        """Take in what others added; with the file's lock held, `locked_size` is the length of the file.
-
-        Log and state move together: whatever interrupts this has the document read again from disk.
-        """
-        state = self._current()
-        try:
-            news = log.news() if locked_size is None else log.settled_news(locked_size)
-            if locked_size is not None:
-                decided = self._context.decisions.carry_out(self.id, log, locked_size)
-                self._wrote |= bool(decided)
-                news += decided
-            for found in news:
-                state.follow(found)
-        except BaseException:
-            self.forget()
-            raise
-        return news
-
-    def _carried_out_what_was_decided(self) -> bool:
-        """Whether something was decided for this document that its log lacked until now."""
-        if not missing_from(self._log, self._context.decisions.pieces_for(self.id)):
-            return False
-        if self.enter() is not None:
-            self.open_for_writing().file.unlock()
-        return True
-
-    def enter(self, *, wait: bool = True) -> int | None:
-        """Take the file's lock and take in what others have added; the length of the file.
-
-        None when that is to be tried again: another file has the name by now, or another made the log first.
-        Raises LockTimeout; at once when it is not to `wait`.
-        """
-        state = self._current()
-        log = self.open_for_writing()
-        identity = log.lock(wait=wait)
-        if identity is None:
-            self.forget()
-            return None
-        try:
-            if log.end:
-                self.catch_up(log, identity.size)
-            elif not self._begin(log, state, identity.size):
-                self.forget()  # and with it the lock
-                return None
-        except BaseException:
-            log.file.unlock()
-            raise
-        return identity.size
-
     def _append_unless_beaten(
         self, log: Log, state: DocumentState, batch: list[Submission], ran: Ran, *, patient: bool
     ) -> Outcomes | None:
@@ -266,6 +184,11 @@ class Document:
             if log.end == 0 and not self._begin(log, state, identity.size):
                 self.forget()
                 return None
+            if patient and log.end and identity.size - log.end > _MUCH_NEWS:
+                # others wrote much ahead: it is checked while they can go on
+                log.file.unlock()
+                self.catch_up(log)
+                return None
             news = self.catch_up(log, identity.size) if log.end else []
             if news and conflicts(ran, news):
                 if patient:
@@ -276,23 +199,6 @@ class Document:
             return ran.settled + [(each.submission, each.receipt) for each in ran.prepared]
         finally:
             log.file.unlock()
-
-    def _begin(self, log: Log, state: DocumentState, size: int) -> bool:
-        """Start a log that is still empty; False when another process did so first."""
-        if size and log.first(size) is not None:
-            return False
-        log.begin(loading.first_body(self.id), size)
-        if self._context.decisions.carry_out(self.id, log, size):
-            return False  # it was decided that another made it
-        state.base.blocks = loading.blocks_of(log, self._context)
-        return True
-
-    def _rewind(self, log: Log) -> None:
-        """After a failed sync, show what is known to be on disk and nothing newer."""
-        with self.lock:
-            if self._log is log:
-                self._state = None
-                self._current()
 
     def _append(self, log: Log, state: DocumentState, prepared: list[Prepared], size: int) -> None:
         frames, data = compose(prepared, state, log)
@@ -308,131 +214,46 @@ class Document:
         self._wrote = True
         for each, found in zip(prepared, frames[-len(prepared) :], strict=True):
             each.publish(found, state)
+            log.ahead_bytes = max(0, log.ahead_bytes - sum(ahead.frame_bytes for ahead in each.ahead.values()))
 
-    # --- reading ------------------------------------------------------------------------------
-
-    def view(self, *, durable: bool, counters: Counters | None = None) -> DocumentView:
-        """The newest version. Raises what opening and syncing raise."""
+    def append_ahead(self, draft: Draft, file_id: int, coming: Ahead) -> tuple[Frame, Blocks]:
+        """Append blocks that a commit to come refers to; see `content.Append`. Nothing is synced."""
         with self.lock:
             self._check_open()
-            # before the log is looked at: what is carried out by then is wholly in the log
-            pieces = self._context.decisions.pieces_for(self.id)
-            self._doubt_absence()
-            state = self._current()
-            log = self._log
-            before = log.file.tally.bytes_read if log else 0
-            if log is not None and log.poisoned is None and log.end:
-                if not log.is_current():
-                    self.forget()
-                    state, log = self._current(), self._log
-                if log is not None:
-                    self.catch_up(log)
-            view = state.view()
-            if pieces and not self.is_poisoned:
-                view = self._with_decided(view, log, pieces, durable=durable)
-            covered = log.data_end if log else 0
-            if counters is not None and log is not None:
-                counters.reads += 1
-                counters.bytes_read += log.file.tally.bytes_read - before
-        if durable and log is not None and self._context.durable and log.poisoned is None:
-            syncs = self.sync_to(log, covered)
-            if counters is not None:
-                counters.syncs += syncs
-        return view
+            try:
+                return self._append_ahead(draft, file_id, coming)
+            except DocumentTooLarge:
+                # what was written ahead would be lost with the file, so room is made before the first of it
+                size = self._current().standing.size_bytes + coming.length
+                if file_id or size > self._context.limit_bytes or not self._make_room(self):
+                    raise
+                return self._append_ahead(draft, file_id, coming)
 
-    def _with_decided(self, view: DocumentView, log: Log | None, pieces: list[Piece], *, durable: bool) -> DocumentView:
-        """The version that was decided on, also where the log lacks it still."""
-        missing = missing_from(log, pieces)
-        if not missing:
-            return view
-        for piece in missing:
-            if durable:
-                self._context.decisions.confirm(piece.transaction_id)
-        return loading.load(self._context, self.id, decided=missing)[1].view()
-
-    def view_at(self, version: int) -> DocumentView | None:
-        """An earlier version, rebuilt from the log; None where its history is gone."""
-        with self.lock:
-            self._check_open()
-            if version == 0:
-                return loading.empty_state(self.id).view()
-            pieces = self._context.decisions.pieces_for(self.id)
-            self._doubt_absence()
-            self._current()
-            if pieces and not self.is_poisoned:
-                if self._log is not None and self._log.end:
-                    self.catch_up(self._log)
-                pieces = missing_from(self._log, pieces)
-            return loading.load_at(self._context, self.id, version, decided=pieces)
-
-    # --- the state and its file (with the lock held) --------------------------------------------
-
-    def _doubt_absence(self) -> None:
-        """Look again whether there is a document: somebody may have made it since."""
-        if self._state is not None and self._state.standing.version == 0:
-            self.forget()
-
-    def _current(self) -> DocumentState:
-        """The state in memory, read from disk when there is none."""
-        if self._state is None:
-            if self._log is not None:  # poisoned: what is known to be on disk, and nothing newer
-                self._state = loading.read(self._log, self._context, self.id, up_to=self._log.known_synced)
-            else:
-                self._log, self._state = loading.load(self._context, self.id)
-        return self._state
-
-    def open_for_writing(self) -> Log:
-        """The log, open for writing."""
-        if self._log is None or not self._log.writable:
-            self._log = loading.reopen_for_writing(self._context, self.id, self._log)
-        return self._log
-
-    def forget(self) -> None:
-        """Drop what is in memory; the next use reads it from disk. What is poisoned stays so."""
-        if self._log is not None:
-            if self._log.poisoned is not None:
-                return
-            self._log.file.let_go()
-        self._log, self._state = None, None
-
-    def let_go_of_lock(self) -> None:
-        """Give up the file when its lock could not be given back, since others wait for it."""
-        log = self._log
-        if log is not None and log.file.is_locked:
-            with self.lock:
-                if self._log is log and log.file.is_locked:
-                    self.forget()
-
-    @property
-    def is_poisoned(self) -> bool:
-        return self._log is not None and self._log.poisoned is not None
-
-    def state_now(self) -> DocumentState:
-        """The state as it is known, for upkeep."""
-        with self.lock:
-            return self._current()
-
-    def log_if_usable(self) -> Log | None:
-        """The log, when it was written to and can be written to again."""
-        log = self._log
-        return log if log is not None and log.writable and log.poisoned is None and not self._closed else None
-
-    def log_if_same(self, log: Log) -> Log | None:
-        """The log, when it still is the one that was known before."""
-        return log if self.log_if_usable() is log else None
-
-    def adopt(self, state: DocumentState) -> None:
-        """Take the same version, as it stands on a newer snapshot."""
-        self._state = state
-
-    def memory_bytes(self) -> int:
-        """About how much the state holds, not counting blocks in the shared cache."""
-        state = self._state
-        return 0 if state is None else 4096 + 3 * state.frame_bytes
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise StoreClosed(f"the store of {self.id.kind} {self.id.id!r} is closed")
+    def _append_ahead(self, draft: Draft, file_id: int, coming: Ahead) -> tuple[Frame, Blocks]:
+        state = self._current()
+        log = self.open_for_writing()
+        log.check_poison()
+        identity = log.lock()
+        try:
+            if identity is None or (log.end == 0 and not self._begin(log, state, identity.size)):
+                self.forget()
+                raise ContentLost(f"{log.file.name} was replaced")
+            if log.end:
+                self.catch_up(log, identity.size)
+            if file_id not in (0, log.file_id):
+                raise ContentLost(f"{log.file.name} was replaced")
+            needed = max(log.end + coming.room, state.standing.size_bytes + coming.length)
+            if needed > log.limit:
+                raise log.too_large(needed)
+            drafts = [(draft, state.standing._replace(time_us=clock.now_us()))]
+            if log.end == 0 and log.body is not None:
+                drafts.insert(0, (file_draft(log.body), NOTHING))
+            found = log.append(drafts, identity.size)[-1]
+        finally:
+            log.file.let_go()
+        self._wrote = True
+        log.ahead_bytes += found.header.length
+        return found, state.base.blocks
 
     # --- upkeep -------------------------------------------------------------------------------
 

@@ -8,17 +8,18 @@ decision. Whatever fails after the decision is carried out by whoever comes next
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import NamedTuple
 
 from waypost.codec.bodies import DecidedFrames, Extent, JointMark, Part, Participant
-from waypost.errors import DocumentTooLarge, StoreUnavailable
-from waypost.store.contract import Change, Counters, JointChange, Receipt, Transaction
+from waypost.errors import DocumentTooLarge, LockTimeout, StoreClosed, StoreUnavailable, WaypostError
+from waypost.store.contract import Change, Counters, DocumentId, JointChange, Receipt, Transaction
 from waypost.store.directory.batch import Prepared, Tentative, compose
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import new_transaction_id
 from waypost.store.directory.document import Document
+from waypost.store.directory.layout import document_id
 from waypost.store.directory.log import Frame, Log
 from waypost.store.directory.state import DocumentState, DocumentView
 from waypost.store.directory.submission import Submission
@@ -233,3 +234,16 @@ def _acknowledge(composed: Sequence[Composed], context: Context) -> Receipt:
     for each in composed:
         each.entered.opened.document.look_after()
     return Receipt(0, changed=True, counters=counters)
+
+
+def settle(context: Context, open_: Callable[[DocumentId], Document]) -> None:
+    """Carry out pending decisions to the end, and forget them. What fails is tried again later."""
+    try:
+        for transaction_id, body in list(context.decisions.pending().items()):
+            for each in body.participants:
+                open_(document_id(each.kind, each.id)).settle()
+            context.decisions.remove(transaction_id)
+    except (LockTimeout, StoreClosed):
+        pass  # whoever holds the lock, or comes next, sees to it
+    except WaypostError as error:
+        _LOG.warning("%s: a transaction is still to be carried out: %s", context.layout.path, error)

@@ -180,6 +180,13 @@ def new_file(layout: Layout) -> tuple[str, File]:
     raise LockTimeout(f"{folder.path}: new files cannot be locked", file=folder.path)
 
 
+def scratch(layout: Layout) -> File:
+    """A new file in `temp` that has lost its name, so that it is gone when it is closed or its process dies."""
+    name, file = new_file(layout)
+    layout.folder("temp").remove(name)
+    return file
+
+
 def replace(layout: Layout, folder: Directory, name: str, content: bytes) -> None:
     """Put a small file in place, whole or not at all, durably."""
     temporary, file = new_file(layout)

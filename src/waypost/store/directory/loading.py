@@ -50,7 +50,7 @@ class _NoBlocks(Blocks):
     """Blocks of a document that has none."""
 
     def __init__(self) -> None:
-        pass
+        self.file_id = 0
 
 
 _NO_BLOCKS = _NoBlocks()

@@ -14,21 +14,28 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
 
 from waypost.codec import frame
-from waypost.codec.bodies import Block, FileBody, placed, read_file, split_content
-from waypost.codec.compression import Undecodable, unpack
-from waypost.codec.frame import Draft, FrameType, Header, Place, Standing
-from waypost.errors import DocumentDamaged, LockTimeout, StorePoisoned, StoreUnavailable, UnsupportedFormat
+from waypost.codec.bodies import FileBody, read_file
+from waypost.codec.compression import Undecodable
+from waypost.codec.frame import Draft, FrameType, Place, Standing
+from waypost.errors import (
+    DocumentDamaged,
+    DocumentTooLarge,
+    LockTimeout,
+    StorePoisoned,
+    StoreUnavailable,
+    UnsupportedFormat,
+)
 from waypost.store import parts
 from waypost.store.directory.files import Directory, File, Identity
+from waypost.store.directory.frames import Frame, Tail, is_blank
 
 _LOG = logging.getLogger("waypost")
 _WINDOW = 64 * 1024
 _PEEK = 4096
-_ZEROS = bytes(_WINDOW)
+_PIECE = 1024 * 1024
 _FILL_LEAST, _FILL_MOST = 64 * 1024, 1024 * 1024
 # said of media that cannot be written to, where a reader has nothing to wait for
 _NOTHING_TO_SYNC = ("EROFS", "EINVAL")
@@ -37,54 +44,11 @@ LACKS_BASE = "the snapshot that stands for the dropped versions is missing"
 NOTHING = Standing(0, 0, 0, parts.EMPTY_CHECKSUM, parts.NO_COMMIT)
 
 
-class Frame(NamedTuple):
-    """A frame that was checked: its header, where it begins in the file, and its bytes (without the blocks when it
-    was read).
-    """
-
-    header: Header
-    offset: int
-    data: bytes
-
-    @property
-    def end(self) -> int:
-        return self.offset + self.header.length
-
-    @property
-    def blocks_at(self) -> int:
-        """Where its blocks begin in the file."""
-        return self.offset + self.header.blocks_offset
-
-    @property
-    def standing(self) -> Standing:
-        header = self.header
-        return Standing(header.version, header.time_us, header.size_bytes, header.document_checksum, header.commit_id)
-
-    def content(self) -> tuple[memoryview, list[Block]]:
-        """(content, table with the places of the blocks) of the body, decompressed. Raises Undecodable."""
-        header = self.header
-        body = unpack(header.codec, memoryview(self.data)[header.body_offset : header.blocks_offset], header.raw)
-        content, table = split_content(body, header.length > header.blocks_offset)
-        return content, placed(table, self.blocks_at)
-
-
-def is_blank(data: bytes) -> bool:
-    """Whether all bytes are zero."""
-    return all(data[at : at + _WINDOW] == _ZEROS[: min(_WINDOW, len(data) - at)] for at in range(0, len(data), _WINDOW))
-
-
-class Tail(NamedTuple):
-    """What stands behind the last valid frame: how many bytes that are not zero, and whether they are damage."""
-
-    torn_bytes: int
-    damaged: bool
-
-
 class Log:
     """An open log and what is known about it. Offsets are bytes from the start of the file.
 
     `limit` bounds what is appended (what is there is read whatever its length); `prewrite` says to fill ahead;
-    `keep(name, offset, bytes)` keeps a torn tail.
+    `keep(name, offset, pieces)` keeps a torn tail.
     """
 
     def __init__(
@@ -95,7 +59,7 @@ class Log:
         *,
         limit: int,
         prewrite: bool,
-        keep: Callable[[str, int, bytes], None],
+        keep: Callable[[str, int, Iterable[bytes]], None],
     ) -> None:
         self.folder = folder
         self.name = name
@@ -113,6 +77,10 @@ class Log:
         self.body: FileBody | None = None
         self.base = 0
         self.last_type: int | None = None
+        self.ahead_bytes = 0
+        """What this process has written ahead of commits that are not made yet, or never will be."""
+        self.ahead_us = 0
+        """When anyone last wrote something ahead."""
         self.recorded_synced = 0
         self.synced = 0
         self.poisoned: str | None = None
@@ -226,19 +194,22 @@ class Log:
             self.data_end = found.end
         if header.type == FrameType.SNAPSHOT:
             self.base = found.offset
+        if header.type == FrameType.DATA:
+            self.ahead_us = max(self.ahead_us, header.time_us)
 
     def tail(self, size: int) -> Tail:
         """What stands behind the log end, judged by whether a later valid frame knew it to be synced."""
-        offset, torn, damaged = self.end, 0, self.recorded_synced > self.end
+        offset, torn, damaged, end = self.end, 0, self.recorded_synced > self.end, self.end
         while offset < size:
             data = self.file.read(_WINDOW, offset)
             if not data:
                 break
             if not is_blank(data):
                 torn += len(data) - data.count(0)
+                end = offset + len(data.rstrip(b"\0"))
                 damaged = damaged or self._synced_behind(data, offset, size)
             offset += len(data)
-        return Tail(torn, damaged)
+        return Tail(torn, damaged, end)
 
     def _synced_behind(self, data: bytes, data_at: int, size: int) -> bool:
         at = data.find(frame.MAGIC[:1])
@@ -250,6 +221,13 @@ class Log:
                 return True
             at = data.find(frame.MAGIC, at + 1)
         return False
+
+    def too_large(self, length: int) -> DocumentTooLarge:
+        return DocumentTooLarge(
+            f"{self.file.name}: {length:,} bytes are more than performance.max_file_size allows ({self.limit:,})",
+            file=self.file.name,
+            limit_bytes=self.limit,
+        )
 
     def damage(self, offset: int, why: str) -> DocumentDamaged:
         return DocumentDamaged(
@@ -366,8 +344,8 @@ class Log:
         """
         self._clear_tail(size)
         start = min(self.recorded_synced, self.end)
-        if self.end > start:
-            self.file.write_all(self.file.read(self.end - start, start), start)
+        for offset, data in self._pieces(start, self.end):
+            self.file.write_all(data, offset)
         self._ready_to_append = True
 
     def _clear_tail(self, size: int) -> None:
@@ -376,18 +354,23 @@ class Log:
         if tail.damaged:
             raise self.damage(self.end, "a frame that was synced is no longer whole")
         if tail.torn_bytes:
-            self._set_aside(size)
+            self._set_aside(tail.end)
 
-    def _set_aside(self, size: int) -> None:
-        keep = self.file.read(size - self.end, self.end).rstrip(b"\0")
+    def _pieces(self, start: int, end: int) -> Iterator[tuple[int, bytes]]:
+        """What stands there, with its offsets, a piece at a time: it may be more than fits into memory."""
+        for offset in range(start, end, _PIECE):
+            yield offset, self.file.read(min(_PIECE, end - offset), offset)
+
+    def _set_aside(self, end: int) -> None:
         _LOG.warning(
             "%s: %d bytes behind byte %d were never acknowledged and are moved aside",
             self.file.name,
-            len(keep),
+            end - self.end,
             self.end,
         )
-        self._keep(self.name, self.end, keep)
-        self.file.write_all(bytes(len(keep)), self.end)
+        self._keep(self.name, self.end, (data for _, data in self._pieces(self.end, end)))
+        for offset, data in self._pieces(self.end, end):
+            self.file.write_all(bytes(len(data)), offset)
         self.file.sync()
 
     def append(self, drafts: list[tuple[Draft, Standing]], size: int) -> list[Frame]:
@@ -423,7 +406,7 @@ class Log:
         On any failure the file is cut back to what it was, or poisoned when that fails too.
         """
         end = self.end + len(data)
-        if end > size and self._prewrite:
+        if end > size and self._prewrite and len(data) < _FILL_MOST:
             fill = min(_FILL_MOST, max(_FILL_LEAST, size // 2))
             try:
                 if self.file.write(data + bytes(fill - end % _PEEK), self.end) >= len(data):

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from heapq import merge
-from itertools import islice
+from itertools import accumulate, islice
 from threading import Lock
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ from waypost.codec.bodies import Block, Extent, Part, SnapshotBody
 from waypost.codec.compression import PLAIN, Undecodable
 from waypost.codec.frame import FrameType, Standing, part_hash, touched_parts
 from waypost.errors import DocumentDamaged
-from waypost.store.contract import DocumentId, OperationRecord
+from waypost.store.contract import DocumentId, OperationRecord, Pieces
 from waypost.store.directory.files import File
 from waypost.store.directory.log import NOTHING, Frame
 
@@ -78,6 +78,18 @@ class Blocks:
 
     def value(self, part: Part) -> bytes:
         return part if isinstance(part, bytes) else b"".join(map(self.data, part.table))
+
+    def pieces(self, part: Part) -> Pieces:
+        """A part to be read block by block."""
+        if isinstance(part, bytes):
+            return Pieces.of(part)
+        table = part.table
+        starts = list(accumulate((block.raw for block in table[:-1]), initial=0))
+
+        def read(number: int) -> bytes:
+            return self.data(table[number])
+
+        return Pieces(part.length, starts, read)
 
     def entries(self, block: Block) -> dict[str, Part]:
         key = (self.file_id, block.offset, block.checksum)
@@ -232,6 +244,10 @@ class DocumentView:
     def get(self, key: str) -> bytes | None:
         part = self.part(key)
         return None if part is None else self._base.blocks.value(part)
+
+    def pieces(self, key: str) -> Pieces | None:
+        part = self.part(key)
+        return None if part is None else self._base.blocks.pieces(part)
 
     def size_of(self, key: str) -> int | None:
         part = self.part(key)

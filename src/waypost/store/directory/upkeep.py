@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from waypost import clock
 from waypost.codec.bodies import SnapshotBody
 from waypost.codec.frame import Draft, FrameType
 from waypost.errors import DocumentTooLarge
@@ -29,6 +30,7 @@ _LINGER_S = 0.5
 _COMPACT_FROM = 128 * 1024
 _CLOSING_SHARE = 10
 _COPY_BYTES = 1 << 20
+_STAGING_US = 60 * 1_000_000
 
 
 def take_snapshot(document: Document, context: Context) -> bool:
@@ -96,12 +98,15 @@ def _origin_of(document: Document) -> Origin | None:
 
 def compaction_is_due(log: Log, state: DocumentState, context: Context, *, closing: bool) -> bool:
     """Whether what is no longer needed takes more than half of the file (a tenth when closing), or history outgrew
-    its bound.
+    its bound. Not while somebody may be writing a value ahead, which compaction would make him begin again.
     """
-    superseded = state.base.body.superseded
+    if not closing and clock.now_us() - log.ahead_us < _STAGING_US:
+        return False
+    superseded = state.base.body.superseded + log.ahead_bytes
     if superseded > _COMPACT_FROM and superseded * (_CLOSING_SHARE if closing else 2) > log.end:
         return True
-    return log.end - superseded - state.base.length > context.limit_bytes // 2
+    kept = state.base.length + state.standing.size_bytes
+    return log.end - superseded - kept > context.limit_bytes // 2
 
 
 def compact(document: Document, context: Context) -> bool:
