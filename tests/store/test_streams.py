@@ -347,12 +347,16 @@ def test_a_registered_type_is_no_file(wf):
 
 
 def test_d11_a_stream_that_does_not_fit_is_refused_before_it_is_written(path):
-    """Beyond `performance.max_file_size` nothing of a source is read, and nothing is left in the way of others."""
+    """Beyond `performance.max_file_size` no block is written, hardly anything is read, and the log stays as it was."""
     with open_waypost(path, max_file_size=4) as handle:
         handle.create_workflow("wf", "W", steps=["a"]).unwrap()
         before = log_end(handle)
         for size in (4 * MB, 64 * MB):
-            refused = handle.add_step_output("wf", "a", io.BytesIO(bytes(size)))
+            source = io.BytesIO(noise(size))
+            with system_calls() as calls:
+                refused = handle.add_step_output("wf", "a", source)
+                assert max((length for name, _, length in calls.trace if name == "pwrite"), default=0) < 100_000
+            assert source.tell() < 3 * MB
             assert isinstance(refused.error, DocumentTooLarge), size
             assert refused.error.details["limit_bytes"] == 4 * MB
         assert log_end(handle) == before
