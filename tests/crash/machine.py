@@ -140,7 +140,7 @@ def abandon(store: TestedStore) -> None:
     _OPEN_STORES.discard(store)
     store._upkeep.close()
     for document in store._documents.values():
-        log = document.log_if_read()
+        log = document._log
         if log is not None:
             log.file.disown()
     if store._lease is not None:

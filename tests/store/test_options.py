@@ -32,7 +32,7 @@ def commits(path):
     """The headers of the commits in a log, in order."""
     store = directory_store(path, read_only=True)
     store.view(WF)
-    log = store._document(WF).log_if_read()
+    log = store._document(WF)._log
     size = log.file.identity().size
     first = log.first(size)
     frames = log.hop(first.end, first.header.checksum, size)

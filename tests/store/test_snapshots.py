@@ -107,7 +107,7 @@ def test_loading_does_not_read_what_stands_before_the_snapshot(path):
         reader = directory_store(at, read_only=True)
         with system_calls() as calls:
             view = reader.view(WF)
-            read.append(reader._document(WF).log_if_read().file.tally.bytes_read)
+            read.append(reader._document(WF)._log.file.tally.bytes_read)
             assert calls.count("pread") < 20
         assert view.version == commits + 1
     assert read[1] < read[0] + 200_000, read
@@ -137,7 +137,7 @@ def test_a_large_value_is_read_in_chunks_when_it_is_asked_for(path):
     reader = directory_store(path, read_only=True)
     view = reader.view(WF)
     assert view.size_of("large") == len(value)
-    assert reader._document(WF).log_if_read().file.tally.bytes_read < 400_000
+    assert reader._document(WF)._log.file.tally.bytes_read < 400_000
     assert view.get("large") == value
     assert reader.verify().findings == []
 
@@ -270,7 +270,7 @@ def test_history_older_than_thirty_days_goes_at_compaction(path, monkeypatch):
     store.close()
     reader = directory_store(path, read_only=True)
     reader.view(WF)
-    body = reader._document(WF).log_if_read().body
+    body = reader._document(WF)._log.body
     assert body.dropped == b"".join(ids)
     assert reader.verify().findings == []
 
@@ -285,7 +285,7 @@ def test_e11_a_closed_log_has_no_fill(path):
     assert file.stat().st_size < 8 * 1024
     reader = directory_store(path, read_only=True)
     reader.view(WF)
-    assert reader._document(WF).log_if_read().last_type == FrameType.SEAL
+    assert reader._document(WF)._log.last_type == FrameType.SEAL
 
 
 def test_a_handle_goes_on_from_the_snapshot_of_another(path, monkeypatch):

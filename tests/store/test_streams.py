@@ -249,7 +249,7 @@ def test_zeros_are_stored_compressed(path, wf, log_file):
 def log_end(handle):
     """The version, and how long the log is in steps of 100 kB (upkeep may have added a snapshot)."""
     store = handle.definitions.store
-    return store.view(WF).version, store._document(WF).log_if_read().end // 100_000
+    return store.view(WF).version, store._document(WF)._log.end // 100_000
 
 
 class Failing(io.BytesIO):
