@@ -27,7 +27,7 @@ from waypost.blocking import Waypost
 from waypost.errors import OperationNotFound, StoreNotFound, WaypostError
 from waypost.store import DocumentId, Store
 from waypost.store import open_store as open_any
-from waypost.store.directory import lease, log
+from waypost.store.directory import decisions, lease, log
 
 States = dict[str, tuple[int, bytes]]
 """Of each document: its version, and the checksum over all its parts."""
@@ -50,6 +50,8 @@ def standing_still() -> Iterator[None]:
         patch.setattr(clock, "process_identity", lambda: _HERE)
         patch.setattr(log, "LOCK_TIMEOUT_S", 0.02)
         patch.setattr(lease, "LOCK_TIMEOUT_S", 0.02)
+        # decisions are looked for every time, so that the calls do not depend on the time that passed
+        patch.setattr(decisions, "_TICK_NS", 1 << 62)
         logger.setLevel(logging.CRITICAL + 1)
         try:
             yield
