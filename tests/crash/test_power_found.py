@@ -8,7 +8,7 @@ import pytest
 
 from tests.store.support import WF, change, directory_store, failing, putting, system_calls
 from waypost.errors import StorePoisoned, StoreUnavailable
-from waypost.store.directory import document, upkeep
+from waypost.store.directory import document, log, upkeep
 
 
 @pytest.fixture
@@ -45,7 +45,9 @@ def test_d07_a_snapshot_does_not_stand_in_for_commits_that_a_crash_took(path, mo
     end = store._document(WF)._log.end
     store.submit(putting(a=b"2", large=large)).result()
     behind = store._document(WF)._log.end
-    assert store.tidy(WF, "snapshot")
+    with monkeypatch.context() as patch:
+        patch.setattr(log.Log, "sync_to", lambda self, offset: 0)  # as another that takes snapshots might leave it out
+        assert store.tidy(WF, "snapshot")
     die(store)
     data = log_file(path).read_bytes()
     log_file(path).write_bytes(data[:end] + bytes(behind - end) + data[behind:])
