@@ -226,7 +226,7 @@ class Recorder:
 
     def _place(self, path: str, dir_fd: int | None) -> tuple[int, str]:
         if dir_fd is not None:
-            return self._open[dir_fd].inode, path
+            return self._open[dir_fd].inode, "" if path == "." else path
         above, _, name = path.removeprefix(self._base).rpartition("/")
         inode = self.tree.find(above)
         if inode is None:

@@ -44,6 +44,7 @@ class Status(NamedTuple):
     st_ino: int
     st_size: int
     st_mode: int
+    st_mtime_ns: int = 0
 
 
 class Tree:
@@ -134,7 +135,7 @@ class Machine:
     def place(self, path: str, dir_fd: int | None) -> tuple[int, str]:
         """(inode of the directory, name in it)."""
         if dir_fd is not None:
-            return self.inode(dir_fd), path
+            return self.inode(dir_fd), "" if path == "." else path
         above, _, name = path.removeprefix(BASE).rpartition("/")
         inode = self.tree.find(above)
         if inode is None:

@@ -27,7 +27,7 @@ from tests.crash.simulated import BASE, Machine, Tree, running_on
 from tests.store.support import WF, TestedStore, change
 from waypost.errors import StoreError, StoreNotFound, WaypostError
 from waypost.store import DocumentId, Transaction
-from waypost.store.directory import compaction, context, document, log, upkeep
+from waypost.store.directory import compaction, context, decisions, document, log, upkeep
 
 OTHER = DocumentId("workflow", "other")
 PATH = "/above/store"
@@ -298,6 +298,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upkeep.Upkeep, "start_ticking", lambda self: None)
     monkeypatch.setattr(context, "mount_of", lambda path: ("ext4", "/"))
     monkeypatch.setattr(document, "SNAPSHOT_FRAMES", 2)
+    monkeypatch.setattr(decisions, "_TICK_NS", 1 << 62)
     monkeypatch.setattr(log, "_FILL_LEAST", 8192)
     monkeypatch.setattr("waypost.store.directory.check.ThreadPoolExecutor", _InOrder)
 

@@ -20,7 +20,7 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 
 def acknowledge_before_the_sync(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(document.Document, "_sync_to", lambda self, log, covered: 0)
+    patch.setattr(document.Document, "sync_to", lambda self, log, covered: 0)
 
 
 def sync_no_directory(patch: pytest.MonkeyPatch) -> None:

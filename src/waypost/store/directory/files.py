@@ -15,6 +15,7 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Literal, NamedTuple
 
 from waypost.errors import StoreError, StoreNotFound, StoreUnavailable
@@ -356,7 +357,8 @@ class Directory:
             try:
                 return os.listdir(descriptor)
             finally:
-                os.close(descriptor)
+                with suppress(OSError):  # nothing was written through it
+                    os.close(descriptor)
         except OSError as error:
             raise unavailable(error, "list", self.path) from error
 
