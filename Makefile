@@ -34,10 +34,10 @@ test: .venv/dev.stamp ## run every test
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 crash: .venv/dev.stamp ## break things on purpose, and count what was tried
-	@$(BIN)/python -m pytest -n 2 --dist load --floors --totals build/crash-C.txt tests/crash $(ARGS)
+	@CRASH_TESTS=all $(BIN)/python -m pytest -n 2 --dist load --floors --totals build/crash-C.txt tests/crash $(ARGS)
 
 crash-night: .venv/dev.stamp ## the same at the size of a night
-	@WAYPOST_RING=N $(BIN)/python -m pytest -n 2 --dist load --floors --totals build/crash-N.txt tests/crash $(ARGS)
+	@CRASH_TESTS=all CRASH_RING=N $(BIN)/python -m pytest -n 2 --dist load --floors --totals build/crash-N.txt tests/crash $(ARGS)
 
 # The version is the running one, since 3.14 has in the standard library what older ones take from a package.
 check: .venv/dev.stamp ## format, lint, types and tidiness

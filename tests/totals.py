@@ -2,7 +2,7 @@
 
 A test that kills, breaks or damages something takes the fixture `totals` and counts each case that it checked:
 `totals("kill points", 120)`. Sizes are asked for with `ring_size(commit, night)`: ring C (the default) runs with every
-change, ring N (`WAYPOST_RING=N`) by hand. With `--floors`, as `make crash` gives it, a run that checked fewer cases of
+change, ring N (`CRASH_RING=N`) by hand. With `--floors`, as `make crash` gives it, a run that checked fewer cases of
 a kind than its floor fails: a harness that injects nothing must not pass.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-RING = os.environ.get("WAYPOST_RING", "C")
+RING = os.environ.get("CRASH_RING", "C")
 
 FLOORS: dict[str, dict[str, int]] = {
     "C": {

@@ -29,7 +29,7 @@ MB = 1 << 20
 
 def environment():
     """Of a process of its own, whose configuration the ring that runs is no part of."""
-    given = {name: value for name, value in os.environ.items() if name != "WAYPOST_RING"}
+    given = {name: value for name, value in os.environ.items() if name != "CRASH_RING"}
     return {**given, "PYTHONPATH": "src:."}
 
 
