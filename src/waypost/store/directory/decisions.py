@@ -233,7 +233,7 @@ def read(folder: Directory, name: str) -> DecisionBody | None:
     except Undecodable as error:
         raise DocumentDamaged(
             f"{file.name}: a decision over several documents is damaged: {error}; nothing is read or written until "
-            "waypost store repair has put it aside",
+            "this file is moved away",
             file=file.name,
             offset=0,
         ) from error
