@@ -235,8 +235,8 @@ _BODIES: dict[str, tuple[Callable[[Any], object], list[Any]]] = {
             CommitBody("op", "test", None, None, None, True, {}, []),
         ],
     ),
-    "snapshot": (bodies.read_snapshot, [SnapshotBody(9, 1, 5, True, ["a", "b"], [Remembered(1, _BLOCK, 2, 3)])]),
-    "entries": (bodies.read_entries, [{"a": b"1", "b": Extent(5, 3, bytes(32), [_BLOCK])}]),
+    "snapshot": (bodies.read_snapshot, [SnapshotBody(9, 1, 5, True, ["a", "b"], [Remembered(_BLOCK, 2, 3)])]),
+    "entries": (bodies.read_entries, [{"a": b"1", "b": Extent(3, bytes(32), [_BLOCK])}]),
     "operations": (bodies.read_operations, [[("op", 1, 2, "test", ["state"])]]),
     "table": (lambda data: bodies.split_content(data, True), []),
 }

@@ -204,7 +204,9 @@ def test_restoring_takes_the_place_of_all_and_keeps_what_was_there(tmp_path: Pat
     store.close()
     clean = directory_store(tmp_path / "store", read_only=True)
     assert clean.verify().findings == []
-    assert store_names(tmp_path / "store") == {"FORMAT", ".gitignore", "workflows", "sessions", "temp", "backups"}
+    assert store_names(tmp_path / "store") == {
+        *("FORMAT", ".gitignore", "workflows", "sessions", "temp", "transactions", "backups")
+    }
 
 
 def store_names(path: Path) -> set[str]:

@@ -31,8 +31,8 @@ class _Made(Blocks):
     [
         b"x",
         bytes(1000),
-        Extent(1 << 30, 1 << 17, bytes(32), [Block(65_000, 65_536, 1, 1 << 31)] * 2),
-        Extent(1 << 30, 1 << 20, bytes(32), [Block(65_000, 65_536, 1, 1 << 31)] * 16),
+        Extent(1 << 17, bytes(32), [Block(65_000, 65_536, 1, 1 << 31, 1 << 30)] * 2),
+        Extent(1 << 20, bytes(32), [Block(65_000, 65_536, 1, 1 << 31, 1 << 30)] * 16),
     ],
 )
 def test_x27_the_cache_of_blocks_holds_no_more_than_it_may(part: Part) -> None:

@@ -28,7 +28,7 @@ def test_listings_at_the_same_time_do_not_miss_documents(path):
     with system_calls() as calls:
 
         def look_again(name, _count, args):
-            if name == "listdir" and not listings:
+            if name == "listdir" and _count > 1 and not listings:  # the first looks for decisions
                 listings.append([])
                 # as another listing has it that was begun and not ended
                 with os.scandir(os.dup(store.layout.documents("workflow").descriptor)) as under_way:
