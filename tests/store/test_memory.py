@@ -43,7 +43,7 @@ def test_x27_the_cache_of_blocks_holds_no_more_than_it_may(part: Part) -> None:
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     for number in range(300):
-        blocks.entries(Block(1, 1, 0, 0), number * 1000)
+        blocks.entries(Block(1, 1, 0, 0, number * 1000))
     taken = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert LIMIT / 4 < taken < LIMIT * 1.2
