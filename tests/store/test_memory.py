@@ -22,8 +22,8 @@ class _Made(Blocks):
         super().__init__(File(-1, "none"), 1, cache, verify=False)
         self._part = part
 
-    def data(self, block: Block, offset: int) -> bytes:
-        return encode({f"output\x1fstep-{offset + number}\x1f00000001": self._part for number in range(100)})
+    def data(self, block: Block) -> bytes:
+        return encode({f"output\x1fstep-{block.offset + number}\x1f00000001": self._part for number in range(100)})
 
 
 @pytest.mark.parametrize(
