@@ -30,7 +30,7 @@ help: ## show these commands
 demo: .venv/runtime.stamp ## see Waypost lose a process and carry on
 	@$(BIN)/waypost demo $(ARGS)
 
-test: .venv/dev.stamp ## run every test
+test: .venv/dev.stamp ## run the tests, but for the large ones of crash
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 crash: .venv/dev.stamp ## break things on purpose, and count what was tried
