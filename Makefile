@@ -25,7 +25,7 @@ BUILD_TOOLS := --constraint requirements/dev.txt hatchling
 
 help: ## show these commands
 	@echo "usage: make COMMAND [ARGS=...]"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/runtime.stamp ## see Waypost lose a process and carry on
 	@$(BIN)/waypost demo $(ARGS)
