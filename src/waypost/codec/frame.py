@@ -14,6 +14,7 @@ from zlib import crc32
 
 FORMAT_VERSION = 1
 MAGIC = b"WPF\x01"
+_FORMATS_END = 0x20
 MAX_TOUCHED = 0xFFFE
 ANYTHING_TOUCHED = 0xFFFF
 MAX_FRAME_BYTES = 0xFFFFFFFF
@@ -38,8 +39,12 @@ _TYPES = frozenset(int(kind) for kind in FrameType)
 
 
 def is_newer(head: bytes | memoryview) -> bool:
-    """Whether bytes begin like a frame of a later format than this one."""
-    return bytes(head[:3]) == MAGIC[:3] and len(head) > 3 and head[3] > MAGIC[3]
+    """Whether bytes begin like a frame of a later format than this one.
+
+    Formats are numbered below `_FORMATS_END`: what a power cut left of a frame may be three bytes of the magic, and
+    behind them whatever the place held before.
+    """
+    return bytes(head[:3]) == MAGIC[:3] and len(head) > 3 and MAGIC[3] < head[3] < _FORMATS_END
 
 
 class Header(NamedTuple):

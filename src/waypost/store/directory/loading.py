@@ -85,7 +85,7 @@ def _check_it_is_a_beginning(log: Log, size: int) -> None:
     if log.tail(size).damaged:
         raise log.damage(0, "its first frame is not whole")
     head = log.file.read(8, 0)
-    if frame.is_newer(head) and head[3] != 0xFF:
+    if frame.is_newer(head):
         raise UnsupportedFormat(f"{log.file.name} is written in a newer format ({head[3]})", file=log.file.name)
     # what a file grew by before its bytes were written may hold zeros, or ones
     if any(byte not in (magic, 0x00, 0xFF) for byte, magic in zip(head, frame.MAGIC, strict=False)):
