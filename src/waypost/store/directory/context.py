@@ -33,7 +33,7 @@ class Context:
         self.cache = BlockCache(self.memory_bytes // 2)
         # filling ahead spares a journal commit with each sync; where blocks are never written in place it does not
         self.prewrite = mount_of(layout.path)[0] not in _COPY_ON_WRITE
-        self.decisions = Decisions(layout, durable=self.durable)
+        self.decisions = Decisions(layout)
         self._compressors: list[Compressor] = []
 
     def apart(self) -> Context:

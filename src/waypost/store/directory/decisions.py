@@ -39,9 +39,17 @@ class Piece(NamedTuple):
     offset: int
     frames: bytes
 
+    @property
+    def end(self) -> int:
+        return self.offset + len(self.frames)
+
 
 class Overlaid(File):
-    """A file as it will be once what was decided is written to it; there need not be one yet. For reading only."""
+    """A file as it will be once what was decided is written to it; there need not be one yet. For reading only.
+
+    It ends where that ends: what stands behind it in a file that lacks it was never synced, and whoever writes what
+    was decided clears it away.
+    """
 
     __slots__ = ("_file", "_pieces")
 
@@ -52,26 +60,28 @@ class Overlaid(File):
 
     def identity(self) -> Identity:
         below = self._file.identity() if self._file else Identity(0, 0, 0)
-        return below._replace(size=max(below.size, *(piece.offset + len(piece.frames) for piece in self._pieces)))
+        return below._replace(size=max(piece.end for piece in self._pieces))
 
     def read(self, length: int, offset: int) -> bytes:
         size = self.identity().size
         data = bytearray(max(0, min(length, size - offset)))
-        below = self._file.read(length, offset) if self._file else b""
+        below = self._file.read(len(data), offset) if self._file and data else b""
         data[: len(below)] = below
         for piece in self._pieces:
-            start, end = max(offset, piece.offset), min(offset + len(data), piece.offset + len(piece.frames))
+            start, end = max(offset, piece.offset), min(offset + len(data), piece.end)
             if start < end:
                 data[start - offset : end - offset] = piece.frames[start - piece.offset : end - piece.offset]
         return bytes(data)
 
 
 class Decisions:
-    """The decisions of a store that are being carried out. Safe to use from any thread."""
+    """The decisions of a store that are being carried out. Safe to use from any thread.
 
-    def __init__(self, layout: Layout, *, durable: bool) -> None:
+    They are durable at every level: were a frame flushed by chance and its decision not, half of a commit were there.
+    """
+
+    def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        self._durable = durable
         self._lock = Lock()
         self._folder: Directory | None = None
         self._trusted_ns: int | None = None
@@ -145,7 +155,7 @@ class Decisions:
         It is written again, identically: had the sync of its name failed, the kernel would take that for clean, and no
         later sync would cover it.
         """
-        if not self._durable or transaction_id in self._confirmed:
+        if transaction_id in self._confirmed:
             return
         body = self._pending.get(transaction_id)
         if self._layout.read_only:
@@ -162,16 +172,14 @@ class Decisions:
         name, file = new_file(self._layout)
         try:
             file.write_all(data, 0)
-            if self._durable:
-                file.sync_all()
+            file.sync_all()
             temp.move(name, folder, body.transaction_id)
         except StoreUnavailable as error:
             if not temp.remove(name):  # it was refused, and happened all the same
                 raise _unsure(error) from error
             raise
         try:
-            if self._durable:
-                folder.sync()
+            folder.sync()
         except StoreUnavailable as error:
             raise _unsure(error) from error
         self._confirmed.add(body.transaction_id)
@@ -183,11 +191,12 @@ class Decisions:
         """
         news: list[Frame] = []
         for piece in self.pieces_for(document):
-            if log.lacks(piece.file_id, piece.offset):
+            if log.lacks(piece.file_id, piece.offset, piece.end):
                 self.confirm(piece.transaction_id)
                 log.file_id = piece.file_id
-                log.put(piece.frames, size)
+                log.put(piece.frames[log.end - piece.offset :], size)
                 news += log.news()
+                log.decided = log.end
         return news
 
     def remove(self, transaction_id: str) -> None:
@@ -247,4 +256,4 @@ def new_transaction_id() -> str:
 
 def missing_from(log: Log | None, pieces: list[Piece]) -> list[Piece]:
     """Those pieces that a log does not hold yet. Raises DocumentDamaged where it does not reach to one."""
-    return [piece for piece in pieces if log is None or log.lacks(piece.file_id, piece.offset)]
+    return [piece for piece in pieces if log is None or log.lacks(piece.file_id, piece.offset, piece.end)]

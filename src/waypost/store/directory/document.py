@@ -304,8 +304,7 @@ class Document(OpenDocument):
             log = self.open_for_writing()
             log.file.unlock()
             covered = log.end
-        if self._context.durable:
-            self.sync_to(log, covered)
+        self.sync_to(log, covered)
 
     def close(self) -> None:
         """As `release`, for good."""

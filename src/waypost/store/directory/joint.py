@@ -191,10 +191,9 @@ def _not_driven() -> None:
 
 
 def _decide(composed: Sequence[Composed], context: Context) -> None:
-    if context.durable:
-        for each in composed:
-            # each log must reach to where its frame will stand, whatever happens
-            each.entered.opened.document.sync_to(each.entered.log, each.entered.log.end)
+    for each in composed:
+        # each log must reach to where its frame will stand, whatever happens
+        each.entered.opened.document.sync_to(each.entered.log, each.entered.log.end)
     participants = [
         DecidedFrames(*each.entered.opened.document.id, each.entered.log.file_id, each.entered.log.end, each.data)
         for each in composed
@@ -209,6 +208,8 @@ def _append(composed: Composed, *, decided: bool) -> None:
     document = composed.entered.opened.document
     try:
         document.put(log, state, [composed.prepared], composed.frames, composed.data, composed.entered.size)
+        if decided:
+            log.decided = log.end
     except StoreUnavailable as error:
         if not decided:
             raise
@@ -229,7 +230,7 @@ def _acknowledge(composed: Sequence[Composed], context: Context) -> Receipt:
         log, document = composed[0].entered.log, composed[0].entered.opened.document
         if context.durable:
             counters.syncs += document.sync_to(log, log.end)
-    elif context.durable:
+    else:
         counters.syncs += 2  # of the decision and of its name
     for each in composed:
         each.entered.opened.document.look_after()

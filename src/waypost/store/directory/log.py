@@ -83,6 +83,8 @@ class Log:
         """When anyone last wrote something ahead."""
         self.recorded_synced = 0
         self.synced = 0
+        self.decided = 0
+        """Up to where this process has written what a decision holds: that is durable there, be it here or not."""
         self.poisoned: str | None = None
         self._sync_lock = threading.Lock()
         self._ready_to_append = False
@@ -237,8 +239,9 @@ class Log:
             offset=offset,
         )
 
-    def lacks(self, file_id: int, offset: int) -> bool:
-        """Whether frames that were decided for that place of that file are still to be written.
+    def lacks(self, file_id: int, offset: int, end: int) -> bool:
+        """Whether frames that were decided for that place of that file are still to be written, or some of them: of a
+        new log a crash may have left the first frame alone.
 
         They are not in another file either: a log is compacted only after they were written. Raises DocumentDamaged
         when the log does not reach to the place.
@@ -248,7 +251,7 @@ class Log:
                 raise self.damage(
                     self.end, f"a transaction was decided whose frame stands at {offset}, and nothing here"
                 )
-            return self.end == offset
+            return self.end < end
         return False
 
     def newer(self, offset: int, what: str) -> UnsupportedFormat:

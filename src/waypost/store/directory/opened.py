@@ -51,7 +51,9 @@ class OpenDocument:
                 if log is not None:
                     self.catch_up(log)
             view = state.view()
-            if pieces and not self.is_poisoned:
+            if self.is_poisoned and log is not None:  # it may not reach to where the newest of them stand
+                pieces = [piece for piece in pieces if piece.offset <= log.end]
+            if pieces:
                 view = self._with_decided(view, log, pieces, durable=durable)
             covered = log.data_end if log else 0
             if counters is not None and log is not None:
@@ -99,7 +101,8 @@ class OpenDocument:
         """The state in memory, read from disk when there is none."""
         if self._state is None:
             if self._log is not None:  # poisoned: what is known to be on disk, and nothing newer
-                self._state = loading.read(self._log, self._context, self.id, up_to=self._log.known_synced)
+                known = max(self._log.known_synced, self._log.decided)
+                self._state = loading.read(self._log, self._context, self.id, up_to=known)
             else:
                 self._log, self._state = loading.load(self._context, self.id)
         return self._state
@@ -188,8 +191,10 @@ class OpenDocument:
         """Take the file's lock and take in what others have added; the length of the file.
 
         None when that is to be tried again: another file has the name by now, or another made the log first.
-        Raises LockTimeout; at once when it is not to `wait`.
+        Raises StorePoisoned, LockTimeout; the latter at once when it is not to `wait`.
         """
+        if self._log is not None:
+            self._log.check_poison()
         state = self._current()
         log = self.open_for_writing()
         identity = log.lock(wait=wait)
