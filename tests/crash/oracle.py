@@ -23,7 +23,8 @@ MADE = 0
 """The number of the promise that there is a store."""
 NEW = DocumentId("workflow", "new")
 
-Changes = dict[DocumentId, dict[str, bytes | None]]
+Parts = dict[str, bytes | None]
+Changes = dict[DocumentId, Parts]
 """For each document its parts; None removes one."""
 
 

@@ -142,11 +142,13 @@ class Recorder:
         self.die_before: int | None = None
         """The number of the change before which the process dies."""
         self.die_within: int | None = None
-        """How many bytes of the next write the system takes before the process dies."""
+        """How many bytes of a write the system takes before the process dies: of the next but `writes_before`."""
+        self.writes_before = 0
         self.failing_sync: int | None = None
         """The number of the sync that fails."""
-        self.during_sync: list[Callable[[], None]] = []
-        """What happens while the next syncs are under way, one for each."""
+        self.during_sync: list[tuple[str, Callable[[], None]]] = []
+        """What happens while the next syncs are under way, one for each, and who does it."""
+        self._in_sync: list[str] = []
         self._open: dict[int, Opened] = {}
         self._dead: set[str] = set()
         self._untold: set[int] = set()
@@ -263,10 +265,12 @@ class Recorder:
     def pwrite(self, descriptor: int, data: bytes, offset: int) -> int:
         self._change()
         data = bytes(data)
-        taken = data if self.die_within is None else data[: self.die_within]
+        dies = self.die_within is not None and self.writes_before == 0
+        self.writes_before = max(0, self.writes_before - 1)
+        taken = data[: self.die_within] if dies else data
         written = self._pass_on("pwrite", (descriptor, taken, offset), {})
         self._note(Wrote(self._open[descriptor].inode, offset, taken[:written]))
-        if self.die_within is not None:
+        if dies:
             self.die_within = None
             self._dead.add(self.process)
             raise Killed
@@ -288,8 +292,7 @@ class Recorder:
             return
         self._change()
         since = len(self.events)
-        if self.during_sync:
-            self.during_sync.pop(0)()
+        self._happen_meanwhile()
         self.syncs += 1
         inode = self._open[descriptor].inode
         if self.syncs == self.failing_sync:
@@ -301,6 +304,17 @@ class Recorder:
             raise refused(errno.EIO)
         self._pass_on(name, (descriptor,), {})
         self._note(Synced(inode, since, name == "fsync", False))
+
+    def _happen_meanwhile(self) -> None:
+        """What is to happen during this sync; a process that acts during the sync of another waits for its own."""
+        if self.during_sync and self.during_sync[0][0] not in self._in_sync:
+            process, act = self.during_sync.pop(0)
+            self._in_sync.append(process)
+            try:
+                with self.acting_as(process):
+                    act()
+            finally:
+                self._in_sync.remove(process)
 
     def mkdir(self, path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
         directory, name = self._place(path, dir_fd)

@@ -1,15 +1,6 @@
-"""What is done to a store while it is recorded. A workload is a function of a `Run`, decorated with its name.
+"""A store at work while it is recorded: what is done to it, what that promises, and how it is cut short.
 
-    @workload("two commits")
-    def two_commits(run: Run) -> None:
-        store = run.open()
-        run.commit(store)
-        run.commit(store, large=20_000)
-        run.close(store)
-
-Marks for what was attempted and promised are set by the run. `run.acting_as("second")` does what follows as another
-process, `run.kill("second")` ends one without a word, and `run.meanwhile(act)` has something done while the next
-sync is under way.
+A `Run` opens stores, commits, and sets the marks for what was attempted and promised; what is done stands in `plots`.
 """
 
 from __future__ import annotations
@@ -21,15 +12,15 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.crash.oracle import MADE, Changes, Standing, Story, after_reboot, key_of, open_store
+from tests.crash.oracle import MADE, Changes, Parts, Standing, Story, after_reboot, key_of, open_store
 from tests.crash.recording import Event, Killed, Mark, Recorder, Synced
 from tests.crash.simulated import BASE, Machine, Tree, running_on
 from tests.store.support import WF, TestedStore, change
 from waypost.errors import StoreError, StoreNotFound, WaypostError
-from waypost.store import DocumentId, Transaction
-from waypost.store.directory import compaction, context, decisions, document, log, upkeep
+from waypost.store import DocumentId, JointChange, Transaction
+from waypost.store.directory import context, decisions, document, log, upkeep
 
-OTHER = DocumentId("workflow", "other")
+OTHER, THIRD = DocumentId("workflow", "other"), DocumentId("workflow", "third")
 PATH = "/above/store"
 """Where the store is: two directories deep, which it makes itself."""
 PLAIN = {"compression.enabled": False, "compression.chunk_size": 4096}
@@ -41,20 +32,6 @@ class Workload(NamedTuple):
     name: str
     options: dict[str, Any]
     work: Work
-
-
-WORKLOADS: dict[str, Workload] = {}
-
-
-def workload(name: str, **options: Any) -> Callable[[Work], Work]:
-    """Register a workload; options of the store with `__` for the dot."""
-
-    def register(work: Work) -> Work:
-        given = {option.replace("__", "."): value for option, value in options.items()}
-        WORKLOADS[name] = Workload(name, {**PLAIN, **given}, work)
-        return work
-
-    return register
 
 
 class Run:
@@ -110,16 +87,12 @@ class Run:
         self._under_way.append(number)
 
     def _submit(self, store: TestedStore, number: int) -> None:
-        ((target, parts),) = self.story.attempts[number].items()
-
-        def work(tx: Transaction) -> None:
-            for key, value in parts.items():
-                if value is None:
-                    tx.delete(key)
-                else:
-                    tx.put(key, value)
-
-        store.submit(change(target, work, operation_id=f"operation-{number}", repeatable=True)).result()
+        changes, name = self.story.attempts[number], f"operation-{number}"
+        if len(changes) > 1:
+            _commit_jointly(store, changes, name)
+            return
+        ((target, parts),) = changes.items()
+        store.submit(change(target, lambda tx: _put(tx, parts), operation_id=name, repeatable=True)).result()
 
     def look(self, store: TestedStore, *documents: DocumentId) -> None:
         """Read, which promises what is shown."""
@@ -128,9 +101,13 @@ class Run:
             if self.is_durable:
                 self.promise(*sorted(shown))
 
-    def tidy(self, store: TestedStore, action: str) -> None:
-        if not store.tidy(WF, action):
+    def tidy(self, store: TestedStore, action: str, document: DocumentId = WF) -> None:
+        if not store.tidy(document, action):
             raise StoreError(f"there was nothing to do for {action}")
+
+    def settle(self, store: TestedStore) -> None:
+        """Have what was decided carried out to the end, as upkeep does by and by."""
+        store._settle()
 
     def close(self, store: TestedStore) -> None:
         """Close, after which even a store that waits for no sync keeps everything, unless a sync has failed."""
@@ -156,21 +133,44 @@ class Run:
                 with self.acting_as(process):
                     store.close()
 
-    def meanwhile(self, act: Callable[[], Any]) -> None:
-        """Have something done while the next sync is under way; when that fails, it is not the sync that does."""
+    def meanwhile(self, act: Callable[[], Any], process: str | None = None) -> None:
+        """Have something done, by a process, while the next sync is under way; when that fails, it is not the sync
+        that does.
+        """
 
         def acting() -> None:
             with suppress(WaypostError):
                 act()
 
-        self.system.during_sync.append(acting)
+        self.system.during_sync.append((process or self.system.process, acting))
 
-    def die_within_a_write(self, taken: int, act: Callable[[], Any]) -> None:
-        """Do something in a process that dies when so many bytes of its next write are taken."""
-        self.system.die_within = taken
+    def die_within_a_write(self, taken: int, act: Callable[[], Any], writes: int = 0) -> None:
+        """Do something in a process that dies when so many bytes of its next write, but `writes`, are taken."""
+        self.system.die_within, self.system.writes_before = taken, writes
         with pytest.raises(Killed):
             act()
         self.kill(self.system.process)
+
+
+def _put(tx: Transaction, parts: Parts) -> None:
+    for key, value in parts.items():
+        if value is None:
+            tx.delete(key)
+        else:
+            tx.put(key, value)
+
+
+def _commit_jointly(store: TestedStore, changes: Changes, operation_id: str) -> None:
+    """A commit over several documents, unless it was made already."""
+    while True:
+        joint = store.begin()
+        opened = {document: joint.document(document) for document in changes}
+        if any(tx.operation(operation_id) for tx in opened.values()):
+            return
+        for each, parts in changes.items():
+            _put(opened[each], parts)
+        if store.commit(joint, JointChange(operation_id, "test", repeatable=True)) is not None:
+            return
 
 
 class Recording(NamedTuple):
@@ -212,7 +212,7 @@ def inherit(run: Run, *, after_failed_sync: bool = False) -> None:
         run.look(store, *documents)
         if run.story.attempts:
             run.commit(store, again=max(run.story.attempts))
-        run.commit(store)
+        run.commit(store, *documents)
         run.close(store)
 
 
@@ -261,6 +261,7 @@ def record_with_a_failed_sync(chosen: Workload, sync: int) -> CutShort | None:
             chosen.work(run)
         except WaypostError:
             system.during_sync.clear()
+            system.die_within = None
             run.close_all()
             _stop(system, run)
             inherit(run, after_failed_sync=True)
@@ -295,11 +296,13 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.urandom", random.Random(7).randbytes)
     monkeypatch.setattr("waypost.clock.now_us", lambda: next(clock_us))
     monkeypatch.setattr(upkeep.Upkeep, "ask", lambda self, document: None)
+    monkeypatch.setattr(upkeep.Upkeep, "ask_to_settle", lambda self: None)
     monkeypatch.setattr(upkeep.Upkeep, "start_ticking", lambda self: None)
     monkeypatch.setattr(context, "mount_of", lambda path: ("ext4", "/"))
     monkeypatch.setattr(document, "SNAPSHOT_FRAMES", 2)
     monkeypatch.setattr(decisions, "_TICK_NS", 1 << 62)
     monkeypatch.setattr(log, "_FILL_LEAST", 8192)
+    monkeypatch.setattr(log, "LOCK_TIMEOUT_S", 0)  # whoever holds it waits for us, so it is never given back
     monkeypatch.setattr("waypost.store.directory.check.ThreadPoolExecutor", _InOrder)
 
 
@@ -323,148 +326,3 @@ class _InOrder:
 
     def result(self) -> Any:
         return self._result
-
-
-# --- the workloads --------------------------------------------------------------------------------
-
-
-@workload("first commit")
-def first_commit(run: Run) -> None:
-    store = run.open()
-    run.commit(store)
-    run.close(store)
-
-
-@workload("appends")
-def appends(run: Run) -> None:
-    store = run.open()
-    run.commit(store)
-    for large in (0, 6000, 0, 9000):
-        run.commit(store, large=large)
-    run.commit(store, OTHER)
-    run.close(store)
-
-
-@workload("compressed", compression__enabled=True, compression__threshold=0)
-def compressed(run: Run) -> None:
-    store = run.open()
-    for large in (0, 5000, 0):
-        run.commit(store, large=large)
-    run.tidy(store, "snapshot")
-    run.commit(store)
-    run.close(store)
-
-
-@workload("two handles")
-def two_handles(run: Run) -> None:
-    """Each commits while the other's sync is under way, and reads what the other has not synced yet."""
-    first = run.open()
-    with run.acting_as("second"):
-        second = run.open()
-
-    def as_second(act: Callable[[], Any]) -> Callable[[], None]:
-        def acting() -> None:
-            with run.acting_as("second"):
-                act()
-
-        return acting
-
-    run.commit(first)
-    run.meanwhile(as_second(lambda: run.commit(second)))
-    run.commit(first)
-    run.meanwhile(as_second(lambda: run.look(second)))
-    run.commit(first, large=5000)
-    with run.acting_as("third"):
-        third = run.open()
-    run.meanwhile(as_second(lambda: run.commit(second)))
-    run.meanwhile(lambda: run.commit(third))
-    run.commit(first)
-    with run.acting_as("third"):
-        run.close(third)
-    with run.acting_as("second"):
-        run.close(second)
-    run.commit(first)
-    run.close(first)
-
-
-@workload("snapshots")
-def snapshots(run: Run) -> None:
-    """Some stand on commits that are not synced yet."""
-    store = run.open()
-    for _ in range(2):
-        run.commit(store, large=5000)
-        run.commit(store)
-        run.tidy(store, "snapshot")
-    run.commit(store)
-    run.meanwhile(lambda: run.tidy(store, "snapshot"))
-    run.commit(store, large=12000)
-    run.commit(store)
-    run.close(store)
-
-
-@workload("compaction")
-def compact(run: Run) -> None:
-    """All history is kept; a commit comes in while the new file is synced, and others follow."""
-    store = run.open()
-    for large in (0, 5000, 0):
-        run.commit(store, large=large)
-    run.tidy(store, "snapshot")
-    run.meanwhile(lambda: run.commit(store))
-    run.tidy(store, "compact")
-    run.commit(store)
-    run.close(store)
-
-
-@workload("shortened")
-def shorten(run: Run) -> None:
-    """History goes, and the old file is kept as a backup."""
-    store = run.open()
-    for large in (5000, 0, 0):
-        run.commit(store, large=large)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compaction, "HISTORY_US", 1)
-        for _ in range(2):
-            run.tidy(store, "compact")
-            run.commit(store)
-    run.close(store)
-
-
-@workload("closing")
-def closing(run: Run) -> None:
-    for _ in range(3):
-        store = run.open()
-        run.commit(store)
-        run.close(store)
-
-
-@workload("torn tail")
-def torn_tail(run: Run) -> None:
-    """Writers die within a write, and the next ones clear what they left: one that lives on, and one that comes."""
-    store = run.open()
-    run.commit(store)
-    with run.acting_as("second"):
-        second = run.open()
-        run.die_within_a_write(300, lambda: run.commit(second, large=5000))
-    run.commit(store)
-    with run.acting_as("third"):
-        third = run.open()
-        run.die_within_a_write(4500, lambda: run.commit(third, large=6000))
-    run.kill("first")
-    with run.acting_as("fourth"):
-        store = run.open()
-        run.commit(store)
-        run.close(store)
-
-
-@workload("unsynced", reliability__enable_wal=False)
-def unsynced(run: Run) -> None:
-    """Acknowledged before the sync: the end of the process costs nothing, the power what was not synced."""
-    store = run.open()
-    for large in (0, 5000, 0):
-        run.commit(store, large=large)
-    run.tidy(store, "snapshot")
-    run.commit(store)
-    run.close(store)
-    store = run.open()
-    run.commit(store)
-    run.close(store)

@@ -11,8 +11,9 @@ import pytest
 
 from tests.crash.campaign import Campaign
 from tests.crash.oracle import Wrong
+from tests.crash.plots import WORKLOADS
 from tests.crash.simulated import Machine, Tree
-from tests.crash.stories import WORKLOADS, record, record_with_a_failed_sync
+from tests.crash.stories import record, record_with_a_failed_sync
 from waypost.store.directory import document, files, log, upkeep
 
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -34,13 +35,13 @@ def sync_no_temporary_file(patch: pytest.MonkeyPatch) -> None:
 def remove_the_old_log_too_soon(patch: pytest.MonkeyPatch) -> None:
     real = upkeep._switch
 
-    def switch(document: Any, context: Any, origin: Any, out: Any, name: str) -> bool:
+    def switch(document: Any, context: Any, origin: Any, out: Any, *place: Any) -> bool:
         origin.log.folder.remove(origin.log.name)
         origin.log.folder.sync()
         (origin.log.folder.open(origin.log.name, write=True, create=True)).close()
-        return real(document, context, origin, out, name)
+        return real(document, context, origin, out, *place)
 
-    patch.setattr(log.Log, "lock", lambda self: self.file.lock(1, self._locked_too_long) or self.file.identity())
+    patch.setattr(log.Log, "lock", lambda self, **_: self.file.lock(1, self._locked_too_long) or self.file.identity())
     patch.setattr(upkeep, "_switch", switch)
 
 

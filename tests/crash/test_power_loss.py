@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.crash.campaign import SEED, Campaign, Moment, check_replay
+from tests.crash.plots import WORKLOADS
 from tests.crash.simulated import Machine, Tree
 from tests.crash.stories import (
-    WORKLOADS,
     CutShort,
     Recording,
     Workload,
