@@ -6,7 +6,7 @@ import os
 
 from waypost import config as configuration
 from waypost.errors import InvalidInput
-from waypost.store.directory.repair import RepairReport
+from waypost.store.directory.mending import RepairReport
 from waypost.store.directory.repair import repair as repair_directory
 
 

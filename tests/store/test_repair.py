@@ -26,7 +26,7 @@ from waypost.store import DocumentId
 from waypost.store.directory import compaction, lease
 from waypost.store.directory.document import Document
 from waypost.store.directory.layout import open_layout
-from waypost.store.directory.repair import Repaired
+from waypost.store.directory.mending import Repaired
 
 OTHER = DocumentId("workflow", "other")
 Parts = dict[str, bytes | None]

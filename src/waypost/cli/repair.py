@@ -18,7 +18,7 @@ from waypost.maintenance import repair as repair_store
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from waypost.store.directory.repair import Repaired
+    from waypost.store.directory.mending import Repaired
 
 _SHOWN = 200
 

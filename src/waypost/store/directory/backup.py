@@ -1,4 +1,5 @@
-"""Backups: a copy of a store that is in use, each document at one of its commits, checked before it has its name.
+"""Backups: a copy of a store that is in use, each document at one of its commits and each transaction whole, checked
+before it has its name.
 
 A backup is a directory store itself, closed cleanly, with a manifest beside its `FORMAT` that says what is in it.
 What lies below the end of a log never changes, so logs are copied without a lock, however busy they are. The copy is
@@ -16,15 +17,27 @@ from typing import NamedTuple
 
 import msgspec
 
+from waypost import clock
 from waypost.codec import frame
+from waypost.codec.bodies import JointMark
 from waypost.codec.frame import FrameType, Place, Standing
 from waypost.errors import DocumentDamaged, InvalidInput, LockTimeout, StoreUnavailable
 from waypost.store.contract import BackedUp, Backup, DocumentId, Kind
 from waypost.store.directory import check, loading
 from waypost.store.directory.context import Context
+from waypost.store.directory.decisions import missing_from
 from waypost.store.directory.files import Directory, File, make_path, open_path
-from waypost.store.directory.layout import FORMAT_TEXT, IGNORE_TEXT, SUFFIXES, Layout, decode_id
-from waypost.store.directory.log import Log
+from waypost.store.directory.layout import (
+    FORMAT_TEXT,
+    IGNORE_TEXT,
+    SUFFIXES,
+    Layout,
+    decode_id,
+    document_id,
+    file_name,
+)
+from waypost.store.directory.log import Frame, Log
+from waypost.store.directory.participants import mark_of
 
 MANIFEST = "backup.json"
 FOLDERS: dict[Kind, str] = {"workflow": "workflows", "session": "sessions"}
@@ -33,12 +46,17 @@ _TRIES = 100
 
 
 class Point(NamedTuple):
-    """A commit of a document, as a place in its log: all before `end` is copied."""
+    """A commit of a document, as a place in its log: all before `end` is copied. `link` and `base` are those of the
+    frame that may follow.
+    """
 
     document: DocumentId
     log: Log
     end: int
+    link: int
+    base: int
     standing: Standing
+    is_sealed: bool
 
 
 def write(layout: Layout, context: Context, path: str) -> Backup:
@@ -69,44 +87,139 @@ def write(layout: Layout, context: Context, path: str) -> Backup:
     return backup
 
 
-def points(layout: Layout, context: Context) -> Iterator[Point]:
-    """Which commit of each document is copied: the newest one when its turn comes, noted with its lock held.
+def points(layout: Layout, context: Context) -> list[Point]:
+    """Which commit of each document is copied: the newest one when its turn comes, so that nobody has to wait; then, as
+    far as transactions ask for it, a newer one, so that each of them is copied with all of its commits, or not at all.
 
-    This is the one place that decides it. A point that all documents share is found by holding the locks of all of
-    them in sorted order while their ends are noted; the copying itself needs none of them.
+    No more than that: a transaction that a point lies behind of was decided before the point was noted, and so were
+    those that the points lie behind of which are moved on for it. Raises LockTimeout where history goes too fast.
     """
+    for _ in range(_TRIES):
+        began_us = clock.now_us()
+        found: dict[DocumentId, Point] = {}
+        for kind, names in _logs(layout, context).items():
+            for name in names:
+                point = _point(kind, name, context)
+                if point is not None:
+                    found[point.document] = point
+        if _move_on(found, context, began_us):
+            return [found[document] for document in sorted(found)]
+    raise LockTimeout(f"{layout.path}: history was dropped again and again while it was copied", file=layout.path)
+
+
+def _logs(layout: Layout, context: Context) -> dict[Kind, set[str]]:
+    """The names of all logs, also of those that were decided and are still to be made."""
+    logs: dict[Kind, set[str]] = {}
     for kind, folder_name in FOLDERS.items():
         folder = layout.root.open_directory(folder_name)
-        for name in sorted(folder.names()) if folder else []:
-            if folder and name.endswith(SUFFIXES[kind]):
-                point = _point(folder, name, kind, context)
-                if point is not None:
-                    yield point
+        logs[kind] = {name for name in (folder.names() if folder else []) if name.endswith(SUFFIXES[kind])}
+    for body in context.decisions.pending().values():
+        for each in body.participants:
+            document = document_id(each.kind, each.id)
+            logs[document.kind].add(file_name(document))
+    return logs
 
 
-def _point(folder: Directory, name: str, kind: Kind, context: Context) -> Point | None:
+def _point(kind: Kind, name: str, context: Context) -> Point | None:
+    folder = context.layout.documents(kind)
     for _ in range(_TRIES):
         log = context.open_log(folder, name, write=False)
-        if log is None:
-            return None
         identifier = decode_id(name.removesuffix(SUFFIXES[kind]))
-        if identifier is None:
+        if identifier is None and log is not None:
             log.first(log.file.identity().size)
             identifier = log.body.id if log.body is not None else ""
-        document = DocumentId(kind, identifier)
-        state = loading.read(log, context, document)
-        identity = log.lock()
-        if identity is None:
+        document = DocumentId(kind, identifier or "")
+        # before the log is looked at: what is carried out by then is wholly in the log
+        pieces = context.decisions.pieces_for(document)
+        if log is not None and not _read_to_its_end(log, document, context):
             continue  # it was compacted meanwhile, and this is the old file
-        try:
-            for found in log.news(identity.size) if log.end else []:
-                state.follow(found)
-        finally:
-            log.file.unlock()
-        if context.durable and log.end:
-            log.sync_to(log.data_end)  # nothing is passed on that the store itself could still lose
-        return Point(document, log, log.end, state.standing) if state.standing.version else None
+        missing = missing_from(log, pieces)
+        if missing:
+            for piece in missing:
+                context.decisions.confirm(piece.transaction_id)
+            log = context.open_log(folder, name, write=False, decided=missing)
+        if log is None:
+            return None
+        standing = loading.read(log, context, document).standing
+        if not standing.version:
+            return None
+        return Point(document, log, log.end, log.link, log.base, standing, log.last_type == FrameType.SEAL)
     raise LockTimeout(f"{folder.path}/{name} was replaced again and again while it was to be copied", file=name)
+
+
+def _read_to_its_end(log: Log, document: DocumentId, context: Context) -> bool:
+    """Find the end of a log, and make sure of it; False when its name stands for another file by now."""
+    loading.read(log, context, document)
+    identity = log.lock()
+    if identity is None:
+        return False
+    try:
+        if log.end:
+            log.news(identity.size)
+    finally:
+        log.file.unlock()
+    if context.durable and log.end:
+        log.sync_to(log.data_end)  # nothing is passed on that the store itself could still lose
+    return True
+
+
+def _move_on(found: dict[DocumentId, Point], context: Context, began_us: int) -> bool:
+    """Move points on until each transaction lies before all of its points or behind; False where history that was made
+    meanwhile has gone already, so that nobody can tell.
+    """
+    looked_at: dict[DocumentId, int] = {}
+    waiting = list(found)
+    while waiting:
+        document = waiting.pop()
+        point, start = found[document], looked_at.get(document, 0)
+        looked_at[document] = point.end
+        for each in _frames(point):
+            if _took_history_since(began_us, each, point.log):
+                return False
+            mark = mark_of(each) if each.offset >= start else None
+            waiting += _moved_on(found, mark, context) if mark is not None else []
+    return True
+
+
+def _took_history_since(began_us: int, found: Frame, log: Log) -> bool:
+    """Whether a frame is the snapshot that takes the place of dropped versions, of which some were made since."""
+    header = found.header
+    is_in_their_place = header.type == FrameType.SNAPSHOT and header.version == log.dropped_versions > 0
+    return is_in_their_place and header.time_us >= began_us
+
+
+def _moved_on(found: dict[DocumentId, Point], mark: JointMark, context: Context) -> list[DocumentId]:
+    """The documents whose points were moved on behind their commit of a transaction."""
+    moved: list[DocumentId] = []
+    for each in mark.participants:
+        document = document_id(each.kind, each.id)
+        if document not in found or found[document].standing.version < each.version:
+            newer = _point_at(document, each.version, context)
+            if newer is not None:
+                found[document] = newer
+                moved.append(document)
+    return moved
+
+
+def _frames(point: Point) -> Iterator[Frame]:
+    first = point.log.first(point.end)
+    return iter(()) if first is None else point.log.hop(first.end, first.header.checksum, point.end)
+
+
+def _point_at(document: DocumentId, version: int, context: Context) -> Point | None:
+    """The point behind the commit of a version; the newest one where that commit is not kept."""
+    newest = _point(document.kind, file_name(document), context)
+    if newest is None:
+        return None
+    base = 0
+    for found in _frames(newest):
+        if found.header.type == FrameType.SNAPSHOT:
+            base = found.offset
+        if found.header.type == FrameType.COMMIT and found.header.version == version:
+            return newest._replace(
+                end=found.end, link=found.header.checksum, base=base, standing=found.standing, is_sealed=False
+            )
+    return newest
 
 
 def _fill(parent: Directory, partial: str, layout: Layout, context: Context, path: str) -> Backup:
@@ -165,8 +278,8 @@ def _copied(point: Point, folder: Directory) -> BackedUp:
     log, name = point.log, point.log.name
     file = new_file(folder, name)
     digest, size = copy(log.file, point.end, file), point.end
-    if log.last_type != FrameType.SEAL:
-        place = Place(point.end, log.file_id, log.link, point.end, log.base)
+    if not point.is_sealed:
+        place = Place(point.end, log.file_id, point.link, point.end, point.base)
         seal, _ = frame.assemble(frame.seal_draft(), place, point.standing)
         file.write_all(seal, point.end)
         size += len(seal)

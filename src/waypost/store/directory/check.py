@@ -19,12 +19,13 @@ from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType
 from waypost.errors import WaypostError
 from waypost.store import parts as sums
-from waypost.store.contract import Kind
-from waypost.store.directory import lease
+from waypost.store.contract import DocumentId, Kind
+from waypost.store.directory import decisions, lease, participants
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory
 from waypost.store.directory.layout import FORMAT_TEXT, IGNORE_TEXT, SUFFIXES, Layout, encode_id
 from waypost.store.directory.log import LACKS_BASE, Frame, Log
+from waypost.store.directory.participants import Marks, Place, Torn
 from waypost.store.directory.state import Blocks, Snapshot
 
 Severity = Literal["damage", "torn tail", "leftover", "note"]
@@ -55,6 +56,7 @@ class Report:
     snapshots: int = 0
     size_bytes: int = 0
     findings: list[Finding] = field(default_factory=list[Finding])
+    marks: Marks = field(default_factory=Marks)
 
     @property
     def sound(self) -> bool:
@@ -67,6 +69,7 @@ class Report:
         self.snapshots += other.snapshots
         self.size_bytes += other.size_bytes
         self.findings += other.findings
+        self.marks.add(other.marks)
 
 
 def verify(layout: Layout, context: Context) -> Report:
@@ -84,8 +87,42 @@ def verify(layout: Layout, context: Context) -> Report:
     with ThreadPoolExecutor(context.config.performance.parallel_operations) as pool:
         for checked in [pool.submit(check_log, folder, name, kind, context) for folder, name, kind in tasks]:
             report.add(checked.result())
+    _check_transactions(layout, report)
+    for torn in torn_transactions(report, context):
+        _report_torn(torn, report)
     _check_temp(layout, report)
     return report
+
+
+def torn_transactions(report: Report, context: Context) -> list[Torn]:
+    """Transactions of which not all is there. What cannot be read is told as damage, and not once more here."""
+    if any(found.severity == "damage" for found in report.findings):
+        return []
+    return [torn for each in report.marks.torn() if (torn := participants.still_torn(each, context)) is not None]
+
+
+def _report_torn(torn: Torn, report: Report) -> None:
+    lacking = ", ".join(f"version {version} of {document.kind} {document.id!r}" for document, version in torn.missing)
+    for (_, version), place in torn.there.items():
+        text = f"version {version} was committed together with {lacking}, which is not there: was a log copied alone?"
+        report.findings.append(Finding("damage", *place, text))
+
+
+def _check_transactions(layout: Layout, report: Report) -> None:
+    folder = _existing(layout, decisions.FOLDER)
+    for name in sorted(folder.names()) if folder else []:
+        shown = f"{layout.path}/{decisions.FOLDER}/{name}"
+        if not decisions.is_name(name):
+            report.findings.append(Finding("damage", shown, None, "is no file of a store"))
+            continue
+        try:
+            body = decisions.read(folder, name) if folder else None
+        except WaypostError as error:
+            report.findings.append(Finding("damage", shown, 0, str(error)))
+            continue
+        if body is not None:
+            text = f"decides a commit over {len(body.participants)} documents, which is still to be carried out"
+            report.findings.append(Finding("note", shown, None, text))
 
 
 def _shown(layout: Layout, kind: Kind, name: str) -> str:
@@ -175,8 +212,13 @@ class _LogCheck:
                 self._found("damage", found.offset, str(error))
                 return
         self._check_end(size)
+        self._report.marks.note_history(self._document, log.dropped_versions)
         if self._version < log.dropped_versions:
             self._found("damage", log.end, LACKS_BASE)
+
+    @property
+    def _document(self) -> DocumentId:
+        return DocumentId(self._kind, self._log.body.id if self._log.body is not None else "")
 
     def _check_name(self) -> None:
         body, name = self._log.body, self._log.name
@@ -215,6 +257,9 @@ class _LogCheck:
         if named != header.commit_id:
             self._found("damage", found.offset, "its commit id is not that of its parent and content")
         self._version, self._commit_id = header.version, header.commit_id
+        if body.transaction is not None:
+            place = Place(self._log.file.name, found.offset)
+            self._report.marks.note(self._document, header.version, place, body.transaction)
         if body.cleared:
             self._start_from({})
         for key in body.removed:

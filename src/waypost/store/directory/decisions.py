@@ -48,19 +48,21 @@ class Overlaid(File):
     """A file as it will be once what was decided is written to it; there need not be one yet. For reading only.
 
     It ends where that ends: what stands behind it in a file that lacks it was never synced, and whoever writes what
-    was decided clears it away.
+    was decided clears it away. Not so (`ends_there`) for a repair, which does not know whether it is there already.
     """
 
-    __slots__ = ("_file", "_pieces")
+    __slots__ = ("_ends_there", "_file", "_pieces")
 
-    def __init__(self, file: File | None, name: str, pieces: list[Piece]) -> None:
+    def __init__(self, file: File | None, name: str, pieces: list[Piece], *, ends_there: bool = True) -> None:
         super().__init__(-1, file.name if file else name)
         self._file = file
         self._pieces = pieces
+        self._ends_there = ends_there
 
     def identity(self) -> Identity:
         below = self._file.identity() if self._file else Identity(0, 0, 0)
-        return below._replace(size=max(piece.end for piece in self._pieces))
+        end = max(piece.end for piece in self._pieces)
+        return below._replace(size=end if self._ends_there else max(end, below.size))
 
     def read(self, length: int, offset: int) -> bytes:
         size = self.identity().size
@@ -123,7 +125,7 @@ class Decisions:
     def _look(self, folder: Directory) -> None:
         found: dict[str, DecisionBody] = {}
         for name in sorted(folder.names()):
-            if _NAME.fullmatch(name):
+            if is_name(name):
                 body = self._pending.get(name) or read(folder, name)
                 if body is not None:  # else it was carried out meanwhile
                     found[name] = body
@@ -205,6 +207,11 @@ class Decisions:
         """
         self._layout.folder(FOLDER).remove(transaction_id)
         self._confirmed.discard(transaction_id)
+
+
+def is_name(name: str) -> bool:
+    """Whether a file of that name is a decision."""
+    return _NAME.fullmatch(name) is not None
 
 
 def _do_nothing() -> None:

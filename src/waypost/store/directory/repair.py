@@ -8,13 +8,10 @@ repair may be killed at any point and run again: either a file is still as it wa
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import re
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import Literal
+from functools import partial
 
 from waypost.codec import frame
 from waypost.codec.bodies import FileBody, read_file
@@ -25,7 +22,7 @@ from waypost.store.contract import DocumentId, Kind
 from waypost.store.directory import check, compaction, lease, loading, restoring
 from waypost.store.directory.compaction import Origin
 from waypost.store.directory.context import Context
-from waypost.store.directory.files import Directory, open_path
+from waypost.store.directory.files import Directory, File, open_path
 from waypost.store.directory.layout import (
     FORMAT_TEXT,
     IGNORE_TEXT,
@@ -33,61 +30,17 @@ from waypost.store.directory.layout import (
     Layout,
     decode_id,
     encode_id,
-    new_file,
     replace,
 )
 from waypost.store.directory.log import Log
-from waypost.store.directory.salvage import Kept, KeyRange, Salvage, Span, find_frames, salvage
+from waypost.store.directory.mending import ASIDE, Mender, Repaired, RepairReport
+from waypost.store.directory.salvage import Kept, Salvage, find_frames, salvage
 from waypost.store.directory.state import Mark, Snapshot
+from waypost.store.directory.transactions import TransactionMender
 
-Action = Literal["written anew", "cut", "renamed", "moved aside", "made", "closed to others", "left"]
-_ASIDE = "damaged"
 _FOLDERS: dict[Kind, str] = {"workflow": "workflows", "session": "sessions"}
 _NEWER = re.compile(rb"waypost ([2-9]|[1-9][0-9]+)\n")
 _NO_LIMIT = 1 << 40  # what there is fits, whatever the configured size of a file
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Repaired:
-    """One file that was not as it should be: what was found, what became of it, and where its bytes are now.
-
-    For a log: `kept_version` is the version that its document has afterwards; `newest_version` the newest that left
-    a trace in the log, so that those behind the kept one are lost. With `is_exact` the kept version is one that was
-    committed; else it is a new one that lacks `lost_parts` (keys whose values are gone) and whatever was in
-    `lost_keys` (ranges: from, up to but without). `lost_changes` are the keys that lost commits changed, as far as
-    those can still be read in the original. Versions before `history_from` cannot be looked at any more.
-    `lost_bytes` are the stretches of the original file in which nothing is whole.
-    """
-
-    file: str
-    found: str
-    action: Action
-    original: str | None = None
-    kind: Kind | None = None
-    id: str | None = None
-    kept_version: int | None = None
-    newest_version: int | None = None
-    history_from: int | None = None
-    is_exact: bool = True
-    kept_parts: int = 0
-    lost_parts: tuple[str, ...] = ()
-    lost_keys: tuple[KeyRange, ...] = ()
-    lost_changes: tuple[str, ...] = ()
-    lost_bytes: tuple[Span, ...] = ()
-
-
-@dataclass(slots=True)
-class RepairReport:
-    """What a repair did, or with `dry_run` would do, file by file; empty where there was nothing to mend."""
-
-    location: str
-    dry_run: bool
-    repaired: list[Repaired] = field(default_factory=list[Repaired])
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether nothing is left that this release cannot mend."""
-        return all(each.action != "left" for each in self.repaired)
 
 
 def repair(path: str, config: Config, *, dry_run: bool) -> RepairReport:
@@ -127,26 +80,24 @@ def _check_it_is_a_store(root: Directory, path: str) -> None:
         )
 
 
-class _Repair:
+class _Repair(Mender):
     """One run over one store."""
-
-    def __init__(self, layout: Layout, context: Context, report: RepairReport) -> None:
-        self._layout = layout
-        self._context = context
-        self._report = report
-        self._dry = report.dry_run
 
     def run(self) -> None:
         self._mend_lease()
         with self._leased():
-            if not self._dry:
-                restoring.finish(self._layout)
+            if not self.is_dry:
+                restoring.finish(self.layout)
             self._mend_mode()
+            self._decisions = TransactionMender(self.layout, self.context, self.report)
+            self._decisions.move_unreadable_aside()
             for kind, folder_name in _FOLDERS.items():
                 folder = self._folder(folder_name)
                 for name in sorted(folder.names()) if folder else []:
                     if folder:
                         self._mend_entry(folder, name, kind)
+            self._decisions.carry_out()
+            self._decisions.mend_torn()
             self._mend_fixed("FORMAT", FORMAT_TEXT)
             self._mend_fixed(".gitignore", IGNORE_TEXT)
             self._clear_temp()
@@ -154,148 +105,114 @@ class _Repair:
     @contextmanager
     def _leased(self) -> Generator[None]:
         """Write as this kernel; what is only looked at needs no leave."""
-        if self._dry:
+        if self.is_dry:
             yield
             return
-        held = lease.take(self._layout)
+        held = lease.take(self.layout)
         try:
             yield
         finally:
             held.release()
 
-    def _note(self, folder: Directory, name: str, found: str, action: Action, original: str | None = None) -> None:
-        shown = f"{folder.path}/{name}".removeprefix(f"{self._layout.path}/")
-        self._report.repaired.append(Repaired(file=shown, found=found, action=action, original=original))
-
-    # --- moving aside -------------------------------------------------------------------------
-
-    def _aside(self) -> Directory:
-        return self._layout.folder(_ASIDE)
-
-    def _move_aside(self, folder: Directory, name: str, found: str) -> None:
-        """Take an entry out of the way, whatever it is."""
-        original = None
-        if not self._dry:
-            aside, number = self._aside(), 1
-            while aside.kind(f"{name}.{number}") is not None:
-                number += 1
-            folder.move(name, aside, f"{name}.{number}")
-            aside.sync()
-            folder.sync()
-            original = f"{_ASIDE}/{name}.{number}"
-        self._note(folder, name, found, "moved aside", original)
-
-    def _keep(self, folder: Directory, name: str) -> str:
-        """Give a file that is about to be replaced a second name in `damaged`; the name."""
-        aside, number = self._aside(), 1
-        here = folder.identity(name)
-        while not folder.link(name, aside, f"{name}.{number}"):
-            there = aside.identity(f"{name}.{number}")
-            if there is not None and here is not None and there[:2] == here[:2]:
-                break  # a repair that was cut off has kept it already
-            number += 1
-        aside.sync()
-        return f"{name}.{number}"
-
     # --- what is not a log --------------------------------------------------------------------
 
     def _mend_mode(self) -> None:
-        root = self._layout.root
+        root = self.layout.root
         if root.mode() & 0o022:
-            if not self._dry:
+            if not self.is_dry:
                 root.make_private()
                 root.sync()
-            self._note(root, "", f"others may write to it (mode {root.mode():04o})", "closed to others")
+            self.note(root, "", f"others may write to it (mode {root.mode():04o})", "closed to others")
 
     def _mend_lease(self) -> None:
-        root = self._layout.root
+        root = self.layout.root
         kind = root.kind("lease")
         if kind is None:
             return
         if kind != "file":
-            self._move_aside(root, "lease", f"is no file but a {kind}")
+            self.move_aside(root, "lease", f"is no file but a {kind}")
             return
         file = root.open("lease")
         if file is not None and lease.parse(file.read(4096, 0)) is None:
             if not file.try_lock():
                 raise LockTimeout(f"{file.name} cannot be read, and a living process holds it", file=file.name)
-            self._move_aside(root, "lease", "the lease cannot be read")
+            self.move_aside(root, "lease", "the lease cannot be read")
 
     def _folder(self, name: str) -> Directory | None:
         """A directory of logs; made where it has to be there and is not."""
-        root = self._layout.root
+        root = self.layout.root
         kind = root.kind(name)
         if kind == "link":
-            self._note(root, name, "is a link: nothing in a store may be one. Put the directory in its place", "left")
+            self.note(root, name, "is a link: nothing in a store may be one. Put the directory in its place", "left")
             return None
         if kind == "directory":
-            return self._layout.folder(name)
+            return self.layout.folder(name)
         if kind is not None:
-            self._move_aside(root, name, "is no directory")
+            self.move_aside(root, name, "is no directory")
         elif name == _FOLDERS["workflow"]:
-            self._note(root, name, "is missing", "made")
+            self.note(root, name, "is missing", "made")
         else:
             return None
-        return None if self._dry else self._layout.folder(name)
+        return None if self.is_dry else self.layout.folder(name)
 
     def _mend_fixed(self, name: str, content: bytes) -> None:
-        root = self._layout.root
+        root = self.layout.root
         kind = root.kind(name)
         file = root.open(name) if kind == "file" else None
         if file is not None and file.read(len(content) + 1, 0) == content:
             return
         if file is not None:
-            original = None if self._dry else f"{_ASIDE}/{self._keep(root, name)}"
-            self._note(root, name, "does not say what it should", "written anew", original)
+            original = None if self.is_dry else f"{ASIDE}/{self.keep(root, name)}"
+            self.note(root, name, "does not say what it should", "written anew", original)
         elif kind is not None:
-            self._move_aside(root, name, "is no file")
+            self.move_aside(root, name, "is no file")
         else:
-            self._note(root, name, "is missing", "made")
-        if not self._dry:
-            replace(self._layout, root, name, content)
+            self.note(root, name, "is missing", "made")
+        if not self.is_dry:
+            replace(self.layout, root, name, content)
 
     def _clear_temp(self) -> None:
-        if self._layout.root.kind("temp") != "directory":
+        if self.layout.root.kind("temp") != "directory":
             return
-        folder = self._layout.folder("temp")
+        folder = self.layout.folder("temp")
         for name in sorted(folder.names()):
             if name.endswith(".torn"):
                 continue
-            here, held = folder.identity(name), self._layout.root.identity("lease")
-            if not self._dry and here is not None and held is not None and here[:2] == held[:2]:
+            here, held = folder.identity(name), self.layout.root.identity("lease")
+            if not self.is_dry and here is not None and held is not None and here[:2] == held[:2]:
                 folder.remove(name)  # only a second name of the lease, whose maker died before it took this one away
                 continue
             file = folder.open(name) if folder.kind(name) == "file" else None
             if file is not None and not file.try_lock():
                 continue  # its writer is alive
-            self._move_aside(folder, name, "was being written by a process that died")
+            self.move_aside(folder, name, "was being written by a process that died")
 
     # --- logs ---------------------------------------------------------------------------------
 
     def _mend_entry(self, folder: Directory, name: str, kind: Kind) -> None:
         if not name.endswith(SUFFIXES[kind]):
-            self._move_aside(folder, name, "is no file of a store")
+            self.move_aside(folder, name, "is no file of a store")
         elif folder.kind(name) != "file":
-            self._move_aside(folder, name, f"is no file but a {folder.kind(name)}")
+            self.move_aside(folder, name, f"is no file but a {folder.kind(name)}")
         else:
             self._mend_log(folder, name, kind)
 
     def _mend_log(self, folder: Directory, name: str, kind: Kind) -> None:
         while True:
-            log = self._context.open_log(folder, name, write=False)
+            log = self.context.open_log(folder, name, write=False)
             if log is None:
                 return
             identity = log.lock()
             if identity is not None:
                 break  # else somebody has replaced it meanwhile
         try:
-            findings = check.check_log(folder, name, kind, self._context).findings
+            findings = check.check_log(folder, name, kind, self.context).findings
             texts = [found.text for found in findings if found.severity == "damage"]
             torn = [found.text for found in findings if found.severity == "torn tail"]
             if texts or torn:
                 self._mend_damaged(log, kind, identity.size, "; ".join(texts or torn), torn_only=not texts)
         except UnsupportedFormat as error:
-            self._note(folder, name, str(error), "left")
+            self.note(folder, name, str(error), "left")
         finally:
             log.file.unlock()
 
@@ -315,7 +232,7 @@ class _Repair:
             self._cut_tail(log, size, found)
         elif first is None and not find_frames(log, size):
             _check_it_is_not_newer(log)
-            self._move_aside(log.folder, log.name, f"{found}; no frame in it is whole")
+            self.move_aside(log.folder, log.name, f"{found}; no frame in it is whole")
         else:
             self._salvage(log, kind, size, body, found)
 
@@ -324,97 +241,75 @@ class _Repair:
         kinds: list[Kind] = [each for each in SUFFIXES if each == body.kind]
         kind = kinds[0] if kinds else None
         if kind is None:
-            self._move_aside(log.folder, log.name, found)
+            self.move_aside(log.folder, log.name, found)
             return
         name = loading.file_name(DocumentId(kind, body.id))
         folder = log.folder
-        if not self._dry or self._layout.root.kind(_FOLDERS[kind]) == "directory":
-            folder = self._layout.documents(kind)
+        if not self.is_dry or self.layout.root.kind(_FOLDERS[kind]) == "directory":
+            folder = self.layout.documents(kind)
         there, here = folder.identity(name), log.folder.identity(log.name)
         is_same = there is not None and here is not None and there[:2] == here[:2]
         if there is not None and not is_same:
-            self._move_aside(log.folder, log.name, f"{found}, and that one is there already")
+            self.move_aside(log.folder, log.name, f"{found}, and that one is there already")
             return
-        if not self._dry:
+        if not self.is_dry:
             log.folder.link(log.name, folder, name)
             folder.sync()
             log.folder.remove(log.name)
             log.folder.sync()
-        self._note(log.folder, log.name, f"{found}: it is {_FOLDERS[kind]}/{name} now", "renamed")
-        if not self._dry:
+        self.note(log.folder, log.name, f"{found}: it is {_FOLDERS[kind]}/{name} now", "renamed")
+        if not self.is_dry:
             log.file.unlock()
             self._mend_log(folder, name, kind)
 
     def _cut_tail(self, log: Log, size: int, found: str) -> None:
         """Take the bytes behind the last whole frame out of the log, and keep them."""
         original = None
-        if not self._dry:
+        if not self.is_dry:
             tail = log.file.read(size - log.end, log.end).rstrip(b"\0")
             kept, number = f"{log.name}.{log.end}.torn", 1
-            while (there := self._aside().open(kept)) is not None and there.read(len(tail) + 1, 0) != tail:
+            while (there := self.aside().open(kept)) is not None and there.read(len(tail) + 1, 0) != tail:
                 number += 1
                 kept = f"{log.name}.{log.end}.torn.{number}"
-            replace(self._layout, self._aside(), kept, tail)
-            writable = self._context.open_log(log.folder, log.name, write=True)
+            replace(self.layout, self.aside(), kept, tail)
+            writable = self.context.open_log(log.folder, log.name, write=True)
             assert writable is not None
             writable.end = log.end
             writable.trim()
             writable.file.sync_all()
-            original = f"{_ASIDE}/{kept}"
-        self._note(log.folder, log.name, found, "cut", original)
+            original = f"{ASIDE}/{kept}"
+        self.note(log.folder, log.name, found, "cut", original)
 
     def _salvage(self, log: Log, kind: Kind, size: int, body: FileBody | None, found: str) -> None:
         identifier = body.id if body is not None else _id_of(log)
         if identifier is None:
-            self._move_aside(log.folder, log.name, f"{found}; whose log it is cannot be told")
+            self.move_aside(log.folder, log.name, f"{found}; whose log it is cannot be told")
             return
         document = DocumentId(kind, identifier)
-        result = salvage(log, loading.blocks_of(log, self._context), document, body, size)
-        entry = _described(log, document, result, found, self._layout.path)
-        original: str | None = None
-        if not self._dry:
-            original = self._replace(log, document, body, result.kept, entry)
-        self._report.repaired.append(dataclasses.replace(entry, original=original))
+        source = self._decisions.with_decided(log, document)
+        if source is not log:
+            size = source.file.identity().size
+        result = salvage(source, loading.blocks_of(source, self.context), document, body, size)
+        kept = result.kept
+        entry = _described(log, document, result, found, self.layout.path)
+        source.body = body or loading.first_body(document)
+        if kept is None:
+            self.put_in_place(log, entry, None)
+        else:
+            self.put_in_place(log, entry, partial(_write_kept, source, kept, self.context))
 
-    def _replace(
-        self, log: Log, document: DocumentId, body: FileBody | None, kept: Kept | None, entry: Repaired
-    ) -> str:
-        """Put the next generation of a log in its place, and the old one aside with its report."""
-        temp = self._layout.folder("temp")
-        temporary, file = new_file(self._layout)
-        try:
-            if kept is not None:
-                log.body = body or loading.first_body(document)
-                origin = Origin(
-                    log,
-                    kept.view,
-                    0,
-                    0,
-                    Snapshot(loading.blocks_of(log, self._context)),
-                    kept.operations,
-                    Mark(0, 0, 0, 0),
-                )
-                out = compaction.rewrite(origin, self._context, file, kept.past, kept.history)
-                out.put(frame.seal_draft(), kept.view.standing)
-                file.sync_all()
-            original = self._keep(log.folder, log.name)
-            told = json.dumps(
-                asdict(dataclasses.replace(entry, original=f"{_ASIDE}/{original}")), indent=2, sort_keys=True
-            )
-            replace(self._layout, self._aside(), f"{original}.json", told.encode() + b"\n")
-            if kept is not None:
-                temp.move(temporary, log.folder, log.name)
-            else:
-                log.folder.remove(log.name)  # its other name is the one in `damaged`
-            log.folder.sync()
-        finally:
-            temp.remove(temporary)
-        return f"{_ASIDE}/{original}"
+
+def _write_kept(log: Log, kept: Kept, context: Context, file: File) -> None:
+    """Write what is kept of a log as its next generation."""
+    base = Snapshot(loading.blocks_of(log, context))
+    origin = Origin(log, kept.view, 0, 0, base, kept.operations, Mark(0, 0, 0, 0))
+    out = compaction.rewrite(origin, context, file, kept.past, kept.history)
+    out.put(frame.seal_draft(), kept.view.standing)
 
 
 def _check_it_is_not_newer(log: Log) -> None:
     head = log.file.read(len(frame.MAGIC), 0)
-    if head[:3] == frame.MAGIC[:3] and head[3:] > frame.MAGIC[3:]:
+    if frame.is_newer(head):
         raise UnsupportedFormat(f"{log.file.name} is written in a newer format ({head[3]})", file=log.file.name)
 
 

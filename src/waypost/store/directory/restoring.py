@@ -15,7 +15,7 @@ import msgspec
 
 from waypost.errors import DocumentDamaged, InvalidInput, LockTimeout, Refused, StoreUnavailable, WaypostError
 from waypost.store.contract import BackedUp, Backup, DocumentId, Kind, Restored
-from waypost.store.directory import check, loading
+from waypost.store.directory import check, decisions, loading
 from waypost.store.directory.backup import FOLDERS, MANIFEST, copy, new_file, remove_tree
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, open_path
@@ -244,11 +244,27 @@ def finish(layout: Layout) -> bool:
     return True
 
 
+def _put_aside(layout: Layout, kept: Directory, name: str) -> None:
+    """Move all that is in a folder of the store to what is kept."""
+    folder = layout.root.open_directory(name)
+    names = folder.names() if folder is not None else []
+    if folder is not None and names:
+        kept.make_directory(name)
+        aside = kept.open_directory(name)
+        assert aside is not None
+        for each in names:
+            folder.move(each, aside, each)
+        aside.sync()
+        kept.sync()
+        folder.sync()
+
+
 def _carry_out(layout: Layout, decided: Directory, plan: _Plan) -> None:
     backups = layout.folder("backups")
     backups.make_directory(plan.kept_in)
     kept = backups.open_directory(plan.kept_in)
     assert kept is not None
+    _put_aside(layout, kept, decisions.FOLDER)  # they speak of the logs that go
     for name, files in plan.files.items():
         new = decided.open_directory(name)
         if new is None:

@@ -1,0 +1,128 @@
+"""What a repair did, and how it takes things out of the way: into `damaged/`, since nothing is deleted."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+from waypost.store.contract import Kind
+from waypost.store.directory.context import Context
+from waypost.store.directory.files import Directory, File
+from waypost.store.directory.layout import Layout, new_file, replace
+from waypost.store.directory.log import Log
+from waypost.store.directory.salvage import KeyRange, Span
+
+Action = Literal["written anew", "cut", "renamed", "moved aside", "made", "closed to others", "left"]
+ASIDE = "damaged"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repaired:
+    """One file that was not as it should be: what was found, what became of it, and where its bytes are now.
+
+    For a log: `kept_version` is the version that its document has afterwards; `newest_version` the newest that left
+    a trace in the log, so that those behind the kept one are lost. With `is_exact` the kept version is one that was
+    committed; else it is a new one that lacks `lost_parts` (keys whose values are gone) and whatever was in
+    `lost_keys` (ranges: from, up to but without). `lost_changes` are the keys that lost commits changed, as far as
+    those can still be read in the original. Versions before `history_from` cannot be looked at any more.
+    `lost_bytes` are the stretches of the original file in which nothing is whole.
+    """
+
+    file: str
+    found: str
+    action: Action
+    original: str | None = None
+    kind: Kind | None = None
+    id: str | None = None
+    kept_version: int | None = None
+    newest_version: int | None = None
+    history_from: int | None = None
+    is_exact: bool = True
+    kept_parts: int = 0
+    lost_parts: tuple[str, ...] = ()
+    lost_keys: tuple[KeyRange, ...] = ()
+    lost_changes: tuple[str, ...] = ()
+    lost_bytes: tuple[Span, ...] = ()
+
+
+@dataclass(slots=True)
+class RepairReport:
+    """What a repair did, or with `dry_run` would do, file by file; empty where there was nothing to mend."""
+
+    location: str
+    dry_run: bool
+    repaired: list[Repaired] = field(default_factory=list[Repaired])
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing is left that this release cannot mend."""
+        return all(each.action != "left" for each in self.repaired)
+
+
+class Mender:
+    """Mends files of one store, and keeps a report of it. A dry one only reports."""
+
+    def __init__(self, layout: Layout, context: Context, report: RepairReport) -> None:
+        self.layout = layout
+        self.context = context
+        self.report = report
+        self.is_dry = report.dry_run
+
+    def note(self, folder: Directory, name: str, found: str, action: Action, original: str | None = None) -> None:
+        shown = f"{folder.path}/{name}".removeprefix(f"{self.layout.path}/")
+        self.report.repaired.append(Repaired(file=shown, found=found, action=action, original=original))
+
+    def aside(self) -> Directory:
+        return self.layout.folder(ASIDE)
+
+    def move_aside(self, folder: Directory, name: str, found: str) -> None:
+        """Take an entry out of the way, whatever it is."""
+        original = None
+        if not self.is_dry:
+            aside, number = self.aside(), 1
+            while aside.kind(f"{name}.{number}") is not None:
+                number += 1
+            folder.move(name, aside, f"{name}.{number}")
+            aside.sync()
+            folder.sync()
+            original = f"{ASIDE}/{name}.{number}"
+        self.note(folder, name, found, "moved aside", original)
+
+    def keep(self, folder: Directory, name: str) -> str:
+        """Give a file that is about to be replaced a second name in `damaged`; the name."""
+        aside, number = self.aside(), 1
+        here = folder.identity(name)
+        while not folder.link(name, aside, f"{name}.{number}"):
+            there = aside.identity(f"{name}.{number}")
+            if there is not None and here is not None and there[:2] == here[:2]:
+                break  # a repair that was cut off has kept it already
+            number += 1
+        aside.sync()
+        return f"{name}.{number}"
+
+    def put_in_place(self, log: Log, entry: Repaired, write: Callable[[File], None] | None) -> None:
+        """Put what `write` writes in a log's place, durably, or nothing; the old one goes aside with its report."""
+        if self.is_dry:
+            self.report.repaired.append(entry)
+            return
+        temp = self.layout.folder("temp")
+        temporary, file = new_file(self.layout)
+        try:
+            if write is not None:
+                write(file)
+                file.sync_all()
+            kept = self.keep(log.folder, log.name)
+            entry = dataclasses.replace(entry, original=f"{ASIDE}/{kept}")
+            told = json.dumps(asdict(entry), indent=2, sort_keys=True)
+            replace(self.layout, self.aside(), f"{kept}.json", told.encode() + b"\n")
+            if write is not None:
+                temp.move(temporary, log.folder, log.name)
+            else:
+                log.folder.remove(log.name)  # its other name is the one in `damaged`
+            log.folder.sync()
+        finally:
+            temp.remove(temporary)
+        self.report.repaired.append(entry)
