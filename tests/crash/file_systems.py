@@ -17,10 +17,12 @@ import random
 import shutil
 import struct
 import subprocess
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -104,9 +106,10 @@ class FileSystem:
 def _run(*command: str | Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise OSError(f"{command[0]}: {done.stderr.strip()}")
+        raise OSError(f"{command[0]}: {done.stderr.partition(chr(10))[0]}")
 
 
+@lru_cache
 def what_is_missing(kind: Kind) -> str | None:
     """Why there can be no such file system here, or None."""
     if os.geteuid() != 0:
@@ -114,9 +117,11 @@ def what_is_missing(kind: Kind) -> str | None:
     for tool in (f"mkfs.{kind}", "mount", "umount"):
         if shutil.which(tool) is None:
             return f"needs {tool}"
-    if not os.path.exists("/dev/loop-control"):
-        return "needs loop devices"
-    return None
+    try:
+        with tempfile.TemporaryDirectory() as folder, file_system(Path(folder), kind, "defaults"):
+            return None
+    except OSError as error:  # root of a container, whom the kernel lets make no mounts
+        return f"needs to mount {kind}: {error}"
 
 
 @contextmanager
