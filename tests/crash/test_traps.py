@@ -15,9 +15,10 @@ import pytest
 from tests.crash.oracle import Story, key_of, open_store
 from tests.crash.recording import Killed, Recorder
 from tests.crash.simulated import BASE, Machine, Tree, running_on
-from tests.crash.stories import OTHER, PLAIN, THIRD, Run
+from tests.crash.stories import OTHER, PLAIN, Run
 from tests.store.support import WF, change, directory_store, putting, system_calls
 from tests.totals import RING, Totals
+from waypost.store import DocumentId
 
 COMMITS = 6
 CHANGES = frozenset({"pwrite", "ftruncate", "fdatasync", "fsync", "rename", "link", "unlink", "mkdir", "open", "flock"})
@@ -111,7 +112,7 @@ def test_trap_03_with_the_log_enabled_a_commit_is_acknowledged_after_its_sync(
 
 # --- several documents, cut at every call, also within recovery ---
 
-ALL = (WF, OTHER, THIRD)
+ALL = (WF, OTHER, DocumentId("session", "a session"))
 
 
 class Cut(NamedTuple):
@@ -133,7 +134,7 @@ def _commit_to_all(run: Run) -> None:
 def _go_on(run: Run) -> None:
     store = run.open()
     run.look(store, *ALL)
-    store.submit(change(THIRD, lambda tx: tx.delete("nothing"))).result()
+    store.submit(change(OTHER, lambda tx: tx.delete("nothing"))).result()
     run.settle(store)
     run.close(store)
 
