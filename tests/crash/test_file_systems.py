@@ -10,7 +10,7 @@ import os
 import random
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, get_args
 
@@ -34,6 +34,7 @@ from tests.crash.recording import Cut, Event, Mark, Renamed, Wrote
 from tests.crash.stories import PATH, PLAIN
 from tests.totals import Totals, WaiveFloor, ring_size
 from waypost.errors import WaypostError
+from waypost.store.directory import files
 from waypost.store.directory.document import Document
 
 pytestmark = pytest.mark.timeout(ring_size(120, 3600))
@@ -44,8 +45,11 @@ MODES: list[tuple[Kind, str]] = [
     ("ext4", "data=ordered,commit=1"),
     ("xfs", "defaults"),
 ]
-LAST_CHANGE = 90
-"""About as many changes as most processes make; a file system that outlives its process ends after it."""
+NOTHING = Standing(frozenset(), frozenset(), frozenset())
+MADE, LAST_CHANGE = 35, 90
+"""How many changes make a store, and about how many most processes make that then work on it. A file system that
+outlives its process ends after it.
+"""
 
 
 @contextmanager
@@ -88,18 +92,23 @@ class Trial(NamedTuple):
         """How many crashes there were."""
         rng = random.Random(self.seed)
         self.system.clear()
-        story, standing = Story(), Standing(frozenset(), frozenset(), frozenset())
+        story, standing = Story(), NOTHING
         lives = rng.choice((1, 1, 2, 3))
         for number in range(lives):
             ending: Ending = rng.choice(get_args(Ending))
-            # a later process first recovers, which is where it is cut short most often
-            at = rng.randint(1, LAST_CHANGE if number == 0 or rng.random() < 0.3 else 25)
+            at = self._when(rng, is_new=number == 0)
             life = live(self.system, story, standing, rng.randrange(1 << 30), at, ending)
             self.system.start_again()
             story, standing = life.story, life.standing()
             what = f"life {number + 1} of {lives}, {ending} at change {at} of {life.changes}"
             self.judge(life, what, is_last=number + 1 == lives, is_exact=ending != "meanwhile")
         return lives
+
+    def _when(self, rng: random.Random, *, is_new: bool) -> int:
+        """Before which change it ends: while the store is made, while it is worked on, or within recovery."""
+        if is_new:
+            return rng.randint(1, MADE) if rng.random() < 0.2 else rng.randint(MADE, LAST_CHANGE)
+        return rng.randint(1, 25 if rng.random() < 0.7 else LAST_CHANGE)
 
     def judge(self, life: Life, what: str, *, is_last: bool, is_exact: bool) -> None:
         """Raise Wrong. A recording is not exact when a call that failed may have had its effect all the same."""
@@ -145,10 +154,30 @@ def test_q05_t04_a_store_that_acknowledges_too_soon_is_found(ext4: FileSystem, m
     assert "was promised and is lost" in _try_until_wrong(ext4)
 
 
+def test_q05_t04_a_failed_sync_that_is_passed_over_is_found(ext4: FileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a sync is told that the file system is gone, and the commit is acknowledged all the same."""
+
+    def sync(self: files.File) -> None:
+        with suppress(OSError):
+            files._sync_data(self.descriptor)
+
+    monkeypatch.setattr(files.File, "sync", sync)
+    with pytest.raises(Wrong, match="was promised and is lost"):
+        _end_at_each(ext4, range(MADE, MADE + 30))
+
+
+def _end_at_each(system: FileSystem, changes: range) -> None:
+    for at in changes:
+        system.clear()
+        life = live(system, Story(), NOTHING, 4, at, "goes on")
+        system.start_again()
+        Trial(system, SEED).judge(life, f"at change {at}", is_last=False, is_exact=True)
+
+
 @pytest.mark.parametrize("kind", [Renamed, Wrote, Cut])
 def test_q05_t04_a_state_that_no_model_knows_is_found(ext4: FileSystem, kind: type[Event]) -> None:
     """What is on the disk without having been recorded is told."""
-    life = live(ext4, Story(), Standing(frozenset(), frozenset(), frozenset()), 11, 1_000, "dies")
+    life = live(ext4, Story(), NOTHING, 11, 1_000, "dies")
     found = tree_below(ext4.place)
     assert not life.error
     assert what_no_model_explains(life, found) == []
