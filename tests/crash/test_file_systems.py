@@ -55,7 +55,8 @@ outlives its process ends after it.
 @contextmanager
 def made(kind: Kind, options: str) -> Iterator[FileSystem]:
     in_memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
-    with tempfile.TemporaryDirectory(dir=in_memory) as folder, file_system(Path(folder), kind, options) as system:
+    folder = tempfile.TemporaryDirectory(prefix="waypost-mounted-", dir=in_memory)
+    with folder as path, file_system(Path(path), kind, options) as system:
         yield system
 
 
