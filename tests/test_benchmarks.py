@@ -90,7 +90,7 @@ def test_callers_share_out_the_steps_that_may_be_updated():
     assert needed.isdisjoint(every)
 
 
-def test_a_ratio_is_taken_between_neighbouring_turns():
+def test_q12_a_ratio_is_taken_between_neighbouring_turns():
     """A machine that gets ten times slower between rounds leaves a ratio as it is."""
     rounds = [(10.0, 20.0), (100.0, 200.0), (10.0, 20.0)]
     floor = figures.Lane([[figures.Turn([low], [])] for low, _ in rounds])

@@ -643,7 +643,7 @@ def test_x10_doctor_tells_who_else_may_write(call, call_json, here: Path, wp: bl
 @pytest.mark.parametrize(
     ("kind", "verdict"), [("nfs4", "warning"), ("tmpfs", "problem"), ("btrfs", "good"), ("unknown", "info")]
 )
-def test_doctor_judges_the_file_system(
+def test_e09_doctor_judges_the_file_system(
     call, here: Path, wp: blocking.Waypost, monkeypatch: pytest.MonkeyPatch, kind: str, verdict: str
 ) -> None:
     """A network mount is warned about, memory is a problem, and copy-on-write means no filling ahead."""

@@ -397,7 +397,7 @@ def test_each_module_has_a_user(house: House) -> None:
     assert_none(without_user(house))
 
 
-def test_no_format_that_runs_code(house: House) -> None:
+def test_v01_x01_x03_no_format_that_runs_code(house: House) -> None:
     """No module uses pickle, marshal, shelve, YAML, eval or exec."""
     assert_none(unsafe_formats(house))
 
@@ -417,7 +417,7 @@ def test_nothing_is_left_unfinished(house: House) -> None:
     assert_none(unfinished(house))
 
 
-def test_one_module_of_the_store_touches_the_disk(house: House) -> None:
+def test_q08_one_module_of_the_store_touches_the_disk(house: House) -> None:
     """Whoever asks what the store does to the disk has one file to read."""
     assert_none(disk_outside_files(house))
 

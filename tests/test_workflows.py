@@ -815,7 +815,7 @@ REFUSED_IDS: list[Any] = [
 ]
 
 
-def test_trap_32_strange_ids_round_trip(wp: Waypost) -> None:
+def test_trap_32_n03_strange_ids_round_trip(wp: Waypost) -> None:
     """Any id that is a text of lawful length is itself: none is joined, normalised, folded or trimmed."""
     for workflow_id in STRANGE_IDS:
         wp.create_workflow(workflow_id, "W", workflow_id, [workflow_id]).unwrap()
@@ -833,7 +833,7 @@ def test_trap_32_strange_ids_round_trip(wp: Waypost) -> None:
 
 
 @pytest.mark.parametrize("bad", REFUSED_IDS, ids=ascii)
-def test_trap_32_ids_that_nothing_can_keep_are_refused(wp: Waypost, bad: Any) -> None:
+def test_trap_32_n03_ids_that_nothing_can_keep_are_refused(wp: Waypost, bad: Any) -> None:
     """An id that is empty, too long, no text, or holds a character that no id may hold is InvalidId everywhere."""
     wp.create_workflow("w", "W", steps=["a"]).unwrap()
     before = state_of(wp)

@@ -164,7 +164,7 @@ COPIES: dict[str, Callable[[Path, Path], None]] = {
 
 @pytest.mark.parametrize("name", COPIES)
 @pytest.mark.timeout(ring_size(120, 7200))
-def test_e05_a_copy_of_a_store_in_use_is_at_some_commit_or_refused(
+def test_t16_e05_a_copy_of_a_store_in_use_is_at_some_commit_or_refused(
     busy: Path, tmp_path: Path, totals: Totals, name: str
 ) -> None:
     """However a busy store was copied, what opens is one commit of each document, and can be written to; a backup is

@@ -66,7 +66,7 @@ def test_t09_every_reader_is_fuzzed(by_name: dict[str, Reader]) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_t09_what_was_found_before_is_refused_properly(by_name: dict[str, Reader], name: str) -> None:
+def test_t09_q02_what_was_found_before_is_refused_properly(by_name: dict[str, Reader], name: str) -> None:
     """Each input of the corpus, past failures among them, ends in a result or a documented error."""
     inputs = sorted((CORPUS / name).iterdir())
     assert inputs

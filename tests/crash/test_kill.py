@@ -40,7 +40,7 @@ def tears_of(call: Call) -> list[int]:
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.name)
-def test_t01_d01_a_kill_at_any_call_loses_nothing(workload: Workload, totals: Totals) -> None:
+def test_trap_02_t01_d01_a_kill_at_any_call_loses_nothing(workload: Workload, totals: Totals) -> None:
     """SIGKILL before each call of each operation, on a new and on a used store."""
     with bench() as place:
         shim = count_calls(place, workload)
@@ -54,7 +54,7 @@ def test_t01_d01_a_kill_at_any_call_loses_nothing(workload: Workload, totals: To
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.name)
-def test_t01_d05_a_kill_in_the_middle_of_any_write_loses_nothing(workload: Workload, totals: Totals) -> None:
+def test_trap_02_t01_d05_a_kill_in_the_middle_of_any_write_loses_nothing(workload: Workload, totals: Totals) -> None:
     """SIGKILL when a part of a write is on disk: a torn tail that the next writer clears."""
     with bench() as place:
         shim = count_calls(place, workload)

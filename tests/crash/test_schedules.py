@@ -257,7 +257,7 @@ def test_t11_threads_in_random_order(place: Path, totals: Totals, part: int) -> 
 # --- the scheduler is checked ---
 
 
-def test_q05_a_lock_that_is_left_out_is_found(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_q05_t20_a_lock_that_is_left_out_is_found(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the lock of the file some order of two commits loses one of them, and is found."""
     monkeypatch.setattr("waypost.store.directory.files.File.try_lock", lambda self, shared=False: True)
     caught = 0

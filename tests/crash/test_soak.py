@@ -89,7 +89,7 @@ def make_large(path: Path, megabytes: int) -> None:
 
 
 @pytest.mark.timeout(1200)
-def test_x27_a_large_store_takes_no_more_memory_than_a_small_one(tmp_path: Path) -> None:
+def test_trap_29_x27_a_large_store_takes_no_more_memory_than_a_small_one(tmp_path: Path) -> None:
     """One step of the largest workflow is updated within 64 MB, and within 8 MB of what that takes in a small store."""
     peaks: list[int] = []
     for megabytes in (2, ring_size(100, 1024)):

@@ -12,9 +12,15 @@ def test_probe(totals):
 """
 
 
-def _run(tmp_path: Path, points: int) -> subprocess.CompletedProcess[str]:
+WAIVING_PROBE = """
+def test_probe(waive_floor):
+    waive_floor("file system crashes", "needs root")
+"""
+
+
+def _run(tmp_path: Path, points: int, probes: str = PROBE) -> subprocess.CompletedProcess[str]:
     probe = tmp_path / "test_probe.py"
-    probe.write_text(PROBE.format(points=points))
+    probe.write_text(probes.format(points=points))
     command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "tests.totals", "--floors", str(probe)]
     return subprocess.run(
         [*command, "--totals", str(tmp_path / "out" / "totals.txt"), "-p", "no:cacheprovider"],
@@ -36,3 +42,14 @@ def test_q04_totals_of_all_workers_are_printed_and_kept(tmp_path: Path) -> None:
     assert "1 passed" in ran.stdout
     kept = (tmp_path / "out" / "totals.txt").read_text()
     assert next(row.split() for row in kept.splitlines() if "kill points" in row)[2] == "12,345"
+
+
+def test_q09_a_floor_is_waived_only_for_what_was_skipped_by_name(tmp_path: Path) -> None:
+    """Who has no root is told what was not tried; where the test runs its floor holds."""
+    ran = _run(tmp_path, 0, WAIVING_PROBE)
+    row = next(row for row in ran.stdout.splitlines() if "file system crashes" in row)
+    assert "BELOW" not in row
+    assert "waived: needs root" in row
+    assert "kill points" in ran.stdout.split("BELOW")[0]
+    ran = _run(tmp_path, 3)
+    assert "BELOW" in next(row for row in ran.stdout.splitlines() if "file system crashes" in row)

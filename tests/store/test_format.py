@@ -315,7 +315,7 @@ IDS = ["wf", "WF", "é", "e\u0301", "con", "nul", "a.", "a ", "-x", "../../etc/p
        "a/../z", "z", "_", "__", "_61", "a", "日本語" * 50, "\u202e", "🙂", "."]  # fmt: skip
 
 
-def test_trap_32_ids_become_safe_names(path):
+def test_trap_32_n01_n02_ids_become_safe_names(path):
     """Any id gives a file of its own inside the store, with a name that every file system takes."""
     names = [encode_id(each) for each in IDS]
     assert len({name.casefold() for name in names}) == len(IDS)
@@ -332,7 +332,7 @@ def test_trap_32_ids_become_safe_names(path):
     assert {entry.name for entry in path.parent.iterdir()} == {"store"}
 
 
-def test_n04_nothing_in_the_store_is_reached_through_a_link(path, tmp_path):
+def test_n04_x08_nothing_in_the_store_is_reached_through_a_link(path, tmp_path):
     """A symlink, a FIFO or a directory in a log's place is refused, and a FIFO does not hang the reader."""
     filled(path, 1)
     log_file(path).unlink()
@@ -356,7 +356,7 @@ def test_n04_nothing_in_the_store_is_reached_through_a_link(path, tmp_path):
     assert outside.read_bytes() == b""
 
 
-def test_e04_files_are_for_the_owner_alone(path):
+def test_e04_x23_files_are_for_the_owner_alone(path):
     """Directories are 0700 and files 0600, whatever the umask."""
     for mask in (0o000, 0o077, 0o277):
         target = path.with_name(f"store{mask:o}")

@@ -208,7 +208,7 @@ def test_trap_04_presets_differ_on_disk(tmp_path):
     assert sizes["production"] < sizes["development"] > sizes["high_throughput"]
 
 
-def test_trap_04_every_option_has_a_test():
+def test_trap_04_trap_29_every_option_has_a_test():
     """No option is read by nobody: a test of its effect bears its name, or names it in what it promises."""
     here = Path(__file__).parent
     shown_in = (Path(__file__), here / "test_snapshots.py", here.parent / "test_steps.py")
@@ -231,13 +231,13 @@ def test_trap_10_the_checksum_covers_every_value(tmp_path):
     assert len(sums) == 4
 
 
-def test_the_shipped_dictionary_never_changes():
+def test_v09_the_shipped_dictionary_never_changes():
     """Frames on people's disks need the very bytes of dictionary 1."""
     data = (Path(codec.__file__).parent / compression.DICTIONARY_FILE).read_bytes()
     assert hashlib.sha256(data).hexdigest() == "b37d548e1a1087f530b32fda88dfbb2299597f8bc75977181b4caa81e5380ba5"
 
 
-def test_v05_decompression_stops_at_the_declared_length():
+def test_v05_x19_decompression_stops_at_the_declared_length():
     """A bomb is not inflated beyond the length that its frame declares, with any codec."""
     bomb = bytes(50_000_000)
     for algorithm, level in (("zstd", 1), ("gzip", 1), ("lz4", 0), ("brotli", 1)):

@@ -113,7 +113,7 @@ def test_loading_does_not_read_what_stands_before_the_snapshot(path):
     assert read[1] < read[0] + 200_000, read
 
 
-def test_parts_are_read_when_they_are_asked_for(path):
+def test_trap_29_parts_are_read_when_they_are_asked_for(path):
     """Looking at one part of a large document reads its block and no other."""
     store = directory_store(path)
     fill(store, 8000)
