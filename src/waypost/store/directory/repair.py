@@ -414,7 +414,7 @@ class _Repair:
 
 def _check_it_is_not_newer(log: Log) -> None:
     head = log.file.read(len(frame.MAGIC), 0)
-    if head[:3] == frame.MAGIC[:3] and head[3:] > frame.MAGIC[3:]:
+    if frame.is_newer(head):
         raise UnsupportedFormat(f"{log.file.name} is written in a newer format ({head[3]})", file=log.file.name)
 
 
