@@ -1,62 +1,30 @@
-"""Each comparison and each lock is needed: without any one of them one of these tests fails.
+"""Each comparison is needed: without any one of them one of these tests fails.
 
 `make mutants` removes them one by one; those that no other test guards are guarded here.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import importlib.util
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-import waypost
-from tests.store.many import read_frames
-from tests.store.support import WF, TestedStore, change, directory_store, putting, system_calls
-from waypost import clock
+from tests.store.needed import calm, closed_soundly, die, log_file, path
+from tests.store.support import WF, TestedStore, change, directory_store, putting
 from waypost.codec import bodies, frame
-from waypost.errors import LockTimeout, StoreLeased
 from waypost.store import DocumentId, JointChange
-from waypost.store.directory import compaction, document, layout, lease, upkeep
+from waypost.store.directory import compaction, document
 from waypost.store.directory.log import NOTHING, Log
 
-
-@pytest.fixture(autouse=True)
-def _no_upkeep(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upkeep.Upkeep, "ask", lambda self, document: None)
-    monkeypatch.setattr(upkeep.Upkeep, "ask_to_settle", lambda self: None)
-
-
-def die(store: TestedStore) -> None:
-    """Let go of everything as a process that is killed does."""
-    for each in store._documents.values():
-        each._log = each._state = None
-    if store._lease is not None:
-        store._lease.abandon()
-        store._lease = None
-    store._documents.clear()
-    store.close()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "store"
-
-
-def log_file(path: Path) -> Path:
-    return path / "workflows" / "wf.state"
+__all__ = ["calm", "path"]
 
 
 @pytest.mark.parametrize("fill", [b"\xff", b"Z"])
 @pytest.mark.parametrize("kept", [1, 2, 3])
 def test_d09_a_torn_magic_before_other_bytes_is_a_torn_tail(path: Path, kept: int, fill: bytes) -> None:
-    """A file grew by ones or old bytes, and the first bytes of a frame reached it: that is no frame of a newer format."""
+    """A file grew by ones or old bytes, and the first bytes of a frame reached it: no frame of a newer format."""
     store = directory_store(path)
     store.submit(putting(a=b"1")).result()
     store.close()
@@ -71,17 +39,6 @@ def test_d09_a_torn_magic_before_other_bytes_is_a_torn_tail(path: Path, kept: in
     assert directory_store(path, read_only=True).verify().sound
 
 
-def test_d09_a_repair_takes_three_bytes_of_a_magic_for_nothing_newer(path: Path) -> None:
-    """A log of which no frame is whole is moved aside, also where ones stand behind the first bytes of its magic."""
-    directory_store(path).close()
-    log_file(path).write_bytes(frame.MAGIC[:3] + b"\xff" * 500)
-    (told,) = waypost.repair(path).repaired
-    assert told.action == "moved aside"
-
-
-# --- which file a name stands for ---
-
-
 def compacted_by_another(path: Path, **parts: bytes) -> tuple[TestedStore, TestedStore]:
     """Two stores; one has looked at the document, the other committed and put a new file in the log's place."""
     ours, theirs = directory_store(path), directory_store(path)
@@ -91,16 +48,6 @@ def compacted_by_another(path: Path, **parts: bytes) -> tuple[TestedStore, Teste
     assert theirs.tidy(WF, "compact")
     theirs.submit(putting(**parts)).result()
     return ours, theirs
-
-
-def closed_soundly(path: Path, *stores: TestedStore, **parts: bytes) -> None:
-    for store in stores:
-        store.close()
-    reader = directory_store(path, read_only=True)
-    view = reader.view(WF)
-    assert {key: view.get(key) for key in view.keys()} == parts
-    assert reader.verify().sound
-    reader.close()
 
 
 def test_c04_a_reader_looks_at_the_file_that_the_name_stands_for(path: Path) -> None:
@@ -165,27 +112,6 @@ def test_d13_content_that_was_written_ahead_goes_with_its_file(path: Path) -> No
     assert tidied == [True]
     store.submit(change(WF, lambda tx: tx.put("large", content))).result()
     closed_soundly(path, store, a=b"1", b=b"2", large=value)
-
-
-def test_t21_a_torn_tail_is_cleared_and_synced_before_a_frame_stands_in_its_place(path: Path) -> None:
-    """What stands there is moved aside, durably, cleared and synced; then comes the frame, and its sync."""
-    store = directory_store(path)
-    store.submit(putting(a=b"1")).result()
-    store.close()
-    with log_file(path).open("ab") as log:
-        log.write(b"torn" * 99)
-    store = directory_store(path)
-    store.view(WF)
-    with system_calls() as calls:
-        store.submit(putting(b=b"2")).result()
-    changes = [name for name, _, _ in calls.trace if name in ("pwrite", "fsync", "fdatasync")]
-    aside, cleared = ["pwrite", "fsync", "fsync"], ["pwrite", "fdatasync"]
-    assert changes[:5] == aside + cleared
-    assert changes[-3:] == ["pwrite", "fdatasync", "fsync"], "the frame, its sync, and that of its name"
-    closed_soundly(path, store, a=b"1", b=b"2")
-
-
-# --- which frame belongs where ---
 
 
 def test_d10_frames_of_another_file_behind_the_end_are_no_damage(path: Path, tmp_path: Path) -> None:
@@ -264,9 +190,6 @@ def test_d07_a_snapshot_whose_blocks_are_torn_is_passed_over(path: Path, monkeyp
     reader.close()
 
 
-# --- decisions and transactions ---
-
-
 def test_d12_a_decision_that_comes_back_after_a_compaction_changes_nothing(path: Path) -> None:
     """Its frames belong into a generation of the file that is no more."""
     store = directory_store(path)
@@ -316,9 +239,6 @@ def test_c10_a_new_log_that_a_commit_was_written_to_is_not_taken_away(
     closed_soundly(path, store, a=b"1")
 
 
-# --- what lies beside the logs ---
-
-
 def test_derived_data_that_is_torn_is_as_good_as_not_there(path: Path) -> None:
     """The checksum stands in front of what it covers."""
     store = directory_store(path)
@@ -330,227 +250,3 @@ def test_derived_data_that_is_torn_is_as_good_as_not_there(path: Path) -> None:
     place.write_bytes(data)
     assert store.recall("rows") is None
     store.close()
-
-
-def test_e10_an_unreadable_lease_that_a_living_process_holds_is_left(path: Path) -> None:
-    """Somebody writes to the store: a repair must not."""
-    store = directory_store(path)
-    store.submit(putting(a=b"1")).result()
-    (path / "lease").write_bytes(b"torn")
-    with pytest.raises(LockTimeout, match="living process"):
-        waypost.repair(path)
-    assert (path / "lease").read_bytes() == b"torn"
-
-
-def test_e10_a_repair_leaves_what_a_living_process_is_writing(path: Path) -> None:
-    """A file in `temp` that is locked is no leftover, unless it is a second name of the lease."""
-    store = directory_store(path)
-    name, file = layout.new_file(store.layout)
-    os.link(path / "lease", path / "temp" / "0123456789abcdef.new")
-    waypost.repair(path)
-    assert os.listdir(path / "temp") == [name]
-    assert not (path / "damaged").exists()
-    file.close()
-    store.close()
-
-
-def test_e10_a_repair_that_was_cut_off_keeps_a_file_once(path: Path) -> None:
-    """The second name that it gave is found; another file of that name is not taken for it."""
-    store = directory_store(path)
-    store.close()
-    (path / "FORMAT").write_bytes(b"first")
-    (path / "damaged").mkdir(mode=0o700)
-    (path / "damaged" / "FORMAT.1").write_bytes(b"another")
-    os.link(path / "FORMAT", path / "damaged" / "FORMAT.2")
-    waypost.repair(path)
-    kept = {each.name: each.read_bytes() for each in (path / "damaged").iterdir()}
-    assert kept == {"FORMAT.1": b"another", "FORMAT.2": b"first"}
-
-
-def test_e10_a_repair_takes_no_other_file_for_the_one_that_it_keeps(path: Path) -> None:
-    """A name that is taken in `damaged` is taken by another file, unless it is the same one."""
-    directory_store(path).close()
-    (path / "FORMAT").write_bytes(b"first")
-    (path / "damaged").mkdir(mode=0o700)
-    (path / "damaged" / "FORMAT.1").write_bytes(b"another")
-    waypost.repair(path)
-    kept = {each.name: each.read_bytes() for each in (path / "damaged").iterdir()}
-    assert kept == {"FORMAT.1": b"another", "FORMAT.2": b"first"}
-
-
-def test_e10_a_log_under_a_wrong_name_is_kept_where_another_has_its_own(path: Path) -> None:
-    """Two logs of one document: the one that bears its name stays, the other is moved aside."""
-    store = directory_store(path)
-    store.submit(putting(a=b"1")).result()
-    store.close()
-    older = log_file(path).read_bytes()
-    store = directory_store(path)
-    store.submit(putting(a=b"2")).result()
-    store.close()
-    newer = log_file(path).read_bytes()
-    log_file(path).write_bytes(older)
-    (path / "workflows" / "mistaken.state").write_bytes(newer)
-    (told,) = waypost.repair(path).repaired
-    assert told.action == "moved aside"
-    assert (path / "damaged" / "mistaken.state.1").read_bytes() == newer
-    closed_soundly(path, a=b"1")
-
-
-def test_e10_a_frame_that_belongs_behind_another_one_is_not_salvaged(path: Path) -> None:
-    """Directly behind a whole frame stands one that is whole in itself and links to another: it is no commit."""
-    store = directory_store(path, enabled=False)
-    store.submit(putting(a=b"1")).result()
-    store.submit(putting(a=b"2")).result()
-    log = store._document(WF)._log
-    assert log is not None
-    frames = read_frames(log_file(path))
-    die(store)
-    last = frames[-1]
-    body = last.data[last.header.body_offset : last.header.blocks_offset]
-    draft = frame.Draft(frame.FrameType.COMMIT, last.header.codec, body, last.header.raw, None, ())
-    place = frame.Place(last.offset, log.file_id, frames[-2].header.checksum ^ 1, last.end, 0)
-    forged, _ = frame.assemble(draft, place, last.standing)
-    log_file(path).write_bytes(log_file(path).read_bytes()[: last.offset] + forged)
-    assert waypost.repair(path).repaired
-    closed_soundly(path, a=b"1")
-
-
-def overwritten_large_part(path: Path) -> int:
-    """A closed log in which a large part was replaced, and a block of its old value is damaged; where that stands."""
-    store = directory_store(path, enabled=False, chunk_size=4096)
-    store.submit(putting(large=b"".join(b"%06d." % number for number in range(3000)))).result()
-    store.submit(putting(large=b"small")).result()
-    store.submit(putting(a=b"1")).result()
-    store.close()
-    data = bytearray(log_file(path).read_bytes())
-    at = data.index(b"002000.")
-    data[at] ^= 1
-    log_file(path).write_bytes(data)
-    return at
-
-
-def test_e10_a_commit_whose_old_blocks_are_damaged_is_not_copied(path: Path) -> None:
-    """The newest version is whole, and history begins behind the damage, which is named."""
-    at = overwritten_large_part(path)
-    (told,) = waypost.repair(path).repaired
-    assert told.is_exact and told.kept_version == 3
-    assert any(start <= at < end for start, end in told.lost_bytes)
-    closed_soundly(path, large=b"small", a=b"1")
-
-
-def test_e10_a_renaming_that_was_cut_off_is_done_by_the_next_repair(path: Path) -> None:
-    """A log that has its own name already, beside another one, is not moved aside."""
-    store = directory_store(path)
-    store.submit(putting(a=b"1")).result()
-    store.close()
-    os.link(log_file(path), path / "workflows" / "mistaken.state")
-    (told,) = waypost.repair(path).repaired
-    assert told.action == "renamed"
-    closed_soundly(path, a=b"1")
-
-
-def test_e04_a_repair_that_closes_a_store_to_others_makes_that_durable(path: Path) -> None:
-    """The mode is synced after it was changed."""
-    directory_store(path).close()
-    path.chmod(0o777)
-    with system_calls() as calls:
-        waypost.repair(path)
-    names = [name for name, _, _ in calls.trace]
-    (changed,) = [at for at, name in enumerate(names) if name == "fchmod" and calls.trace[at + 1][0] != "openat"][:1]
-    assert names[changed + 1] == "fsync" and calls.trace[changed + 1][1] == calls.trace[changed][1]
-    assert path.stat().st_mode & 0o777 == 0o700
-
-
-# --- when it is synced ---
-
-
-def test_t21_what_a_snapshot_covers_is_synced_before_it_is_written(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then a reader need not look behind it."""
-    monkeypatch.setattr(document, "SNAPSHOT_FRAMES", 1)
-    store = directory_store(path, enable_wal=False)
-    for number in range(4):
-        store.submit(putting(a=b"%d" % number)).result()
-    with system_calls() as calls:
-        assert store.tidy(WF, "snapshot")
-    assert [name for name, _, _ in calls.trace if name in ("pwrite", "fdatasync")] == ["fdatasync", "pwrite"]
-    store.close()
-
-
-def test_t21_a_compacted_log_is_synced_before_and_under_the_lock_and_its_name_behind_it(path: Path) -> None:
-    """Most of it while others may go on; what came meanwhile with the lock held, which is given back at the end."""
-    store = directory_store(path)
-    for number in range(4):
-        store.submit(putting(a=b"%d" % number)).result()
-    told: list[tuple[str, bool]] = []
-
-    def fault(name: str, _count: int, _args: object) -> None:
-        if name in ("fsync", "rename"):
-            with (path / "workflows" / "wf.state").open("rb") as log:
-                try:
-                    fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    told.append((name, False))
-                except BlockingIOError:
-                    told.append((name, True))
-
-    with system_calls() as calls:
-        calls.fault = fault
-        assert store.tidy(WF, "compact")
-    assert told == [("fsync", False), ("fsync", True), ("rename", True), ("fsync", True)]
-    store.close()
-
-
-def test_d19_what_was_acknowledged_before_its_sync_is_synced_every_so_often(path: Path) -> None:
-    """Each turn syncs the logs that were written to."""
-    store = directory_store(path, enable_wal=False)
-    with system_calls() as calls:
-        store.submit(putting(a=b"1")).result()
-        assert calls.count("fdatasync") == 0
-        store._sync_all()
-        assert calls.count("fdatasync") == 1
-    store.close()
-
-
-def test_d16_macos_syncs_through_the_drive_and_falls_back_where_that_is_unknown(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """There `fsync` leaves data in the drive's cache."""
-    monkeypatch.setattr(sys, "platform", "darwin")
-    spec = importlib.util.find_spec("waypost.store.directory.files")
-    assert spec is not None and spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    asked: list[object] = []
-
-    class Fcntl:
-        F_FULLFSYNC = 51
-        error: int | None = None
-
-        def fcntl(self, descriptor: int, command: int) -> None:
-            asked.append(command)
-            if self.error is not None:
-                raise OSError(self.error, "refused")
-
-    class Os:
-        def fsync(self, descriptor: int) -> None:
-            asked.append("fsync")
-
-    module.fcntl, module.os = Fcntl(), Os()
-    module._sync_data(3)
-    assert asked == [51]
-    module.fcntl.error = errno.ENOTSUP
-    module._sync_full(3)
-    assert asked == [51, 51, "fsync"]
-    module.fcntl.error = errno.EIO
-    with pytest.raises(OSError, match="refused"):
-        module._sync_data(3)
-
-
-def test_c03_a_lease_whose_bytes_changed_is_not_believed(path: Path) -> None:
-    """A lease that reads well, and yet is not what was written, may be another machine's."""
-    directory_store(path).close()
-    text = lease._text(lease.Holder(clock.host(), clock.boot_id(), "2026-01-01"))
-    (path / "lease").write_bytes(text.replace(b"2026-01-01", b"2026-01-02"))
-    with pytest.raises(StoreLeased, match="cannot be read"):
-        directory_store(path)
-    (path / "lease").write_bytes(text)
-    directory_store(path).close()
