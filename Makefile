@@ -7,7 +7,7 @@
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: demo test crash crash-night check bench build clean format help
+.PHONY: demo test crash crash-night mutants check bench build clean format help
 
 BIN := .venv/bin
 BENCH_BIN := .venv-bench/bin
@@ -38,6 +38,9 @@ crash: .venv/dev.stamp ## break things on purpose, and count what was tried
 
 crash-night: .venv/dev.stamp ## the same at the size of a night
 	@CRASH_TESTS=all CRASH_RING=N $(BIN)/python -m pytest -n 2 --dist load --floors --totals build/crash-N.txt tests/crash $(ARGS)
+
+mutants: .venv/dev.stamp ## remove each sync, lock and comparison of the store, and see a test fail
+	@$(BIN)/python -m tools.mutants $(ARGS)
 
 # The version is the running one, since 3.14 has in the standard library what older ones take from a package.
 check: .venv/dev.stamp ## format, lint, types and tidiness

@@ -1,0 +1,223 @@
+"""For each site in the store's source that `sites` finds: the tests that fail without it.
+
+A site is removed as `sites` says, unless `instead` says what stands in its place. What may be removed without any harm
+stands in `EQUIVALENT`, with the reason.
+"""
+
+# ruff: noqa: E501 - a site is named by its text, on a line of its own
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+SYNCS = "tests/crash/test_needed_syncs.py"
+COPIES = "tests/crash/test_needed_copies.py"
+CHECKS = "tests/store/test_needed_checks.py"
+LEASES = "tests/store/test_needed_leases.py"
+LOCKS = "tests/store/test_needed_locks.py"
+ORDER = "tests/store/test_needed_order.py"
+REPAIRS = "tests/store/test_needed_repairs.py"
+
+
+class Mutation(NamedTuple):
+    """The tests of which at least one must fail, and what stands in place of the site, if not what `sites` says."""
+
+    tests: tuple[str, ...]
+    instead: str | None = None
+
+
+def by(*tests: str, instead: str | None = None) -> Mutation:
+    """An entry of the table."""
+    return Mutation(tests, instead)
+
+
+# fmt: off
+MUTATIONS: dict[str, Mutation] = {
+    # --- codec/frame.py ---
+    "codec/frame.py::intact::crc32(memoryview(data)[at + _CHECKED_FROM : end], seed(header.file_id, offset)) == header.checksum": by("tests/store/test_format.py::test_d10_a_frame_is_bound_to_its_file_and_place"),
+    # --- codec/bodies.py ---
+    "codec/bodies.py::unpack_block::block_checksum(stored) != block.checksum": by("tests/store/test_streams.py::test_a_damaged_block_is_told_with_its_place", "tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
+    # --- streams.py ---
+    "streams.py::_StoredBytes._check::self._digest.hexdigest() != self._checksum": by("tests/store/test_streams.py::test_a_value_that_is_not_what_its_output_says_is_told_at_its_end"),
+    # --- validation.py ---
+    "validation.py::inspect::parts.document_checksum(_parts(view)) != view.checksum": by("tests/test_workflows.py::test_a_wrong_checksum_is_found"),
+    "validation.py::_bad_value::(output.size_bytes, output.checksum) != (len(data), sha256(data).hexdigest())": by("tests/test_workflows.py::test_what_does_not_fit_together_is_found"),
+    # --- migrations.py ---
+    "migrations.py::_commit::tx.commit_id != made.view.commit_id": by("tests/test_migrations.py::test_a_migration_depends_on_all_that_its_steps_may_have_read"),
+    # --- store/directory/__init__.py ---
+    "store/directory/__init__.py::DirectoryStore._alone::share.try_alone()": by("tests/store/test_backup.py::test_c03_no_restore_while_another_process_writes"),
+    "store/directory/__init__.py::DirectoryStore._alone::share.share_again()": by("tests/store/test_backup.py::test_c05_who_opens_the_store_during_a_restore_waits"),
+    "store/directory/__init__.py::DirectoryStore._alone::share.is_current()": by(f"{LEASES}::test_c03_who_lost_the_lease_while_asking_to_be_alone_takes_it_again"),
+    "store/directory/__init__.py::DirectoryStore._sync_all::document.sync()": by(f"{ORDER}::test_d19_what_was_acknowledged_before_its_sync_is_synced_every_so_often"),
+    "store/directory/__init__.py::DirectoryStore::self._lock": by(f"{LOCKS}::test_c05_threads_take_turns_on_the_list_of_open_documents"),
+    "store/directory/__init__.py::_forking": by(f"{LOCKS}::test_c01_no_store_is_opened_while_another_thread_forks"),
+    # --- store/directory/backup.py ---
+    "store/directory/backup.py::write::parent.sync()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
+    "store/directory/backup.py::_point::log.lock()": by(f"{LOCKS}::test_c04_what_others_wrote_is_taken_in_under_the_lock"),
+    "store/directory/backup.py::_point::log.sync_to(log.data_end)": by(f"{COPIES}::test_t20_a_backup_passes_on_nothing_that_the_store_could_still_lose"),
+    "store/directory/backup.py::_fill::folder.sync()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
+    "store/directory/backup.py::_fill::root.sync()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
+    "store/directory/backup.py::_put::file.sync_all()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
+    "store/directory/backup.py::_copied::file.sync_all()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
+    # --- store/directory/batch.py ---
+    "store/directory/batch.py::Prepared.__init__::written.file_id not in (0, before.file_id)": by("tests/store/test_streams.py::test_a_compaction_on_the_way_has_the_stream_written_again"),
+    # --- store/directory/check.py ---
+    "store/directory/check.py::_LogCheck._check_commit::named != header.commit_id": by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
+    "store/directory/check.py::_LogCheck._check_extent::(digest.digest(), length) != (extent.digest, extent.length)": by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
+    'store/directory/check.py::_LogCheck._check_sums::(checksum % _MODULUS).to_bytes(32, "big") != header.document_checksum': by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
+    # --- store/directory/context.py ---
+    "store/directory/context.py::Context.set_aside::file.sync_all()": by(f"{COPIES}::test_t20_bytes_that_are_moved_aside_are_durable_before_they_are_cleared"),
+    "store/directory/context.py::Context.set_aside::folder.sync()": by(f"{COPIES}::test_t20_bytes_that_are_moved_aside_are_durable_before_they_are_cleared"),
+    "store/directory/context.py::Context.put_backup::folder.sync()": by(f"{COPIES}::test_t20_a_copy_before_a_migration_is_durable"),
+    "store/directory/context.py::Context.drop_backups::folder.sync()": by(f"{COPIES}::test_t20_a_log_whose_history_is_shortened_is_kept_durably"),
+    # --- store/directory/decisions.py ---
+    "store/directory/decisions.py::Decisions.confirm::_sync_if_possible(self._folder)": by(f"{SYNCS}::test_t20_who_finds_a_decision_makes_sure_of_it[reader]"),
+    "store/directory/decisions.py::Decisions._put::file.sync_all()": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
+    "store/directory/decisions.py::Decisions._put::folder.sync()": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
+    "store/directory/decisions.py::Decisions.carry_out::self.confirm(piece.transaction_id)": by(f"{SYNCS}::test_t20_who_finds_a_decision_makes_sure_of_it[commits]"),
+    "store/directory/decisions.py::_sync_if_possible::folder.sync()": by(f"{SYNCS}::test_t20_who_finds_a_decision_makes_sure_of_it[reader]"),
+    "store/directory/decisions.py::read::frame.intact(header, data, 0, 0)": by("tests/store/test_joint.py::test_a_damaged_decision_is_refused_by_name"),
+    "store/directory/decisions.py::Decisions::self._lock": by(f"{LOCKS}::test_c05_threads_take_turns_on_cached_blocks_and_decisions"),
+    # --- store/directory/document.py ---
+    "store/directory/document.py::Document._acknowledge::self.sync_to(log, covered)": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
+    "store/directory/document.py::Document._was_behind::log.is_current()": by(f"{CHECKS}::test_c04_nothing_is_concluded_from_a_file_that_was_replaced"),
+    "store/directory/document.py::Document._append_unless_beaten::log.lock()": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
+    "store/directory/document.py::Document._append_ahead::log.lock()": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
+    "store/directory/document.py::Document._append_ahead::file_id not in (0, log.file_id)": by(f"{CHECKS}::test_d13_content_that_was_written_ahead_goes_with_its_file"),
+    "store/directory/document.py::Document.sync::log.sync_to(log.end)": by(f"{ORDER}::test_d19_what_was_acknowledged_before_its_sync_is_synced_every_so_often"),
+    "store/directory/document.py::Document.settle::self.enter(wait=False)": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked", instead="int()"),
+    "store/directory/document.py::Document.settle::self.sync_to(log, covered)": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
+    "store/directory/document.py::Document._seal::log.sync_to(log.end)": by(f"{SYNCS}::test_t20_closing_makes_all_of_it_durable_and_says_so"),
+    "store/directory/document.py::Document._seal::log.lock()": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
+    "store/directory/document.py::Document._seal::log.file.sync_all()": by(f"{SYNCS}::test_t20_closing_makes_all_of_it_durable_and_says_so"),
+    # --- store/directory/files.py ---
+    "store/directory/files.py::File.sync::_sync_data(self.descriptor)": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
+    "store/directory/files.py::File.sync_all::_sync_full(self.descriptor)": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
+    "store/directory/files.py::File.try_lock::fcntl.flock(self.descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
+    "store/directory/files.py::File.lock::self.try_lock(shared=shared)": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
+    "store/directory/files.py::File.lock::self.try_lock(shared=shared) #2": by(f"{LOCKS}::test_c05_a_lock_that_another_holds_is_waited_for"),
+    "store/directory/files.py::_sync_full::fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)": by(f"{ORDER}::test_d16_macos_syncs_through_the_drive_and_falls_back_where_that_is_unknown"),
+    "store/directory/files.py::_sync_full::os.fsync(descriptor)": by(f"{ORDER}::test_d16_macos_syncs_through_the_drive_and_falls_back_where_that_is_unknown"),
+    "store/directory/files.py::_sync_data::os.fdatasync(descriptor)": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
+    "store/directory/files.py::_sync_full::os.fsync(descriptor) #2": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
+    "store/directory/files.py::Directory.try_lock::fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)": by("tests/store/test_repair.py::test_c07_two_repairs_do_not_meet"),
+    "store/directory/files.py::Directory.sync::_sync_full(self.descriptor)": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
+    "store/directory/files.py::make_path::parent.sync()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
+    "store/directory/files.py::sync_above::open_path(above).sync()": by(f"{SYNCS}::test_t20_a_store_below_directories_that_it_made_is_found_again"),
+    # --- store/directory/index.py ---
+    "store/directory/index.py::recall::data.startswith(_head(content))": by(f"{CHECKS}::test_derived_data_that_is_torn_is_as_good_as_not_there"),
+    # --- store/directory/joint.py ---
+    "store/directory/joint.py::_is_same::then.commit_id == now.commit_id": by("tests/store/test_joint.py::test_write_skew_is_a_conflict"),
+    "store/directory/joint.py::_is_same::_identity(then.part(key)) == _identity(now.part(key))": by("tests/store/test_joint.py::test_write_skew_is_a_conflict"),
+    "store/directory/joint.py::_enter::each.document.enter()": by(f"{LOCKS}::test_c05_all_locks_of_a_commit_over_several_are_held_at_once"),
+    "store/directory/joint.py::_leave::log.file.identity().size == 0": by(f"{CHECKS}::test_c10_a_new_log_that_a_commit_was_written_to_is_not_taken_away"),
+    "store/directory/joint.py::_decide::each.entered.opened.document.sync_to(each.entered.log, each.entered.log.end)": by(f"{SYNCS}::test_t20_logs_are_synced_up_to_where_decided_frames_will_stand"),
+    "store/directory/joint.py::_acknowledge::document.sync_to(log, log.end)": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_that_changes_one_is_synced"),
+    # --- store/directory/layout.py ---
+    "store/directory/layout.py::Layout.folder::self.root.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
+    "store/directory/layout.py::open_layout::root.sync()": by(f"{SYNCS}::test_t20_a_store_below_directories_that_it_made_is_found_again"),
+    "store/directory/layout.py::_furnish::sync_above(layout.path)": by(f"{SYNCS}::test_t20_a_store_below_directories_that_it_made_is_found_again"),
+    "store/directory/layout.py::new_file::file.try_lock()": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
+    "store/directory/layout.py::new_file::folder.identity(name) is not None": by(f"{LEASES}::test_n05_a_new_file_that_is_swept_before_it_is_locked_is_made_again"),
+    "store/directory/layout.py::replace::file.sync_all()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
+    "store/directory/layout.py::replace::folder.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
+    "store/directory/layout.py::sweep::file.try_lock()": by("tests/store/test_processes.py::test_trap_09_leftovers_of_dead_writers_are_swept"),
+    "store/directory/layout.py::_is_in_place::lease[:2] == file.identity()[:2]": by("tests/store/test_processes.py::test_trap_09_leftovers_of_dead_writers_are_swept"),
+    # --- store/directory/lease.py ---
+    "store/directory/lease.py::parse::_text(holder) == data": by("tests/store/test_format.py::test_trap_11_verify_finds_every_flipped_bit_of_a_closed_store", f"{LEASES}::test_c03_a_lease_whose_bytes_changed_is_not_believed"),
+    "store/directory/lease.py::Lease.release::self._file.try_lock()": by(f"{LEASES}::test_c03_the_lease_stays_while_one_process_has_the_store_open"),
+    "store/directory/lease.py::Lease.release::self.is_current()": by(f"{LEASES}::test_c03_a_lease_that_another_made_meanwhile_is_left_to_him"),
+    "store/directory/lease.py::Lease.try_alone::self._file.try_lock()": by("tests/store/test_backup.py::test_c03_no_restore_while_another_process_writes"),
+    "store/directory/lease.py::Lease.try_alone::self.share_again()": by(f"{LEASES}::test_c03_the_lease_stays_while_one_process_has_the_store_open"),
+    "store/directory/lease.py::Lease.share_again::self._file.lock(LOCK_TIMEOUT_S, self._kept_out, shared=True)": by(f"{LEASES}::test_c03_the_lease_stays_while_one_process_has_the_store_open"),
+    "store/directory/lease.py::Lease.is_current::named[:2] == self._file.identity()[:2]": by(f"{LEASES}::test_c03_a_lease_that_another_made_meanwhile_is_left_to_him"),
+    "store/directory/lease.py::take::layout.root.identity(_NAME) is not None": by(f"{LEASES}::test_c07_two_who_take_over_a_lease_of_before_the_reboot_both_succeed"),
+    "store/directory/lease.py::take::lease.share_again()": by(f"{LEASES}::test_c03_the_lease_stays_while_one_process_has_the_store_open"),
+    "store/directory/lease.py::take::lease.is_current()": by(f"{LEASES}::test_c03_a_lease_that_went_before_it_was_shared_is_made_anew"),
+    "store/directory/lease.py::_make::file.sync_all()": by(f"{COPIES}::test_t20_a_backup_passes_on_nothing_that_the_store_could_still_lose"),
+    # --- store/directory/loading.py ---
+    "store/directory/loading.py::reopen_for_writing::known.file.identity()[:2] == log.file.identity()[:2]": by(f"{CHECKS}::test_c04_a_reader_who_becomes_a_writer_opens_the_file_anew"),
+    # --- store/directory/log.py ---
+    "store/directory/log.py::Log.frame_at::header.file_id != self.file_id": by(f"{CHECKS}::test_d10_frames_of_another_file_behind_the_end_are_no_damage"),
+    "store/directory/log.py::Log.frame_at::frame.intact(header, window, at, offset)": by("tests/store/test_format.py::test_t08_a_flipped_bit_never_gives_a_wrong_value"),
+    "store/directory/log.py::Log.hop::found.header.link != link": by("tests/store/test_format.py::test_d10_a_frame_that_links_to_another_is_not_replayed"),
+    "store/directory/log.py::Log.hop::self.blocks_whole(found)": by(f"{CHECKS}::test_d07_a_commit_whose_blocks_are_torn_is_a_torn_tail"),
+    "store/directory/log.py::Log.blocks_whole::frame.block_checksum(stored) != block.checksum": by(f"{CHECKS}::test_d07_a_commit_whose_blocks_are_torn_is_a_torn_tail"),
+    "store/directory/log.py::Log.first::found.header.link != 0": by(f"{CHECKS}::test_d10_the_first_frame_follows_no_other"),
+    "store/directory/log.py::Log.lacks::self.file_id == file_id": by(f"{CHECKS}::test_d12_a_decision_that_comes_back_after_a_compaction_changes_nothing"),
+    "store/directory/log.py::Log.lock::self.file.lock(LOCK_TIMEOUT_S if wait else 0, self._locked_too_long)": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
+    "store/directory/log.py::Log.lock::named[:2] != here[:2]": by(f"{CHECKS}::test_c04_a_writer_looks_whether_the_name_still_stands_for_its_file"),
+    "store/directory/log.py::Log.lock::here.size < self.end": by(f"{CHECKS}::test_c04_a_log_that_became_shorter_is_read_again"),
+    "store/directory/log.py::Log.is_current::named[:2] == self.file.identity()[:2]": by(f"{CHECKS}::test_c04_a_reader_looks_at_the_file_that_the_name_stands_for"),
+    "store/directory/log.py::Log._set_aside::self.file.sync()": by(f"{ORDER}::test_t21_a_torn_tail_is_cleared_and_synced_before_a_frame_stands_in_its_place"),
+    "store/directory/log.py::Log._cut_back::self.file.sync()": by(f"{SYNCS}::test_t20_a_short_write_that_is_cut_back_stays_so"),
+    "store/directory/log.py::Log.sync_to::self.file.sync()": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
+    "store/directory/log.py::Log.sync_to::self.folder.sync()": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
+    "store/directory/log.py::Log::self._sync_lock": by(f"{LOCKS}::test_c11_syncs_of_one_log_follow_one_another"),
+    # --- store/directory/opened.py ---
+    "store/directory/opened.py::OpenDocument.view::log.is_current()": by(f"{CHECKS}::test_c04_a_reader_looks_at_the_file_that_the_name_stands_for"),
+    "store/directory/opened.py::OpenDocument.view::self.sync_to(log, covered)": by(f"{SYNCS}::test_t20_what_is_shown_is_synced_first"),
+    "store/directory/opened.py::OpenDocument._with_decided::self._context.decisions.confirm(piece.transaction_id)": by(f"{SYNCS}::test_t20_who_finds_a_decision_makes_sure_of_it[reader]"),
+    "store/directory/opened.py::OpenDocument._carried_out_what_was_decided::self.enter()": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked", instead="int()"),
+    "store/directory/opened.py::OpenDocument.enter::log.lock(wait=wait)": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
+    "store/directory/opened.py::OpenDocument.sync_to::log.sync_to(covered)": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
+    "store/directory/opened.py::OpenDocument._rewrite_unsynced::opened.lock()": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
+    "store/directory/opened.py::OpenDocument::self.lock": by(f"{LOCKS}::test_c05_threads_take_turns_on_a_document"),
+    # --- store/directory/repair.py ---
+    "store/directory/repair.py::repair::root.try_lock()": by("tests/store/test_repair.py::test_c07_two_repairs_do_not_meet"),
+    "store/directory/repair.py::_Repair._move_aside::aside.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
+    "store/directory/repair.py::_Repair._move_aside::folder.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
+    "store/directory/repair.py::_Repair._keep::there[:2] == here[:2]": by(f"{REPAIRS}::test_e10_a_repair_takes_no_other_file_for_the_one_that_it_keeps"),
+    "store/directory/repair.py::_Repair._keep::aside.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
+    "store/directory/repair.py::_Repair._mend_mode::root.sync()": by(f"{REPAIRS}::test_e04_a_repair_that_closes_a_store_to_others_makes_that_durable"),
+    "store/directory/repair.py::_Repair._mend_lease::file.try_lock()": by(f"{REPAIRS}::test_e10_an_unreadable_lease_that_a_living_process_holds_is_left"),
+    "store/directory/repair.py::_Repair._clear_temp::here[:2] == held[:2]": by(f"{REPAIRS}::test_e10_a_repair_leaves_what_a_living_process_is_writing"),
+    "store/directory/repair.py::_Repair._clear_temp::file.try_lock()": by(f"{REPAIRS}::test_e10_a_repair_leaves_what_a_living_process_is_writing"),
+    "store/directory/repair.py::_Repair._mend_log::log.lock()": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
+    "store/directory/repair.py::_Repair._mend_name::there[:2] == here[:2]": by(f"{REPAIRS}::test_e10_a_log_under_a_wrong_name_is_kept_where_another_has_its_own"),
+    "store/directory/repair.py::_Repair._mend_name::folder.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
+    "store/directory/repair.py::_Repair._mend_name::log.folder.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
+    "store/directory/repair.py::_Repair._cut_tail::writable.file.sync_all()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
+    "store/directory/repair.py::_Repair._replace::file.sync_all()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
+    "store/directory/repair.py::_Repair._replace::log.folder.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
+    # --- store/directory/restoring.py ---
+    "store/directory/restoring.py::stage::target.sync()": by(f"{COPIES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
+    "store/directory/restoring.py::_stage_one::copy(found, each.size_bytes, file) != each.sha256": by("tests/store/test_backup.py::test_n07_what_is_no_whole_backup_is_refused_and_nothing_is_changed", instead="(copy(found, each.size_bytes, file), False)[1]"),
+    "store/directory/restoring.py::_stage_one::file.sync_all()": by(f"{COPIES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
+    "store/directory/restoring.py::_stage_one::(standing.version, standing.commit_id.hex()) != (each.version, each.commit_id)": by("tests/store/test_backup.py::test_n07_what_is_no_whole_backup_is_refused_and_nothing_is_changed"),
+    "store/directory/restoring.py::decide::file.sync_all()": by(f"{COPIES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
+    "store/directory/restoring.py::decide::staged.sync()": by(f"{COPIES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
+    "store/directory/restoring.py::decide::layout.root.sync()": by(f"{COPIES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs", f"{COPIES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
+    "store/directory/restoring.py::finish::decided.try_lock()": by(f"{LOCKS}::test_c07_a_restore_that_another_carries_out_is_waited_for"),
+    "store/directory/restoring.py::finish::decided.sync()": by(f"{COPIES}::test_t20_a_restore_that_was_carried_out_does_not_come_back"),
+    "store/directory/restoring.py::finish::layout.root.sync()": by(f"{COPIES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
+    "store/directory/restoring.py::_carry_out::aside.sync()": by(f"{COPIES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
+    "store/directory/restoring.py::_carry_out::folder.sync()": by(f"{COPIES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
+    "store/directory/restoring.py::_carry_out::kept.sync()": by(f"{COPIES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
+    "store/directory/restoring.py::_carry_out::backups.sync()": by(f"{COPIES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
+    # --- store/directory/salvage.py ---
+    "store/directory/salvage.py::find_frames::found.header.link != last.header.checksum": by(f"{REPAIRS}::test_e10_a_frame_that_belongs_behind_another_one_is_not_salvaged"),
+    "store/directory/salvage.py::_not_whole::block_checksum(log.file.read(block.stored, at)) != block.checksum": by(f"{REPAIRS}::test_e10_a_commit_whose_old_blocks_are_damaged_is_not_copied"),
+    "store/directory/salvage.py::_Parts.are::self.checksum == header.document_checksum": by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
+    "store/directory/salvage.py::_Reading._may_be_copied::expected == found.header.commit_id": by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
+    "store/directory/salvage.py::_Reading._is_whole::block_checksum(stored) == block.checksum": by(f"{REPAIRS}::test_e10_a_commit_whose_old_blocks_are_damaged_is_not_copied"),
+    'store/directory/salvage.py::_without_value::sums.part_checksum(key.encode(), value).to_bytes(32, "big") == part.digest': by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
+    # --- store/directory/state.py ---
+    "store/directory/state.py::BlockCache::self._lock": by(f"{LOCKS}::test_c05_threads_take_turns_on_cached_blocks_and_decisions"),
+    # --- store/directory/submission.py ---
+    "store/directory/submission.py::Submission::self._done": by(f"{LOCKS}::test_a_change_is_told_only_when_it_is_done"),
+    # --- store/directory/upkeep.py ---
+    "store/directory/upkeep.py::take_snapshot::origin.log.sync_to(origin.end)": by(f"{ORDER}::test_t21_what_a_snapshot_covers_is_synced_before_it_is_written"),
+    "store/directory/upkeep.py::_append_snapshot::log.lock()": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
+    "store/directory/upkeep.py::compact::file.sync_all()": by(f"{ORDER}::test_t21_a_compacted_log_is_synced_before_and_under_the_lock_and_its_name_behind_it"),
+    "store/directory/upkeep.py::_carry_over::log.lock()": by(f"{LOCKS}::test_c04_what_others_wrote_is_taken_in_under_the_lock"),
+    "store/directory/upkeep.py::_switch::log.lock()": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
+    "store/directory/upkeep.py::_switch::out.file.sync_all()": by(f"{SYNCS}::test_t20_snapshots_and_compaction_lose_nothing"),
+    "store/directory/upkeep.py::_switch::log.folder.sync()": by(f"{ORDER}::test_t21_a_compacted_log_is_synced_before_and_under_the_lock_and_its_name_behind_it"),
+    "store/directory/upkeep.py::back_up::file.sync_all()": by(f"{COPIES}::test_t20_a_copy_before_a_migration_is_durable"),
+}
+
+EQUIVALENT: dict[str, str] = {
+    "store/directory/loading.py::_snapshot_at::log.blocks_whole(found)": "The row that is followed from there to the last frame holds the snapshot itself, so `hop` asks the same of it.",
+    "store/directory/restoring.py::stage::staged.sync()": "`decide` syncs the same directory again, behind the plan, before the rename that decides.",
+}
