@@ -250,9 +250,10 @@ class OpenDocument:
             if self._log is not log or log.poisoned is not None:
                 return
             opened = self.open_for_writing()
-            identity = opened.lock()
+            identity = opened.lock() if opened is log else None
             if identity is None:
-                return  # compacted by now, and with that written anew
+                self.forget()  # compacted by now, and with that written anew
+                return
             try:
                 self.catch_up(opened, identity.size)
             finally:

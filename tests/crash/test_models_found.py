@@ -1,0 +1,52 @@
+"""Each failure that the models, histories and schedules have found, with the smallest input that shows it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.store.support import TestedStore, directory_store, system_calls
+from waypost.store import DocumentId, JointChange
+from waypost.store.directory.upkeep import Upkeep
+
+A, B = DocumentId("workflow", "a"), DocumentId("workflow", "b")
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nothing is carried out but by a test that asks for it."""
+    monkeypatch.setattr(Upkeep, "ask", lambda self, document: None)
+    monkeypatch.setattr(Upkeep, "ask_to_settle", lambda self: None)
+    return tmp_path / "store"
+
+
+def put(store: TestedStore, value: bytes, *documents: DocumentId) -> None:
+    joint = store.begin()
+    for document in documents:
+        joint.document(document).put("x", value)
+    assert store.commit(joint, JointChange(value.decode(), "test")) is not None
+
+
+def test_c06_a_durable_read_beside_a_compaction_is_no_damage(path: Path) -> None:
+    """A reader that is to sync what others wrote finds that the log was compacted since, and reads on."""
+    reader, writer = directory_store(path), directory_store(path)
+    for value in (b"1", b"2"):
+        put(writer, value, A)
+    with system_calls() as calls:
+
+        def fault(name: str, _: int, args: tuple[Any, ...]) -> None:
+            # the file is opened once more, to be written to
+            if name == "open" and args[0] == "a.state" and args[1] & os.O_RDWR:
+                calls.fault = None
+                assert writer.tidy(A, "compact")
+
+        calls.fault = fault
+        assert reader.view(A).get("x") == b"2"
+        assert calls.fault is None
+    put(reader, b"3", A)
+    assert writer.view(A).get("x") == b"3"
+    reader.close()
+    writer.close()
