@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from tests.crash.test_power_found import die
 from tests.store.support import TestedStore, directory_store, system_calls
 from waypost.store import DocumentId, JointChange
+from waypost.store.directory import loading
 from waypost.store.directory.upkeep import Upkeep
 
 A, B = DocumentId("workflow", "a"), DocumentId("workflow", "b")
@@ -48,5 +50,38 @@ def test_c06_a_durable_read_beside_a_compaction_is_no_damage(path: Path) -> None
         assert calls.fault is None
     put(reader, b"3", A)
     assert writer.view(A).get("x") == b"3"
+    reader.close()
+    writer.close()
+
+
+@pytest.mark.parametrize("version", [None, 2])
+def test_d12_what_was_decided_is_not_laid_over_a_log_that_was_compacted_since(
+    path: Path, monkeypatch: pytest.MonkeyPatch, version: int | None
+) -> None:
+    """Between a reader's look at the log and its reading of what was decided, others carry that out and compact."""
+    store = directory_store(path)
+    put(store, b"1", A, B)
+    with system_calls() as calls:
+        put(store, b"2", A, B)
+        pieces = store._context.decisions.pieces_for(A)
+        assert calls.count("rename") == 1
+    die(store)
+    log = path / "workflows" / "a.state"
+    log.write_bytes(log.read_bytes()[: pieces[-1].offset])
+    reader, writer = directory_store(path), directory_store(path)
+    name = "load" if version is None else "load_at"
+    real = getattr(loading, name)
+
+    def load(*args: Any, decided: Any = None, **kwargs: Any) -> Any:
+        if decided:
+            monkeypatch.setattr(loading, name, real)
+            writer._settle()
+            assert writer.tidy(A, "compact")
+        return real(*args, decided=decided, **kwargs)
+
+    monkeypatch.setattr(loading, name, load)
+    view = reader.view(A) if version is None else reader.view_at(A, version)
+    assert getattr(loading, name) is real
+    assert view is not None and (view.version, view.get("x")) == (2, b"2")
     reader.close()
     writer.close()
