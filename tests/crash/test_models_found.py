@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.crash.test_power_found import die
-from tests.store.support import TestedStore, directory_store, system_calls
+from tests.store.support import TestedStore, change, directory_store, system_calls
+from waypost.errors import StoreUnavailable
 from waypost.store import DocumentId, JointChange
 from waypost.store.directory import loading
 from waypost.store.directory.upkeep import Upkeep
@@ -85,3 +88,27 @@ def test_d12_what_was_decided_is_not_laid_over_a_log_that_was_compacted_since(
     assert view is not None and (view.version, view.get("x")) == (2, b"2")
     reader.close()
     writer.close()
+
+
+def test_d12_a_file_that_was_made_only_to_be_locked_is_removed_under_its_lock(path: Path) -> None:
+    """A transaction over new documents that fails removes their empty files; without the lock one of them might be a
+    log by then that another process has just begun.
+    """
+    store = directory_store(path)
+    removed: list[str] = []
+
+    def fault(name: str, _: int, args: tuple[Any, ...]) -> None:
+        if name == "rename":
+            raise OSError(errno.ENOSPC, "no")
+        if name == "unlink" and str(args[0]).endswith(".state"):
+            removed.append(args[0])
+            with open(path / "workflows" / args[0], "rb") as other, pytest.raises(BlockingIOError):
+                fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    with system_calls() as calls:
+        calls.fault = fault
+        with pytest.raises(StoreUnavailable):
+            put(store, b"1", A, B)
+    assert sorted(removed) == ["a.state", "b.state"]
+    store.submit(change(A, lambda tx: tx.put("x", b"2"))).result()
+    store.close()
