@@ -112,3 +112,20 @@ def test_d12_a_file_that_was_made_only_to_be_locked_is_removed_under_its_lock(pa
     assert sorted(removed) == ["a.state", "b.state"]
     store.submit(change(A, lambda tx: tx.put("x", b"2"))).result()
     store.close()
+
+
+def test_e11_a_log_is_sealed_by_whoever_compacted_it(path: Path) -> None:
+    """Who wrote to a log cannot close the file that another has put in its place since, so that one does."""
+    writer, other = directory_store(path), directory_store(path)
+    put(writer, b"1", A)
+    other.submit(change(A, lambda tx: tx.put("y", b"1"))).result()
+    other._document(A).release()
+    put(writer, b"2", A)
+    other.view(A)
+    assert other._document(A).open_for_writing()
+    assert other.tidy(A, "compact")
+    writer.close()
+    other.close()
+    store = directory_store(path, read_only=True)
+    assert store.verify().findings == []
+    store.close()

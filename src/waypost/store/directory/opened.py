@@ -121,6 +121,11 @@ class OpenDocument:
             self._log.file.let_go()
         self._log, self._state = None, None
 
+    def turn_to_new_file(self) -> None:
+        """Another file was put in the log's place, and is to be closed by whoever put it there."""
+        self._wrote = True
+        self.forget()
+
     def let_go_of_lock(self) -> None:
         """Give up the file when its lock could not be given back, since others wait for it."""
         log = self._log
