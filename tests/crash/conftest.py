@@ -19,7 +19,6 @@ _NOT_FITTED_YET = [
     "test_model.py",
     "test_model_operations.py",
     "test_readers.py",
-    "test_schedules.py",
     "test_short_writes.py",
     "test_soak.py",
 ]
