@@ -16,7 +16,6 @@ _NOT_FITTED_YET = [
     "test_fuzz.py",
     "test_histories.py",
     "test_migrations.py",
-    "test_readers.py",
     "test_short_writes.py",
     "test_soak.py",
 ]
