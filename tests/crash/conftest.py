@@ -17,6 +17,5 @@ _NOT_FITTED_YET = [
     "test_histories.py",
     "test_migrations.py",
     "test_short_writes.py",
-    "test_soak.py",
 ]
 collect_ignore = [] if os.environ.get("CRASH_TESTS") == "all" else _NOT_FITTED_YET
