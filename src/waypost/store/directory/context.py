@@ -103,7 +103,9 @@ class Context:
         """
         file = folder.open(name, write=write, create=write)
         log = None if file is None else self._log(folder, name, file)
-        if decided and (log is None or log.first(log.file.identity().size) is None or log.file_id == decided[0].file_id):
+        if decided and (
+            log is None or log.first(log.file.identity().size) is None or log.file_id == decided[0].file_id
+        ):
             log = self._log(folder, name, Overlaid(file, f"{folder.path}/{name}", decided))
         if log is not None:
             log.writable = write
