@@ -20,7 +20,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,8 @@ class Writer:
             except LockTimeout:
                 self.put(["failed", time.monotonic_ns()])
             if self.rng.random() < 0.01:
-                self.store.tidy(document, self.rng.choice(["compact", "snapshot"]))
+                with suppress(LockTimeout):  # of one who was stopped
+                    self.store.tidy(document, self.rng.choice(["compact", "snapshot"]))
         self.store.close()
 
     def transact(self, documents: list[DocumentId]) -> None:
@@ -218,7 +219,7 @@ class Round:
     def run(self, operations: int) -> None:
         for slot in self.lives:
             self.start(slot)
-        until, seen = 0, 0
+        until, seen, wake = 0, 0, operations
         while seen < operations:
             if not select.select([self.ticks], [], [], 0.1)[0]:
                 self.replace_the_dead()
@@ -230,7 +231,11 @@ class Round:
                     seen += 1
                 else:
                     self.struck[slot] += 1
+                    wake = min(wake, seen + 20)  # the others go on for a while beside what was decided
             self.replace_the_dead()
+            if seen >= wake:
+                self.go_on()
+                wake = operations
             if seen >= until:
                 until = seen + self.rng.randrange(5, 60)
                 self.disturb()
