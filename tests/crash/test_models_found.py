@@ -12,7 +12,7 @@ import pytest
 
 from tests.crash.test_power_found import die
 from tests.store.support import TestedStore, change, directory_store, system_calls
-from waypost.errors import StoreUnavailable
+from waypost.errors import LockTimeout, StoreUnavailable
 from waypost.store import DocumentId, JointChange
 from waypost.store.directory import loading
 from waypost.store.directory.upkeep import Upkeep
@@ -129,3 +129,19 @@ def test_e11_a_log_is_sealed_by_whoever_compacted_it(path: Path) -> None:
     store = directory_store(path, read_only=True)
     assert store.verify().findings == []
     store.close()
+
+
+def test_c06_a_lock_that_is_not_had_after_a_compaction_leaves_no_older_version(path: Path) -> None:
+    """Who opens a compacted log for writing and does not get its lock reads on from the new file."""
+    reader, writer = directory_store(path), directory_store(path)
+    put(writer, b"1", A)
+    assert reader.view(A, durable=False).get("x") == b"1"
+    assert writer.tidy(A, "compact")
+    with open(path / "workflows" / "a.state", "rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(LockTimeout):
+            reader._document(A).settle()
+    put(writer, b"2", A, B)
+    assert reader.view(A).get("x") == b"2"
+    reader.close()
+    writer.close()

@@ -99,6 +99,9 @@ class OpenDocument:
 
     def _current(self) -> DocumentState:
         """The state in memory, read from disk when there is none."""
+        log = self._log
+        if self._state is not None and self._state.standing.version and log is not None and not log.end:
+            self.forget()  # another file was opened in the log's place, and its lock could not be had
         if self._state is None:
             if self._log is not None:  # poisoned: what is known to be on disk, and nothing newer
                 known = max(self._log.known_synced, self._log.decided)
