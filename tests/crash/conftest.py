@@ -16,11 +16,6 @@ _NOT_FITTED_YET = [
     "test_fuzz.py",
     "test_histories.py",
     "test_migrations.py",
-    "test_model.py",
-    "test_model_operations.py",
-    "test_readers.py",
-    "test_schedules.py",
     "test_short_writes.py",
-    "test_soak.py",
 ]
 collect_ignore = [] if os.environ.get("CRASH_TESTS") == "all" else _NOT_FITTED_YET

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from tests.store.support import SystemCalls, TestedStore, system_calls
 from waypost.errors import IllegalTransition, WaypostError
-from waypost.store import Change, DocumentId, Receipt, Store, Transaction, View
+from waypost.store import Change, DocumentId, JointChange, Receipt, Store, Transaction, View
 from waypost.store.directory import _OPEN_STORES
 from waypost.store.memory import MemoryStore
 
@@ -88,6 +88,43 @@ class Outcome(NamedTuple):
     changed: bool = False
     data: Any = None
     repeated: Any = None
+    unknown: bool = False
+
+
+AGAIN = Outcome(None, repeated="again")
+"""Of a transaction whose work would have to run again."""
+
+
+class Joint(NamedTuple):
+    """A change of several documents: what is done to each, in this order."""
+
+    plan: tuple[tuple[DocumentId, list[Action]], ...]
+    change: JointChange
+
+    def start(self, store: Store) -> Callable[[], Outcome]:
+        """Run the work; what is returned commits it, and says what came of both."""
+        joint = store.begin()
+        try:
+            data = [work_of(actions)(joint.document(document)) for document, actions in self.plan]
+        except WaypostError as error:
+            failed = Outcome(type(error))
+            return lambda: failed
+
+        def commit() -> Outcome:
+            try:
+                receipt = store.commit(joint, self.change)
+            except WaypostError as error:
+                return Outcome(type(error), unknown=error.details.get("outcome") == "unknown")
+            return AGAIN if receipt is None else Outcome(None, 0, receipt.changed, data)
+
+        return commit
+
+
+Asked = Change | Joint
+
+
+def documents_of(asked: Asked) -> list[DocumentId]:
+    return [asked.document] if isinstance(asked, Change) else [document for document, _ in asked.plan]
 
 
 def outcome_of(wait: Callable[[], Receipt]) -> Outcome:
@@ -98,8 +135,10 @@ def outcome_of(wait: Callable[[], Receipt]) -> Outcome:
     return Outcome(None, receipt.version, receipt.changed, receipt.data, receipt.repeated)
 
 
-def submit(store: Store, change: Change) -> Outcome:
-    return outcome_of(lambda: store.submit(change).result())
+def submit(store: Store, asked: Asked) -> Outcome:
+    if isinstance(asked, Joint):
+        return asked.start(store)()
+    return outcome_of(lambda: store.submit(asked).result())
 
 
 # --- comparing ---

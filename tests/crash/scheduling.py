@@ -2,29 +2,33 @@
 
 While a `Scheduler` runs its programs, every call of the module that touches the disk, every lock and every pause is a
 point at which another thread may be let on; only one runs at a time. A lock that is waited for is a thread that cannot
-be chosen until something was given back, so nothing ever sleeps and no time passes.
+be chosen until something was given back, so nothing ever sleeps and no time passes. Whoever reaches a point chooses who
+is next, so that a thread which goes on costs no switch.
 """
 
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from waypost.store import directory
-from waypost.store.directory import document, files, log, submission
+from waypost.store.directory import decisions, document, files, joint, log, opened, submission
 
 Choose = Callable[[Sequence[int], int], int]
 """Which of the threads that can run is let on at a step: both by number."""
 
 _MOST_STEPS = 20_000
+_MOST_SECONDS = 120
 
 
 class Stuck(AssertionError):
@@ -36,7 +40,8 @@ class Task:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.go = threading.Semaphore(0)
+        self.go = threading.Lock()
+        self.go.acquire()
         self.may_run: Callable[[], bool] = lambda: True
         self.at = "start"
         self.done = False
@@ -48,8 +53,11 @@ class Scheduler:
 
     def __init__(self, choose: Choose) -> None:
         self._choose = choose
-        self._back = threading.Semaphore(0)
+        self._all: list[Task] = []
         self._tasks: dict[int, Task] = {}
+        self._over = threading.Lock()
+        self._over.acquire()
+        self._stuck: list[tuple[int, str]] = []
         self.released = 0
         self.now = 0
         self.trace: list[tuple[int, str]] = []
@@ -62,8 +70,23 @@ class Scheduler:
         if task is None:
             return
         task.at, task.may_run = name, may_run
-        self._back.release()
-        task.go.acquire()
+        self._let_on_next(task)
+
+    def _let_on_next(self, task: Task | None) -> None:
+        left = [each for each in self._all if not each.done]
+        ready = [each.number for each in left if each.may_run()]
+        if not ready or len(self.trace) > _MOST_STEPS:
+            self._stuck = [(each.number, each.at) for each in left]
+            self._over.release()
+            chosen = None
+        else:
+            chosen = self._all[self._choose(ready, len(self.trace))]
+            self.trace.append((chosen.number, chosen.at))
+        if chosen is not task:
+            if chosen is not None:
+                chosen.go.release()
+            if task is not None and not task.done:
+                task.go.acquire()
 
     def pause(self, _seconds: float) -> None:
         """Stands in for sleeping until a lock may be free."""
@@ -78,30 +101,27 @@ class Scheduler:
     # --- running ---
 
     def run(self, programs: Sequence[Callable[[], None]]) -> None:
-        tasks = [Task(number) for number in range(len(programs))]
+        self._all = [Task(number) for number in range(len(programs))]
         threads = [
             threading.Thread(target=self._live, args=(task, program), daemon=True)
-            for task, program in zip(tasks, programs, strict=True)
+            for task, program in zip(self._all, programs, strict=True)
         ]
         for thread in threads:
             thread.start()
-        while left := [task for task in tasks if not task.done]:
-            ready = [task.number for task in left if task.may_run()]
-            if not ready or len(self.trace) > _MOST_STEPS:
-                raise Stuck([(task.number, task.at) for task in left])
-            task = tasks[self._choose(ready, len(self.trace))]
-            self.trace.append((task.number, task.at))
-            task.go.release()
-            self._back.acquire()
+        self._let_on_next(None)
+        if not self._over.acquire(timeout=_MOST_SECONDS):
+            raise Stuck(f"waits outside of what is stepped: {[(task.number, task.at) for task in self._all]}")
+        if self._stuck:
+            raise Stuck(self._stuck)
         for thread in threads:
             thread.join()
-        for task in tasks:
+        for task in self._all:
             if task.error is not None:
                 raise task.error
 
     def _live(self, task: Task, program: Callable[[], None]) -> None:
-        self._tasks[threading.get_ident()] = task
         task.go.acquire()
+        self._tasks[threading.get_ident()] = task
         try:
             program()
         except BaseException as error:
@@ -110,7 +130,10 @@ class Scheduler:
             del self._tasks[threading.get_ident()]
             task.done = True
             self.released += 1
-            self._back.release()
+            if all(each.done for each in self._all):
+                self._over.release()
+            else:
+                self._let_on_next(task)
 
 
 class SteppedLock:
@@ -177,14 +200,24 @@ def stepping(scheduler: Scheduler) -> Iterator[None]:
     def lock() -> SteppedLock:
         return SteppedLock(scheduler, reentrant=False)
 
+    numbers = count()
     names = {name: getattr(fcntl, name) for name in ("LOCK_EX", "LOCK_SH", "LOCK_NB", "LOCK_UN")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "os", _Calls(scheduler))
         patch.setattr(files, "fcntl", SimpleNamespace(flock=flock, **names))
         patch.setattr(files, "time", SimpleNamespace(sleep=scheduler.pause, monotonic=lambda: 0.0))
-        patch.setattr(document, "RLock", lambda: SteppedLock(scheduler, reentrant=True))
+        for module in (opened, document):
+            patch.setattr(module, "RLock", lambda: SteppedLock(scheduler, reentrant=True))
+        patch.setattr(decisions, "Lock", lock)
+        # whether a look at the decisions is trusted must not depend on time, nor their order on chance
+        patch.setattr(decisions, "time", SimpleNamespace(time_ns=lambda: 0))
+        patch.setattr(joint, "new_transaction_id", lambda: f"{next(numbers):032x}")
         patch.setattr(log, "threading", SimpleNamespace(Lock=lock))
         patch.setattr(submission, "Lock", lock)
         patch.setattr(directory, "threading", SimpleNamespace(Lock=lock))
         patch.setattr(time, "sleep", scheduler.pause)
-        yield
+        gc.disable()  # what is collected closes its files at any point
+        try:
+            yield
+        finally:
+            gc.enable()

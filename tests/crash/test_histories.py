@@ -1,6 +1,8 @@
 """T12: what eight processes under SIGKILL, SIGSTOP and SIGCONT did to shared lists can be put into one order.
 
-Each process reads lists and appends values of its own to them, and writes down when it asked and when it was answered.
+Each process reads lists and appends values of its own to them, one at a time or several in one transaction, and writes
+down when it asked and when it was answered. Now and then one stops or kills itself between the decision of a
+transaction and the frames.
 Afterwards `histories.check` looks for lost, doubled and invented values and for cycles. Repeat a failing round with
 WAYPOST_TEST_SEED set to the seed that it prints; when each process runs is the system's choice, so it may take several.
 """
@@ -15,7 +17,10 @@ import shutil
 import signal
 import tempfile
 import time
+import traceback
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +28,11 @@ import pytest
 
 from tests.crash.histories import Append, Read, Txn, check
 from tests.crash.machine import SCRATCH
-from tests.store.support import change, directory_store
+from tests.store.support import change, directory_store, system_calls
 from tests.totals import Totals, ring_size
+from waypost import clock
 from waypost.errors import LockTimeout
-from waypost.store import DocumentId, Transaction
+from waypost.store import DocumentId, JointChange, Receipt, Transaction
 
 SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 ROUNDS = ring_size(4, 200)
@@ -49,6 +55,7 @@ class Writer:
     def __init__(self, path: str, name: str, log: int, ticks: int, rng: random.Random) -> None:
         self.name, self.log, self.ticks, self.rng = name, log, ticks, rng
         self.store = directory_store(path, chunk_size=4096)
+        self.number = 0
         self.stopped = False
         signal.signal(signal.SIGTERM, self.stop)
 
@@ -56,23 +63,66 @@ class Writer:
         self.stopped = True
 
     def run(self) -> None:
-        number = 0
         while not self.stopped:
-            document = self.rng.choice(DOCUMENTS)
-            if self.rng.random() < 0.4:
-                self.tell("read", document)
-                self.answer(self.store.view(document).get(LIST))
-            else:
-                number += 1
-                value = f"{self.name}.{number}"
-                self.tell("append", document, value)
-                try:
-                    self.answer(self.store.submit(change(document, self.appending(value))).result().data)
-                except LockTimeout:
-                    self.put(["failed", time.monotonic_ns()])
+            document, act = self.rng.choice(DOCUMENTS), self.rng.random()
+            try:
+                if act < 0.35:
+                    self.tell([document])
+                    self.answer({document.id: self.store.view(document).get(LIST)})
+                elif act < 0.6:
+                    value = self.next_value()
+                    self.tell([document], {document.id: value})
+                    seen = self.store.submit(change(document, self.appending(value))).result().data
+                    self.answer({document.id: seen})
+                else:
+                    self.transact(self.rng.sample(DOCUMENTS, self.rng.randrange(2, 4)))
+            except LockTimeout:
+                self.put(["failed", time.monotonic_ns()])
             if self.rng.random() < 0.01:
-                self.store.tidy(document, self.rng.choice(["compact", "snapshot"]))
+                with suppress(LockTimeout):  # of one who was stopped
+                    self.store.tidy(document, self.rng.choice(["compact", "snapshot"]))
         self.store.close()
+
+    def transact(self, documents: list[DocumentId]) -> None:
+        """Read lists and append to some of them, or to none, in one transaction; again until nothing comes between."""
+        appended = documents[: self.rng.randrange(len(documents) + 1)]
+        values = {document.id: self.next_value() for document in appended}
+        self.tell(documents, values)
+        with self.struck_by_chance() if len(values) > 1 else nullcontext():
+            receipt: Receipt | None = None
+            while receipt is None:
+                joint, seen = self.store.begin(), dict[str, bytes | None]()
+                for document in documents:
+                    part = joint.document(document)
+                    seen[document.id] = part.get(LIST)
+                    if document.id in values:
+                        part.put(LIST, (seen[document.id] or b"") + b" " + values[document.id].encode())
+                receipt = self.store.commit(joint, JointChange(clock.new_id("op"), "test"))
+        self.answer(seen)
+
+    @contextmanager
+    def struck_by_chance(self) -> Iterator[None]:
+        """Now and then this process stops, or is killed, at one of the first calls behind a decision's rename."""
+        strike = self.rng.choices([None, signal.SIGSTOP, signal.SIGKILL], [90, 6, 4])[0]
+        at, behind = self.rng.randrange(1, 7), 0
+
+        def fault(name: str, _count: int, _args: tuple[Any, ...]) -> None:
+            nonlocal behind
+            behind += bool(behind) or name == "rename"
+            if behind == at + 1 and strike is not None and not self.stopped:
+                os.write(self.ticks, b"!" if strike == signal.SIGSTOP else b"?")
+                os.kill(os.getpid(), strike)
+
+        if strike is None:
+            yield
+            return
+        with system_calls() as calls:
+            calls.fault = fault
+            yield
+
+    def next_value(self) -> str:
+        self.number += 1
+        return f"{self.name}.{self.number}"
 
     @staticmethod
     def appending(value: str) -> Any:
@@ -83,11 +133,11 @@ class Writer:
 
         return work
 
-    def tell(self, *what: Any) -> None:
-        self.put([*what, time.monotonic_ns()])
+    def tell(self, reads: list[DocumentId], appends: dict[str, str] | None = None) -> None:
+        self.put(["asked", [document.id for document in reads], appends or {}, time.monotonic_ns()])
 
-    def answer(self, stored: bytes | None) -> None:
-        self.put(["ok", (stored or b"").decode(), time.monotonic_ns()])
+    def answer(self, stored: dict[str, bytes | None]) -> None:
+        self.put(["ok", {name: (value or b"").decode() for name, value in stored.items()}, time.monotonic_ns()])
         os.write(self.ticks, self.name[:1].encode())
 
     def put(self, line: list[Any]) -> None:
@@ -108,6 +158,7 @@ class Round:
         self.lives = dict.fromkeys("abcdefgh"[:WRITERS], 0)
         self.answers = dict.fromkeys(self.lives, 0)
         self.killed = self.paused = 0
+        self.struck: Counter[str] = Counter()
 
     def start(self, slot: str) -> None:
         self.lives[slot] += 1
@@ -119,6 +170,8 @@ class Round:
                 log = os.open(self.place / f"{name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
                 Writer(str(self.place / "store"), name, log, self.theirs, draw).run()
                 status = 0
+            except BaseException:
+                (self.place / f"{slot}.failed").write_text(traceback.format_exc())
             finally:
                 os._exit(status)
         self.running[slot] = pid
@@ -126,9 +179,22 @@ class Round:
     def end(self, slot: str, number: signal.Signals) -> int:
         pid = self.running.pop(slot)
         os.kill(pid, number)
-        os.kill(pid, signal.SIGCONT)
         self.stopped.discard(slot)
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+            os.kill(pid, signal.SIGCONT)  # it may have stopped itself
+            time.sleep(0.005)
+        return os.waitstatus_to_exitcode(ended[1])
+
+    def replace_the_dead(self) -> None:
+        """Start others in the place of those who killed themselves."""
+        for slot, pid in list(self.running.items()):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                del self.running[slot]
+                why = self.place / f"{slot}.failed"
+                assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, why.read_text()
+                self.stopped.discard(slot)
+                self.start(slot)
 
     def disturb(self) -> None:
         """Kill one and start another in its place, stop one, or let one go on."""
@@ -146,26 +212,36 @@ class Round:
             self.go_on()
 
     def go_on(self) -> None:
-        for slot in self.stopped:
-            os.kill(self.running[slot], signal.SIGCONT)
+        for pid in self.running.values():
+            os.kill(pid, signal.SIGCONT)
         self.stopped.clear()
 
     def run(self, operations: int) -> None:
         for slot in self.lives:
             self.start(slot)
-        until, seen = 0, 0
+        until, seen, wake = 0, 0, operations
         while seen < operations:
             if not select.select([self.ticks], [], [], 0.1)[0]:
+                self.replace_the_dead()
                 self.go_on()  # who is stopped may hold the lock that all others wait for
                 continue
             for slot in os.read(self.ticks, 4096).decode():
-                self.answers[slot] += 1
-                seen += 1
+                if slot in self.answers:
+                    self.answers[slot] += 1
+                    seen += 1
+                else:
+                    self.struck[slot] += 1
+                    wake = min(wake, seen + 20)  # the others go on for a while beside what was decided
+            self.replace_the_dead()
+            if seen >= wake:
+                self.go_on()
+                wake = operations
             if seen >= until:
                 until = seen + self.rng.randrange(5, 60)
                 self.disturb()
         self.go_on()
-        assert [self.end(slot, signal.SIGTERM) for slot in list(self.running)] == [0] * WRITERS
+        # one may still be about to kill itself
+        assert {self.end(slot, signal.SIGTERM) for slot in list(self.running)} <= {0, -signal.SIGKILL}
 
     def close(self) -> None:
         for slot in list(self.running):
@@ -176,14 +252,22 @@ class Round:
     def history(self) -> Iterator[Txn]:
         for log in sorted(self.place.glob("*.log")):
             rows = [json.loads(line) for line in log.read_bytes().split(b"\n") if line.endswith(b"]")]
-            for at, (kind, document, *value, start) in (
-                (at, row) for at, row in enumerate(rows) if len(row) > 3 or row[0] == "read"
-            ):
-                answer = rows[at + 1] if at + 1 < len(rows) else ["unknown", 0]
-                ops: list[Append | Read] = [Append(document[1], value[0])] if kind == "append" else []
-                if answer[0] == "ok":
-                    ops.insert(0, Read(document[1], values_of(answer[1].encode())))
-                yield Txn(log.stem, start, answer[-1], ops, answer[0])
+            for at, row in enumerate(rows):
+                if row[0] == "asked":
+                    answer = rows[at + 1] if at + 1 < len(rows) else ["unknown", 0]
+                    yield txn_of(log.stem, row, answer)
+
+
+def txn_of(process: str, asked: list[Any], answer: list[Any]) -> Txn:
+    """A transaction as it was written down: documents that it read, values that it appended, and what it saw."""
+    _, documents, appends, start = asked
+    ops: list[Append | Read] = []
+    for name in documents:
+        if answer[0] == "ok":
+            ops.append(Read(name, values_of(answer[1][name].encode())))
+        if name in appends:
+            ops.append(Append(name, appends[name]))
+    return Txn(process, start, answer[-1], ops, answer[0])
 
 
 @pytest.fixture
@@ -210,9 +294,11 @@ def test_t12_what_eight_disturbed_processes_did_can_be_put_into_one_order(
     final = {document.id: values_of(store.view(document).get(LIST)) for document in DOCUMENTS}
     assert store.verify().sound
     store.close()
+    assert not list((place / "store" / "transactions").iterdir())
     history = list(running.history())
     assert check(history, final) == []
     assert running.killed >= 5 and running.paused >= 5
+    assert running.struck["!"] >= 3 and running.struck["?"] >= 3
     answered = sum(txn.outcome == "ok" for txn in history)
     assert answered >= OPERATIONS_OF_A_ROUND
     fair = OPERATIONS_OF_A_ROUND / WRITERS

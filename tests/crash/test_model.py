@@ -30,7 +30,19 @@ from hypothesis.stateful import (
 )
 
 from tests.crash import machine as m
-from tests.crash.machine import DOCUMENTS, KEYS, VALUES, Action, Outcome, outcome_of, submit, work_of
+from tests.crash.machine import (
+    DOCUMENTS,
+    KEYS,
+    VALUES,
+    Action,
+    Asked,
+    Joint,
+    Outcome,
+    documents_of,
+    outcome_of,
+    submit,
+    work_of,
+)
 from tests.store.support import TestedStore, directory_store, system_calls
 from tests.totals import RING, Totals, ring_size
 from waypost import clock
@@ -42,7 +54,7 @@ from waypost.errors import (
     StoreUnavailable,
     WaypostError,
 )
-from waypost.store import Change, DocumentId, View
+from waypost.store import Change, DocumentId, JointChange, View
 from waypost.store.directory.document import Document
 from waypost.store.directory.upkeep import Upkeep
 from waypost.store.memory import MemoryStore
@@ -71,6 +83,9 @@ any_action = st.tuples(verbs, st.integers(0, len(KEYS) - 1), st.integers(0, len(
 any_actions = st.lists(any_action, min_size=1, max_size=4)
 some_actions = st.lists(st.lists(any_action, min_size=1, max_size=2), min_size=1, max_size=3)
 any_upkeep = st.sampled_from(["snapshot", "compact"])
+any_plan = st.lists(st.tuples(any_document, any_actions), min_size=1, max_size=3, unique_by=lambda each: each[0])
+"""What a transaction does to several documents."""
+Plan = list[tuple[DocumentId, list[Action]]]
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -84,6 +99,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.now = 1_750_000_000_000_000
         self.patch.setattr(clock, "now_us", lambda: self.now)
         self.patch.setattr(Upkeep, "ask", lambda self, document: None)  # upkeep is a rule, and repeats
+        self.patch.setattr(Upkeep, "ask_to_settle", lambda self: None)
         self.path = os.path.join(tempfile.mkdtemp(prefix="waypost-model-", dir=m.SCRATCH), "store")
         self.memory = MemoryStore()
         self.handles: list[TestedStore] = []
@@ -111,26 +127,47 @@ class StoreMachine(RuleBasedStateMachine):
         name = f"once-{self.number}" if operation is None else f"op{operation}"
         return Change(document, work_of(actions), name, "test", repeatable=operation is not None)
 
-    def mirror(self, asked: Change, found: Outcome) -> None:
+    def joint(self, plan: Plan, operation: int | None = None) -> Joint:
+        self.number += 1
+        self.now += 1000
+        self.touched.update(document for document, _ in plan)
+        name = f"once-{self.number}" if operation is None else f"op{operation}"
+        return Joint(tuple(plan), JointChange(name, "test", repeatable=operation is not None))
+
+    def asked(self, document: DocumentId, what: Any) -> Asked:
+        """A change of a document by actions, or of several by a plan, which begins with a document's."""
+        return self.joint(what) if isinstance(what[0][0], DocumentId) else self.change(document, what)
+
+    def mirror(self, asked: Asked, found: Outcome) -> None:
         """Do to the model what a store says that it has done, and compare."""
         if found.error is DocumentTooLarge and self.bounded:
             return
-        expected = self.do(asked, repeats=found.repeated is not None)
+        # the work of a transaction runs, and may fail, before anybody looks for its operation id
+        keeps = found.repeated is not None or (isinstance(asked, Joint) and found.error is not None)
+        expected = self.do(asked, repeats=keeps)
         assert found == expected, (found, expected)
 
-    def do(self, asked: Change, *, repeats: bool) -> Outcome:
-        if asked.repeatable and not repeats and (asked.document, asked.operation_id) in self.forgettable:
-            # it was long ago, and so the store may have forgotten it
-            self.forgettable.discard((asked.document, asked.operation_id))
-            self.memory._history[asked.document][-1].operations.pop(asked.operation_id)
+    def do(self, asked: Asked, *, repeats: bool) -> Outcome:
+        self.forget(asked, repeats=repeats)
         return submit(self.memory, asked)
 
-    def resolve(self, asked: Change, store: TestedStore) -> None:
+    def forget(self, asked: Asked, *, repeats: bool) -> None:
+        """Of what was long ago the store may have forgotten the operation ids, and so the model does where it did."""
+        change = asked.change if isinstance(asked, Joint) else asked
+        for document in documents_of(asked) if change.repeatable and not repeats else []:
+            if (document, change.operation_id) in self.forgettable:
+                self.forgettable.discard((document, change.operation_id))
+                self.memory._history[document][-1].operations.pop(change.operation_id)
+
+    def versions(self, store: Any, asked: Asked) -> list[int]:
+        return [store.view(document).version for document in documents_of(asked)]
+
+    def resolve(self, asked: Asked, store: TestedStore) -> None:
         """The outcome of a change is unknown: it happened, or it did not."""
-        version = store.view(asked.document).version
-        if version != self.memory.view(asked.document).version:
+        versions = self.versions(store, asked)
+        if versions != self.versions(self.memory, asked):
             self.do(asked, repeats=False)
-        assert version == self.memory.view(asked.document).version
+        assert versions == self.versions(self.memory, asked)
 
     # --- changes ---
 
@@ -191,6 +228,27 @@ class StoreMachine(RuleBasedStateMachine):
             (outcome,) = outcomes
             self.mirror(each, outcome)
 
+    @rule(at=any_handle, plan=any_plan, operation=any_operation | st.none())
+    def transact(self, at: int, plan: Plan, operation: int | None) -> None:
+        asked = self.joint(plan, operation)
+        self.mirror(asked, submit(self.handles[at], asked))
+
+    @rule(at=any_handle, plan=any_plan, theirs=any_plan)
+    def transact_while_others_do(self, at: int, plan: Plan, theirs: Plan) -> None:
+        """Both stores say the same of whether what a transaction has read was changed since by another."""
+        asked, other = self.joint(plan), self.joint(theirs)
+        found, expected = asked.start(self.handles[at]), asked.start(self.memory)
+        self.mirror(other, submit(self.handles[1 - at], other))
+        outcome = found()
+        if not (outcome.error is DocumentTooLarge and self.bounded):
+            assert outcome == expected()
+
+    @rule(at=any_handle)
+    def settle(self, at: int) -> None:
+        """What was decided is carried out to the end."""
+        self.handles[at]._settle()
+        self.touched.update(DOCUMENTS)
+
     # --- upkeep, time, opening and closing ---
 
     def tidy(self, store: TestedStore, document: DocumentId, what: str) -> None:
@@ -231,27 +289,29 @@ class StoreMachine(RuleBasedStateMachine):
 
     # --- processes ---
 
-    @rule(at=any_handle, document=any_document, actions=any_actions, closes=st.booleans())
-    def fork(self, at: int, document: DocumentId, actions: list[Action], closes: bool) -> None:
+    @rule(at=any_handle, document=any_document, what=any_actions | any_plan, closes=st.booleans())
+    def fork(self, at: int, document: DocumentId, what: Any, closes: bool) -> None:
         """A child goes on with all that the parent has open, and so does the parent."""
-        asked = self.change(document, actions)
+        asked = self.asked(document, what)
 
         def act(_report: Callable[[bytes], None]) -> None:
             self.compare(DOCUMENTS)
             self.mirror(asked, submit(self.handles[at], asked))
-            self.compare([document])
+            self.compare(documents_of(asked))
             if closes:
                 self.handles[at].close()
 
-        before = self.memory.view(document).version
+        before = self.versions(self.memory, asked)
         ended = m.in_child(act)
         assert ended.status == 0, ended.report.decode(errors="replace")
-        if not (self.bounded and self.handles[at].view(document).version == before):
+        if not (self.bounded and self.versions(self.handles[at], asked) == before):
             self.do(asked, repeats=False)
 
     @rule(
         document=any_document,
-        plan=st.lists(any_upkeep | any_actions | st.just("close"), min_size=1, max_size=4),
+        plan=st.lists(
+            any_upkeep | any_actions | any_plan | st.sampled_from(["close", "settle"]), min_size=1, max_size=4
+        ),
         at=st.integers(1, 60),
         torn=st.integers(0, 2),
         inherits=any_handle | st.none(),
@@ -261,24 +321,26 @@ class StoreMachine(RuleBasedStateMachine):
         self, document: DocumentId, plan: list[Any], at: int, torn: int, inherits: int | None, options: dict[str, Any]
     ) -> None:
         """A process is killed before one of its system calls, or within a write."""
-        steps = [each if isinstance(each, str) else self.change(document, each) for each in plan]
+        steps = [each if isinstance(each, str) else self.asked(document, each) for each in plan]
         self.touched.add(document)
         self.bounded |= "max_file_size" in options
 
         def act(report: Callable[[bytes], None]) -> None:
             store = directory_store(self.path, **options) if inherits is None else self.handles[inherits]
             for step in steps:
-                if isinstance(step, Change):
+                if not isinstance(step, str):
                     report(b"L" if submit(store, step).error is DocumentTooLarge else b".")
                 elif step == "close":
                     store.close()
                     return
+                elif step == "settle":
+                    store._settle()
                 else:
                     self.tidy(store, document, step)
 
         ended = m.killed_child(act, at, torn)
         assert ended.killed or ended.status == 0, ended.report.decode(errors="replace")
-        changes = [step for step in steps if isinstance(step, Change)]
+        changes = [step for step in steps if not isinstance(step, str)]
         for step, told in zip(changes, ended.report.decode(), strict=False):
             if told == ".":
                 self.do(step, repeats=False)
@@ -290,7 +352,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(
         at=any_handle,
         document=any_document,
-        actions=any_actions | any_upkeep | st.just("reopen"),
+        actions=any_actions | any_plan | any_upkeep | st.sampled_from(["reopen", "settle"]),
         what=st.sampled_from(m.FAULTS),
         call=st.integers(1, 4),
         onwards=st.booleans(),
@@ -299,27 +361,29 @@ class StoreMachine(RuleBasedStateMachine):
         self, at: int, document: DocumentId, actions: Any, what: tuple[str, int], call: int, onwards: bool
     ) -> None:
         """Calls are refused: a change happens, or nothing was changed, or its outcome is said to be unknown."""
-        asked = None if isinstance(actions, str) else self.change(document, actions)
-        raised: type[WaypostError] | None = None
+        asked = None if isinstance(actions, str) else self.asked(document, actions)
+        found = Outcome(None)
         with system_calls() as calls:
             calls.fault = m.fault_of(*what, call, onwards)
             try:
                 if asked is not None:
                     found = submit(self.handles[at], asked)
-                    raised = found.error
                 elif actions == "reopen":
                     m.abandon(self.handles[at])
                     self.handles[at] = directory_store(self.path, **OPTIONS[0])
+                elif actions == "settle":
+                    self.handles[at]._settle()
                 else:
                     self.tidy(self.handles[at], document, actions)
             except WaypostError as error:
-                raised = type(error)
+                found = Outcome(type(error))
+        raised = found.error
         poisoned = any(each.is_poisoned for each in self.handles[at]._documents.values())
         if raised is StoreNotFound or poisoned or (actions == "reopen" and raised is not None):
             m.abandon(self.handles[at])
             self.handles[at] = self.opened(OPTIONS[call % len(OPTIONS)])
         assert raised in (None, StoreUnavailable, StorePoisoned) or asked is not None or actions == "reopen", raised
-        if asked is not None and raised is StorePoisoned:
+        if asked is not None and (raised is StorePoisoned or found.unknown):
             self.resolve(asked, self.handles[at])
         elif asked is not None and raised is not StoreUnavailable:
             self.mirror(asked, found)

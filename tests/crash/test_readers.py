@@ -27,7 +27,8 @@ import pytest
 from tests.crash.machine import SCRATCH, Ended, in_child
 from tests.store.support import WF, TestedStore, change, directory_store
 from tests.totals import Totals, ring_size
-from waypost.store import Transaction, View
+from waypost import clock
+from waypost.store import DocumentId, JointChange, Transaction, View
 from waypost.store.directory.log import Log
 
 SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
@@ -200,6 +201,106 @@ def test_t13_c06_readers_see_one_version_while_logs_grow_and_are_replaced(
     assert ends == [0, 0]
     assert directory_store(path, read_only=True).verify().sound
     totals("reads beside writers", READS * READERS)
+
+
+# --- commits over several documents ---
+
+PAIR = [DocumentId("workflow", name) for name in "ab"]
+JOINT_READS = ring_size(10_000, 200_000)
+
+
+def count_of(view: View) -> int:
+    return int(view.get("count") or b"0")
+
+
+def raise_both(store: TestedStore) -> bool:
+    """Commit the next count to both documents, in one transaction."""
+    joint = store.begin()
+    count = count_of(joint.document(PAIR[0])) + 1
+    for document in PAIR:
+        joint.document(document).put("count", b"%d" % count)
+    return store.commit(joint, JointChange(clock.new_id("op"), "test")) is not None
+
+
+def transact_on(path: Path, stopped: Callable[[], bool], rng: random.Random) -> None:
+    store = directory_store(path, **OPTIONS)
+    while not stopped():
+        raise_both(store)
+        act = rng.random()
+        if act < 0.05:
+            store.tidy(rng.choice(PAIR), "compact" if act < 0.03 else "snapshot")
+        elif act < 0.07:
+            store.close()
+            store = directory_store(path, **OPTIONS)
+    store.close()
+
+
+def both_at_one_moment(store: TestedStore) -> list[int]:
+    """The counts as a transaction that only reads saw them."""
+    while True:
+        joint = store.begin()
+        counts = [count_of(joint.document(document)) for document in PAIR]
+        if store.commit(joint, JointChange(clock.new_id("op"), "test")) is not None:
+            return counts
+
+
+def read_pairs(store: TestedStore, reads: int, rng: random.Random) -> None:
+    """One after the other, in any order: what one document shows of a transaction the other shows from then on."""
+    newest = 0
+    for number in range(reads):
+        if number % 4 == 0 and not store.layout.read_only:
+            one, other = both_at_one_moment(store)
+            assert one == other, f"one transaction saw {one} and {other}"
+            assert one >= newest
+            newest = one
+        for document in rng.sample(PAIR, 2):
+            found = count_of(store.view(document, durable=rng.random() < 0.5))
+            assert found >= newest, f"{found} was read after {newest}"
+            newest = found
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_t13_c06_readers_see_all_of_a_transaction_or_nothing(path: Path, totals: Totals) -> None:
+    """Two processes commit over two documents, compact and reopen; who saw a commit in one sees it in the other."""
+    print(f"WAYPOST_TEST_SEED={SEED}")
+    rng = random.Random(SEED)
+    directory_store(path, **OPTIONS).close()
+    draws = [random.Random(rng.random()) for _ in range(4)]
+    pids = [forked(lambda stopped, draw=draw: transact_on(path, stopped, draw)) for draw in draws[:2]]
+    stores = [directory_store(path, **OPTIONS), directory_store(path, read_only=True)]
+    try:
+        all_at_once(
+            [
+                lambda store=store, draw=draw: read_pairs(store, JOINT_READS, draw)
+                for store, draw in zip(stores, draws[2:], strict=True)
+            ]
+        )
+        counts = both_at_one_moment(stores[0])
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGTERM)
+        ends = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+        for store in stores:
+            store.close()
+    assert ends == [0, 0]
+    assert counts[0] == counts[1] > 20
+    totals("reads beside writers", 2 * 2 * JOINT_READS)
+
+
+def forked(act: Callable[[Callable[[], bool]], None]) -> int:
+    """Start a process that does something until SIGTERM; its id."""
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            stop = threading.Event()
+            signal.signal(signal.SIGTERM, lambda *_: stop.set())
+            act(stop.is_set)
+            status = 0
+        finally:
+            os._exit(status)
+    return pid
 
 
 # --- the check is checked ---

@@ -1,8 +1,9 @@
 """T11: whatever the order of their system calls, threads and handles on one directory do what could be done in a row.
 
 Two to four threads, with a handle each or one for all, are stepped one system call at a time; each appends to lists,
-reads them, compacts, takes snapshots, opens or closes. What they were told, and in which order, goes through the
-checker of histories. A failing schedule prints its name: repeat it with WAYPOST_SCHEDULE set to that.
+reads them, compacts, takes snapshots, commits over both documents, carries that out, opens or closes. What they were
+told, and in which order, goes through the checker of histories. A failing schedule prints its name: repeat it with
+WAYPOST_SCHEDULE set to that.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tests.crash.machine import SCRATCH
 from tests.crash.scheduling import Choose, Scheduler, Stuck, stepping
 from tests.store.support import TestedStore, change, directory_store
 from tests.totals import RING, Totals, ring_size
-from waypost.store import DocumentId, Transaction
+from waypost.store import DocumentId, JointChange, Receipt, Transaction
 from waypost.store.directory.document import Document
 from waypost.store.directory.upkeep import Upkeep
 
@@ -30,7 +31,10 @@ ONLY = os.environ.get("WAYPOST_SCHEDULE")
 DOCUMENTS = {name: DocumentId("workflow", name) for name in "xy"}
 
 Program = list[str]
-"""What a thread does: verbs with a document, such as `append x`, `read x` or `compact x`, and `open` and `close`."""
+"""What a thread does: verbs with a document, such as `append x`, `read x` or `compact x`, and verbs alone: `move` and
+`both` are transactions that append to both documents, or only read them, `skew x` one that reads the other and appends
+to this; `settle`, `open` and `close`.
+"""
 
 RACES: dict[str, list[Program]] = {
     "commit beside commit": [["append x", "append x"], ["append x", "append x"]],
@@ -48,6 +52,15 @@ RACES: dict[str, list[Program]] = {
     "earlier versions beside compaction": [["append x", "earlier x", "earlier x"], ["append x", "compact x"]],
     "first commits": [["append y", "read y"], ["append y", "read y"]],
     "reading before the first commit": [["read y", "append y"], ["append y", "read y", "close"]],
+    "transaction beside transaction": [["move", "move"], ["move", "move"]],
+    "transaction beside commits": [["move", "append x"], ["append y", "append x"]],
+    "transaction beside readers": [["move", "move"], ["both", "read x", "read y", "both"]],
+    "transaction beside compaction": [["move", "compact x", "read y"], ["move", "compact y", "both"]],
+    "transaction beside snapshot": [["move", "snapshot x", "move"], ["move", "snapshot x", "both"]],
+    "transactions that read what the other writes": [["skew x", "skew x"], ["skew y", "both"]],
+    "settling beside transaction": [["move", "settle", "move"], ["move", "settle", "both"]],
+    "settling beside compaction": [["move", "settle", "read x"], ["compact x", "earlier x", "compact x", "both"]],
+    "transaction beside close": [["move", "close"], ["move", "both"]],
 }
 SHARED = [name for name, programs in RACES.items() if not any("close" in program for program in programs)]
 """Races that threads with one handle can run as well."""
@@ -60,6 +73,10 @@ CROWDS: list[Program] = [
     ["put x", "append x", "earlier x"],
     ["close", "open", "append x", "read x"],
     ["append y", "compact y", "snapshot y"],
+    ["move", "append x", "read y"],
+    ["both", "move", "settle"],
+    ["skew x", "compact y", "move"],
+    ["skew y", "read x", "settle", "close"],
 ]
 
 
@@ -81,8 +98,10 @@ class Actor:
                     self.store = directory_store(self.path, read_only=True)
                 elif verb in ("compact", "snapshot"):
                     self.store.tidy(DOCUMENTS[document], verb)
+                elif verb == "settle":
+                    self.store._settle()
                 else:
-                    getattr(self, verb)(DOCUMENTS[document])
+                    getattr(self, verb)(*([DOCUMENTS[document]] if document else []))
 
         return act
 
@@ -101,6 +120,34 @@ class Actor:
             self.store = directory_store(self.path)
         seen = self.store.submit(change(document, work)).result().data
         self.tell(start, Read(document.id, seen.decode().split()), Append(document.id, value))
+
+    def move(self) -> None:
+        self.transact(list("xy"), list("xy"))
+
+    def both(self) -> None:
+        self.transact(list("xy"), [])
+
+    def skew(self, document: DocumentId) -> None:
+        self.transact(["y" if document.id == "x" else "x"], [document.id])
+
+    def transact(self, reads: list[str], appends: list[str]) -> None:
+        """One transaction, run again until nothing came in between; its values differ with each document."""
+        start, value = self.scheduler.tick(), self.next_value()
+        if self.store.layout.read_only:
+            self.store = directory_store(self.path)
+        receipt: Receipt | None = None
+        while receipt is None:
+            joint = self.store.begin()
+            ops: list[Append | Read] = []
+            for name in sorted({*reads, *appends}):
+                part = joint.document(DOCUMENTS[name])
+                before = part.get("list") or b""
+                ops.append(Read(name, before.decode().split()))
+                if name in appends:
+                    part.put("list", before + f" {value}{name}".encode())
+                    ops.append(Append(name, value + name))
+            receipt = self.store.commit(joint, JointChange(value, "test"))
+        self.tell(start, *ops)
 
     def put(self, document: DocumentId) -> None:
         """A commit of a part that nobody else touches, in which each version is a value of a list of its own."""
@@ -158,6 +205,7 @@ def check_result(path: Path, told: list[Txn]) -> None:
         assert view.version == commits
     assert check(told, final) == []
     assert reader.verify().findings == []
+    assert not list((path / "transactions").glob("*"))
     reader.close()
 
 
@@ -196,6 +244,7 @@ def at_random(rng: random.Random) -> Choose:
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(Upkeep, "ask", lambda self, document: None)
+    monkeypatch.setattr(Upkeep, "ask_to_settle", lambda self: None)
     monkeypatch.setattr(Document, "snapshot_is_due", staticmethod(lambda state: state.frames > 0))
     made = Path(tempfile.mkdtemp(prefix="waypost-schedules-", dir=SCRATCH))
     yield made
@@ -273,6 +322,7 @@ def test_q05_t20_a_lock_that_is_left_out_is_found(place: Path, monkeypatch: pyte
 def test_q05_a_lock_that_is_never_given_back_is_found(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads that wait for ever are not waited for."""
     monkeypatch.setattr("waypost.store.directory.files.File.unlock", lambda self: None)
+    monkeypatch.setattr(Document, "let_go_of_lock", lambda self: None)  # which gives up the file instead
     with pytest.raises(Stuck):
         run_schedule(place, RACES["commit beside commit"], at_random(random.Random(1)), shared=False)
 

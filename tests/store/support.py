@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,13 @@ class TestedStore(DirectoryStore):
         return act(opened, self._context)
 
 
+@lru_cache
+def _config(_place: str, *options: frozenset[tuple[str, Any]]) -> config.Config:
+    """The options of a store that is opened in a directory, whose files are read for them once."""
+    given = dict(zip(("compression", "performance", "reliability"), map(dict, options), strict=True))
+    return config.load("production", given, environment={})
+
+
 def directory_store(path: Path | str, *, read_only: bool = False, create: bool = True, **options: Any) -> TestedStore:
     """Open a directory store; options by their short name (`chunk_size=4096`)."""
     sections = {
@@ -58,7 +66,7 @@ def directory_store(path: Path | str, *, read_only: bool = False, create: bool =
     for section, names in sections.items():
         given[section] = {name: options.pop(name) for name in names if name in options}
     assert not options, options
-    loaded = config.load("production", given, environment={})
+    loaded = _config(os.getcwd(), *(frozenset(each.items()) for each in given.values()))
     store = TestedStore.open(str(path), loaded, create=create and not read_only, read_only=read_only)
     assert isinstance(store, TestedStore)
     return store

@@ -9,7 +9,7 @@ from copy import copy
 from waypost.codec.compression import Compressor
 from waypost.config import Config
 from waypost.store.directory.decisions import Decisions, Overlaid, Piece
-from waypost.store.directory.files import Directory, mount_of
+from waypost.store.directory.files import Directory, File, mount_of
 from waypost.store.directory.layout import Layout
 from waypost.store.directory.log import Log
 from waypost.store.directory.state import BlockCache
@@ -99,13 +99,17 @@ class Context:
 
     def open_log(self, folder: Directory, name: str, *, write: bool, decided: list[Piece] | None = None) -> Log | None:
         """Open a log; None where there is none and it is only to be read. What is `decided` is read as if it was
-        written already.
+        written already, unless the log was compacted since, which it is only once that is in it.
         """
         file = folder.open(name, write=write, create=write)
-        if decided:
-            file = Overlaid(file, f"{folder.path}/{name}", decided)
-        if file is None:
-            return None
-        log = Log(folder, name, file, limit=self.limit_bytes, prewrite=self.prewrite, keep=self.set_aside)
-        log.writable = write
+        log = None if file is None else self._log(folder, name, file)
+        if decided and (
+            log is None or log.first(log.file.identity().size) is None or log.file_id == decided[0].file_id
+        ):
+            log = self._log(folder, name, Overlaid(file, f"{folder.path}/{name}", decided))
+        if log is not None:
+            log.writable = write
         return log
+
+    def _log(self, folder: Directory, name: str, file: File) -> Log:
+        return Log(folder, name, file, limit=self.limit_bytes, prewrite=self.prewrite, keep=self.set_aside)

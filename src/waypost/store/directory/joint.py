@@ -130,14 +130,19 @@ def _enter(touched: Sequence[Opened], locks: ExitStack) -> list[Entered] | None:
 
 def _leave(document: Document, log: Log) -> None:
     """Give the lock back. A file that was made only to be locked goes again."""
-    try:
-        if log.end == 0 and log.file.identity().size == 0:
-            log.folder.remove(log.name)
-    except StoreUnavailable as error:
-        _LOG.warning("%s: an empty file is left: %s", log.file.name, error)
+    _remove_if_empty(log)
     if log.end == 0:
         document.forget()
     log.file.unlock()
+
+
+def _remove_if_empty(log: Log) -> None:
+    # without the lock it may be the file that another has just begun
+    try:
+        if log.file.is_locked and log.end == 0 and log.file.identity().size == 0:
+            log.folder.remove(log.name)
+    except StoreUnavailable as error:
+        _LOG.warning("%s: an empty file is left: %s", log.file.name, error)
 
 
 def _write(entered: Sequence[Entered], change: JointChange, context: Context) -> list[Composed]:
@@ -155,6 +160,7 @@ def _write(entered: Sequence[Entered], change: JointChange, context: Context) ->
             _append(each, decided=decided)
     except BaseException:
         for each in written:
+            _remove_if_empty(each.log)
             each.opened.document.forget()
         raise
     return composed

@@ -99,6 +99,9 @@ class OpenDocument:
 
     def _current(self) -> DocumentState:
         """The state in memory, read from disk when there is none."""
+        log = self._log
+        if self._state is not None and self._state.standing.version and log is not None and not log.end:
+            self.forget()  # another file was opened in the log's place, and its lock could not be had
         if self._state is None:
             if self._log is not None:  # poisoned: what is known to be on disk, and nothing newer
                 known = max(self._log.known_synced, self._log.decided)
@@ -120,6 +123,11 @@ class OpenDocument:
                 return
             self._log.file.let_go()
         self._log, self._state = None, None
+
+    def turn_to_new_file(self) -> None:
+        """Another file was put in the log's place, and is to be closed by whoever put it there."""
+        self._wrote = True
+        self.forget()
 
     def let_go_of_lock(self) -> None:
         """Give up the file when its lock could not be given back, since others wait for it."""
@@ -250,9 +258,10 @@ class OpenDocument:
             if self._log is not log or log.poisoned is not None:
                 return
             opened = self.open_for_writing()
-            identity = opened.lock()
+            identity = opened.lock() if opened is log else None
             if identity is None:
-                return  # compacted by now, and with that written anew
+                self.forget()  # compacted by now, and with that written anew
+                return
             try:
                 self.catch_up(opened, identity.size)
             finally:

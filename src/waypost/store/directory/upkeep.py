@@ -185,7 +185,7 @@ def _switch(
         log.folder.sync()
     finally:
         log.file.unlock()
-    document.forget()
+    document.turn_to_new_file()
     return True
 
 
