@@ -98,7 +98,7 @@ def points(layout: Layout, context: Context) -> list[Point]:
         began_us = clock.now_us()
         found: dict[DocumentId, Point] = {}
         for kind, names in _logs(layout, context).items():
-            for name in names:
+            for name in sorted(names):
                 point = _point(kind, name, context)
                 if point is not None:
                     found[point.document] = point

@@ -47,7 +47,10 @@ class Finding(NamedTuple):
 
 @dataclass(slots=True)
 class Report:
-    """What was read, and what was found. `sound` when no byte that was acknowledged is amiss."""
+    """What was read, and what was found. `sound` when no byte that was acknowledged is amiss.
+
+    `marks` is what commits said of their transactions; `torn` those of which only a half is there.
+    """
 
     location: str
     documents: int = 0
@@ -57,6 +60,7 @@ class Report:
     size_bytes: int = 0
     findings: list[Finding] = field(default_factory=list[Finding])
     marks: Marks = field(default_factory=Marks)
+    torn: list[Torn] = field(default_factory=list[Torn])
 
     @property
     def sound(self) -> bool:
@@ -88,17 +92,20 @@ def verify(layout: Layout, context: Context) -> Report:
         for checked in [pool.submit(check_log, folder, name, kind, context) for folder, name, kind in tasks]:
             report.add(checked.result())
     _check_transactions(layout, report)
-    for torn in torn_transactions(report, context):
-        _report_torn(torn, report)
+    _check_participants(report, context)
     _check_temp(layout, report)
     return report
 
 
-def torn_transactions(report: Report, context: Context) -> list[Torn]:
-    """Transactions of which not all is there. What cannot be read is told as damage, and not once more here."""
+def _check_participants(report: Report, context: Context) -> None:
+    """Whether each transaction is there as a whole. What cannot be read is told as damage, and not once more here."""
     if any(found.severity == "damage" for found in report.findings):
-        return []
-    return [torn for each in report.marks.torn() if (torn := participants.still_torn(each, context)) is not None]
+        return
+    for each in report.marks.torn():
+        torn = participants.still_torn(each, context)
+        if torn is not None:
+            report.torn.append(torn)
+            _report_torn(torn, report)
 
 
 def _report_torn(torn: Torn, report: Report) -> None:

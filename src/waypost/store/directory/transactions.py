@@ -82,7 +82,7 @@ class TransactionMender(Mender):
     def mend_torn(self) -> None:
         """Write logs anew that hold a commit whose counterparts are gone, without the history up to it."""
         try:
-            torn = check.torn_transactions(check.verify(self.layout, self.context), self.context)
+            torn = check.verify(self.layout, self.context).torn
         except WaypostError:  # what is in the way is reported already, and was left
             return
         cuts: dict[DocumentId, int] = {}
