@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
+import time
 
 import pytest
 
 from tests.store.support import WF, change, directory_store, putting, system_calls
 from waypost import clock
 from waypost.store import DocumentId
+from waypost.store.directory import log as log_module
 from waypost.store.directory.document import Document
 from waypost.store.memory import MemoryStore
 
@@ -162,3 +165,34 @@ def test_a_change_that_comes_in_as_its_driver_ends_is_told_though_the_store_clos
     assert both.acquire(timeout=20) and both.acquire(timeout=20), f"told of {told}"
     assert told == [1, 2]
     store.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_c01_a_child_that_holds_a_view_keeps_no_lock_of_its_killed_parent(path):
+    """A lock belongs to the opening of a file, which a fork copies: a child that still reads a view opens it anew."""
+    reading, writing = os.pipe()
+    waiting, going_on = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        store = directory_store(path)
+        store.submit(putting(a=b"1")).result()
+        view = store.view(WF)
+        if os.fork() == 0:
+            os.close(going_on)
+            os.write(writing, view.get("a"))
+            os.read(waiting, 1)  # until the test has ended
+            os._exit(0)
+        log = store._document(WF).open_for_writing()
+        assert log.lock() is not None
+        os.write(writing, b"L")
+        time.sleep(600)
+    os.close(waiting)
+    assert sorted(os.read(reading, 1) for _ in range(2)) == [b"1", b"L"]
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log_module, "LOCK_TIMEOUT_S", 0.2)
+        store = directory_store(path)
+        store.submit(putting(b=b"2")).result()
+        store.close()
+    os.close(going_on)

@@ -38,7 +38,7 @@ from waypost.store.directory import backup, check, content, index, lease, loadin
 from waypost.store.directory.check import Report
 from waypost.store.directory.context import Context
 from waypost.store.directory.document import Document
-from waypost.store.directory.files import File
+from waypost.store.directory.files import File, detach_all
 from waypost.store.directory.joint import Opened, settle
 from waypost.store.directory.joint import commit as commit_over
 from waypost.store.directory.layout import SUFFIXES, Layout, decode_id, open_layout, scratch, sweep
@@ -486,6 +486,7 @@ def _after_fork_in_child() -> None:
     _waiting.clear()
     for store in list(_OPEN_STORES):
         store.after_fork_in_child()
+    detach_all()  # the rest, which views still read
 
 
 os.register_at_fork(

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Literal, NamedTuple
+from weakref import WeakSet
 
 from waypost.errors import StoreError, StoreNotFound, StoreUnavailable
 from waypost.store.contract import Counters
@@ -46,13 +47,23 @@ def unavailable(error: OSError, doing: str, name: str) -> StoreUnavailable:
     return StoreUnavailable(f"cannot {doing} {name}: {error.strerror} ({kind})", file=name, errno=kind)
 
 
+_OPEN_FILES: WeakSet[File] = WeakSet()
+
+
+def detach_all() -> None:
+    """In the child of a fork: share no open file with the parent."""
+    for file in list(_OPEN_FILES):
+        file.detach()
+
+
 class File:
     """An open regular file. Closed when it is no longer referred to, so that a view can outlive a compaction."""
 
-    __slots__ = ("_locked", "descriptor", "name", "tally")
+    __slots__ = ("__weakref__", "_locked", "descriptor", "name", "tally")
 
     def __init__(self, descriptor: int, name: str) -> None:
         self.descriptor = descriptor
+        _OPEN_FILES.add(self)
         self._locked = False
         self.name = name
         self.tally = Counters()
@@ -81,6 +92,20 @@ class File:
         """In the child of a fork: close the descriptor and leave the parent its lock."""
         self._locked = False
         self.close()
+
+    def detach(self) -> None:
+        """In the child of a fork: what views still read gets an opening of its own. A lock belongs to the opening, so
+        the parent's would outlive the parent with ours. Systems without these names leave it shared.
+        """
+        self._locked = False
+        if self.descriptor < 0:
+            return
+        try:
+            own = os.open(f"/proc/self/fd/{self.descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+            os.dup2(own, self.descriptor, inheritable=False)
+            os.close(own)
+        except OSError:
+            pass
 
     def identity(self) -> Identity:
         try:
