@@ -389,18 +389,15 @@ class Directory:
 
     def remove(self, name: str) -> bool:
         """Remove a file; False where there is none of that name."""
-        try:
-            os.unlink(name, dir_fd=self.descriptor)
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise unavailable(error, "remove", self._shown(name)) from error
-        return True
+        return self._take_away(os.unlink, name)
 
     def remove_directory(self, name: str) -> bool:
         """Remove an empty directory; False where there is none of that name."""
+        return self._take_away(os.rmdir, name)
+
+    def _take_away(self, call: Callable[..., None], name: str) -> bool:
         try:
-            os.rmdir(name, dir_fd=self.descriptor)
+            call(name, dir_fd=self.descriptor)
         except FileNotFoundError:
             return False
         except OSError as error:
