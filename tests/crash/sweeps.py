@@ -32,8 +32,8 @@ from waypost.store.directory import decisions, lease, log
 States = dict[str, tuple[int, bytes]]
 """Of each document: its version, and the checksum over all its parts."""
 
-FOR_STORES = frozenset({"StoreUnavailable", "StorePoisoned", "LockTimeout"})
-"""What a write may fail with when the system refuses a call."""
+FOR_STORES = frozenset({"StoreUnavailable", "StorePoisoned", "LockTimeout", "StoreLeased"})
+"""What a write, or opening, may fail with when the system refuses a call."""
 FOR_SEQUENCES = frozenset({"WorkflowNotFound", "WorkflowExists", "StepNotFound", "IllegalTransition"})
 """What a write may fail with when the one before it failed."""
 _HERE = clock.process_identity()  # also in forks of this process
