@@ -2,10 +2,11 @@
 
     python tools/make_golden.py [--into DIRECTORY]
 
-Two stores and, beside each, a listing of what it holds, by which the tests know that a later release reads it:
+Three stores and, beside each, a listing of what it holds, by which the tests know that a later release reads it:
 
     closed      every kind of frame, codec and value; closed cleanly
     open        as it lies there while its writer works on it: fill behind the frames, no seal
+    decided     as `open`, with a commit over two workflows that was decided and is in one of their logs only
 
 Clock, ids, randomness and the identity of the process are made up, so that two runs give the same content, and the same
 bytes where the compressors are of the same versions. Golden stores of a format that was released never change again; a
@@ -134,6 +135,7 @@ def _made_up_world() -> Iterator[_World]:
             (os, "urandom", world.urandom),
             # when a thread comes round to it depends on the machine, so upkeep is done where it is called for
             (upkeep.Upkeep, "ask", lambda *_: None),
+            (upkeep.Upkeep, "ask_to_settle", lambda *_: None),
         ):
             stack.enter_context(patch.object(place, name, instead))
         waypost.register_type("point", Point, list, lambda pair: Point(*pair))
@@ -237,6 +239,27 @@ def make_open(path: Path, world: _World) -> None:
     (path / "lease").unlink()
 
 
+def make_decided(path: Path, world: _World) -> None:
+    """Copied from under a store whose writer has decided a second transaction, and not come to write all of it."""
+    beside = path.with_name("being written")
+
+    def work(tx: Any) -> None:
+        for name in ("survey", "other"):
+            tx.update_context(name, variables={"together": world.text(40)})
+
+    with _store(beside) as (store, wp):
+        wp.create_workflow("survey", "Decided", "s1", ["a"], operation_id="create").unwrap()
+        wp.create_workflow("other", "Another", "s1", ["b"]).unwrap()
+        wp.transact(work, operation_id="first").unwrap()
+        store._settle()
+        before = (beside / "workflows" / "other.state").read_bytes()
+        wp.transact(work, operation_id="second").unwrap()
+        shutil.copytree(beside, path)
+    shutil.rmtree(beside)
+    (path / "workflows" / "other.state").write_bytes(before)
+    (path / "lease").unlink()
+
+
 # --- what they hold ---
 
 
@@ -320,10 +343,10 @@ def files_of(path: Path) -> dict[str, str]:
 
 
 def make(into: Path) -> None:
-    """Make both stores and their listings in a directory, in place of those that are there."""
+    """Make all stores and their listings in a directory, in place of those that are there."""
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
-    for name, make_one in (("closed", make_closed), ("open", make_open)):
+    for name, make_one in (("closed", make_closed), ("open", make_open), ("decided", make_decided)):
         with _made_up_world() as world:
             make_one(into / name, world)
         text = json.dumps(msgspec.to_builtins(listing(into / name)), indent=1, sort_keys=True)

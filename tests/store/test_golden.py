@@ -31,7 +31,7 @@ from waypost.store.directory.state import BlockCache, Blocks, Snapshot
 ROOT = Path(__file__).parent.parent.parent
 GOLDEN = ROOT / "tests" / "golden"
 FORMATS = sorted(entry.name for entry in GOLDEN.iterdir())
-STORES = sorted(f"{name}/{store}" for name in FORMATS for store in ("closed", "open"))
+STORES = sorted(f"{name}/{store}" for name in FORMATS for store in ("closed", "open", "decided"))
 
 
 def _tool() -> ModuleType:
@@ -89,7 +89,8 @@ def test_v07_there_are_golden_stores_of_this_format() -> None:
     """Each format that was ever written has its golden stores, the present one too."""
     assert str(FORMAT_VERSION) in FORMATS
     for name in FORMATS:
-        assert {entry.name for entry in (GOLDEN / name).iterdir()} == {"closed", "closed.json", "open", "open.json"}
+        made = {entry.name for entry in (GOLDEN / name).iterdir()}
+        assert made == {f"{store}{end}" for store in ("closed", "open", "decided") for end in ("", ".json")}
 
 
 def test_v07_golden_files_are_all_there(golden: Path) -> None:
@@ -137,7 +138,9 @@ def test_t17_golden_stores_verify(golden: Path) -> None:
     report = store.verify()
     assert report.sound and report.documents == len(documents(golden))
     said = {finding.text for finding in report.findings}
-    assert said == (set() if golden.name == "closed" else {"is open, or was not closed cleanly; nothing is missing"})
+    open_ones = {"is open, or was not closed cleanly; nothing is missing"}
+    waiting = {"decides a commit over 2 documents, which is still to be carried out"}
+    assert said == {"closed": set(), "open": open_ones, "decided": open_ones | waiting}[golden.name]
     store.close()
 
 
