@@ -21,13 +21,25 @@ from uuid import UUID
 from zlib import crc32
 
 from tests.conftest import make_config
+from tests.crash import fuzzing_stores
 from tests.store.support import change, directory_store
 from waypost import cli, config, records
 from waypost.blocking import Waypost
 from waypost.catalogue import Catalogue
 from waypost.cli import plan
 from waypost.codec import bodies, compression, frame, values
-from waypost.codec.bodies import Block, CommitBody, Extent, FileBody, Remembered, SnapshotBody
+from waypost.codec.bodies import (
+    Block,
+    CommitBody,
+    DecidedFrames,
+    DecisionBody,
+    Extent,
+    FileBody,
+    JointMark,
+    Participant,
+    Remembered,
+    SnapshotBody,
+)
 from waypost.codec.compression import Undecodable
 from waypost.config import CompressionConfig
 from waypost.definitions import Definitions
@@ -225,15 +237,21 @@ def _parts_reader() -> Reader:
 
 # --- bodies, codecs, frames ---
 
-_BLOCK = Block(3, 3, 0, 7)
+_BLOCK = Block(3, 3, 0, 7, 9)
 _BODIES: dict[str, tuple[Callable[[Any], object], list[Any]]] = {
     "file": (bodies.read_file, [FileBody(1, "workflow", "wf", 2, 3, bytes(32))]),
     "commit": (
-        lambda data: list(bodies.commit_parts(bodies.read_commit(memoryview(data)), [_BLOCK], 9)),
+        lambda data: list(bodies.commit_parts(bodies.read_commit(memoryview(data)), [_BLOCK])),
         [
             CommitBody("op", "test", "s", None, ["state"], False, {"a": b"1", "b": (3, bytes(32))}, ["c"]),
-            CommitBody("op", "test", None, None, None, True, {}, []),
+            CommitBody(
+                "op", "test", None, None, None, True, {}, [], JointMark("t", [Participant("workflow", "wf", 3)])
+            ),
         ],
+    ),
+    "decision": (
+        lambda data: bodies.read_decision(memoryview(data)),
+        [DecisionBody("t", [DecidedFrames("workflow", "wf", 7, 0, b"WPF")])],
     ),
     "snapshot": (bodies.read_snapshot, [SnapshotBody(9, 1, 5, True, ["a", "b"], [Remembered(_BLOCK, 2, 3)])]),
     "entries": (bodies.read_entries, [{"a": b"1", "b": Extent(3, bytes(32), [_BLOCK])}]),
@@ -501,6 +519,32 @@ def _command_line_reader(folder: Path) -> Reader:
     )
 
 
+_PATHS = (
+    b'"../outside"',
+    b'"/"',
+    b'"..',
+    b"before-restore.1/../../..",
+    b"[" * 3000,
+    b"{" * 3000,
+    b"1" * 5000,
+    b"\\ud800",
+)
+
+
+def _store_readers(folder: Path) -> Iterator[Reader]:
+    for name, make in (
+        ("decision", fuzzing_stores.decision),
+        ("backup", fuzzing_stores.backup),
+        ("plan", fuzzing_stores.plan),
+    ):
+        (folder / name).mkdir()
+        read, valid = make(folder / name)
+        if name == "decision":
+            yield Reader(name, read, valid, weight=1, mend=summed)
+        else:
+            yield Reader(name, read, valid, weight=1, words=_PATHS)
+
+
 def readers(folder: Path) -> Iterator[Reader]:
     """All readers; `folder` is empty, and theirs."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -516,3 +560,4 @@ def readers(folder: Path) -> Iterator[Reader]:
         if make is _writing_reader:
             (folder / make.__name__ / "logs").mkdir()
         yield make(folder / make.__name__)
+    yield from _store_readers(folder)

@@ -198,6 +198,8 @@ class Decisions:
                 log.file_id = piece.file_id
                 log.put(piece.frames[log.end - piece.offset :], size)
                 news += log.news()
+                if log.end != piece.end:
+                    raise log.damage(log.end, f"what transaction {piece.transaction_id} decided is no row of frames")
                 log.decided = log.end
         return news
 

@@ -1,0 +1,105 @@
+"""Hostile input for the files of a store beside its logs: decisions, backups, and restores that were cut off.
+
+See `fuzzing`, which lists these readers with the others.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from unittest.mock import patch
+
+from tests.store.support import TestedStore, change, directory_store
+from waypost.errors import WaypostError
+from waypost.store import DocumentId, JointChange
+from waypost.store.directory.upkeep import Upkeep
+
+A, B = DocumentId("workflow", "a"), DocumentId("workflow", "b")
+
+
+def _together(store: TestedStore, value: bytes) -> None:
+    joint = store.begin()
+    for document in (A, B):
+        joint.document(document).put("x", value)
+    assert store.commit(joint, JointChange(value.decode(), "test")) is not None
+
+
+def _with_a_decision(path: Path) -> Path:
+    """A store in which a second transaction was decided, of which one log lacks its half; the decision."""
+    with patch.object(Upkeep, "ask_to_settle", lambda self: None):
+        store = directory_store(path / "made")
+        _together(store, b"1")
+        store._settle()
+        before = (path / "made" / "workflows" / "b.state").read_bytes()
+        _together(store, b"2")
+        shutil.copytree(path / "made", path / "store")
+        store.close()
+    (path / "store" / "lease").unlink()
+    (path / "store" / "workflows" / "b.state").write_bytes(before)
+    (decision,) = (path / "store" / "transactions").iterdir()
+    return decision
+
+
+def decision(folder: Path) -> tuple[Callable[[bytes], object], list[bytes]]:
+    """What reads a decision, and a valid one: all logs, `verify`, and in a copy who carries it out."""
+    place = _with_a_decision(folder)
+    store_path = folder / "store"
+
+    def read(data: bytes) -> None:
+        place.write_bytes(data)
+        store = directory_store(store_path, read_only=True)
+        try:
+            for document in (A, B):
+                with suppress(WaypostError):
+                    store.view(document)
+            store.verify()
+        finally:
+            store.close()
+        shutil.rmtree(folder / "again", ignore_errors=True)
+        shutil.copytree(store_path, folder / "again")
+        store = directory_store(folder / "again", enable_wal=False)
+        try:
+            store.submit(change(B, lambda tx: tx.put("new", b"1"))).result()
+        finally:
+            store.close()
+
+    return read, [place.read_bytes()]
+
+
+def backup(folder: Path) -> tuple[Callable[[bytes], object], list[bytes]]:
+    """What reads the manifest of a backup, and a valid one."""
+    store = directory_store(folder / "store")
+    store.submit(change(A, lambda tx: tx.put("x", b"1"))).result()
+    store.backup(str(folder / "saved"))
+    place = folder / "saved" / "backup.json"
+    valid = place.read_bytes()
+
+    def read(data: bytes) -> None:
+        place.write_bytes(data)
+        store.restore_backup(str(folder / "saved"), allow_older=True)
+
+    return read, [valid]
+
+
+def plan(folder: Path) -> tuple[Callable[[bytes], object], list[bytes]]:
+    """What carries out the plan of a restore that was cut off, and a valid one."""
+    directory_store(folder / "store").close()
+    decided = folder / "store" / "restoring"
+    outside = folder / "outside"
+    outside.mkdir()
+
+    def read(data: bytes) -> None:
+        for name in ("workflows", "sessions"):
+            (decided / name).mkdir(parents=True, exist_ok=True)
+        (decided / "plan.json").write_bytes(data)
+        try:
+            directory_store(folder / "store").close()
+        finally:
+            shutil.rmtree(decided, ignore_errors=True)
+            assert not list(outside.iterdir())
+            assert {each.name for each in folder.iterdir()} == {"store", "outside"}
+
+    names = b'{"files":{"workflows":["a.state"],"sessions":[]},"kept_in":'
+    return read, [names + b'"before-restore.1"}']
