@@ -53,8 +53,8 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/__init__.py::_forking": by(f"{LOCKS}::test_c01_no_store_is_opened_while_another_thread_forks"),
     # --- store/directory/backup.py ---
     "store/directory/backup.py::write::parent.sync()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
-    "store/directory/backup.py::_point::log.lock()": by(f"{LOCKS}::test_c04_what_others_wrote_is_taken_in_under_the_lock"),
-    "store/directory/backup.py::_point::log.sync_to(log.data_end)": by(f"{COPIES}::test_t20_a_backup_passes_on_nothing_that_the_store_could_still_lose"),
+    "store/directory/backup.py::_read_to_its_end::log.lock()": by(f"{LOCKS}::test_c04_what_others_wrote_is_taken_in_under_the_lock"),
+    "store/directory/backup.py::_read_to_its_end::log.sync_to(log.data_end)": by(f"{COPIES}::test_t20_a_backup_passes_on_nothing_that_the_store_could_still_lose"),
     "store/directory/backup.py::_fill::folder.sync()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
     "store/directory/backup.py::_fill::root.sync()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
     "store/directory/backup.py::_put::file.sync_all()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
@@ -110,7 +110,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/joint.py::_is_same::then.commit_id == now.commit_id": by("tests/store/test_joint.py::test_write_skew_is_a_conflict"),
     "store/directory/joint.py::_is_same::_identity(then.part(key)) == _identity(now.part(key))": by("tests/store/test_joint.py::test_write_skew_is_a_conflict"),
     "store/directory/joint.py::_enter::each.document.enter()": by(f"{LOCKS}::test_c05_all_locks_of_a_commit_over_several_are_held_at_once"),
-    "store/directory/joint.py::_leave::log.file.identity().size == 0": by(f"{CHECKS}::test_c10_a_new_log_that_a_commit_was_written_to_is_not_taken_away"),
+    "store/directory/joint.py::_remove_if_empty::log.file.identity().size == 0": by(f"{CHECKS}::test_c10_a_new_log_that_a_commit_was_written_to_is_not_taken_away"),
     "store/directory/joint.py::_decide::each.entered.opened.document.sync_to(each.entered.log, each.entered.log.end)": by(f"{SYNCS}::test_t20_logs_are_synced_up_to_where_decided_frames_will_stand"),
     "store/directory/joint.py::_acknowledge::document.sync_to(log, log.end)": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_that_changes_one_is_synced"),
     # --- store/directory/layout.py ---
@@ -154,6 +154,13 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/log.py::Log.sync_to::self.file.sync()": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
     "store/directory/log.py::Log.sync_to::self.folder.sync()": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
     "store/directory/log.py::Log::self._sync_lock": by(f"{LOCKS}::test_c11_syncs_of_one_log_follow_one_another"),
+    # --- store/directory/mending.py ---
+    "store/directory/mending.py::Mender.move_aside::aside.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
+    "store/directory/mending.py::Mender.move_aside::folder.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
+    "store/directory/mending.py::Mender.keep::there[:2] == here[:2]": by(f"{REPAIRS}::test_e10_a_repair_takes_no_other_file_for_the_one_that_it_keeps"),
+    "store/directory/mending.py::Mender.keep::aside.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
+    "store/directory/mending.py::Mender.put_in_place::file.sync_all()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
+    "store/directory/mending.py::Mender.put_in_place::log.folder.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
     # --- store/directory/opened.py ---
     "store/directory/opened.py::OpenDocument.view::log.is_current()": by(f"{CHECKS}::test_c04_a_reader_looks_at_the_file_that_the_name_stands_for"),
     "store/directory/opened.py::OpenDocument.view::self.sync_to(log, covered)": by(f"{SYNCS}::test_t20_what_is_shown_is_synced_first"),
@@ -165,10 +172,6 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/opened.py::OpenDocument::self.lock": by(f"{LOCKS}::test_c05_threads_take_turns_on_a_document"),
     # --- store/directory/repair.py ---
     "store/directory/repair.py::repair::root.try_lock()": by("tests/store/test_repair.py::test_c07_two_repairs_do_not_meet"),
-    "store/directory/repair.py::_Repair._move_aside::aside.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
-    "store/directory/repair.py::_Repair._move_aside::folder.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
-    "store/directory/repair.py::_Repair._keep::there[:2] == here[:2]": by(f"{REPAIRS}::test_e10_a_repair_takes_no_other_file_for_the_one_that_it_keeps"),
-    "store/directory/repair.py::_Repair._keep::aside.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
     "store/directory/repair.py::_Repair._mend_mode::root.sync()": by(f"{REPAIRS}::test_e04_a_repair_that_closes_a_store_to_others_makes_that_durable"),
     "store/directory/repair.py::_Repair._mend_lease::file.try_lock()": by(f"{REPAIRS}::test_e10_an_unreadable_lease_that_a_living_process_holds_is_left"),
     "store/directory/repair.py::_Repair._clear_temp::here[:2] == held[:2]": by(f"{REPAIRS}::test_e10_a_repair_leaves_what_a_living_process_is_writing"),
@@ -178,8 +181,6 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/repair.py::_Repair._mend_name::folder.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
     "store/directory/repair.py::_Repair._mend_name::log.folder.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
     "store/directory/repair.py::_Repair._cut_tail::writable.file.sync_all()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
-    "store/directory/repair.py::_Repair._replace::file.sync_all()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
-    "store/directory/repair.py::_Repair._replace::log.folder.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
     # --- store/directory/restoring.py ---
     "store/directory/restoring.py::stage::target.sync()": by(f"{COPIES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
     "store/directory/restoring.py::_stage_one::copy(found, each.size_bytes, file) != each.sha256": by("tests/store/test_backup.py::test_n07_what_is_no_whole_backup_is_refused_and_nothing_is_changed", instead="(copy(found, each.size_bytes, file), False)[1]"),
