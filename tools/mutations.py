@@ -17,6 +17,7 @@ LEASES = "tests/store/test_needed_leases.py"
 LOCKS = "tests/store/test_needed_locks.py"
 ORDER = "tests/store/test_needed_order.py"
 REPAIRS = "tests/store/test_needed_repairs.py"
+TORN = "tests/store/test_torn_transactions.py"
 
 
 class Mutation(NamedTuple):
@@ -55,6 +56,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/backup.py::write::parent.sync()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
     "store/directory/backup.py::_read_to_its_end::log.lock()": by(f"{LOCKS}::test_c04_what_others_wrote_is_taken_in_under_the_lock"),
     "store/directory/backup.py::_read_to_its_end::log.sync_to(log.data_end)": by(f"{COPIES}::test_t20_a_backup_passes_on_nothing_that_the_store_could_still_lose"),
+    "store/directory/backup.py::_point::context.decisions.confirm(piece.transaction_id)": by(f"{COPIES}::test_t20_a_backup_passes_on_no_decision_that_the_store_could_still_lose"),
     "store/directory/backup.py::_fill::folder.sync()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
     "store/directory/backup.py::_fill::root.sync()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
     "store/directory/backup.py::_put::file.sync_all()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
@@ -66,6 +68,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/check.py::_LogCheck._check_extent::(digest.digest(), length) != (extent.digest, extent.length)": by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
     'store/directory/check.py::_LogCheck._check_sums::(checksum % _MODULUS).to_bytes(32, "big") != header.document_checksum': by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
     # --- store/directory/context.py ---
+    "store/directory/context.py::Context.open_log::log.file_id == decided[0].file_id": by(f"{TORN}::test_d12_what_was_decided_is_not_laid_over_a_log_that_was_compacted_meanwhile"),
     "store/directory/context.py::Context.set_aside::file.sync_all()": by(f"{COPIES}::test_t20_bytes_that_are_moved_aside_are_durable_before_they_are_cleared"),
     "store/directory/context.py::Context.set_aside::folder.sync()": by(f"{COPIES}::test_t20_bytes_that_are_moved_aside_are_durable_before_they_are_cleared"),
     "store/directory/context.py::Context.put_backup::folder.sync()": by(f"{COPIES}::test_t20_a_copy_before_a_migration_is_durable"),
@@ -77,6 +80,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/decisions.py::Decisions.carry_out::self.confirm(piece.transaction_id)": by(f"{SYNCS}::test_t20_who_finds_a_decision_makes_sure_of_it[commits]"),
     "store/directory/decisions.py::_sync_if_possible::folder.sync()": by(f"{SYNCS}::test_t20_who_finds_a_decision_makes_sure_of_it[reader]"),
     "store/directory/decisions.py::read::frame.intact(header, data, 0, 0)": by("tests/store/test_joint.py::test_a_damaged_decision_is_refused_by_name"),
+    "store/directory/decisions.py::read::body.transaction_id != name": by(f"{TORN}::test_e10_a_decision_under_the_name_of_another_is_refused"),
     "store/directory/decisions.py::Decisions::self._lock": by(f"{LOCKS}::test_c05_threads_take_turns_on_cached_blocks_and_decisions"),
     # --- store/directory/document.py ---
     "store/directory/document.py::Document._acknowledge::self.sync_to(log, covered)": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
@@ -170,6 +174,8 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/opened.py::OpenDocument.sync_to::log.sync_to(covered)": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
     "store/directory/opened.py::OpenDocument._rewrite_unsynced::opened.lock()": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
     "store/directory/opened.py::OpenDocument::self.lock": by(f"{LOCKS}::test_c05_threads_take_turns_on_a_document"),
+    # --- store/directory/participants.py ---
+    "store/directory/participants.py::_holds::mark.transaction_id == transaction_id": by(f"{TORN}::test_d12_another_commit_at_that_version_is_no_counterpart"),
     # --- store/directory/repair.py ---
     "store/directory/repair.py::repair::root.try_lock()": by("tests/store/test_repair.py::test_c07_two_repairs_do_not_meet"),
     "store/directory/repair.py::_Repair._mend_mode::root.sync()": by(f"{REPAIRS}::test_e04_a_repair_that_closes_a_store_to_others_makes_that_durable"),
@@ -207,6 +213,8 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/state.py::BlockCache::self._lock": by(f"{LOCKS}::test_c05_threads_take_turns_on_cached_blocks_and_decisions"),
     # --- store/directory/submission.py ---
     "store/directory/submission.py::Submission::self._done": by(f"{LOCKS}::test_a_change_is_told_only_when_it_is_done"),
+    # --- store/directory/transactions.py ---
+    "store/directory/transactions.py::TransactionMender.with_decided::piece.file_id == log.file_id": by(f"{TORN}::test_d12_a_decision_that_was_carried_out_before_a_compaction_stays_out_of_a_repair"),
     # --- store/directory/upkeep.py ---
     "store/directory/upkeep.py::take_snapshot::origin.log.sync_to(origin.end)": by(f"{ORDER}::test_t21_what_a_snapshot_covers_is_synced_before_it_is_written"),
     "store/directory/upkeep.py::_append_snapshot::log.lock()": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),

@@ -18,6 +18,7 @@ from tests.crash.needed import (
     B,
     a_store,
     changed,
+    commit_over,
     contents,
     dying_before,
     lose_power,
@@ -118,6 +119,36 @@ def test_t20_a_backup_passes_on_nothing_that_the_store_could_still_lose() -> Non
 
     recording = told(work, before=tree_after(two_documents))
     lose_power(recording, judge, title="a backup of what is not synced", start=promised_from(recording))
+
+
+def test_t20_a_backup_passes_on_no_decision_that_the_store_could_still_lose() -> None:
+    """Its maker may have died before its name was durable; what the backup holds of it stays in the store."""
+    for change in count(1):
+        died = False
+
+        def work(run: Run, change: int = change) -> None:
+            nonlocal died
+            with run.acting_as("second"):
+                second = run.open()
+            died = dying_before(run, "second", change, lambda: commit_over(run, second, A, B))
+            with run.acting_as("third"):
+                open_store(run.path, run.options, read_only=True).backup(BACKUP)
+            run.promise(DONE)
+
+        def judge(tree: Tree, standing: Standing) -> None:
+            expect(attempt_in(STORE), attempt_in(BACKUP))
+
+        recording = told(work, before=tree_after(two_documents))
+        title = f"a backup behind a maker that died before change {change}"
+        lose_power(recording, judge, title=title, states=30, start=promised_from(recording))
+        if not died:
+            break
+    assert change > 5
+
+
+def attempt_in(path: str) -> list[bytes | None]:
+    with a_store(read_only=True, path=path) as store:
+        return [store.view(document).get("attempt1") for document in (A, B)]
 
 
 # --- restores ---
