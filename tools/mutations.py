@@ -17,6 +17,7 @@ LEASES = "tests/store/test_needed_leases.py"
 LOCKS = "tests/store/test_needed_locks.py"
 ORDER = "tests/store/test_needed_order.py"
 REPAIRS = "tests/store/test_needed_repairs.py"
+RESTORES = "tests/crash/test_needed_restores.py"
 TORN = "tests/store/test_torn_transactions.py"
 
 
@@ -188,20 +189,20 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/repair.py::_Repair._mend_name::log.folder.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
     "store/directory/repair.py::_Repair._cut_tail::writable.file.sync_all()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
     # --- store/directory/restoring.py ---
-    "store/directory/restoring.py::stage::target.sync()": by(f"{COPIES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
+    "store/directory/restoring.py::stage::target.sync()": by(f"{RESTORES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
     "store/directory/restoring.py::_stage_one::copy(found, each.size_bytes, file) != each.sha256": by("tests/store/test_backup.py::test_n07_what_is_no_whole_backup_is_refused_and_nothing_is_changed", instead="(copy(found, each.size_bytes, file), False)[1]"),
-    "store/directory/restoring.py::_stage_one::file.sync_all()": by(f"{COPIES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
+    "store/directory/restoring.py::_stage_one::file.sync_all()": by(f"{RESTORES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
     "store/directory/restoring.py::_stage_one::(standing.version, standing.commit_id.hex()) != (each.version, each.commit_id)": by("tests/store/test_backup.py::test_n07_what_is_no_whole_backup_is_refused_and_nothing_is_changed"),
-    "store/directory/restoring.py::decide::file.sync_all()": by(f"{COPIES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
-    "store/directory/restoring.py::decide::staged.sync()": by(f"{COPIES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
-    "store/directory/restoring.py::decide::layout.root.sync()": by(f"{COPIES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs", f"{COPIES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
+    "store/directory/restoring.py::decide::file.sync_all()": by(f"{RESTORES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
+    "store/directory/restoring.py::decide::staged.sync()": by(f"{RESTORES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
+    "store/directory/restoring.py::decide::layout.root.sync()": by(f"{RESTORES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs", f"{RESTORES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
     "store/directory/restoring.py::finish::decided.try_lock()": by(f"{LOCKS}::test_c07_a_restore_that_another_carries_out_is_waited_for"),
-    "store/directory/restoring.py::finish::decided.sync()": by(f"{COPIES}::test_t20_a_restore_that_was_carried_out_does_not_come_back"),
-    "store/directory/restoring.py::finish::layout.root.sync()": by(f"{COPIES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
-    "store/directory/restoring.py::_carry_out::aside.sync()": by(f"{COPIES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
-    "store/directory/restoring.py::_carry_out::folder.sync()": by(f"{COPIES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
-    "store/directory/restoring.py::_carry_out::kept.sync()": by(f"{COPIES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
-    "store/directory/restoring.py::_carry_out::backups.sync()": by(f"{COPIES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
+    "store/directory/restoring.py::finish::decided.sync()": by(f"{RESTORES}::test_t20_a_restore_that_was_carried_out_does_not_come_back"),
+    "store/directory/restoring.py::finish::layout.root.sync()": by(f"{RESTORES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
+    "store/directory/restoring.py::_carry_out::aside.sync()": by(f"{RESTORES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
+    "store/directory/restoring.py::_carry_out::folder.sync()": by(f"{RESTORES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
+    "store/directory/restoring.py::_carry_out::kept.sync()": by(f"{RESTORES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
+    "store/directory/restoring.py::_carry_out::backups.sync()": by(f"{RESTORES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
     # --- store/directory/salvage.py ---
     "store/directory/salvage.py::find_frames::found.header.link != last.header.checksum": by(f"{REPAIRS}::test_e10_a_frame_that_belongs_behind_another_one_is_not_salvaged"),
     "store/directory/salvage.py::_not_whole::block_checksum(log.file.read(block.stored, at)) != block.checksum": by(f"{REPAIRS}::test_e10_a_commit_whose_old_blocks_are_damaged_is_not_copied"),
