@@ -17,9 +17,11 @@ from tests.crash.needed import (
     A,
     B,
     a_store,
+    commit_over,
     contents,
     dying_before,
     expect,
+    last_tree,
     lose_power,
     promised_from,
     put,
@@ -153,3 +155,43 @@ def test_t20_a_restore_that_was_carried_out_does_not_come_back(monkeypatch: pyte
         if not died:
             break
     assert change > 15
+
+
+def with_a_decision() -> Tree:
+    """What a process leaves that dies before it has written what it had decided over A and B."""
+    for change in count(1):
+
+        def work(run: Run, change: int = change) -> None:
+            with run.acting_as("second"):
+                second = run.open()
+            assert dying_before(run, "second", change, lambda: commit_over(run, second, A, B))
+
+        tree = last_tree(told(work, before=to_be_restored()))
+        if decisions_in(tree):
+            return tree
+    raise AssertionError
+
+
+def decisions_in(tree: Tree) -> dict[str, bytes]:
+    return {path: data for path, data in contents(tree).items() if "transactions/" in path}
+
+
+def test_t20_what_a_restore_replaces_is_there_at_each_moment() -> None:
+    """Each log, and each decision that speaks of one: in its place, or kept. In the end it is kept and nowhere else."""
+    before = with_a_decision()
+    logs = {path: data.rstrip(b"\0") for path, data in contents(before).items() if path.startswith("workflows/")}
+    (decision,) = decisions_in(before)
+    recording = told(restored, before=before)
+
+    def judge(tree: Tree, standing: Standing) -> None:
+        found = contents(tree)
+        for path in (*logs, decision):
+            expected = contents(before)[path].rstrip(b"\0")
+            kept = found.get(f"backups/before-restore.1/{path}", b"")
+            if not kept.startswith(expected) and not found.get(path, b"").startswith(expected):
+                raise Wrong(f"{path} of before is gone")
+        if DONE in standing.promised:
+            expect(list(decisions_in(tree)), [f"backups/before-restore.1/{decision}"])
+            expect(x_of(STORE, A, B, S), [b"1", b"1", None])
+
+    lose_power(recording, judge, title="a restore over a decision", start=renamed_at(recording, "restoring"))
