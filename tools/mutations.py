@@ -229,5 +229,4 @@ MUTATIONS: dict[str, Mutation] = {
 
 EQUIVALENT: dict[str, str] = {
     "store/directory/loading.py::_snapshot_at::log.blocks_whole(found)": "The row that is followed from there to the last frame holds the snapshot itself, so `hop` asks the same of it.",
-    "store/directory/restoring.py::stage::staged.sync()": "`decide` syncs the same directory again, behind the plan, before the rename that decides.",
 }

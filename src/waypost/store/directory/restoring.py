@@ -128,7 +128,6 @@ def stage(layout: Layout, context: Context, source: Directory, backup: Backup) -
             if each.kind == kind and origin is not None:
                 _stage_one(origin, target, each, context)
         target.sync()
-    staged.sync()
 
 
 def _stage_one(origin: Directory, target: Directory, each: BackedUp, context: Context) -> None:
