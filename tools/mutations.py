@@ -1,7 +1,7 @@
 """For each site in the store's source that `sites` finds: the tests that fail without it.
 
 A site is removed as `sites` says, unless `instead` says what stands in its place. What may be removed without any harm
-stands in `EQUIVALENT`, with the reason.
+has no place in the source, so there is no other list.
 """
 
 # ruff: noqa: E501 - a site is named by its text, on a line of its own
@@ -225,8 +225,4 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/upkeep.py::_switch::out.file.sync_all()": by(f"{SYNCS}::test_t20_snapshots_and_compaction_lose_nothing"),
     "store/directory/upkeep.py::_switch::log.folder.sync()": by(f"{ORDER}::test_t21_a_compacted_log_is_synced_before_and_under_the_lock_and_its_name_behind_it"),
     "store/directory/upkeep.py::back_up::file.sync_all()": by(f"{COPIES}::test_t20_a_copy_before_a_migration_is_durable"),
-}
-
-EQUIVALENT: dict[str, str] = {
-    "store/directory/loading.py::_snapshot_at::log.blocks_whole(found)": "The row that is followed from there to the last frame holds the snapshot itself, so `hop` asks the same of it.",
 }
