@@ -27,7 +27,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
 
-from tools.mutations import EQUIVALENT, MUTATIONS, Mutation
+from tools.mutations import MUTATIONS, Mutation
 from tools.sites import Site, find_sites
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -99,11 +99,9 @@ class Tree:
 def disagreements(sites: Sequence[Site]) -> list[str]:
     """Where what the source has and what `mutations` says of it differ."""
     keys = {site.key for site in sites}
-    known = MUTATIONS.keys() | EQUIVALENT.keys()
     return [
-        *(f"no entry for {key}" for key in sorted(keys - known)),
-        *(f"no site for {key}" for key in sorted(known - keys)),
-        *(f"two entries for {key}" for key in sorted(MUTATIONS.keys() & EQUIVALENT.keys())),
+        *(f"no entry for {key}" for key in sorted(keys - MUTATIONS.keys())),
+        *(f"no site for {key}" for key in sorted(MUTATIONS.keys() - keys)),
     ]
 
 
@@ -189,14 +187,14 @@ def main(words: Sequence[str] | None = None) -> int:
     if options.list:
         for site in sites:
             entry = MUTATIONS.get(site.key)
-            fate = ", ".join(entry.tests) if entry else f"= {EQUIVALENT.get(site.key, '?')}"
+            fate = ", ".join(entry.tests) if entry else "?"
             print(f"{site.kind:11} {site.key}\n            {fate}")
         return bool(wrong)
     begun = time.monotonic()
     verdicts = run(chosen, MUTATIONS)
     survived = [verdict for verdict in verdicts if verdict.killed_by is None]
     print(
-        f"{len(sites)} sites, {len(EQUIVALENT)} of them equivalent; {len(verdicts)} tried, "
+        f"{len(sites)} sites; {len(verdicts)} tried, "
         f"{len(verdicts) - len(survived)} killed, {len(survived)} survived; {time.monotonic() - begun:.0f} s"
     )
     for verdict in survived:

@@ -1,7 +1,7 @@
 """For each site in the store's source that `sites` finds: the tests that fail without it.
 
 A site is removed as `sites` says, unless `instead` says what stands in its place. What may be removed without any harm
-stands in `EQUIVALENT`, with the reason.
+has no place in the source, so there is no other list.
 """
 
 # ruff: noqa: E501 - a site is named by its text, on a line of its own
@@ -17,6 +17,8 @@ LEASES = "tests/store/test_needed_leases.py"
 LOCKS = "tests/store/test_needed_locks.py"
 ORDER = "tests/store/test_needed_order.py"
 REPAIRS = "tests/store/test_needed_repairs.py"
+RESTORES = "tests/crash/test_needed_restores.py"
+TORN = "tests/store/test_torn_transactions.py"
 
 
 class Mutation(NamedTuple):
@@ -53,8 +55,9 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/__init__.py::_forking": by(f"{LOCKS}::test_c01_no_store_is_opened_while_another_thread_forks"),
     # --- store/directory/backup.py ---
     "store/directory/backup.py::write::parent.sync()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
-    "store/directory/backup.py::_point::log.lock()": by(f"{LOCKS}::test_c04_what_others_wrote_is_taken_in_under_the_lock"),
-    "store/directory/backup.py::_point::log.sync_to(log.data_end)": by(f"{COPIES}::test_t20_a_backup_passes_on_nothing_that_the_store_could_still_lose"),
+    "store/directory/backup.py::_read_to_its_end::log.lock()": by(f"{LOCKS}::test_c04_what_others_wrote_is_taken_in_under_the_lock"),
+    "store/directory/backup.py::_read_to_its_end::log.sync_to(log.data_end)": by(f"{COPIES}::test_t20_a_backup_passes_on_nothing_that_the_store_could_still_lose"),
+    "store/directory/backup.py::_point::context.decisions.confirm(piece.transaction_id)": by(f"{COPIES}::test_t20_a_backup_passes_on_no_decision_that_the_store_could_still_lose"),
     "store/directory/backup.py::_fill::folder.sync()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
     "store/directory/backup.py::_fill::root.sync()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
     "store/directory/backup.py::_put::file.sync_all()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
@@ -66,6 +69,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/check.py::_LogCheck._check_extent::(digest.digest(), length) != (extent.digest, extent.length)": by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
     'store/directory/check.py::_LogCheck._check_sums::(checksum % _MODULUS).to_bytes(32, "big") != header.document_checksum': by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
     # --- store/directory/context.py ---
+    "store/directory/context.py::Context.open_log::log.file_id == decided[0].file_id": by(f"{TORN}::test_d12_what_was_decided_is_not_laid_over_a_log_that_was_compacted_meanwhile"),
     "store/directory/context.py::Context.set_aside::file.sync_all()": by(f"{COPIES}::test_t20_bytes_that_are_moved_aside_are_durable_before_they_are_cleared"),
     "store/directory/context.py::Context.set_aside::folder.sync()": by(f"{COPIES}::test_t20_bytes_that_are_moved_aside_are_durable_before_they_are_cleared"),
     "store/directory/context.py::Context.put_backup::folder.sync()": by(f"{COPIES}::test_t20_a_copy_before_a_migration_is_durable"),
@@ -77,6 +81,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/decisions.py::Decisions.carry_out::self.confirm(piece.transaction_id)": by(f"{SYNCS}::test_t20_who_finds_a_decision_makes_sure_of_it[commits]"),
     "store/directory/decisions.py::_sync_if_possible::folder.sync()": by(f"{SYNCS}::test_t20_who_finds_a_decision_makes_sure_of_it[reader]"),
     "store/directory/decisions.py::read::frame.intact(header, data, 0, 0)": by("tests/store/test_joint.py::test_a_damaged_decision_is_refused_by_name"),
+    "store/directory/decisions.py::read::body.transaction_id != name": by(f"{TORN}::test_e10_a_decision_under_the_name_of_another_is_refused"),
     "store/directory/decisions.py::Decisions::self._lock": by(f"{LOCKS}::test_c05_threads_take_turns_on_cached_blocks_and_decisions"),
     # --- store/directory/document.py ---
     "store/directory/document.py::Document._acknowledge::self.sync_to(log, covered)": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
@@ -110,7 +115,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/joint.py::_is_same::then.commit_id == now.commit_id": by("tests/store/test_joint.py::test_write_skew_is_a_conflict"),
     "store/directory/joint.py::_is_same::_identity(then.part(key)) == _identity(now.part(key))": by("tests/store/test_joint.py::test_write_skew_is_a_conflict"),
     "store/directory/joint.py::_enter::each.document.enter()": by(f"{LOCKS}::test_c05_all_locks_of_a_commit_over_several_are_held_at_once"),
-    "store/directory/joint.py::_leave::log.file.identity().size == 0": by(f"{CHECKS}::test_c10_a_new_log_that_a_commit_was_written_to_is_not_taken_away"),
+    "store/directory/joint.py::_remove_if_empty::log.file.identity().size == 0": by(f"{CHECKS}::test_c10_a_new_log_that_a_commit_was_written_to_is_not_taken_away"),
     "store/directory/joint.py::_decide::each.entered.opened.document.sync_to(each.entered.log, each.entered.log.end)": by(f"{SYNCS}::test_t20_logs_are_synced_up_to_where_decided_frames_will_stand"),
     "store/directory/joint.py::_acknowledge::document.sync_to(log, log.end)": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_that_changes_one_is_synced"),
     # --- store/directory/layout.py ---
@@ -154,6 +159,13 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/log.py::Log.sync_to::self.file.sync()": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
     "store/directory/log.py::Log.sync_to::self.folder.sync()": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
     "store/directory/log.py::Log::self._sync_lock": by(f"{LOCKS}::test_c11_syncs_of_one_log_follow_one_another"),
+    # --- store/directory/mending.py ---
+    "store/directory/mending.py::Mender.move_aside::aside.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
+    "store/directory/mending.py::Mender.move_aside::folder.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
+    "store/directory/mending.py::Mender.keep::there[:2] == here[:2]": by(f"{REPAIRS}::test_e10_a_repair_takes_no_other_file_for_the_one_that_it_keeps"),
+    "store/directory/mending.py::Mender.keep::aside.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
+    "store/directory/mending.py::Mender.put_in_place::file.sync_all()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
+    "store/directory/mending.py::Mender.put_in_place::log.folder.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
     # --- store/directory/opened.py ---
     "store/directory/opened.py::OpenDocument.view::log.is_current()": by(f"{CHECKS}::test_c04_a_reader_looks_at_the_file_that_the_name_stands_for"),
     "store/directory/opened.py::OpenDocument.view::self.sync_to(log, covered)": by(f"{SYNCS}::test_t20_what_is_shown_is_synced_first"),
@@ -163,12 +175,10 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/opened.py::OpenDocument.sync_to::log.sync_to(covered)": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
     "store/directory/opened.py::OpenDocument._rewrite_unsynced::opened.lock()": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
     "store/directory/opened.py::OpenDocument::self.lock": by(f"{LOCKS}::test_c05_threads_take_turns_on_a_document"),
+    # --- store/directory/participants.py ---
+    "store/directory/participants.py::_holds::mark.transaction_id == transaction_id": by(f"{TORN}::test_d12_another_commit_at_that_version_is_no_counterpart"),
     # --- store/directory/repair.py ---
     "store/directory/repair.py::repair::root.try_lock()": by("tests/store/test_repair.py::test_c07_two_repairs_do_not_meet"),
-    "store/directory/repair.py::_Repair._move_aside::aside.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
-    "store/directory/repair.py::_Repair._move_aside::folder.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
-    "store/directory/repair.py::_Repair._keep::there[:2] == here[:2]": by(f"{REPAIRS}::test_e10_a_repair_takes_no_other_file_for_the_one_that_it_keeps"),
-    "store/directory/repair.py::_Repair._keep::aside.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
     "store/directory/repair.py::_Repair._mend_mode::root.sync()": by(f"{REPAIRS}::test_e04_a_repair_that_closes_a_store_to_others_makes_that_durable"),
     "store/directory/repair.py::_Repair._mend_lease::file.try_lock()": by(f"{REPAIRS}::test_e10_an_unreadable_lease_that_a_living_process_holds_is_left"),
     "store/directory/repair.py::_Repair._clear_temp::here[:2] == held[:2]": by(f"{REPAIRS}::test_e10_a_repair_leaves_what_a_living_process_is_writing"),
@@ -178,23 +188,21 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/repair.py::_Repair._mend_name::folder.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
     "store/directory/repair.py::_Repair._mend_name::log.folder.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
     "store/directory/repair.py::_Repair._cut_tail::writable.file.sync_all()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
-    "store/directory/repair.py::_Repair._replace::file.sync_all()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
-    "store/directory/repair.py::_Repair._replace::log.folder.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
     # --- store/directory/restoring.py ---
-    "store/directory/restoring.py::stage::target.sync()": by(f"{COPIES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
+    "store/directory/restoring.py::stage::target.sync()": by(f"{RESTORES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
     "store/directory/restoring.py::_stage_one::copy(found, each.size_bytes, file) != each.sha256": by("tests/store/test_backup.py::test_n07_what_is_no_whole_backup_is_refused_and_nothing_is_changed", instead="(copy(found, each.size_bytes, file), False)[1]"),
-    "store/directory/restoring.py::_stage_one::file.sync_all()": by(f"{COPIES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
+    "store/directory/restoring.py::_stage_one::file.sync_all()": by(f"{RESTORES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
     "store/directory/restoring.py::_stage_one::(standing.version, standing.commit_id.hex()) != (each.version, each.commit_id)": by("tests/store/test_backup.py::test_n07_what_is_no_whole_backup_is_refused_and_nothing_is_changed"),
-    "store/directory/restoring.py::decide::file.sync_all()": by(f"{COPIES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
-    "store/directory/restoring.py::decide::staged.sync()": by(f"{COPIES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
-    "store/directory/restoring.py::decide::layout.root.sync()": by(f"{COPIES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs", f"{COPIES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
+    "store/directory/restoring.py::decide::file.sync_all()": by(f"{RESTORES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
+    "store/directory/restoring.py::decide::staged.sync()": by(f"{RESTORES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
+    "store/directory/restoring.py::decide::layout.root.sync()": by(f"{RESTORES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs", f"{RESTORES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
     "store/directory/restoring.py::finish::decided.try_lock()": by(f"{LOCKS}::test_c07_a_restore_that_another_carries_out_is_waited_for"),
-    "store/directory/restoring.py::finish::decided.sync()": by(f"{COPIES}::test_t20_a_restore_that_was_carried_out_does_not_come_back"),
-    "store/directory/restoring.py::finish::layout.root.sync()": by(f"{COPIES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
-    "store/directory/restoring.py::_carry_out::aside.sync()": by(f"{COPIES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
-    "store/directory/restoring.py::_carry_out::folder.sync()": by(f"{COPIES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
-    "store/directory/restoring.py::_carry_out::kept.sync()": by(f"{COPIES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
-    "store/directory/restoring.py::_carry_out::backups.sync()": by(f"{COPIES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
+    "store/directory/restoring.py::finish::decided.sync()": by(f"{RESTORES}::test_t20_a_restore_that_was_carried_out_does_not_come_back"),
+    "store/directory/restoring.py::finish::layout.root.sync()": by(f"{RESTORES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
+    "store/directory/restoring.py::_carry_out::each.folder.sync()": by(f"{RESTORES}::test_t20_what_a_restore_replaces_is_there_at_each_moment"),
+    "store/directory/restoring.py::_keep::aside.sync()": by(f"{RESTORES}::test_t20_what_a_restore_replaces_is_there_at_each_moment"),
+    "store/directory/restoring.py::_keep::kept.sync()": by(f"{RESTORES}::test_t20_what_a_restore_replaces_is_there_at_each_moment"),
+    "store/directory/restoring.py::_keep::backups.sync()": by(f"{RESTORES}::test_t20_what_a_restore_replaces_is_there_at_each_moment"),
     # --- store/directory/salvage.py ---
     "store/directory/salvage.py::find_frames::found.header.link != last.header.checksum": by(f"{REPAIRS}::test_e10_a_frame_that_belongs_behind_another_one_is_not_salvaged"),
     "store/directory/salvage.py::_not_whole::block_checksum(log.file.read(block.stored, at)) != block.checksum": by(f"{REPAIRS}::test_e10_a_commit_whose_old_blocks_are_damaged_is_not_copied"),
@@ -206,6 +214,8 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/state.py::BlockCache::self._lock": by(f"{LOCKS}::test_c05_threads_take_turns_on_cached_blocks_and_decisions"),
     # --- store/directory/submission.py ---
     "store/directory/submission.py::Submission::self._done": by(f"{LOCKS}::test_a_change_is_told_only_when_it_is_done"),
+    # --- store/directory/transactions.py ---
+    "store/directory/transactions.py::TransactionMender.with_decided::piece.file_id == log.file_id": by(f"{TORN}::test_d12_a_decision_that_was_carried_out_before_a_compaction_stays_out_of_a_repair"),
     # --- store/directory/upkeep.py ---
     "store/directory/upkeep.py::take_snapshot::origin.log.sync_to(origin.end)": by(f"{ORDER}::test_t21_what_a_snapshot_covers_is_synced_before_it_is_written"),
     "store/directory/upkeep.py::_append_snapshot::log.lock()": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
@@ -215,9 +225,4 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/upkeep.py::_switch::out.file.sync_all()": by(f"{SYNCS}::test_t20_snapshots_and_compaction_lose_nothing"),
     "store/directory/upkeep.py::_switch::log.folder.sync()": by(f"{ORDER}::test_t21_a_compacted_log_is_synced_before_and_under_the_lock_and_its_name_behind_it"),
     "store/directory/upkeep.py::back_up::file.sync_all()": by(f"{COPIES}::test_t20_a_copy_before_a_migration_is_durable"),
-}
-
-EQUIVALENT: dict[str, str] = {
-    "store/directory/loading.py::_snapshot_at::log.blocks_whole(found)": "The row that is followed from there to the last frame holds the snapshot itself, so `hop` asks the same of it.",
-    "store/directory/restoring.py::stage::staged.sync()": "`decide` syncs the same directory again, behind the plan, before the rename that decides.",
 }

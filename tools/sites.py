@@ -22,7 +22,7 @@ _SYNCS |= {"_sync_data", "_sync_full", "_sync_if_possible"}
 _LOCKS = {"lock", "try_lock", "flock", "enter", "try_alone", "share_again"}
 _THREAD_LOCKS = {"Lock", "RLock"}
 _CHECKS = {"intact", "blocks_whole", "is_current"}
-_SUMS = re.compile(r"checksum|crc32|digest\b|(?<!\")\blink\b|commit_id|sha256|file_id|_text\(|_head\(")
+_SUMS = re.compile(r"checksum|crc32|digest\b|(?<!\")\blink\b|commit_id|transaction_id|sha256|file_id|_text\(|_head\(")
 
 
 class Site(NamedTuple):

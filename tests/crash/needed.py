@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from tests.crash.campaign import Campaign, Moment, moments
 from tests.crash.disk import Model
 from tests.crash.oracle import Standing, Story, Wrong, after_reboot, open_store
-from tests.crash.recording import Killed, Recorder, Removed
+from tests.crash.recording import Killed, Recorder, Removed, Renamed, apply
 from tests.crash.simulated import BASE, Machine, Tree, refused, running_on
 from tests.crash.stories import PATH, PLAIN, Recording, Run, recording_of
 from tests.store.support import WF, TestedStore, change
@@ -21,6 +21,7 @@ from waypost.errors import WaypostError
 from waypost.store import DocumentId, JointChange
 
 STORE = BASE + PATH
+BACKUP = f"{BASE}/backups/of/today"
 A, B = DocumentId("workflow", "a"), DocumentId("workflow", "b")
 DONE = 1000
 """The number of the promise that what the story is about was done."""
@@ -224,4 +225,38 @@ def changed(tree: Tree, path: str, data: bytes | None) -> Tree:
     if name not in names:
         names[name] = tree.new_inode()
     tree.files[names[name]] = data
+    return tree
+
+
+def two_documents() -> None:
+    with a_store() as store:
+        put(store, A, x=b"1")
+        put(store, B, x=b"1")
+
+
+def x_of(path: str, *documents: DocumentId, read_only: bool = True) -> list[bytes | None]:
+    with a_store(read_only=read_only, path=path) as store:
+        found = [store.view(document).get("x") for document in documents]
+        wrong = [each for each in store.verify().findings if each.severity in ("damage", "torn tail")]
+    if wrong:
+        raise Wrong(f"{wrong}")
+    return found
+
+
+def expect(found: object, *expected: object) -> None:
+    if found not in expected:
+        raise Wrong(f"{found} in place of {expected}")
+
+
+def renamed_at(recording: Recording, name: str) -> int:
+    """When something first gets a name."""
+    return next(
+        at for at, event in enumerate(recording.events) if isinstance(event, Renamed) and event.new_name == name
+    )
+
+
+def last_tree(recording: Recording) -> Tree:
+    tree = recording.before.copy()
+    for event in recording.events:
+        apply(tree, event)
     return tree

@@ -1,4 +1,4 @@
-"""Each sync of backups, restores, repairs and maintenance is needed: the power goes, and nothing of theirs is lost.
+"""Each sync of backups, repairs and maintenance is needed: the power goes, and nothing of theirs is lost.
 
 What they did is there once they returned, also what they moved aside; `make mutants` removes their syncs one by one.
 """
@@ -12,58 +12,41 @@ from itertools import count
 import pytest
 
 from tests.crash.needed import (
+    BACKUP,
     DONE,
     STORE,
     A,
     B,
     a_store,
     changed,
+    commit_over,
     contents,
     dying_before,
+    expect,
+    last_tree,
     lose_power,
     promised_from,
     put,
+    renamed_at,
     told,
     tree_after,
+    two_documents,
+    x_of,
 )
 from tests.crash.oracle import Standing, Wrong, configuration, open_store
-from tests.crash.recording import Killed, Removed, Renamed, apply
+from tests.crash.recording import Killed
 from tests.crash.simulated import BASE, Tree
-from tests.crash.stories import PATH, PLAIN, Recording, Run
-from waypost.store import DocumentId
-from waypost.store.directory import compaction, restoring, upkeep
-from waypost.store.directory.layout import Layout
+from tests.crash.stories import PLAIN, Recording, Run
+from waypost.store.directory import compaction, upkeep
 from waypost.store.directory.repair import repair
 
 pytestmark = pytest.mark.usefixtures("quiet")
-BACKUP = f"{BASE}/backups/of/today"
-S = DocumentId("session", "s")
 
 
 @pytest.fixture(autouse=True)
 def _calm(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     caplog.set_level(logging.CRITICAL, "waypost")
     monkeypatch.setattr(upkeep.Upkeep, "ask_to_settle", lambda self: None)
-
-
-def two_documents() -> None:
-    with a_store() as store:
-        put(store, A, x=b"1")
-        put(store, B, x=b"1")
-
-
-def x_of(path: str, *documents: DocumentId, read_only: bool = True) -> list[bytes | None]:
-    with a_store(read_only=read_only, path=path) as store:
-        found = [store.view(document).get("x") for document in documents]
-        wrong = [each for each in store.verify().findings if each.severity in ("damage", "torn tail")]
-    if wrong:
-        raise Wrong(f"{wrong}")
-    return found
-
-
-def expect(found: object, *expected: object) -> None:
-    if found not in expected:
-        raise Wrong(f"{found} in place of {expected}")
 
 
 # --- backups ---
@@ -86,13 +69,6 @@ def test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_the
     recording = told(work, before=tree_after(two_documents))
     lose_power(recording, judge, title="a backup", start=renamed_at(recording, "today"))
     lose_power(recording, judge, title="a backup, at its end", start=promised_from(recording))
-
-
-def renamed_at(recording: Recording, name: str) -> int:
-    """When something first gets a name."""
-    return next(
-        at for at, event in enumerate(recording.events) if isinstance(event, Renamed) and event.new_name == name
-    )
 
 
 def test_t20_a_backup_passes_on_nothing_that_the_store_could_still_lose() -> None:
@@ -120,115 +96,34 @@ def test_t20_a_backup_passes_on_nothing_that_the_store_could_still_lose() -> Non
     lose_power(recording, judge, title="a backup of what is not synced", start=promised_from(recording))
 
 
-# --- restores ---
-
-
-def to_be_restored() -> Tree:
-    """A store that went on after its backup: A and B changed, and a session came."""
-
-    def work() -> None:
-        two_documents()
-        with a_store() as store:
-            store.backup(BACKUP)
-            put(store, A, x=b"2")
-            put(store, B, x=b"2")
-            put(store, S, x=b"2")
-
-    return tree_after(work)
-
-
-def restored(run: Run) -> None:
-    store = run.open()
-    store.restore_backup(BACKUP, allow_older=True)
-    run.promise(DONE)
-
-
-def test_t20_a_restore_that_was_decided_has_all_that_it_needs() -> None:
-    """From the decision on the new logs and the plan are durable, up to the first that takes its place."""
-    recording = told(restored, before=to_be_restored())
-    decided = renamed_at(recording, "restoring")
-    first = renamed_at(recording, "a.state")
-    early = Recording(recording.before, recording.events[:first], recording.story, recording.options)
-
-    def judge(tree: Tree, standing: Standing) -> None:
-        found = x_of(STORE, A, B, S, read_only=False)
-        expect(found, *(() if DONE in standing.promised else [[b"2", b"2", b"2"]]), [b"1", b"1", None])
-
-    def is_decided(tree: Tree, standing: Standing) -> None:
-        held = contents(tree)
-        replaced = [name for name in ("a", "b") if held[f"workflows/{name}.state"] != old[f"workflows/{name}.state"]]
-        if replaced and tree.find(f"{PATH}/restoring") is None:
-            raise Wrong(f"{replaced} are new, and nothing says that the others should be")
-
-    old = contents(recording.before)
-    over = next(
-        at for at, each in enumerate(recording.events) if isinstance(each, Removed) and each.name == "restoring"
-    )
-    most = early._replace(events=recording.events[:over])
-    lose_power(early, judge, title="a restore that was decided", start=decided)
-    lose_power(most, is_decided, title="a restore that is being carried out", start=decided)
-    lose_power(recording, judge, title="a restore", model="ordered")
-
-
-def test_t20_a_restore_is_durable_and_so_is_what_it_replaced() -> None:
-    """Once it returned readers find the new logs, and the old ones are kept."""
-    before = to_be_restored()
-    old = {path: data for path, data in contents(before).items() if path.endswith((".state", ".session"))}
-    recording = told(restored, before=before)
-
-    def judge(tree: Tree, standing: Standing) -> None:
-        kept = contents(tree)
-        for path in old:
-            end = old[path].rstrip(b"\0")
-            if not kept.get(f"backups/before-restore.1/{path}", b"").startswith(end[:-200]):
-                raise Wrong(f"{path} of before is not kept")
-        expect(x_of(STORE, A, B, S), [b"1", b"1", None])
-
-    lose_power(recording, judge, title="a restore that was told of", start=promised_from(recording))
-
-
-def decided_restore(monkeypatch: pytest.MonkeyPatch) -> Tree:
-    """A store whose restore was decided, and cut off before anything of it was carried out."""
-
-    def work() -> None:
-        store = open_store(STORE, dict(PLAIN))
-        with monkeypatch.context() as patch:
-            patch.setattr(restoring, "finish", lambda _: True)
-            store.restore_backup(BACKUP, allow_older=True)
-
-    return tree_after(work, to_be_restored())
-
-
-def test_t20_a_restore_that_was_carried_out_does_not_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What another process commits, who found it over just before its last sync, is not taken for what it replaces."""
-    before = decided_restore(monkeypatch)
-    real = restoring.finish
+def test_t20_a_backup_passes_on_no_decision_that_the_store_could_still_lose() -> None:
+    """Its maker may have died before its name was durable; what the backup holds of it stays in the store."""
     for change in count(1):
         died = False
 
         def work(run: Run, change: int = change) -> None:
             nonlocal died
-
-            def finish(layout: Layout) -> bool:
-                nonlocal died
-                monkeypatch.setattr(restoring, "finish", real)
-                died = dying_before(run, "another", change, lambda: open_store(run.path, run.options))
-                return real(layout)
-
-            monkeypatch.setattr(restoring, "finish", finish)
             with run.acting_as("second"):
-                put(run.open(), S, x=b"3")
-                run.promise(DONE)
+                second = run.open()
+            died = dying_before(run, "second", change, lambda: commit_over(run, second, A, B))
+            with run.acting_as("third"):
+                open_store(run.path, run.options, read_only=True).backup(BACKUP)
+            run.promise(DONE)
 
         def judge(tree: Tree, standing: Standing) -> None:
-            expect(x_of(STORE, S, read_only=False), [b"3"])
+            expect(attempt_in(STORE), attempt_in(BACKUP))
 
-        recording = told(work, before=before)
-        title = f"after a restore whose process died before change {change}"
+        recording = told(work, before=tree_after(two_documents))
+        title = f"a backup behind a maker that died before change {change}"
         lose_power(recording, judge, title=title, states=30, start=promised_from(recording))
         if not died:
             break
-    assert change > 15
+    assert change > 5
+
+
+def attempt_in(path: str) -> list[bytes | None]:
+    with a_store(read_only=True, path=path) as store:
+        return [store.view(document).get("attempt1") for document in (A, B)]
 
 
 # --- repairs ---
@@ -310,13 +205,6 @@ def test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside(what: str) -> Non
 
     lose_power(recording, judge, title=f"a repair of {what}", start=promised_from(recording))
     lose_power(recording, mends_again(holds_after(recording)), title=f"a repair of {what}", model="ordered")
-
-
-def last_tree(recording: Recording) -> Tree:
-    tree = recording.before.copy()
-    for event in recording.events:
-        apply(tree, event)
-    return tree
 
 
 def holds_after(recording: Recording) -> list[bytes | None]:

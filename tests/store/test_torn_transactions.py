@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,14 +13,16 @@ from tests.conftest import make_config
 from tests.store.support import TestedStore, change, directory_store
 from waypost.errors import DocumentDamaged
 from waypost.store import DocumentId, JointChange
-from waypost.store.directory import backup, compaction
+from waypost.store.directory import backup, compaction, loading
 from waypost.store.directory.check import Report
+from waypost.store.directory.context import Context
+from waypost.store.directory.decisions import Piece
 from waypost.store.directory.document import Document
 from waypost.store.directory.mending import RepairReport
 from waypost.store.directory.repair import repair
 from waypost.store.directory.upkeep import Upkeep
 
-A, B, C = (DocumentId("workflow", name) for name in "abc")
+A, B, C, D = (DocumentId("workflow", name) for name in "abcd")
 
 
 @pytest.fixture(autouse=True)
@@ -120,11 +123,12 @@ def test_d12_e05_half_a_transaction_is_damage_with_its_place(path: Path) -> None
     assert {each[:7] for each in found} == {"a.state", "c.state"}
 
 
-def test_d12_another_commit_at_that_version_is_no_counterpart(path: Path) -> None:
+@pytest.mark.parametrize("others", [(B,), (B, D)], ids=["alone", "in another transaction"])
+def test_d12_another_commit_at_that_version_is_no_counterpart(path: Path, others: tuple[DocumentId, ...]) -> None:
     """A log that went another way since then does not hold its half, though it has that version."""
     half_a_transaction(path)
     store = directory_store(path)
-    put(store, b"other", B)
+    put(store, b"other", *others)
     store.close()
     assert len(damage(verified(path))) == 2
 
@@ -195,6 +199,44 @@ def test_e10_a_decision_that_cannot_be_read_is_moved_aside(path: Path) -> None:
     assert verified(path).sound
 
 
+def test_e10_a_decision_under_the_name_of_another_is_refused(path: Path) -> None:
+    """A copy of a decision under a second name is none, or one transaction would be decided twice."""
+    with_pending(path, A)
+    (decision,) = (path / "transactions").iterdir()
+    shutil.copy(decision, path / "transactions" / ("0" * 32))
+    with pytest.raises(DocumentDamaged, match=f"it is that of transaction {decision.name}"):
+        x_of(path, A)
+    assert [(each.file, each.action) for each in mended(path).repaired] == [
+        (f"transactions/{'0' * 32}", "moved aside"),
+    ]
+    assert x_of(path, A, B, C) == [b"2", b"2", b"2"]
+
+
+def test_d12_what_was_decided_is_not_laid_over_a_log_that_was_compacted_meanwhile(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader who found that a log lacks it opens that log again; by then it may be in, and the log another."""
+    with_pending(path, A)
+    large = Random(1).randbytes(4000)
+    real, done = loading.load, []
+
+    def load(context: Context, document: DocumentId, *, decided: list[Piece] | None = None) -> Any:
+        if decided and not done:
+            done.append(True)
+            writer = directory_store(path)
+            writer._settle()
+            put(writer, large, A)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(compaction, "HISTORY_US", -1)
+                assert writer.tidy(A, "compact")
+            writer.close()
+        return real(context, document, decided=decided)
+
+    monkeypatch.setattr(loading, "load", load)
+    assert x_of(path, A, B, C) == [large, b"2", b"2"]
+    assert done
+
+
 def test_d12_a_repair_carries_out_what_was_decided(path: Path) -> None:
     """Also into a log that is damaged before the place: the decision holds what belongs there."""
     with_pending(path, A, C)
@@ -215,6 +257,30 @@ def test_d12_a_repair_of_a_damaged_log_keeps_what_was_decided_for_it(path: Path)
     assert x_of(path, A, B, C) == [b"2", b"2", b"2"]
     assert verified(path).sound
     assert not list((path / "transactions").iterdir())
+
+
+def test_d12_a_decision_that_was_carried_out_before_a_compaction_stays_out_of_a_repair(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its frames belong into a file that is no more, and would hide what is whole in the one that is there."""
+    with_pending(path, A)
+    (decision,) = (path / "transactions").iterdir()
+    decided = decision.read_bytes()
+    large = Random(1).randbytes(4000)
+    store = directory_store(path)
+    store._settle()
+    put(store, large, A)
+    monkeypatch.setattr(compaction, "HISTORY_US", -1)
+    assert store.tidy(A, "compact")
+    store.close()
+    data = bytearray(log_of(path, A).read_bytes())
+    data[60] ^= 1  # in the first frame, so that the log cannot be read as it is
+    log_of(path, A).write_bytes(data)
+    decision.write_bytes(decided)
+    (entry,) = mended(path).repaired
+    assert (entry.action, entry.is_exact, entry.kept_version) == ("written anew", True, 3)
+    assert x_of(path, A, B, C) == [large, b"2", b"2"]
+    assert verified(path).sound
 
 
 def test_e10_a_decision_over_a_log_that_is_gone_is_moved_aside(path: Path) -> None:

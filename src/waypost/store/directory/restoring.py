@@ -130,7 +130,6 @@ def stage(layout: Layout, context: Context, source: Directory, backup: Backup) -
             if each.kind == kind and origin is not None:
                 _stage_one(origin, target, each, context)
         target.sync()
-    staged.sync()
 
 
 def _stage_one(origin: Directory, target: Directory, each: BackedUp, context: Context) -> None:
@@ -258,44 +257,58 @@ def _read_plan(file: File) -> _Plan:
     raise DocumentDamaged(f"{file.name}: a restore was cut off, and its plan cannot be read: {why}", file=file.name)
 
 
-def _put_aside(layout: Layout, kept: Directory, name: str) -> None:
-    """Move all that is in a folder of the store to what is kept."""
-    folder = layout.root.open_directory(name)
-    names = folder.names() if folder is not None else []
-    if folder is not None and names:
-        kept.make_directory(name)
-        aside = kept.open_directory(name)
-        assert aside is not None
-        for each in names:
-            folder.move(each, aside, each)
-        aside.sync()
-        kept.sync()
-        folder.sync()
+class _Going(NamedTuple):
+    """What has to go from one folder of the store, and what comes, as far as that is still to be done."""
+
+    folder: Directory
+    names: list[str]
+    new: Directory | None
+
+
+def _going(layout: Layout, decided: Directory, plan: _Plan) -> dict[str, _Going]:
+    going: dict[str, _Going] = {}
+    pending = layout.root.open_directory(decisions.FOLDER)
+    if pending is not None:
+        going[decisions.FOLDER] = _Going(pending, pending.names(), None)  # they speak of the logs that go
+    for name, files in plan.files.items():
+        new, folder, wanted = decided.open_directory(name), layout.folder(name), set(files)
+        if new is not None:  # else it was done before it was cut off
+            names = [each for each in folder.names() if each not in wanted or new.kind(each) is not None]
+            going[name] = _Going(folder, names, new)
+    return going
 
 
 def _carry_out(layout: Layout, decided: Directory, plan: _Plan) -> None:
-    backups = layout.folder("backups")
-    backups.make_directory(plan.kept_in)
-    kept = backups.open_directory(plan.kept_in)
-    assert kept is not None
-    _put_aside(layout, kept, decisions.FOLDER)  # they speak of the logs that go
-    for name, files in plan.files.items():
-        new = decided.open_directory(name)
-        if new is None:
-            continue  # done before it was cut off
-        kept.make_directory(name)
-        aside, folder = kept.open_directory(name), layout.folder(name)
-        assert aside is not None
-        wanted = set(files)
-        for each in folder.names():
-            if each not in wanted:
-                folder.move(each, aside, each)
-            elif new.kind(each) is not None:
-                folder.link(each, aside, each)
-        aside.sync()
-        for each in new.names():
-            new.move(each, folder, each)
-        folder.sync()
+    """All that goes is kept durably before the first of it goes."""
+    going = _going(layout, decided, plan)
+    _keep(layout, plan.kept_in, going)
+    for name, each in going.items():
+        for old in each.names:
+            if each.new is None or each.new.kind(old) is None:
+                each.folder.remove(old)
+        for file in each.new.names() if each.new else []:
+            if each.new:
+                each.new.move(file, each.folder, file)
+        each.folder.sync()
         decided.remove_directory(name)
+
+
+def _keep(layout: Layout, kept_in: str, going: dict[str, _Going]) -> None:
+    backups = layout.folder("backups")
+    backups.make_directory(kept_in)
+    kept = backups.open_directory(kept_in)
+    assert kept is not None
+    for name, each in going.items():
+        if not each.names:
+            continue
+        kept.make_directory(name)
+        aside = kept.open_directory(name)
+        assert aside is not None
+        for old in each.names:
+            if each.folder.kind(old) == "file":
+                each.folder.link(old, aside, old)
+            else:
+                each.folder.move(old, aside, old)  # it does not belong there, and cannot have two names
+        aside.sync()
     kept.sync()
     backups.sync()
