@@ -145,3 +145,18 @@ def test_c06_a_lock_that_is_not_had_after_a_compaction_leaves_no_older_version(p
     assert reader.view(A).get("x") == b"2"
     reader.close()
     writer.close()
+
+
+def test_c06_a_lock_that_is_not_had_for_a_new_document_is_no_damage_later(path: Path) -> None:
+    """Who waited in vain to begin a log reads it from disk before he looks for what was decided in it."""
+    late, writer = directory_store(path), directory_store(path)
+    os.makedirs(path / "workflows", exist_ok=True)
+    with open(path / "workflows" / "a.state", "wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(LockTimeout):
+            late._document(A).settle()
+    put(writer, b"1", A)
+    put(writer, b"2", A, B)  # its decision stays, and stands behind the first commit
+    assert late.submit(change(A, lambda tx: tx.get("x"))).result().data == b"2"
+    late.close()
+    writer.close()
