@@ -15,6 +15,7 @@ from tests.store.support import TestedStore, change, directory_store, system_cal
 from waypost.errors import LockTimeout, StoreUnavailable
 from waypost.store import DocumentId, JointChange
 from waypost.store.directory import loading
+from waypost.store.directory.document import Document
 from waypost.store.directory.upkeep import Upkeep
 
 A, B = DocumentId("workflow", "a"), DocumentId("workflow", "b")
@@ -145,3 +146,48 @@ def test_c06_a_lock_that_is_not_had_after_a_compaction_leaves_no_older_version(p
     assert reader.view(A).get("x") == b"2"
     reader.close()
     writer.close()
+
+
+def test_c06_a_lock_that_is_not_had_for_a_new_document_is_no_damage_later(path: Path) -> None:
+    """Who waited in vain to begin a log reads it from disk before he looks for what was decided in it."""
+    late, writer = directory_store(path), directory_store(path)
+    os.makedirs(path / "workflows", exist_ok=True)
+    with open(path / "workflows" / "a.state", "wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(LockTimeout):
+            late._document(A).settle()
+    put(writer, b"1", A)
+    put(writer, b"2", A, B)  # its decision stays, and stands behind the first commit
+    assert late.submit(change(A, lambda tx: tx.get("x"))).result().data == b"2"
+    late.close()
+    writer.close()
+
+
+@pytest.mark.parametrize("behind", ["flock", "enter"])
+def test_c06_an_interrupt_behind_a_lock_of_a_transaction_leaves_no_log_locked(
+    path: Path, monkeypatch: pytest.MonkeyPatch, behind: str
+) -> None:
+    """Whoever is interrupted right after the second lock was had, before anything else, gives both back at once."""
+    store, other = directory_store(path), directory_store(path)
+    put(store, b"1", A, B)
+    owner = Document if behind == "enter" else fcntl
+    real, calls = getattr(owner, behind), list[Any]()
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        result = real(*args, **options)
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, behind, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            put(store, b"2", A, B)
+    for name in ("a.state", "b.state"):
+        with open(path / "workflows" / name, "rb") as log:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    put(other, b"3", A, B)
+    assert store.view(A).get("x") == store.view(B).get("x") == b"3"
+    store.close()
+    other.close()

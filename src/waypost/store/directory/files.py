@@ -176,13 +176,14 @@ class File:
 
     def try_lock(self, *, shared: bool = False) -> bool:
         """Take the lock if it is free."""
+        self._locked = True  # noted first: an interrupt may come right behind the call
         try:
             fcntl.flock(self.descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
+            self._locked = False
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 return False
             raise unavailable(error, "lock", self.name) from error
-        self._locked = True
         return True
 
     def lock(self, timeout_s: float, timed_out: Callable[[], StoreError], *, shared: bool = False) -> None:

@@ -59,6 +59,14 @@ def commit(touched: Sequence[Opened], change: JointChange, context: Context) -> 
     """Commit what was staged, or nothing; see `contract.Store.commit`. `touched` is in the order of the ids."""
     if not any(_is_written(each, change) for each in touched):
         return _read_at_one_moment(touched)
+    try:
+        return _commit(touched, change, context)
+    finally:
+        for each in touched:  # left by an interrupt right behind a lock, or by a system that did not take it back
+            each.document.let_go_of_lock()
+
+
+def _commit(touched: Sequence[Opened], change: JointChange, context: Context) -> Receipt | None:
     made_room = False
     for _ in range(_TRIES):
         try:

@@ -189,6 +189,7 @@ class OpenDocument:
 
     def _carried_out_what_was_decided(self) -> bool:
         """Whether something was decided for this document that its log lacked until now."""
+        self._doubt_absence()  # a log that could not be begun, its lock not being had, is not read yet
         if not missing_from(self._log, self._context.decisions.pieces_for(self.id)):
             return False
         if self.enter() is not None:
