@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.crash.faults import ERRNOS, NO_ROOM, Call, Fault, can_give, fail_at, interrupt_at
+from tests.crash.runs import Run
 from tests.crash.sweeps import (
     FOR_SEQUENCES,
     FOR_STORES,
@@ -21,7 +22,7 @@ from tests.crash.sweeps import (
     play,
     write_beside,
 )
-from tests.crash.workloads import WORKLOADS, Run, Workload
+from tests.crash.workloads import WORKLOADS, Workload
 from tests.totals import RING, Totals, ring_size
 from waypost.errors import StorePoisoned, StoreUnavailable
 from waypost.store import DocumentId

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.crash.runs import Run, handle
 from tests.crash.sweeps import bench, count_calls
-from tests.crash.workloads import WORKLOADS, Run, Workload, handle
+from tests.crash.workloads import WORKLOADS, Workload
 from waypost.definitions import Definitions
 from waypost.store import open_store as open_any
 
