@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import errno
 import os
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from tests.crash.faults import Call, Shim, installed
+from tests.crash.faults import Call, Fault, Shim, installed, no_fault
 from tests.crash.runs import handle, open_store
 from tests.crash.sweeps import standing_still
+
+
+def _refuse_fstat(number: int) -> Fault:
+    """The n-th `fstat` from now on fails."""
+    calls = count(1)
+
+    def fault(call: Call) -> None:
+        if call.name == "fstat" and next(calls) == number:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    return fault
 
 
 def _two(tx: Any) -> str:
@@ -20,27 +32,42 @@ def _two(tx: Any) -> str:
 
 def test_e01_a_repeated_transaction_whose_result_cannot_be_read_fails_and_does_not_raise(tmp_path: Path) -> None:
     """It is committed, so its failure says `unknown`, and it can be asked for again."""
-    calls = 0
-
-    def fault(call: Call) -> None:
-        nonlocal calls
-        if call.name == "fstat":
-            calls += 1
-            if calls == refused:
-                raise OSError(errno.EIO, os.strerror(errno.EIO))
-
-    with standing_still(), installed(Shim(fault)) as shim:
+    with standing_still(), installed(Shim()) as shim:
         store = open_store(tmp_path / "store", "chunked")
         wp = handle(store, "chunked")
         wp.transact(_two, operation_id="once").unwrap()
         statuses: set[str] = set()
-        for refused in range(1, 9):
-            calls = 0
+        for number in range(1, 9):
+            shim.fault = _refuse_fstat(number)
             with shim.active():
                 result = wp.transact(_two, operation_id="once")
             statuses.add("repeated" if result else result.status)
+        shim.fault = no_fault
         again = wp.transact(_two, operation_id="once")
         assert again.unwrap() == "both"
         assert again.repeated
         assert statuses >= {"unknown", "repeated"}
+        store.close()
+
+
+def test_d12_e01_a_decision_that_may_stand_and_cannot_be_taken_back_is_unknown(tmp_path: Path) -> None:
+    """Its renaming fails and happens all the same, and the look for what was renamed fails too: `rolled_back` would be
+    wrong, and whoever opens the store next finds both documents.
+    """
+
+    def fault(call: Call) -> None:
+        if call.name == "rename" and str(call.args[0]).endswith(".new"):
+            call.make()
+        elif call.name != "unlink":
+            return
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with standing_still(), installed(Shim(fault)) as shim:
+        store = open_store(tmp_path / "store", "chunked")
+        wp = handle(store, "chunked")
+        with shim.active():
+            result = wp.transact(_two, operation_id="once")
+        assert not result
+        assert result.status == "unknown"
+        assert wp.get_outcome("once").data == "both"
         store.close()
