@@ -8,9 +8,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.crash.faults import Call, Fault, Shim, installed, no_fault
 from tests.crash.runs import handle, open_store
 from tests.crash.sweeps import standing_still
+from tests.store.support import directory_store
+from waypost.errors import DocumentDamaged
 
 
 def _refuse_fstat(number: int) -> Fault:
@@ -71,3 +75,18 @@ def test_d12_e01_a_decision_that_may_stand_and_cannot_be_taken_back_is_unknown(t
         assert result.status == "unknown"
         assert wp.get_outcome("once").data == "both"
         store.close()
+
+
+@pytest.mark.parametrize(
+    "plan", [b"", b"[", b"\xff", b'[{"workflows": []}, "../above"]', b'[{"..": []}, "before-restore.1"]']
+)
+def test_n07_a_damaged_plan_of_a_restore_is_refused_and_leads_nowhere(tmp_path: Path, plan: bytes) -> None:
+    """What was decided is not carried out by a plan that no restore writes; nothing outside of the store is touched."""
+    place = tmp_path / "store"
+    directory_store(place).close()
+    (place / "restoring" / "workflows").mkdir(parents=True)
+    (place / "restoring" / "plan.json").write_bytes(plan)
+    with pytest.raises(DocumentDamaged, match="its plan is damaged"):
+        directory_store(place)
+    assert os.listdir(tmp_path) == ["store"]
+    assert (place / "restoring" / "plan.json").read_bytes() == plan

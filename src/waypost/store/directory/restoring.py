@@ -8,6 +8,7 @@ comes from outside, so nothing in it is believed: names are made from ids and on
 
 from __future__ import annotations
 
+import re
 import time
 from typing import NamedTuple
 
@@ -18,11 +19,12 @@ from waypost.store.contract import BackedUp, Backup, DocumentId, Kind, Restored
 from waypost.store.directory import check, decisions, loading
 from waypost.store.directory.backup import FOLDERS, MANIFEST, copy, new_file, remove_tree
 from waypost.store.directory.context import Context
-from waypost.store.directory.files import Directory, open_path
+from waypost.store.directory.files import Directory, File, open_path
 from waypost.store.directory.layout import SUFFIXES, Layout
 from waypost.store.directory.log import LOCK_TIMEOUT_S
 
 _STAGED, _DECIDED, _PLAN = "restore", "restoring", "plan.json"
+_KEPT_IN = re.compile(r"before-restore\.[0-9]{1,9}")
 _MANIFEST_MOST = 64 << 20
 _SLACK_BYTES = 2 << 20  # what a log may hold beside the frames that its limit counts: fill and a seal
 _ALLOWED = frozenset({"FORMAT", ".gitignore", MANIFEST, "temp", *FOLDERS.values()})
@@ -235,13 +237,32 @@ def finish(layout: Layout) -> bool:
         time.sleep(0.01)
     plan_file = decided.open(_PLAN)
     if plan_file is not None:
-        _carry_out(layout, decided, msgspec.json.decode(plan_file.read(_MANIFEST_MOST, 0), type=_Plan))
+        _carry_out(layout, decided, _read_plan(plan_file))
         decided.remove(_PLAN)
         decided.sync()
     if is_pending(layout):
         layout.root.remove_directory(_DECIDED)
         layout.root.sync()
     return True
+
+
+def _read_plan(file: File) -> _Plan:
+    """What was decided, if it can only be what `decide` writes: names from a damaged file lead anywhere."""
+    try:
+        plan = msgspec.json.decode(file.read(_MANIFEST_MOST, 0), type=_Plan)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _no_plan(file, str(error)) from error
+    if not _KEPT_IN.fullmatch(plan.kept_in) or not plan.files.keys() <= set(FOLDERS.values()):
+        raise _no_plan(file, "it names other places than a restore does")
+    return plan
+
+
+def _no_plan(file: File, reason: str) -> DocumentDamaged:
+    return DocumentDamaged(
+        f"{file.name}: a restore was decided, and its plan is damaged: {reason}; what it replaces is "
+        "where it was, or in backups/",
+        file=file.name,
+    )
 
 
 def _put_aside(layout: Layout, kept: Directory, name: str) -> None:
