@@ -1,13 +1,12 @@
-"""Hostile input for everything that reads bytes: what readers there are, valid input for each, and how it is damaged.
+"""Hostile input for what reads values and logs: what readers there are, valid input for each, and how it is damaged.
 
 A reader is a function of bytes that may raise only documented errors. To add one, write it with a few valid inputs into
-`readers`. `mend`, where a reader has one, makes sums right again after the damage, so that what lies behind them is
-reached.
+`readers_of_logs`, or into `fuzzing_files`, where those of all other files are. `mend`, where a reader has one, makes
+sums right again after the damage, so that what lies behind them is reached.
 """
 
 from __future__ import annotations
 
-import json
 import random
 import struct
 from collections.abc import Callable, Iterator
@@ -22,19 +21,27 @@ from zlib import crc32
 
 from tests.conftest import make_config
 from tests.store.support import change, directory_store
-from waypost import cli, config, records
+from waypost import records
 from waypost.blocking import Waypost
-from waypost.catalogue import Catalogue
-from waypost.cli import plan
 from waypost.codec import bodies, compression, frame, values
-from waypost.codec.bodies import Block, CommitBody, Extent, FileBody, Remembered, SnapshotBody
+from waypost.codec.bodies import (
+    Block,
+    CommitBody,
+    DecidedFrames,
+    DecisionBody,
+    Extent,
+    FileBody,
+    JointMark,
+    Participant,
+    Remembered,
+    SnapshotBody,
+)
 from waypost.codec.compression import Undecodable
 from waypost.config import CompressionConfig
 from waypost.definitions import Definitions
 from waypost.errors import WaypostError
 from waypost.models import AgentState, WorkflowContext, WorkflowStep
 from waypost.store import DocumentId
-from waypost.store.directory import index, lease
 from waypost.store.memory import MemoryStore
 
 WF = DocumentId("workflow", "wf")
@@ -167,7 +174,7 @@ def _read_records(data: bytes) -> None:
             record.decode("key", data)
 
 
-def _workflow(store: Any) -> dict[str, bytes]:
+def a_workflow(store: Any) -> dict[str, bytes]:
     """A workflow that has something of everything; its parts."""
     wp = Waypost(Definitions(store, make_config(), verbose=False))
     context = WorkflowContext(user_id="u", variables={"v": [1]}, configuration={"c": {2}}, features={"f": True})
@@ -206,7 +213,7 @@ def _look_at_all(wp: Waypost) -> None:
 
 def _parts_reader() -> Reader:
     """One part of a workflow is other bytes: `key NUL bytes`."""
-    parts = _workflow(MemoryStore())
+    parts = a_workflow(MemoryStore())
 
     def read(data: bytes) -> None:
         key, _, value = data.partition(b"\0")
@@ -229,11 +236,17 @@ _BLOCK = Block(3, 3, 0, 7)
 _BODIES: dict[str, tuple[Callable[[Any], object], list[Any]]] = {
     "file": (bodies.read_file, [FileBody(1, "workflow", "wf", 2, 3, bytes(32))]),
     "commit": (
-        lambda data: list(bodies.commit_parts(bodies.read_commit(memoryview(data)), [_BLOCK], 9)),
+        lambda data: list(bodies.commit_parts(bodies.read_commit(memoryview(data)), bodies.placed([_BLOCK], 9))),
         [
             CommitBody("op", "test", "s", None, ["state"], False, {"a": b"1", "b": (3, bytes(32))}, ["c"]),
-            CommitBody("op", "test", None, None, None, True, {}, []),
+            CommitBody(
+                "op", "test", None, None, None, True, {}, [], JointMark("t", [Participant("workflow", "wf", 2)])
+            ),
         ],
+    ),
+    "decision": (
+        lambda data: bodies.read_decision(memoryview(data)),
+        [DecisionBody("0" * 32, [DecidedFrames("workflow", "wf", 1, 2, b"frames")])],
     ),
     "snapshot": (bodies.read_snapshot, [SnapshotBody(9, 1, 5, True, ["a", "b"], [Remembered(_BLOCK, 2, 3)])]),
     "entries": (bodies.read_entries, [{"a": b"1", "b": Extent(3, bytes(32), [_BLOCK])}]),
@@ -299,7 +312,7 @@ def _logs(folder: Path) -> list[bytes]:
         for closed in (True, False):
             path = folder / f"seed{number}{closed}"
             store = directory_store(path, algorithm=algorithm, chunk_size=4096)
-            _workflow(store)
+            a_workflow(store)
             store.submit(change(WF, lambda tx: tx.put("large", bytes(range(256)) * 40))).result()
             store.tidy(WF, "snapshot")
             store.submit(change(WF, lambda tx: tx.put("after", b"1"))).result()
@@ -361,157 +374,14 @@ def _writing_reader(folder: Path) -> Reader:
     return Reader("log-written", read, read_only.valid, weight=1, mend=summed)
 
 
-# --- files beside the logs ---
-
-
-def _index_reader(folder: Path) -> Reader:
-    """The rows of the index, whose sum is right."""
-    store = directory_store(folder / "indexed")
-    _workflow(store)
-    catalogue = Catalogue(store)
-    settled, index.SETTLED_NS = index.SETTLED_NS, -(10**12)
-    try:
-        (entry,) = catalogue.entries()
-    finally:
-        index.SETTLED_NS = settled
-    rows = catalogue._rows
-    assert rows is not None and entry.id == "wf"
-    valid = records.encode(rows)
-
-    def read(data: bytes) -> None:
-        settled, index.SETTLED_NS = index.SETTLED_NS, -(10**12)
-        try:
-            store.keep("workflows", data)
-            for one in Waypost(Definitions(store, make_config(), verbose=False)).list_workflows():
-                repr(one)
-        finally:
-            index.SETTLED_NS = settled
-
-    return Reader("index", read, [valid], weight=2)
-
-
-def _lease_text(data: bytes) -> bytes:
-    body = data.partition(b', "checksum"')[0]
-    return body + b', "checksum": "%08x"}\n' % crc32(body)
-
-
-def _read_lease(data: bytes) -> None:
-    holder = lease.parse(data)
-    assert holder is None or json.loads(data)["host"] == holder.host
-
-
-def _config_reader(folder: Path) -> Reader:
-    place = folder / "configured"
-    place.mkdir()
-
-    def read(data: bytes) -> None:
-        (place / "waypost.toml").write_bytes(data)
-        config.load(None, None, place, {})
-
-    valid = [
-        b'[compression]\nenabled = true\nalgorithm = "zstd"\nlevel = 3\n[performance]\nmax_file_size = 5\n',
-        b"[steps]\nenforce_dependencies = false\n[reliability]\nsync_frequency = 20\n",
-    ]
-    words = (
-        b"a = " + b"[" * 3000,
-        b"1" * 5000,
-        b"inf",
-        b"nan",
-        b"1e400",
-        b'"""',
-        b"\xff",
-        b"2024-01-01T00:00:00Z",
-        b"[[a]]",
-    )
-    return Reader("configuration", read, valid, weight=5, words=words)
-
-
-def _read_environment(data: bytes) -> None:
-    pairs = (line.partition(b"=") for line in data.split(b"\n"))
-    config.load(
-        None,
-        None,
-        None,
-        {name.decode("utf-8", "surrogateescape"): value.decode("utf-8", "surrogateescape") for name, _, value in pairs},
-    )
-
-
-def _plan_reader(folder: Path) -> Reader:
-    place = folder / "plan.toml"
-
-    def read(data: bytes) -> None:
-        place.write_bytes(data)
-        plan.load(str(place))
-
-    valid = [
-        b'name = "N"\nworkflow = "w"\n[steps.a]\nrun = "true"\n'
-        b'retries = 2\ntimeout = 1.5\n[steps.b]\nrun = ["a", "b"]\n'
-        b'needs = ["a"]\nenv = {A = "1"}\ncwd = "x"\nagent = "g"\n'
-    ]
-    words = (
-        b"x = " + b"[" * 3000,
-        b"1" * 5000,
-        b"1" * 400,
-        b"inf",
-        b"nan",
-        b"-0",
-        b'"\\u0000"',
-        b"~root",
-        b"~\xff",
-        b"[steps]",
-        b"{a.b.c = 1}",
-        b"a." * 2000,
-        b"1979-05-27",
-    )
-    return Reader("run-file", read, valid, weight=5, words=words)
-
-
-def _command_line_reader(folder: Path) -> Reader:
-    """Words of a command line, apart by NUL, over a store that has a workflow. What runs commands is left out."""
-    store = directory_store(folder / "seen")
-    _workflow(store)
-    store.close()
-    place = str(folder / "seen").encode()
-
-    def read(data: bytes) -> None:
-        words = [word.decode("utf-8", "surrogateescape") for word in data.split(b"\0")]
-        if not {"run", "demo"} & set(words):
-            status = cli.call(words)
-            assert status in EXIT_STATUSES, (status, words)
-
-    commands = [
-        [b"list"],
-        [b"status"],
-        [b"show", b"wf"],
-        [b"verify"],
-        [b"store", b"doctor"],
-        [b"store", b"config"],
-        [b"--help"],
-        [b"list", b"--status", b"failed", b"--limit", b"5", b"--sort", b"size"],
-        [b"show", b"wf", b"a"],
-        [b"--version"],
-    ]
-    valid = [b"\0".join([*words, b"--state", place, *json_]) for words in commands for json_ in ([], [b"--json"])]
-    return Reader(
-        "command-line",
-        read,
-        valid,
-        weight=1,
-        words=(b"\0", b"--", b"\x1b[2J", b"\xff", b"-", b"\0--json\0", b"9" * 5000),
-    )
-
-
-def readers(folder: Path) -> Iterator[Reader]:
-    """All readers; `folder` is empty, and theirs."""
-    folder.mkdir(parents=True, exist_ok=True)
+def readers_of_logs(folder: Path) -> Iterator[Reader]:
+    """What reads values, bodies, blocks and logs; `folder` is empty, and theirs."""
     yield Reader("values", _read_value, [values.encode(value) for value in [*_VALUES, _VALUES]], weight=15)
-    yield Reader("records", _read_records, list(_workflow(MemoryStore()).values()), weight=10)
+    yield Reader("records", _read_records, list(a_workflow(MemoryStore()).values()), weight=10)
     yield _parts_reader()
     yield Reader("bodies", _read_body, _bodies(), weight=15)
     yield Reader("packed", _read_packed, _packed(), weight=3)
-    yield Reader("lease", _read_lease, [lease._text(lease.Holder("h", "b", "s"))], weight=10, mend=_lease_text)
-    yield Reader("environment", _read_environment, [b"WAYPOST_COMPRESSION_LEVEL=3\nWAYPOST_PRESET=testing"], weight=5)
-    for make in (_log_reader, _writing_reader, _index_reader, _config_reader, _plan_reader, _command_line_reader):
+    for make in (_log_reader, _writing_reader):
         (folder / make.__name__).mkdir()
         if make is _writing_reader:
             (folder / make.__name__ / "logs").mkdir()

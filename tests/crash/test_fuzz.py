@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.fuzzing import DOCUMENTED, Reader, damaged, readers
+from tests.crash.fuzzing import DOCUMENTED, Reader, damaged
+from tests.crash.fuzzing_files import readers
 from tests.totals import Totals, ring_size
 
 SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
@@ -20,8 +21,8 @@ CORPUS = Path(__file__).parents[1] / "corpus"
 INPUTS = ring_size(60_000, 1_100_000)
 SLOWEST_S = 5.0
 MOST_MORE_KB = 64 * 1024
-NAMES = ("values", "records", "parts", "bodies", "packed", "lease", "environment", "log", "log-written", "index",
-         "configuration", "run-file", "command-line")  # fmt: skip
+NAMES = ("values", "records", "parts", "bodies", "packed", "log", "log-written", "lease", "environment", "index",
+         "configuration", "run-file", "command-line", "decision", "manifest", "restore")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
