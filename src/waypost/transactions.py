@@ -266,9 +266,16 @@ class _Transact(Request[OperationResult[T]]):
         try:
             return self._run(_change("transact", self.operation_id, self._session_id, repeatable=self._repeatable))
         except _Repeated as seen:
-            return self._success(outcome_of(self.store, seen.document, seen.record), Counters(), repeated=True)
+            return self._repeated(seen)
         except WaypostError as error:
             return self.failed(error)
+
+    def _repeated(self, seen: _Repeated) -> OperationResult[T]:
+        try:
+            return self._success(outcome_of(self.store, seen.document, seen.record), Counters(), repeated=True)
+        except WaypostError as error:
+            # it is committed, and only what became of it could not be read
+            return self.failed(error, "unknown")
 
     def _run(self, change: JointChange) -> OperationResult[T]:
         for tries in range(1, TRIES + 1):

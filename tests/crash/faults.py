@@ -203,11 +203,34 @@ def fail_at(number: int, kind: str, *, onwards: bool = False, any_call: bool = F
     return fault
 
 
-def interrupt_at(number: int) -> Fault:
-    """A signal's handler raises before the n-th call."""
+CHANGING = frozenset({"rename", "unlink", "link", "mkdir", "ftruncate", "pwrite", "fdatasync", "fsync"})
+
+
+def done_and_refused(number: int, kind: str) -> Fault:
+    """The n-th call, or the next one behind it that changes something, is carried out, and fails all the same."""
+    is_due = True
 
     def fault(call: Call) -> None:
-        if call.number == number:
+        nonlocal is_due
+        if is_due and call.number >= number and call.name in CHANGING:
+            is_due = False
+            call.make()
+            code = getattr(errno, kind)
+            raise OSError(code, os.strerror(code))
+
+    return fault
+
+
+def interrupt_at(number: int) -> Fault:
+    """A signal's handler raises before the n-th call, or before the next one that closes nothing: most descriptors are
+    closed while an object dies, and Python drops what is raised there.
+    """
+    is_due = True
+
+    def fault(call: Call) -> None:
+        nonlocal is_due
+        if is_due and call.number >= number and call.name != "close":
+            is_due = False
             raise KeyboardInterrupt
 
     return fault

@@ -21,13 +21,14 @@ from typing import Any
 import pytest
 
 from tests.crash.faults import Ended, Fault, Shim, Tell, in_child, installed
-from tests.crash.workloads import NOW_US, Run, Workload, handle, no_store, open_store
+from tests.crash.runs import NOW_US, Run, handle, open_store
+from tests.crash.workloads import Workload, no_store
 from waypost import clock
 from waypost.blocking import Waypost
 from waypost.errors import OperationNotFound, StoreNotFound, WaypostError
 from waypost.store import DocumentId, Store
 from waypost.store import open_store as open_any
-from waypost.store.directory import decisions, lease, log
+from waypost.store.directory import decisions, lease, log, upkeep
 
 States = dict[str, tuple[int, bytes]]
 """Of each document: its version, and the checksum over all its parts."""
@@ -42,7 +43,8 @@ _FAST_MEMORY = "/dev/shm"
 
 @contextmanager
 def standing_still() -> Iterator[None]:
-    """Time and process do not change, waiting for locks is short, and what the store logs is not kept."""
+    """Time and process do not change, waiting for locks is short, decisions are carried out only when that is
+    asked for, and what the store logs is not kept."""
     logger = logging.getLogger("waypost")
     level = logger.level
     with pytest.MonkeyPatch.context() as patch:
@@ -52,6 +54,7 @@ def standing_still() -> Iterator[None]:
         patch.setattr(lease, "LOCK_TIMEOUT_S", 0.02)
         # decisions are looked for every time, so that the calls do not depend on the time that passed
         patch.setattr(decisions, "_TICK_NS", 1 << 62)
+        patch.setattr(upkeep.Upkeep, "ask_to_settle", lambda self: None)
         logger.setLevel(logging.CRITICAL + 1)
         try:
             yield

@@ -12,16 +12,14 @@ from typing import Any
 import pytest
 
 from tests.crash.faults import Shim, Tell, in_child, installed, no_fault
+from tests.crash.runs import Run, handle, open_store
 from tests.crash.sweeps import FOR_SEQUENCES, FOR_STORES, Bench, Told, bench, check_errors, examine, play, write_beside
 from tests.crash.workloads import (
-    Run,
     Workload,
     add_a_large_output,
     compact,
     create_workflow,
-    handle,
     new_store,
-    open_store,
     start_and_complete_a_step,
     take_a_snapshot,
     used_store,

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.faults import Tell, in_child, no_fault
+from tests.crash.runs import handle, open_store
 from tests.crash.sweeps import (
     FOR_SEQUENCES,
     FOR_STORES,
@@ -32,10 +33,8 @@ from tests.crash.workloads import (
     add_a_large_output,
     compact,
     create_workflow,
-    handle,
     leftovers,
     new_store,
-    open_store,
     start_and_complete_a_step,
     torn_tail,
     used_store,

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.crash.faults import ERRNOS, NO_ROOM, Call, Fault, can_give, fail_at, interrupt_at
+from tests.crash.faults import CHANGING, ERRNOS, NO_ROOM, Call, Fault, can_give, done_and_refused, fail_at, interrupt_at
+from tests.crash.runs import Run
 from tests.crash.sweeps import (
     FOR_SEQUENCES,
     FOR_STORES,
@@ -21,7 +22,7 @@ from tests.crash.sweeps import (
     play,
     write_beside,
 )
-from tests.crash.workloads import WORKLOADS, Run, Workload
+from tests.crash.workloads import WORKLOADS, Workload
 from tests.totals import RING, Totals, ring_size
 from waypost.errors import StorePoisoned, StoreUnavailable
 from waypost.store import DocumentId
@@ -95,6 +96,19 @@ def test_e01_t05_every_error_at_every_call_is_told_and_harms_nothing(workload: W
         totals("faults", met)
 
 
+@pytest.mark.parametrize("workload", WORKLOADS, ids=lambda workload: workload.name)
+def test_e01_t05_what_is_done_and_said_to_have_failed_harms_nothing(workload: Workload, totals: Totals) -> None:
+    """A call that changes something, does it, and fails, as file systems of a network do, is told as truly."""
+    with bench() as place:
+        trace = count_calls(place, workload).trace
+        points = [call for call in trace if call.name in CHANGING][:: ring_size(2, 1)]
+        for turn, call in enumerate(points):
+            kind = ("EIO", "EINTR", "ESTALE")[turn % 3]
+            where = f"{kind} at call {call.number} ({call.name}), which was carried out"
+            try_fault(place, workload, done_and_refused(call.number, kind), where, reads=False)
+        totals("faults", len(points))
+
+
 @pytest.fixture
 def _drops_what_dying_objects_raise(monkeypatch: pytest.MonkeyPatch) -> None:
     """As Python does; the tests' runner would keep it, and with it the frames and files that it passed through."""
@@ -108,7 +122,6 @@ def test_c10_an_interrupt_at_any_call_leaves_the_store_usable(workload: Workload
     with bench() as place:
         trace = count_calls(place, workload).trace
         step = ring_size(3, 1)
-        # Python drops what is raised while an object dies, which is where most descriptors are closed
         numbers = [call.number for call in trace if call.name != "close"]
         points = numbers[WORKLOADS.index(workload) % step :: step]
         for number in points:

@@ -12,20 +12,9 @@ from typing import NamedTuple
 import pytest
 
 from tests.crash.faults import Call, Fault, Shim, installed, short_write
+from tests.crash.runs import LARGE, Run, frequent_snapshots, handle, open_store
 from tests.crash.sweeps import Told, bench, count_calls, examine, play
-from tests.crash.workloads import (
-    CLOSE,
-    LARGE,
-    Act,
-    Run,
-    Workload,
-    change_agent_and_context,
-    frequent_snapshots,
-    handle,
-    log_end,
-    open_store,
-    used_store,
-)
+from tests.crash.workloads import CLOSE, Act, Workload, change_agent_and_context, log_end, used_store
 from tests.totals import Totals, ring_size
 
 MOST = ring_size(4096, 1 << 20)

@@ -8,178 +8,21 @@ it by `run.write(...)`, and name it in `OPERATIONS`; it is then swept over a new
 
 from __future__ import annotations
 
-import random
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.crash.faults import Shim, Tell
-from tests.store.support import TestedStore
-from waypost import clock, config
-from waypost.blocking import Waypost
-from waypost.definitions import Definitions
-from waypost.errors import WaypostError
+from tests.crash.runs import LARGE, NOW_US, Run, frequent_snapshots
+from tests.crash.transacting import FOR_USED, SIMPLE, die_decided, die_half_way, transact_over_two
+from waypost import clock
 from waypost.models import WorkflowContext, WorkflowStep
-from waypost.operations import OperationResult, Write, status_of
-from waypost.store import DocumentId, Store
 from waypost.store.directory import lease, upkeep
 
-WF = DocumentId("workflow", "wf")
-NOW_US = 1_790_000_000_000_000
 DAY_US = 24 * 3600 * 1_000_000
-LARGE = random.Random(7).randbytes(9_000)
-"""A value that does not compress, longer than two chunks."""
-
-OPTIONS: dict[str, dict[str, dict[str, object]]] = {
-    "chunked": {"compression": {"chunk_size": 4096}},
-    "plain": {"compression": {"chunk_size": 4096, "enabled": False}},
-    "relaxed": {"reliability": {"enable_wal": False, "sync_frequency": 3_600_000}},
-}
-"""The configurations that workloads run under, by name."""
-
-
-@cache
-def configuration(options: str) -> config.Config:
-    return config.load("production", OPTIONS[options], environment={})
-
-
-def open_store(path: Path, options: str, *, read_only: bool = False) -> TestedStore:
-    """A directory store, made where there is none unless it is only to be read."""
-    store = TestedStore.open(str(path), configuration(options), create=not read_only, read_only=read_only)
-    assert isinstance(store, TestedStore)
-    return store
-
-
-def handle(store: Store, options: str) -> Waypost:
-    return Waypost(Definitions(store, configuration(options), verbose=False))
-
-
-def _nothing(_: str) -> None:
-    pass
-
-
-class Run:
-    """One run of a workload: each write is told before it is tried, and what became of it after.
-
-    With `only`, as over the memory store that serves as the model, writes that are not among them are left out.
-    """
-
-    def __init__(
-        self,
-        wp: Waypost,
-        options: str,
-        *,
-        path: Path | None = None,
-        shim: Shim | None = None,
-        tell: Tell = _nothing,
-        only: frozenset[str] | None = None,
-        prefix: str = "act",
-    ) -> None:
-        self.wp = wp
-        self.options = options
-        self.path = path
-        self.shim = shim or Shim()
-        self.tell = tell
-        self.only = only
-        self.prefix = prefix
-        self.count = 0
-        self.operations: set[str] = set()
-
-    @property
-    def is_model(self) -> bool:
-        return self.path is None
-
-    def group(self, prefix: str) -> None:
-        """Name the next writes anew, so that their names do not depend on whether those before were tried."""
-        self.prefix, self.count = prefix, 0
-
-    def attempt(self, operation: str) -> str | None:
-        """The operation id of the next write, which is told; None when it is to be left out."""
-        self.count += 1
-        self.operations.add(operation)
-        name = f"{self.prefix}-{self.count}"
-        if self.only is not None and name not in self.only:
-            return None
-        self.tell(f"attempt {name}")
-        return name
-
-    def settle(self, name: str, result: OperationResult[Any]) -> None:
-        """Tell what became of a write."""
-        if result:
-            self.tell(f"acknowledged {name}")
-        else:
-            self.tell(f"{result.status} {name} {type(result.error).__name__}: {result.error}")
-
-    def write(self, operation: str, *args: Any, by: Waypost | None = None, **kwargs: Any) -> None:
-        """Try one public write, and tell what became of it."""
-        name = self.attempt(operation)
-        if name is not None:
-            self.settle(name, getattr(by or self.wp, operation)(*args, operation_id=name, **kwargs))
-
-    def edit(self, workflow_id: str, change: Callable[[Any], None]) -> None:
-        """Load a state, change it in place, and save it."""
-        name = self.attempt("save_workflow_state")
-        if name is None:
-            return
-        loaded = self.wp.load_workflow_state(workflow_id)
-        if not loaded:
-            self.tell(f"rolled_back {name} {type(loaded.error).__name__}: {loaded.error}")
-            return
-        state = loaded.unwrap()
-        change(state)
-        self.settle(name, self.wp.save_workflow_state(state, operation_id=name))
-
-    def write_together(self, *writes: tuple[str, tuple[Any, ...]]) -> None:
-        """Hand several writes in before any is waited for, so that one batch commits them."""
-        store, tickets = self.wp.definitions.store, []
-        for operation, args in writes:
-            name = self.attempt(operation)
-            if name is None:
-                continue
-            request = getattr(self.wp.definitions, operation)(*args, operation_id=name)
-            assert isinstance(request, Write)
-            try:
-                tickets.append((name, request, store.submit(request.change())))
-            except WaypostError as error:
-                self.settle(name, request.failed(error))
-        for name, request, ticket in tickets:
-            try:
-                receipt = ticket.result()
-            except WaypostError as error:
-                self.settle(name, request.failed(error, status_of(error)))
-            else:
-                self.settle(name, request.done(receipt))
-
-    def upkeep(self, action: str, *, by: Waypost | None = None) -> None:
-        """A snapshot or a compaction, now. What it fails with harms nobody."""
-        if self.is_model:
-            return
-        store = (by or self.wp).definitions.store
-        assert isinstance(store, TestedStore)
-        try:
-            self.tell(f"upkeep {action} {'done' if store.tidy(WF, action) else 'left'}")
-        except WaypostError as error:
-            self.tell(f"upkeep {action} {type(error).__name__}: {error}")
-
-    @contextmanager
-    def elsewhere(self) -> Iterator[Waypost]:
-        """Another process of this machine, whom no fault hits."""
-        if self.path is None:
-            yield self.wp
-            return
-        with self.shim.paused():
-            store = open_store(self.path, self.options)
-            try:
-                yield handle(store, self.options)
-            finally:
-                store.close()
-
 
 Act = Callable[[Run], None]
 Disturb = Callable[[Path], None]
@@ -230,12 +73,16 @@ def aged_store(run: Run) -> None:
         run.write("update_context", "wf", variables={"young": number})
 
 
-@contextmanager
-def frequent_snapshots() -> Iterator[None]:
-    """A snapshot is due after every commit."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(upkeep.Document, "snapshot_is_due", staticmethod(lambda _: True))
-        yield
+def decided_store(run: Run) -> None:
+    """As a used one; a transaction over three workflows was decided, and its process died before it wrote a frame."""
+    used_store(run)
+    die_decided(run)
+
+
+def half_decided_store(run: Run) -> None:
+    """As a used one; of a transaction over three workflows one log has its frame, and another a torn one."""
+    used_store(run)
+    die_half_way(run)
 
 
 # --- what other processes left behind -----------------------------------------------------------
@@ -417,6 +264,14 @@ def write_one(run: Run) -> None:
     run.write("update_context", "wf", variables={"n": "one"})
 
 
+def transact_over_what_was_decided(run: Run) -> None:
+    def work(tx: Any) -> None:
+        tx.update_context("born", variables={"again": 1})
+        tx.create_workflow("other", "Deleted within a transaction, and made anew", None, ["a"])
+
+    run.transact(work)
+
+
 def make_the_first(run: Run) -> None:
     run.write("create_workflow", "born", "Born", None, ["a"])
 
@@ -472,6 +327,7 @@ OPERATIONS: tuple[Act, ...] = (
     compact_while_others_commit,
     write_after_others_compacted,
     write_after_others_wrote,
+    *SIMPLE,
 )
 """Each is swept over a new and over a used store."""
 
@@ -480,6 +336,13 @@ def _table() -> Iterator[Workload]:
     for act in OPERATIONS:
         for prepare in (new_store, used_store):
             yield Workload(f"{act.__name__}-{prepare.__name__}", act, prepare)
+    for act in FOR_USED:
+        yield Workload(act.__name__, act, used_store)
+    for prepare in (decided_store, half_decided_store):
+        yield Workload(f"open_a_{prepare.__name__}", write_one, prepare, phases=ALL, killed=True)
+        yield Workload(f"close_a_{prepare.__name__}", do_nothing, prepare, phases=ALL, killed=True)
+        yield Workload(f"transact_in_a_{prepare.__name__}", transact_over_what_was_decided, prepare, killed=True)
+    yield Workload("close_after_a_transaction", transact_over_two, used_store, phases=CLOSE)
     yield Workload("make_a_store", make_the_first, no_store, phases=ALL)
     yield Workload("finish_a_half_made_store", make_the_first, empty_store, half_made, phases=ALL)
     yield Workload("open_write_close-new_store", write_one, new_store, phases=ALL)

@@ -177,7 +177,7 @@ class Decisions:
             file.sync_all()
             temp.move(name, folder, body.transaction_id)
         except StoreUnavailable as error:
-            if not temp.remove(name):  # it was refused, and happened all the same
+            if not _took_back(temp, name):  # it was refused, and happened all the same
                 raise _unsure(error) from error
             raise
         try:
@@ -218,6 +218,14 @@ def is_name(name: str) -> bool:
 
 def _do_nothing() -> None:
     pass
+
+
+def _took_back(temp: Directory, name: str) -> bool:
+    """Whether a file was there still and is gone now, so that nothing was decided by it."""
+    try:
+        return temp.remove(name)
+    except StoreUnavailable:
+        return False
 
 
 def _unsure(error: StoreUnavailable) -> StoreUnavailable:

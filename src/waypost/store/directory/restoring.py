@@ -246,15 +246,22 @@ def finish(layout: Layout) -> bool:
 
 
 def _read_plan(file: File) -> _Plan:
-    """What was decided; a store may have been written to by others. Raises DocumentDamaged."""
-    why = "it names other places than a plan may"
+    """What was decided, if it can only be what `decide` writes: names from a damaged file lead anywhere."""
     try:
         plan = msgspec.json.decode(file.read(_MANIFEST_MOST, 0), type=_Plan)
-        if _KEPT_IN.fullmatch(plan.kept_in) and set(plan.files) <= set(FOLDERS.values()):
-            return plan
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        why = str(error)
-    raise DocumentDamaged(f"{file.name}: a restore was cut off, and its plan cannot be read: {why}", file=file.name)
+        raise _no_plan(file, str(error)) from error
+    if not _KEPT_IN.fullmatch(plan.kept_in) or not plan.files.keys() <= set(FOLDERS.values()):
+        raise _no_plan(file, "it names other places than a restore does")
+    return plan
+
+
+def _no_plan(file: File, reason: str) -> DocumentDamaged:
+    return DocumentDamaged(
+        f"{file.name}: a restore was decided, and its plan is damaged: {reason}; what it replaces is "
+        "where it was, or in backups/",
+        file=file.name,
+    )
 
 
 class _Going(NamedTuple):
