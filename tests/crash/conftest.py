@@ -12,6 +12,5 @@ _NOT_FITTED_YET = [
     "test_damage.py",
     "test_fuzz.py",
     "test_histories.py",
-    "test_migrations.py",
 ]
 collect_ignore = [] if os.environ.get("CRASH_TESTS") == "all" else _NOT_FITTED_YET
