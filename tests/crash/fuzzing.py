@@ -27,7 +27,18 @@ from waypost.blocking import Waypost
 from waypost.catalogue import Catalogue
 from waypost.cli import plan
 from waypost.codec import bodies, compression, frame, values
-from waypost.codec.bodies import Block, CommitBody, Extent, FileBody, Remembered, SnapshotBody
+from waypost.codec.bodies import (
+    Block,
+    CommitBody,
+    DecidedFrames,
+    DecisionBody,
+    Extent,
+    FileBody,
+    JointMark,
+    Participant,
+    Remembered,
+    SnapshotBody,
+)
 from waypost.codec.compression import Undecodable
 from waypost.config import CompressionConfig
 from waypost.definitions import Definitions
@@ -226,19 +237,39 @@ def _parts_reader() -> Reader:
 # --- bodies, codecs, frames ---
 
 _BLOCK = Block(3, 3, 0, 7)
+_AHEAD = Block(3, 3, 0, 7, 2)  # written ahead of its commit
+_JOINT = JointMark("5f" * 16, [Participant("workflow", "wf", 3), Participant("session", "s", 1)])
+
+
+def _read_table(data: bytes) -> None:
+    _, table = bodies.split_content(data, True)
+    bodies.placed(table, len(data))
+
+
 _BODIES: dict[str, tuple[Callable[[Any], object], list[Any]]] = {
     "file": (bodies.read_file, [FileBody(1, "workflow", "wf", 2, 3, bytes(32))]),
     "commit": (
-        lambda data: list(bodies.commit_parts(bodies.read_commit(memoryview(data)), [_BLOCK], 9)),
+        lambda data: list(
+            bodies.commit_parts(bodies.read_commit(memoryview(data)), bodies.placed([_BLOCK, _AHEAD], 9))
+        ),
         [
-            CommitBody("op", "test", "s", None, ["state"], False, {"a": b"1", "b": (3, bytes(32))}, ["c"]),
-            CommitBody("op", "test", None, None, None, True, {}, []),
+            CommitBody("op", "test", "s", None, ["state"], False, {"a": b"1", "b": (6, bytes(32))}, ["c"], _JOINT),
+            CommitBody("op", "test", None, None, None, True, {"b": (3, bytes(32)), "c": (3, bytes(32))}, []),
         ],
     ),
     "snapshot": (bodies.read_snapshot, [SnapshotBody(9, 1, 5, True, ["a", "b"], [Remembered(_BLOCK, 2, 3)])]),
     "entries": (bodies.read_entries, [{"a": b"1", "b": Extent(3, bytes(32), [_BLOCK])}]),
     "operations": (bodies.read_operations, [[("op", 1, 2, "test", ["state"])]]),
-    "table": (lambda data: bodies.split_content(data, True), []),
+    "table": (_read_table, []),
+    "decision": (
+        lambda data: bodies.read_decision(memoryview(data)),
+        [
+            DecisionBody(
+                "5f" * 16,
+                [DecidedFrames("workflow", "wf", 7, 300, b"frames"), DecidedFrames("session", "s", 8, 0, b"")],
+            )
+        ],
+    ),
 }
 
 
@@ -250,7 +281,7 @@ def _read_body(data: bytes) -> None:
 
 def _bodies() -> list[bytes]:
     found = [records.encode(given) for _, valid in _BODIES.values() for given in valid]
-    table = records.encode([_BLOCK, _BLOCK])
+    table = records.encode([_BLOCK, _AHEAD])
     return [*found, len(table).to_bytes(4, "little") + table + b"\x90"]
 
 
