@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,8 @@ from waypost import records
 from waypost.schema import register_migration
 from waypost.store import DocumentId
 
+SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
+SAID = f"repeat it with WAYPOST_TEST_SEED={SEED}"
 pytestmark = pytest.mark.usefixtures("registry")
 
 
@@ -31,11 +32,10 @@ def path(tmp_path: Path) -> Path:
 def test_t01_a_bulk_migration_that_is_killed_is_finished_by_the_next(path: Path, totals: Totals) -> None:
     """SIGKILL at random moments: each workflow is whole, migrated once or not yet, and running it again ends it."""
     register_migration("0.9.0", CURRENT, double)
-    seed = int(os.environ.get("WAYPOST_TEST_SEED", time.time_ns() % 1_000_000))
-    chance, kills = random.Random(seed), 0
+    chance, kills = random.Random(SEED), 0
     for number in range(ring_size(2, 20)):
-        kills += kill_until_done(path / str(number), chance, f"WAYPOST_TEST_SEED={seed}")
-    assert kills, f"WAYPOST_TEST_SEED={seed}"
+        kills += kill_until_done(path / str(number), chance, SAID)
+    assert kills, SAID
     totals("kill points", kills)
 
 
