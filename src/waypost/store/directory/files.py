@@ -98,14 +98,10 @@ class File:
         the parent's would outlive the parent with ours. Systems without these names leave it shared.
         """
         self._locked = False
-        if self.descriptor < 0:
-            return
-        try:
+        with suppress(OSError):
             own = os.open(f"/proc/self/fd/{self.descriptor}", os.O_RDONLY | os.O_CLOEXEC)
             os.dup2(own, self.descriptor, inheritable=False)
             os.close(own)
-        except OSError:
-            pass
 
     def identity(self) -> Identity:
         try:
