@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
-from tools.mutants import ROOT, disagreements
+from tools.mutants import ROOT, disagreements, main
 from tools.mutations import MUTATIONS
 from tools.sites import MODULES, Site, find_sites, function_names
 
@@ -80,3 +80,9 @@ def test_t20_sites_are_found_in_the_source(tmp_path: Path) -> None:
         ("lock", "Log.write::log.lock(wait=True)", "log.file.identity()"),
     ]
     assert [each[:2] for each in found if each[0] == "thread lock"] == [("thread lock", "Log::self.lock")]
+
+
+def test_t20_where_no_site_is_chosen_nothing_is_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """No change of a site is no reason to run all tests."""
+    assert main(["--only", "no such site"]) == 0
+    assert "0 tried, 0 killed, 0 survived" in capsys.readouterr().out
