@@ -58,6 +58,7 @@ class Writer:
         self.number = 0
         self.stopped = False
         signal.signal(signal.SIGTERM, self.stop)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
     def stop(self, *_: Any) -> None:
         self.stopped = True
@@ -163,6 +164,8 @@ class Round:
     def start(self, slot: str) -> None:
         self.lives[slot] += 1
         name, draw = f"{slot}{self.lives[slot]}", random.Random(self.rng.random())
+        # told to stop before it can listen, it stops once it can
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         pid = os.fork()
         if pid == 0:
             status = 1
@@ -174,16 +177,14 @@ class Round:
                 (self.place / f"{slot}.failed").write_text(traceback.format_exc())
             finally:
                 os._exit(status)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         self.running[slot] = pid
 
-    def end(self, slot: str, number: signal.Signals) -> int:
+    def kill(self, slot: str) -> int:
         pid = self.running.pop(slot)
-        os.kill(pid, number)
         self.stopped.discard(slot)
-        while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
-            os.kill(pid, signal.SIGCONT)  # it may have stopped itself
-            time.sleep(0.005)
-        return os.waitstatus_to_exitcode(ended[1])
+        os.kill(pid, signal.SIGKILL)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
     def replace_the_dead(self) -> None:
         """Start others in the place of those who killed themselves."""
@@ -191,8 +192,7 @@ class Round:
             ended, status = os.waitpid(pid, os.WNOHANG)
             if ended:
                 del self.running[slot]
-                why = self.place / f"{slot}.failed"
-                assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, why.read_text()
+                assert os.waitstatus_to_exitcode(status) == -signal.SIGKILL, self.why(slot)
                 self.stopped.discard(slot)
                 self.start(slot)
 
@@ -201,7 +201,7 @@ class Round:
         slot = self.rng.choice(sorted(self.running))
         act = self.rng.random()
         if act < 0.2:
-            assert self.end(slot, signal.SIGKILL) == -signal.SIGKILL
+            assert self.kill(slot) == -signal.SIGKILL, self.why(slot)
             self.killed += 1
             self.start(slot)
         elif act < 0.6 and len(self.stopped) < WRITERS // 2:
@@ -239,13 +239,29 @@ class Round:
             if seen >= until:
                 until = seen + self.rng.randrange(5, 60)
                 self.disturb()
-        self.go_on()
-        # one may still be about to kill itself
-        assert {self.end(slot, signal.SIGTERM) for slot in list(self.running)} <= {0, -signal.SIGKILL}
+        self.end_all()
+
+    def end_all(self) -> None:
+        """Tell all to stop, and see each go on until it has: one that stopped itself may hold the others' locks."""
+        for pid in self.running.values():
+            os.kill(pid, signal.SIGTERM)
+        while self.running:
+            self.go_on()
+            for slot, pid in list(self.running.items()):
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                if ended:
+                    del self.running[slot]
+                    # it may have been about to kill itself
+                    assert os.waitstatus_to_exitcode(status) in (0, -signal.SIGKILL), self.why(slot)
+            time.sleep(0.005)
+
+    def why(self, slot: str) -> str:
+        failed = self.place / f"{slot}.failed"
+        return failed.read_text() if failed.exists() else "it ended without a word"
 
     def close(self) -> None:
         for slot in list(self.running):
-            self.end(slot, signal.SIGKILL)
+            self.kill(slot)
         os.close(self.ticks)
         os.close(self.theirs)
 
@@ -296,6 +312,8 @@ def test_t12_what_eight_disturbed_processes_did_can_be_put_into_one_order(
     store.close()
     assert not list((place / "store" / "transactions").iterdir())
     history = list(running.history())
+    print(f"answers {running.answers}, killed {running.killed}, paused {running.paused}, struck {running.struck}")
+    print(f"outcomes {Counter(txn.outcome for txn in history)}")
     assert check(history, final) == []
     assert running.killed >= 5 and running.paused >= 5
     assert running.struck["!"] >= 3 and running.struck["?"] >= 3
