@@ -17,7 +17,7 @@ from tests.totals import Totals, ring_size
 
 SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 CORPUS = Path(__file__).parents[1] / "corpus"
-INPUTS = ring_size(60_000, 1_100_000)
+INPUTS = ring_size(160_000, 1_100_000)
 SLOWEST_S = 5.0
 MOST_MORE_KB = 64 * 1024
 NAMES = ("values", "records", "parts", "bodies", "packed", "lease", "environment", "log", "log-written", "index",
@@ -74,7 +74,7 @@ def test_t09_q02_what_was_found_before_is_refused_properly(by_name: dict[str, Re
         give(by_name[name], path.read_bytes())
 
 
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(ring_size(600, 3600))
 @pytest.mark.parametrize("name", NAMES)
 def test_t09_hostile_bytes_end_in_documented_errors(by_name: dict[str, Reader], name: str, totals: Totals) -> None:
     """Damaged input of every kind, with sums that are right again, is read or refused: quickly, and within memory."""
