@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,28 @@ def backup_by_command(source: Path, target: Path) -> None:
     subprocess.run(command, check=True, capture_output=True, timeout=60)
 
 
+@contextmanager
+def writing(path: Path, program: str, processes: int) -> Iterator[None]:
+    """Processes write to a store without a pause, and must still be at it when the block ends."""
+    writers = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(path), str(SEED + number), str(os.getpid())],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(["src", "."])},
+        )
+        for number in range(processes)
+    ]
+    try:
+        for writer in writers:
+            assert writer.stdout is not None and writer.stdout.readline() == b"ready\n"
+        yield
+        assert [writer.poll() for writer in writers] == [None] * processes, f"a writer ended by itself; {SAID}"
+    finally:
+        for writer in writers:
+            writer.kill()
+            writer.communicate()
+
+
 @pytest.fixture
 def busy(tmp_path: Path) -> Iterator[Path]:
     """A store that two processes write to without a pause."""
@@ -111,23 +134,8 @@ def busy(tmp_path: Path) -> Iterator[Path]:
     for name in NAMES:
         store.submit(numbered(DocumentId("workflow", name), 0, 100)).result()
     store.close()
-    writers = [
-        subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(path), str(SEED + number), str(os.getpid())],
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(["src", "."])},
-        )
-        for number in range(2)
-    ]
-    try:
-        for writer in writers:
-            assert writer.stdout is not None and writer.stdout.readline() == b"ready\n"
+    with writing(path, WRITER, 2):
         yield path
-        assert [writer.poll() for writer in writers] == [None, None], f"a writer ended by itself; {SAID}"
-    finally:
-        for writer in writers:
-            writer.kill()
-            writer.communicate()
 
 
 def examine(copy: Path, *, may_be_refused: bool) -> int:
