@@ -86,8 +86,7 @@ class _Repair(Mender):
     def run(self) -> None:
         self._mend_lease()
         with self._leased():
-            if not self.is_dry:
-                restoring.finish(self.layout)
+            self._finish_restore()
             self._mend_mode()
             self._decisions = TransactionMender(self.layout, self.context, self.report)
             self._decisions.move_unreadable_aside()
@@ -101,6 +100,15 @@ class _Repair(Mender):
             self._mend_fixed("FORMAT", FORMAT_TEXT)
             self._mend_fixed(".gitignore", IGNORE_TEXT)
             self._clear_temp()
+
+    def _finish_restore(self) -> None:
+        """Carry out a restore that was cut off; of one whose plan is gone, what is left goes aside."""
+        if self.is_dry:
+            return
+        try:
+            restoring.finish(self.layout)
+        except DocumentDamaged as error:
+            self.move_aside(self.layout.root, restoring.DECIDED, str(error))
 
     @contextmanager
     def _leased(self) -> Generator[None]:

@@ -23,7 +23,7 @@ from waypost.store.directory.files import Directory, File, open_path
 from waypost.store.directory.layout import SUFFIXES, Layout
 from waypost.store.directory.log import LOCK_TIMEOUT_S
 
-_STAGED, _DECIDED, _PLAN = "restore", "restoring", "plan.json"
+_STAGED, DECIDED, _PLAN = "restore", "restoring", "plan.json"
 _KEPT_IN = re.compile(r"before-restore\.[0-9]{1,9}")
 _MANIFEST_MOST = 64 << 20
 _SLACK_BYTES = 2 << 20  # what a log may hold beside the frames that its limit counts: fill and a seal
@@ -210,7 +210,7 @@ def decide(layout: Layout, backup: Backup, path: str, newer: list[str]) -> Resto
     file.write_all(msgspec.json.encode(plan), 0)
     file.sync_all()
     staged.sync()
-    temp.move(_STAGED, layout.root, _DECIDED)
+    temp.move(_STAGED, layout.root, DECIDED)
     layout.root.sync()
     finish(layout)
     return Restored(layout.path, path, len(backup.documents), f"backups/{plan.kept_in}", tuple(newer))
@@ -221,12 +221,12 @@ def decide(layout: Layout, backup: Backup, path: str, newer: list[str]) -> Resto
 
 def is_pending(layout: Layout) -> bool:
     """Whether a restore was decided and not carried out to its end."""
-    return layout.root.kind(_DECIDED) is not None
+    return layout.root.kind(DECIDED) is not None
 
 
 def finish(layout: Layout) -> bool:
     """Carry out a decision, from wherever it was cut off; whether there was one."""
-    decided = layout.root.open_directory(_DECIDED)
+    decided = layout.root.open_directory(DECIDED)
     if decided is None:
         return False
     deadline = time.monotonic() + LOCK_TIMEOUT_S
@@ -240,7 +240,7 @@ def finish(layout: Layout) -> bool:
         decided.remove(_PLAN)
         decided.sync()
     if is_pending(layout):
-        layout.root.remove_directory(_DECIDED)
+        layout.root.remove_directory(DECIDED)
         layout.root.sync()
     return True
 
