@@ -250,6 +250,8 @@ def make_decided(path: Path, world: _World) -> None:
     with _store(beside) as (store, wp):
         wp.create_workflow("survey", "Decided", "s1", ["a"], operation_id="create").unwrap()
         wp.create_workflow("other", "Another", "s1", ["b"]).unwrap()
+        # git keeps no empty directory
+        _submit(store, DocumentId("session", "s1"), {"session": values.encode(["ann", None])})
         wp.transact(work, operation_id="first").unwrap()
         store._settle()
         before = (beside / "workflows" / "other.state").read_bytes()

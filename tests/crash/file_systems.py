@@ -19,6 +19,7 @@ import struct
 import subprocess
 import tempfile
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -37,6 +38,7 @@ from waypost.errors import WaypostError
 from waypost.store.directory import document, log, upkeep
 
 _SHUT_DOWN = 0x8004587D
+_MOST_SECONDS = 60
 _LEAVE_THE_JOURNAL = 2
 _DOCUMENTS = (WF, OTHER, THIRD)
 
@@ -69,6 +71,17 @@ class FileSystem:
     def unmount(self) -> None:
         gc.collect()  # views that were let go of close their files
         _run("umount", self.place)
+        deadline = time.monotonic() + _MOST_SECONDS
+        while self._is_held():
+            assert time.monotonic() < deadline, "somebody keeps what was unmounted"
+            time.sleep(0.02)
+
+    def _is_held(self) -> bool:
+        """Whether the kernel still has it: a process with mounts of its own, as other tests start them, has a copy of
+        this one too. Mounted meanwhile it would be the same file system, shut down as it is.
+        """
+        devices = Path("/sys/block").glob("loop*/loop/backing_file")
+        return any(_told_by(device) == str(self.image) for device in devices)
 
     def is_mounted(self) -> bool:
         """By the table of mounts: one that was shut down may not be looked at."""
@@ -122,6 +135,13 @@ def what_is_missing(kind: Kind) -> str | None:
             return None
     except OSError as error:  # root of a container, whom the kernel lets make no mounts
         return f"needs to mount {kind}: {error}"
+
+
+def _told_by(device: Path) -> str:
+    try:
+        return device.read_text(encoding="utf-8").strip()
+    except OSError:  # it was given back meanwhile
+        return ""
 
 
 @contextmanager
