@@ -190,6 +190,17 @@ def reopen_for_writing(context: Context, document: DocumentId, known: Log | None
     return log
 
 
+def read_on(log: Log, state: DocumentState, version: int) -> DocumentView | None:
+    """A version that stands on the snapshot of a state; None where the log does not reach so far."""
+    earlier = DocumentState(state.document, state.base)
+    for found in log.hop(state.base.body.resume, state.base.body.resume_link, log.end):
+        if earlier.standing.version == version:
+            break
+        if found.header.version > earlier.standing.version:
+            earlier.follow(found)
+    return earlier.view() if earlier.standing.version == version else None
+
+
 def load_at(
     context: Context, document: DocumentId, version: int, *, decided: list[Piece] | None = None
 ) -> DocumentView | None:

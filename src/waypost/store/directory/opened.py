@@ -83,7 +83,9 @@ class OpenDocument:
                 return loading.empty_state(self.id).view()
             pieces = self._context.decisions.pieces_for(self.id)
             self._doubt_absence()
-            self._current()
+            recent = self._recent(version)
+            if recent is not None:
+                return recent
             if pieces and not self.is_poisoned:
                 if self._log is not None and self._log.end:
                     self.catch_up(self._log)
@@ -91,6 +93,20 @@ class OpenDocument:
             return loading.load_at(self._context, self.id, version, decided=pieces)
 
     # --- the state and its file (with the lock held) --------------------------------------------
+
+    def _recent(self, version: int) -> DocumentView | None:
+        """A version that stands on the newest snapshot; None for others, and where the log is another by now.
+
+        Each write asks for the version that it made, and must not pay for all that was ever committed.
+        """
+        state, log = self._current(), self._log
+        if not state.base.standing.version <= version <= state.standing.version:
+            return None
+        if log is None or not log.end or log.poisoned is not None or not log.is_current():
+            return None
+        if version == state.standing.version:
+            return state.view()
+        return loading.read_on(log, state, version)
 
     def _doubt_absence(self) -> None:
         """Look again whether there is a document: somebody may have made it since."""
