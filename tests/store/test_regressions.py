@@ -178,7 +178,7 @@ def test_operations_are_known_from_the_start_of_a_shortened_log(path, monkeypatc
     real = compaction.choose_history
 
     def choose(origin, context):
-        kept = real(origin, context).kept
+        kept = list(real(origin, context).kept)
         return compaction.History(3, b"".join(each.header.commit_id for each in kept[:3]), kept[3:])
 
     monkeypatch.setattr(compaction, "choose_history", choose)

@@ -30,6 +30,7 @@ from waypost.store.directory.state import Blocks, Snapshot
 
 Severity = Literal["damage", "torn tail", "leftover", "note"]
 _MODULUS = 1 << 256
+_AT_A_TIME = 256
 
 
 class Finding(NamedTuple):
@@ -89,8 +90,11 @@ def verify(layout: Layout, context: Context) -> Report:
             else:
                 report.findings.append(Finding("damage", _shown(layout, kind, name), None, "is no file of a store"))
     with ThreadPoolExecutor(context.config.performance.parallel_operations) as pool:
-        for checked in [pool.submit(check_log, folder, name, kind, context) for folder, name, kind in tasks]:
-            report.add(checked.result())
+        # some at a time, since a hundred thousand that wait would take more memory than they do
+        for start in range(0, len(tasks), _AT_A_TIME):
+            some = [pool.submit(check_log, *task, context) for task in tasks[start : start + _AT_A_TIME]]
+            for checked in some:
+                report.add(checked.result())
     _check_transactions(layout, report)
     _check_participants(report, context)
     _check_temp(layout, report)

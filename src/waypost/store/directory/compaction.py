@@ -9,6 +9,9 @@ append to it before the switch is durable.
 
 from __future__ import annotations
 
+from array import array
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from waypost import clock
@@ -44,11 +47,11 @@ class Origin(NamedTuple):
 
 
 class History(NamedTuple):
-    """Which commits are kept: those behind version `cut`; the ids of the others."""
+    """Which commits are kept: those behind version `cut`, to be gone through once; the ids of the others."""
 
     cut: int
     dropped: bytes
-    kept: list[Frame]
+    kept: Iterable[Frame]
 
 
 class Rewriter:
@@ -148,23 +151,32 @@ def _stored(log: Log, block: Block) -> bytes:
 
 def choose_history(origin: Origin, context: Context) -> History:
     """Which commits of a log are within the bounds of history: age, half of the limit, and what the state leaves."""
-    log, end = origin.log, origin.end
-    first = log.frame_at(0, end)
-    assert first is not None
-    assert log.body is not None
-    commits = [
-        found for found in log.hop(first.end, first.header.checksum, end) if found.header.type == FrameType.COMMIT
-    ]
+    log, body = origin.log, origin.log.body
+    assert body is not None
+    weights = array("Q")  # all that is held for each commit: there may be a hundred thousand
     room = min(context.limit_bytes // 2, context.limit_bytes - 2 * origin.view.size_bytes - _SLACK_BYTES)
     oldest_us = clock.now_us() - HISTORY_US
-    start = len(commits)
-    while start and commits[start - 1].header.time_us >= oldest_us:
-        room -= _weight(commits[start - 1])
-        if room < 0:
-            break
+    expired = 0
+    for found in commits(log, origin.end):
+        weights.append(_weight(found))
+        if found.header.time_us < oldest_us:
+            expired = len(weights)
+    start = len(weights)
+    while start > expired and weights[start - 1] <= room:
         start -= 1
-    dropped = log.body.dropped + b"".join(found.header.commit_id for found in commits[:start])
-    return History(len(dropped) // _SEEN_BYTES, dropped, commits[start:])
+        room -= weights[start]
+    ids = b"".join(found.header.commit_id for found in islice(commits(log, origin.end), start))
+    dropped = body.dropped + ids
+    return History(len(dropped) // _SEEN_BYTES, dropped, islice(commits(log, origin.end), start, None))
+
+
+def commits(log: Log, end: int) -> Iterator[Frame]:
+    """The commits of a log from its start on."""
+    first = log.frame_at(0, end)
+    assert first is not None
+    for found in log.hop(first.end, first.header.checksum, end):
+        if found.header.type == FrameType.COMMIT:
+            yield found
 
 
 def _weight(found: Frame) -> int:
@@ -188,9 +200,10 @@ def rewrite(origin: Origin, context: Context, file: File, past: DocumentView | N
         # a reader who has to start here must know what was done before as well
         earlier = [record for record in operations if record.version <= past.version]
         _put_snapshot(out, log, past, earlier, compressor)
+    found = None
     for found in history.kept:
         out.copy(log, found)
-    if history.kept:
+    if found is not None:
         _put_snapshot(out, log, origin.view, operations, compressor)
     return out
 

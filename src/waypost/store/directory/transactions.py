@@ -7,11 +7,10 @@ log is written anew without the history that still speaks of it, and as it was i
 from __future__ import annotations
 
 from waypost.codec import frame
-from waypost.codec.frame import FrameType
 from waypost.errors import DocumentDamaged, WaypostError
 from waypost.store.contract import DocumentId
 from waypost.store.directory import check, compaction, decisions, loading
-from waypost.store.directory.compaction import History, Origin
+from waypost.store.directory.compaction import History, Origin, commits
 from waypost.store.directory.decisions import Overlaid
 from waypost.store.directory.document import Document
 from waypost.store.directory.files import Directory, File
@@ -122,14 +121,9 @@ class TransactionMender(Mender):
 def _behind(log: Log, cut: int) -> History:
     """The commits behind a version, and the ids of those up to it."""
     assert log.body is not None
-    first = log.frame_at(0, log.end)
-    assert first is not None
-    commits = [
-        found for found in log.hop(first.end, first.header.checksum, log.end) if found.header.type == FrameType.COMMIT
-    ]
     known = len(log.body.dropped) // len(NO_COMMIT)
-    ids = b"".join(found.header.commit_id for found in commits if known < found.header.version <= cut)
-    return History(cut, log.body.dropped + ids, [found for found in commits if found.header.version > cut])
+    ids = b"".join(each.header.commit_id for each in commits(log, log.end) if known < each.header.version <= cut)
+    return History(cut, log.body.dropped + ids, (each for each in commits(log, log.end) if each.header.version > cut))
 
 
 def _nothing(_: Document) -> None:
