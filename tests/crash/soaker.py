@@ -3,12 +3,14 @@
     python -m tests.crash.soaker STORE SEED ROUNDS          the whole, reported as JSON on standard output
     python -m tests.crash.soaker STORE SEED victim PREFIX   one writer, until it is killed; tells each commit
 
-Two writers with a handle each make, step, compact and delete more workflows than a handle keeps open. In each round a
-process that was forked off writes and is killed, and now and then one that was started is, and a handle is reopened.
+Two writers with a handle each make, step, compact and delete more workflows than a handle keeps open, by themselves and
+two in a transaction. In each round a process that was forked off writes and is killed, and now and then one that was
+started is, and a handle is reopened. A workflow that is through makes room for a new one, as they do in a month.
 """
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
@@ -29,14 +31,16 @@ from waypost.config import PRESETS
 from waypost.definitions import Definitions
 from waypost.models import StateQuery
 from waypost.store import DocumentId
+from waypost.transactions import WorkflowTransaction
 
-WORKFLOWS = 160
+WORKFLOWS = 500
+LIFE_STEPS = 30
 COMMITS_OF_A_ROUND = 120
 VALUE = bytes(range(256)) * 12
 
 
 class Writer:
-    """One writer: a handle, and what it was told of each workflow: how many steps are completed, and what was put."""
+    """One writer: a handle, and what it was told of each workflow: completed steps, and the size of what was put."""
 
     def __init__(self, path: str, prefix: str, seed: int | str, *, say: bool = False) -> None:
         self.path, self.prefix, self.say = path, prefix, say
@@ -54,27 +58,55 @@ class Writer:
         if self.say:
             os.write(1, json.dumps(what).encode() + b"\n")
 
+    def fill(self) -> None:
+        """Make all workflows."""
+        for number in range(WORKFLOWS):
+            self._make(f"{self.prefix}-{number}")
+
+    def _make(self, name: str) -> None:
+        self.wp.create_workflow(name, name, steps=["s0"], if_exists="open").unwrap()
+        self.model[name] = {"done": 0, "size": None}
+        self.told(name, 0)
+
     def step(self) -> None:
         """One or a few commits on a workflow, oftener on those made first."""
-        name = f"{self.prefix}-{int(WORKFLOWS * self.rng.random() ** 3)}"
+        name = self._any()
         known = self.model.get(name)
+        kind = self.rng.random()
         if known is None:
-            self.wp.create_workflow(name, name, steps=["s0"], if_exists="open").unwrap()
-            known = self.model[name] = {"done": 0, "x": None}
-            self.told(name, known["done"])
-        elif self.rng.random() < 0.02:
+            self._make(name)
+        elif known["done"] == LIFE_STEPS or kind < 0.02:
             self.wp.delete_workflow(name).unwrap()
             del self.model[name]
             self.told(name, None)
-        elif self.rng.random() < 0.05:
+        elif kind < 0.07:
             self.store.tidy(DocumentId("workflow", name), self.rng.choice(["compact", "snapshot"]))
-        elif self.rng.random() < 0.4:
-            value = VALUE[: self.rng.randrange(len(VALUE))].hex()
-            self.wp.update_context(name, variables={"x": value}).unwrap()
-            known["x"] = value
+        elif kind < 0.4:
+            size = self.rng.randrange(len(VALUE))
+            self.wp.update_context(name, variables={"x": VALUE[:size].hex()}).unwrap()
+            known["size"] = size
             self.told(name, known["done"])
+        elif kind < 0.5:
+            self._put_in_two(name)
         else:
             self._complete(name, known)
+
+    def _any(self) -> str:
+        return f"{self.prefix}-{int(WORKFLOWS * self.rng.random() ** 3)}"
+
+    def _put_in_two(self, name: str) -> None:
+        """The same for two workflows in one transaction."""
+        size = self.rng.randrange(64)
+        names = sorted({name, self._any()} & self.model.keys())
+
+        def put(tx: WorkflowTransaction) -> None:
+            for one in names:
+                tx.update_context(one, variables={"x": VALUE[:size].hex()})
+
+        self.wp.transact(put).unwrap()
+        for one in names:
+            self.model[one]["size"] = size
+            self.told(one, self.model[one]["done"])
 
     def _complete(self, name: str, known: dict[str, Any]) -> None:
         step = f"s{known['done']}"
@@ -89,7 +121,7 @@ class Writer:
         until = self.commits + COMMITS_OF_A_ROUND
         while self.commits < until:
             self.step()
-        self.wp.update_context("shared", variables={f"{self.prefix}.{self.commits}": self.commits}).unwrap()
+        self.wp.update_context("shared", variables={self.prefix: self.commits}).unwrap()
         self.commits += 1
 
     def check(self) -> None:
@@ -99,7 +131,8 @@ class Writer:
         for name, known in self.model.items():
             state = self.wp.load_workflow_state(name).unwrap()
             done = sum(step.status == "completed" for step in state.workflow.steps)
-            assert (done, state.context.variables.get("x")) == (known["done"], known["x"]), name
+            put = None if known["size"] is None else VALUE[: known["size"]].hex()
+            assert (done, state.context.variables.get("x")) == (known["done"], put), name
 
 
 def forked(writer: Writer) -> None:
@@ -144,6 +177,36 @@ def resident_kb() -> int:
         return next(int(row.split()[1]) for row in status if row.startswith("VmRSS"))
 
 
+class _InUse(ctypes.Structure):
+    """What `mallinfo2` of glibc gives."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in ["arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "used"]
+    ] + [("rest", ctypes.c_size_t * 2)]
+
+
+def in_use(writers: list[Writer]) -> tuple[int, int]:
+    """(objects, KB of larger memory) in use when the handles hold no workflow: what a leak adds to for ever.
+
+    Resident memory tells less: it grows with the largest workflow, and by what the allocator cannot give back.
+    """
+    for writer in writers:
+        with writer.store._at_rest():
+            writer.store._documents.clear()
+        cache = writer.store._context.cache
+        cache._held.clear()
+        cache.bytes = 0
+    gc.collect()
+    try:
+        mallinfo = ctypes.CDLL(None).mallinfo2
+    except AttributeError:
+        return sys.getallocatedblocks(), 0
+    mallinfo.restype = _InUse
+    found = mallinfo()
+    return sys.getallocatedblocks(), (found.used + found.hblkhd) // 1024
+
+
 def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
@@ -165,7 +228,10 @@ def soak(path: str, seed: int, rounds: int) -> dict[str, Any]:
     rng = random.Random(seed)
     writers = [Writer(path, prefix, rng.randrange(1 << 30)) for prefix in ("a", "b")]
     writers[0].wp.create_workflow("shared", "shared").unwrap()
+    for writer in writers:
+        writer.fill()
     resident: list[int] = []
+    at_rest: list[tuple[int, int]] = []
     most_open = victims = 0
     for number in range(rounds):
         threads = [threading.Thread(target=writer.round) for writer in writers]
@@ -176,12 +242,14 @@ def soak(path: str, seed: int, rounds: int) -> dict[str, Any]:
         forked(writers[number % 2])
         if number % 6 == 5:
             victims += killed(path, f"v{number}", rng)
-        if number % 8 == 7:
-            writers[number // 8 % 2].store.close()
-            writers[number // 8 % 2].open()
+        if number % 8 == 5:
+            writers[1].store.close()
+            writers[1].open()
         most_open = max(most_open, descriptors() - at_start)
         gc.collect()
         resident.append(resident_kb())
+        if number % 6 == 1:
+            at_rest.append(in_use(writers))
     for writer in writers:
         writer.check()
         writer.store.close()
@@ -192,6 +260,7 @@ def soak(path: str, seed: int, rounds: int) -> dict[str, Any]:
     return {
         "commits": sum(writer.commits for writer in writers) + rounds + victims,
         "resident_kb": resident,
+        "at_rest": at_rest,
         "most_open": most_open,
         "left_open": descriptors() - at_start,
         "threads": [thread.name for thread in threading.enumerate()],
