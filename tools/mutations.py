@@ -167,6 +167,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/mending.py::Mender.put_in_place::file.sync_all()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
     "store/directory/mending.py::Mender.put_in_place::log.folder.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
     # --- store/directory/opened.py ---
+    "store/directory/opened.py::OpenDocument._recent::log.is_current()": by(f"{CHECKS}::test_c04_an_earlier_version_is_looked_at_in_the_file_that_the_name_stands_for"),
     "store/directory/opened.py::OpenDocument.view::log.is_current()": by(f"{CHECKS}::test_c04_a_reader_looks_at_the_file_that_the_name_stands_for"),
     "store/directory/opened.py::OpenDocument.view::self.sync_to(log, covered)": by(f"{SYNCS}::test_t20_what_is_shown_is_synced_first"),
     "store/directory/opened.py::OpenDocument._with_decided::self._context.decisions.confirm(piece.transaction_id)": by(f"{SYNCS}::test_t20_who_finds_a_decision_makes_sure_of_it[reader]"),

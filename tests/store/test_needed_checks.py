@@ -57,6 +57,17 @@ def test_c04_a_reader_looks_at_the_file_that_the_name_stands_for(path: Path) -> 
     closed_soundly(path, ours, theirs, a=b"2", before=b"it")
 
 
+def test_c04_an_earlier_version_is_looked_at_in_the_file_that_the_name_stands_for(path: Path) -> None:
+    """What a file held that was replaced by hand says nothing of the versions that there are."""
+    other, ours = directory_store(path.with_name("other")), directory_store(path)
+    other.submit(putting(a=b"theirs")).result()
+    other.close()
+    ours.submit(putting(a=b"ours")).result()
+    os.replace(path.with_name("other") / "workflows" / "wf.state", path / "workflows" / "wf.state")
+    found = ours.view_at(WF, 1)
+    assert found is not None and found.get("a") == b"theirs"
+
+
 def test_c04_a_reader_who_becomes_a_writer_opens_the_file_anew(path: Path) -> None:
     """What was known of the old file counts for nothing in the new one."""
     ours, theirs = compacted_by_another(path, a=b"2", filler=b"x" * 500)
