@@ -52,7 +52,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/__init__.py::DirectoryStore._alone::share.is_current()": by(f"{LEASES}::test_c03_who_lost_the_lease_while_asking_to_be_alone_takes_it_again"),
     "store/directory/__init__.py::DirectoryStore._sync_all::document.sync()": by(f"{ORDER}::test_d19_what_was_acknowledged_before_its_sync_is_synced_every_so_often"),
     "store/directory/__init__.py::DirectoryStore::self._lock": by(f"{LOCKS}::test_c05_threads_take_turns_on_the_list_of_open_documents"),
-    "store/directory/__init__.py::_forking": by(f"{LOCKS}::test_c01_no_store_is_opened_while_another_thread_forks"),
+    "store/directory/forks.py::_forking": by(f"{LOCKS}::test_c01_no_store_is_opened_while_another_thread_forks"),
     # --- store/directory/backup.py ---
     "store/directory/backup.py::write::parent.sync()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
     "store/directory/backup.py::_read_to_its_end::log.lock()": by(f"{LOCKS}::test_c04_what_others_wrote_is_taken_in_under_the_lock"),

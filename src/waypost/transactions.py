@@ -33,7 +33,7 @@ from waypost.store import (
     Ticket,
     View,
 )
-from waypost.store.contract import Kind
+from waypost.store.contract import CHECKPOINT, Kind
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -137,6 +137,15 @@ class _StagedStore:
 
     def keep(self, name: str, data: bytes) -> None:
         self.home.keep(name, data)
+
+    def checkpoint(self, document: DocumentId, name: str) -> View | None:
+        if self.view(document).size_of(CHECKPOINT + name) is None:
+            return None
+        # of one that is made here the version is what is staged by now
+        return self.home.checkpoint(document, name) or self.view(document)
+
+    def checkpoints(self, document: DocumentId) -> list[str]:
+        return [key.removeprefix(CHECKPOINT) for key in self.view(document).keys(CHECKPOINT)]
 
     def keep_generation(self, document: DocumentId, version: int) -> bool:
         del version  # workflows are migrated outside of transactions

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from tests.store.support import SystemCalls, TestedStore, system_calls
 from waypost.errors import IllegalTransition, WaypostError
 from waypost.store import Change, DocumentId, JointChange, Receipt, Store, Transaction, View
-from waypost.store.directory import _OPEN_STORES
+from waypost.store.directory.forks import _OPEN_STORES
 from waypost.store.memory import MemoryStore
 
 SCRATCH = "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir()

@@ -22,7 +22,8 @@ from tests.crash.machine import SCRATCH
 from tests.crash.scheduling import Choose, Scheduler, Stuck, stepping
 from tests.store.support import TestedStore, change, directory_store
 from tests.totals import RING, Totals, ring_size
-from waypost.store import DocumentId, JointChange, Receipt, Transaction, directory
+from waypost.store import DocumentId, JointChange, Receipt, Transaction
+from waypost.store.directory import forks
 from waypost.store.directory.document import Document
 from waypost.store.directory.upkeep import Upkeep
 
@@ -32,10 +33,10 @@ def _nobody_waits_for_what_is_stuck() -> Iterator[None]:
     """A schedule that gets stuck, as some are made to, leaves stores whose locks nobody gives back. The fork of a later
     test must not wait for them.
     """
-    before = set(directory._OPEN_STORES)
+    before = set(forks._OPEN_STORES)
     yield
-    for store in set(directory._OPEN_STORES) - before:
-        directory._OPEN_STORES.discard(store)
+    for store in set(forks._OPEN_STORES) - before:
+        forks._OPEN_STORES.discard(store)
 
 
 SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or (1 if RING == "C" else random.SystemRandom().randrange(1 << 30))

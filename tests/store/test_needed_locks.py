@@ -21,7 +21,7 @@ from tests.store.needed import calm, path
 from tests.store.support import WF, TestedStore, change, directory_store, failing, putting, system_calls
 from waypost.errors import LockTimeout, StorePoisoned
 from waypost.store import DocumentId, JointChange, directory
-from waypost.store.directory import document, opened, restoring
+from waypost.store.directory import document, forks, opened, restoring
 from waypost.store.directory.log import Log
 
 __all__ = ["calm", "path"]
@@ -369,7 +369,7 @@ def test_c01_no_store_is_opened_while_another_thread_forks(path: Path, monkeypat
 
     def before_fork(self: directory.DirectoryStore) -> None:
         if self is store:
-            held.append(held_by_another(directory._forking))
+            held.append(held_by_another(forks._forking))
         real(self)
 
     monkeypatch.setattr(directory.DirectoryStore, "before_fork", before_fork)

@@ -50,6 +50,14 @@ Part = bytes | Extent
 OperationRow = tuple[str, int, int, str, Any]
 
 
+class DeltaBody(NamedTuple):
+    """What makes the parts of another version out of those of the checkpoint `parent`."""
+
+    parent: str
+    puts: dict[str, Part]
+    removed: list[str]
+
+
 class FileBody(NamedTuple):
     format: int
     kind: str
@@ -57,6 +65,7 @@ class FileBody(NamedTuple):
     generation: int
     made_us: int
     dropped: bytes
+    checkpoint: str | None = None
 
 
 class Participant(NamedTuple):
@@ -120,6 +129,7 @@ class SnapshotBody(NamedTuple):
 
 _read_file = msgspec.msgpack.Decoder(FileBody).decode
 _read_commit = msgspec.msgpack.Decoder(CommitBody).decode
+_read_delta = msgspec.msgpack.Decoder(DeltaBody).decode
 _read_decision = msgspec.msgpack.Decoder(DecisionBody).decode
 _read_snapshot = msgspec.msgpack.Decoder(SnapshotBody).decode
 _read_table = msgspec.msgpack.Decoder(list[Block]).decode
@@ -157,7 +167,7 @@ def unpack_block(block: Block, stored: bytes | memoryview, *, verify: bool = Tru
 
 
 def file_draft(body: FileBody) -> Draft:
-    data = _encode(body)
+    data = _encode(body if body.checkpoint is not None else body[:-1])
     return Draft(FrameType.FILE, 0, data, len(data), (), ())
 
 
@@ -276,6 +286,15 @@ def commit_parts(body: CommitBody, table: list[Block]) -> Iterable[tuple[str, Pa
         yield key, Extent(length, digest, table[first:row])
     if row != len(table):
         raise Undecodable("a commit has blocks that belong to no part")
+
+
+def delta_draft(body: DeltaBody, compressor: Compressor) -> Draft:
+    """A delta. The blocks of its large parts stand in the same file already, where their extents say."""
+    return _draft(FrameType.DELTA, Content(_encode(body), [], []), (), compressor)
+
+
+def read_delta(content: memoryview) -> DeltaBody:
+    return _decoded(_read_delta, content)
 
 
 class SnapshotBuilder:

@@ -33,6 +33,7 @@ class FrameType(IntEnum):
     SEAL = 4
     DATA = 5
     DECISION = 6
+    DELTA = 7
 
 
 _TYPES = frozenset(int(kind) for kind in FrameType)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from waypost.store.contract import (
     BackedUp,
+    BackedUpFile,
     Backup,
     Change,
     Content,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BackedUp",
+    "BackedUpFile",
     "Backup",
     "Change",
     "Content",

@@ -1,13 +1,14 @@
 """What a store is: documents made of opaque parts, changed by work that is a function of a transaction.
 
 A store knows nothing of workflows. It keeps *documents*, each a set of *parts* (a short text
-key and bytes), and promises four things:
+key and bytes), and promises five things:
 
 * `submit` runs a piece of work against one version of a document and commits what it changed, all
   or nothing, as the next version. Work may run several times, in any thread, and must be quick,
   free of side effects and free of user code; what it read and wrote is what conflicts are judged by.
 * A ticket is done only when the commit has the store's durability.
 * A view is one version of a document and never changes.
+* A version that a checkpoint stands for is kept, whatever becomes of the rest of history.
 * An operation id that a document has seen before changes nothing and leads to the first outcome.
 
 Keys sort by code point. A document that was never written has version 0 and no parts.
@@ -28,6 +29,12 @@ Durability = Literal["none", "process", "power"]
 """`none`: memory only. `process`: safe once the operating system has it. `power`: safe once synced."""
 
 Kind = Literal["workflow", "session"]
+
+CHECKPOINT = "checkpoint\x1f"
+"""A part under a key that begins so is a *checkpoint*; its name is the rest of the key. The version whose commit put it
+is kept for as long as the part is there. It is put once, with a name that is the only one of its kind in the store and
+sorts behind the names that were given in that document before.
+"""
 
 
 class DocumentId(NamedTuple):
@@ -263,12 +270,22 @@ class BackedUp:
 
 
 @dataclass(slots=True, frozen=True)
+class BackedUpFile:
+    """A file in a backup beside the logs; `sha256` is in hex."""
+
+    file: str
+    size_bytes: int
+    sha256: str
+
+
+@dataclass(slots=True, frozen=True)
 class Backup:
     """A backup: where it is, when it was made (UTC, ISO text), and what it holds."""
 
     location: str
     made: str
     documents: tuple[BackedUp, ...]
+    checkpoints: tuple[BackedUpFile, ...] = ()
 
 
 @dataclass(slots=True, frozen=True)
@@ -343,6 +360,16 @@ class Store(Protocol):
 
     def view_at(self, document: DocumentId, version: int) -> View | None:
         """An earlier version, or None where it is no longer kept."""
+        ...
+
+    def checkpoint(self, document: DocumentId, name: str) -> View | None:
+        """The version whose commit put the checkpoint of that name, also when all else of the document is lost; None
+        where there is none. Raises DocumentDamaged where it can no longer be read.
+        """
+        ...
+
+    def checkpoints(self, document: DocumentId) -> list[str]:
+        """The names of the checkpoints that the document has, also when all else of it is lost, sorted."""
         ...
 
     def keep_generation(self, document: DocumentId, version: int) -> bool:

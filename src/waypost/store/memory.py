@@ -17,6 +17,7 @@ from waypost import clock
 from waypost.errors import InvalidInput, StoreClosed, WaypostError
 from waypost.store import parts
 from waypost.store.contract import (
+    CHECKPOINT,
     Backup,
     Change,
     Counters,
@@ -225,6 +226,19 @@ class MemoryStore:
             self._check_open()
             versions = self._history.get(document, [_Version(document)])
             return versions[version] if 0 <= version < len(versions) else None
+
+    def checkpoint(self, document: DocumentId, name: str) -> View | None:
+        key = CHECKPOINT + name
+        with self._lock:
+            self._check_open()
+            versions = self._history.get(document, [_Version(document)])
+            if key not in versions[-1].parts:
+                return None
+            lacking = max(index for index, each in enumerate(versions) if key not in each.parts)
+            return versions[lacking + 1]
+
+    def checkpoints(self, document: DocumentId) -> list[str]:
+        return [key.removeprefix(CHECKPOINT) for key in self.view(document).keys(CHECKPOINT)]
 
     def keep_generation(self, document: DocumentId, version: int) -> bool:
         """Every version is kept anyway."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -34,11 +33,11 @@ from waypost.store.contract import (
     Ticket,
     View,
 )
-from waypost.store.directory import backup, check, content, index, lease, loading, restoring, upkeep
+from waypost.store.directory import backup, check, content, forks, index, lease, loading, restoring, upkeep
 from waypost.store.directory.check import Report
 from waypost.store.directory.context import Context
 from waypost.store.directory.document import Document
-from waypost.store.directory.files import File, detach_all
+from waypost.store.directory.files import File
 from waypost.store.directory.joint import Opened, settle
 from waypost.store.directory.joint import commit as commit_over
 from waypost.store.directory.layout import SUFFIXES, Layout, decode_id, open_layout, scratch, sweep
@@ -93,8 +92,7 @@ class DirectoryStore:
             except BaseException:
                 store._give_up()
                 raise
-        with _forking:
-            _OPEN_STORES.add(store)
+        forks.opened(store)
         return store
 
     def _give_up(self) -> None:
@@ -156,6 +154,12 @@ class DirectoryStore:
 
     def view_at(self, document: DocumentId, version: int) -> View | None:
         return self._document(document).view_at(version)
+
+    def checkpoint(self, document: DocumentId, name: str) -> View | None:
+        return self._document(document).checkpoint(name)
+
+    def checkpoints(self, document: DocumentId) -> list[str]:
+        return self._document(document).checkpoints()
 
     def keep_generation(self, document: DocumentId, version: int) -> bool:
         if self.layout.read_only:
@@ -231,8 +235,7 @@ class DirectoryStore:
                     self._lease.release()
             finally:
                 self.layout.close()
-                with _forking:
-                    _OPEN_STORES.discard(self)
+                forks.closed(self)
 
     def verify(self) -> Report:
         """Check every byte; see `check`. Changes nothing."""
@@ -456,41 +459,3 @@ class DirectoryStore:
         for document in self._documents.values():
             document.after_fork()
         self._upkeep.after_fork()
-
-
-_OPEN_STORES: weakref.WeakSet[DirectoryStore] = weakref.WeakSet()
-_forking = threading.RLock()
-"""Held while a process forks, so that no store is opened or closed, and no other thread forks, between the hooks."""
-_waiting: list[DirectoryStore] = []
-"""Those whose locks are held for a fork."""
-
-
-def _before_fork() -> None:
-    _forking.acquire()
-    for store in list(_OPEN_STORES):
-        store.before_fork()
-        _waiting.append(store)
-
-
-def _after_fork_in_parent() -> None:
-    try:
-        while _waiting:
-            _waiting.pop().after_fork_in_parent()
-    finally:
-        _forking.release()
-
-
-def _after_fork_in_child() -> None:
-    global _forking
-    _forking = threading.RLock()
-    _waiting.clear()
-    for store in list(_OPEN_STORES):
-        store.after_fork_in_child()
-    detach_all()  # the rest, which views still read
-
-
-os.register_at_fork(
-    before=_before_fork,
-    after_in_parent=_after_fork_in_parent,
-    after_in_child=_after_fork_in_child,
-)

@@ -10,7 +10,7 @@ backup that has its name is whole.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import NamedTuple
@@ -22,8 +22,8 @@ from waypost.codec import frame
 from waypost.codec.bodies import JointMark
 from waypost.codec.frame import FrameType, Place, Standing
 from waypost.errors import DocumentDamaged, InvalidInput, LockTimeout, StoreUnavailable
-from waypost.store.contract import BackedUp, Backup, DocumentId, Kind
-from waypost.store.directory import check, loading
+from waypost.store.contract import CHECKPOINT, BackedUp, BackedUpFile, Backup, DocumentId, Kind
+from waypost.store.directory import check, checkpoints, loading
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import missing_from
 from waypost.store.directory.files import Directory, File, make_path, open_path
@@ -232,13 +232,40 @@ def _fill(parent: Directory, partial: str, layout: Layout, context: Context, pat
     documents = tuple(_copied(point, folders[point.document.kind]) for point in points(layout, context))
     for folder in folders.values():
         folder.sync()
-    backup = Backup(path, datetime.now(UTC).isoformat(timespec="seconds"), documents)
+    kept = _copy_checkpoints(root, Context(_layout_of(parent, partial, root), context.config), context, documents)
+    backup = Backup(path, datetime.now(UTC).isoformat(timespec="seconds"), documents, kept)
     _put(root, ".gitignore", IGNORE_TEXT)
     _put(root, MANIFEST, msgspec.json.format(msgspec.json.encode(backup)) + b"\n")
     _put(root, "FORMAT", FORMAT_TEXT)
     root.sync()
-    _verify(Layout(f"{parent.path}/{partial}", root, read_only=True), context, len(documents))
+    _verify(_layout_of(parent, partial, root), context, len(documents))
     return backup
+
+
+def _layout_of(parent: Directory, partial: str, root: Directory) -> Layout:
+    return Layout(f"{parent.path}/{partial}", root, read_only=True)
+
+
+def _copy_checkpoints(
+    root: Directory, made: Context, context: Context, documents: Iterable[BackedUp]
+) -> tuple[BackedUpFile, ...]:
+    """Copy the files of the checkpoints that the copied documents have, and of those that they stand on. One that has
+    no file yet stands in the history of its log.
+    """
+    copied: dict[str, BackedUpFile] = {}
+    root.make_directory(checkpoints.FOLDER)
+    target = _opened(root, checkpoints.FOLDER)
+    for each in documents:
+        _, state = loading.load(made, DocumentId(each.kind, each.id))
+        for key in state.view().keys(CHECKPOINT):
+            for found in checkpoints.files_of(context, key.removeprefix(CHECKPOINT)):
+                name = found.name.rpartition("/")[2]
+                if name not in copied:
+                    file, size = new_file(target, name), found.identity().size
+                    copied[name] = BackedUpFile(name, size, copy(found, size, file))
+                    file.sync_all()
+    target.sync()
+    return tuple(copied[name] for name in sorted(copied))
 
 
 def _opened(above: Directory, name: str) -> Directory:

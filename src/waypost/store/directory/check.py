@@ -19,8 +19,9 @@ from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType
 from waypost.errors import WaypostError
 from waypost.store import parts as sums
-from waypost.store.contract import DocumentId, Kind
-from waypost.store.directory import decisions, lease, participants
+from waypost.store.contract import CHECKPOINT, DocumentId, Kind
+from waypost.store.directory import checkpoints, decisions, lease, participants
+from waypost.store.directory.checkpoints import check_extent
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory
 from waypost.store.directory.layout import FORMAT_TEXT, IGNORE_TEXT, SUFFIXES, Layout, encode_id
@@ -62,6 +63,9 @@ class Report:
     findings: list[Finding] = field(default_factory=list[Finding])
     marks: Marks = field(default_factory=Marks)
     torn: list[Torn] = field(default_factory=list[Torn])
+    checkpoints: dict[str, Place | None] = field(default_factory=dict[str, "Place | None"])
+    """Those that documents have, each with the place where it is missed if it has no file."""
+    checked: set[DocumentId] = field(default_factory=set[DocumentId])
 
     @property
     def sound(self) -> bool:
@@ -75,6 +79,8 @@ class Report:
         self.size_bytes += other.size_bytes
         self.findings += other.findings
         self.marks.add(other.marks)
+        self.checkpoints.update(other.checkpoints)
+        self.checked |= other.checked
 
 
 def verify(layout: Layout, context: Context) -> Report:
@@ -97,8 +103,45 @@ def verify(layout: Layout, context: Context) -> Report:
                 report.add(checked.result())
     _check_transactions(layout, report)
     _check_participants(report, context)
+    _check_checkpoints(layout, report, context)
     _check_temp(layout, report)
     return report
+
+
+def _check_checkpoints(layout: Layout, report: Report, context: Context) -> None:
+    """Each file of a checkpoint on its own and with those that it stands on, and whether one is missing."""
+    folder = layout.existing(checkpoints.FOLDER)
+    found: set[str] = set()
+    for file in sorted(folder.names()) if folder else []:
+        if folder and file != checkpoints.LOCK:
+            _check_checkpoint(folder, file, report, context, found)
+    for name, place in report.checkpoints.items():
+        if place is not None and name not in found:
+            text = f"checkpoint {name!r} has no file, and history does not reach back to it"
+            report.findings.append(Finding("damage", *place, text))
+
+
+def _check_checkpoint(folder: Directory, file: str, report: Report, context: Context, found: set[str]) -> None:
+    shown = f"{folder.path}/{file}"
+    if not file.endswith(checkpoints.SUFFIX):
+        report.findings.append(Finding("damage", shown, None, "is no file of a store"))
+        return
+    try:
+        layer = checkpoints.read_file(context, folder, file)
+        if layer is None:
+            return
+        kept = checkpoints.read(context, layer.name) if file == checkpoints.file_name(layer.name) else None
+        if kept is None:
+            report.findings.append(Finding("damage", shown, 0, f"holds {layer.name!r}, whose file has another name"))
+            return
+        kept.check()
+    except WaypostError as error:
+        offset = error.details.get("offset")
+        report.findings.append(Finding("damage", shown, offset if isinstance(offset, int) else None, str(error)))
+        return
+    found.add(layer.name)
+    if layer.name not in report.checkpoints and layer.document in report.checked:
+        report.findings.append(Finding("leftover", shown, None, "is a checkpoint that its document has no more"))
 
 
 def _check_participants(report: Report, context: Context) -> None:
@@ -194,6 +237,7 @@ class _LogCheck:
         self._blocks = Blocks(log.file, 0, context.cache, True)
         self._start_from({})
         self._extents: dict[str, Extent] = {}
+        self._checkpoints: set[str] = set()
         self._version = 0
         self._commit_id = sums.NO_COMMIT
         log.thorough = True
@@ -223,9 +267,17 @@ class _LogCheck:
                 self._found("damage", found.offset, str(error))
                 return
         self._check_end(size)
+        self._note_checkpoints()
         self._report.marks.note_history(self._document, log.dropped_versions)
         if self._version < log.dropped_versions:
             self._found("damage", log.end, LACKS_BASE)
+
+    def _note_checkpoints(self) -> None:
+        self._report.checked.add(self._document)
+        for key in self._parts:
+            if key.startswith(CHECKPOINT):
+                place = None if key in self._checkpoints else Place(self._log.file.name, self._log.end)
+                self._report.checkpoints[key.removeprefix(CHECKPOINT)] = place
 
     @property
     def _document(self) -> DocumentId:
@@ -273,6 +325,7 @@ class _LogCheck:
             self._report.marks.note(self._document, header.version, place, body.transaction)
         if body.cleared:
             self._start_from({})
+        self._checkpoints.update(key for key in body.puts if key.startswith(CHECKPOINT))
         for key in body.removed:
             self._exchange(key, None)
         for key, measure in self._measured(bodies.commit_parts(body, table)):
@@ -306,14 +359,7 @@ class _LogCheck:
         """Read a large part, unless it stands where it stood when it was last read."""
         if self._extents.get(key) == extent:
             return
-        digest = sums.part_digest(key.encode())
-        length = 0
-        for block in extent.table:
-            data = self._blocks.data(block)
-            digest.update(data)
-            length += len(data)
-        if (digest.digest(), length) != (extent.digest, extent.length):
-            raise Undecodable(f"part {key!r} is not the one that its digest names")
+        check_extent(key, extent, self._blocks)
         self._extents[key] = extent
 
     def _check_sums(self, found: Frame, checksum: int, size: int) -> None:

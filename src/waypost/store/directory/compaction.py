@@ -17,7 +17,7 @@ from typing import NamedTuple
 from waypost import clock
 from waypost.codec import bodies, frame
 from waypost.codec.bodies import Block, Content, Extent, Part, SnapshotBody
-from waypost.codec.compression import Compressor
+from waypost.codec.compression import Compressor, Undecodable
 from waypost.codec.frame import Draft, FrameType, Place, Standing
 from waypost.errors import DocumentTooLarge
 from waypost.store.contract import OperationRecord
@@ -25,7 +25,7 @@ from waypost.store.directory import snapshots
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import File
 from waypost.store.directory.log import NOTHING, Frame, Log, new_file_id
-from waypost.store.directory.state import DocumentView, Mark, Snapshot
+from waypost.store.directory.state import DocumentView, Mark, Snapshot, damaged
 
 HISTORY_US = 30 * 24 * 3600 * 1_000_000
 CARRIED_BYTES = 2 * 1024 * 1024
@@ -108,32 +108,33 @@ class Rewriter:
         for block in table:
             if block.offset >= found.blocks_at:
                 self._moved[block.offset] = self.end
-                self._write(_stored(log, block))
+                self._write(_stored(log.file, block))
 
     def carry(self, log: Log, table: list[Block], standing: Standing) -> None:
         """Put those blocks of the old log that are not in this file yet into frames of their own."""
+        missing = [block for block in table if block.offset not in self._moved]
+        for block, copied in zip(missing, self.copy_blocks(log.file, missing, standing), strict=True):
+            self._moved[block.offset] = copied.offset
+
+    def copy_blocks(self, source: File, table: list[Block], standing: Standing) -> list[Block]:
+        """Put blocks of another file into frames of their own; the rows with their places here."""
+        copied: list[Block] = []
         rows: list[Block] = []
         blocks: list[bytes] = []
         held = 0
         for block in table:
-            if block.offset in self._moved:
-                continue
             rows.append(block)
-            blocks.append(_stored(log, block))
+            blocks.append(_stored(source, block))
             held += block.stored
             if held >= CARRIED_BYTES:
-                self._put_data(rows, blocks, standing)
+                copied += self._put_data(rows, blocks, standing)
                 rows, blocks, held = [], [], 0
-        if rows:
-            self._put_data(rows, blocks, standing)
+        return copied + self._put_data(rows, blocks, standing) if rows else copied
 
-    def _put_data(self, rows: list[Block], blocks: list[bytes], standing: Standing) -> None:
+    def _put_data(self, rows: list[Block], blocks: list[bytes], standing: Standing) -> list[Block]:
         table = [block._replace(offset=0) for block in rows]
         self.put(bodies.data_draft(table, blocks, self._compressor), standing)
-        at = self.end - sum(map(len, blocks))
-        for block in rows:
-            self._moved[block.offset] = at
-            at += block.stored
+        return bodies.placed(table, self.end - sum(map(len, blocks)))
 
     def moved(self, part: Part) -> Part:
         """The part as it stands in this file, to which it must have been carried."""
@@ -142,10 +143,10 @@ class Rewriter:
         return part._replace(table=[block._replace(offset=self._moved[block.offset]) for block in part.table])
 
 
-def _stored(log: Log, block: Block) -> bytes:
-    stored = log.file.read(block.stored, block.offset)
+def _stored(source: File, block: Block) -> bytes:
+    stored = source.read(block.stored, block.offset)
     if len(stored) != block.stored:
-        raise log.damage(block.offset, "the file ends within a block")
+        raise damaged(source, block.offset, Undecodable("the file ends within a block"))
     return stored
 
 

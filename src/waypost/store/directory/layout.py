@@ -89,6 +89,13 @@ class Layout:
         self._folders[name] = opened
         return opened
 
+    def existing(self, name: str) -> Directory | None:
+        """A directory of the store; None where it was never needed, or is gone."""
+        found = self._folders.get(name) or self.root.open_directory(name)
+        if found is not None:
+            self._folders[name] = found
+        return found
+
     def documents(self, kind: Kind) -> Directory:
         return self.folder(_FOLDERS[kind])
 
@@ -157,6 +164,7 @@ _OURS = frozenset(
         *_FOLDERS.values(),
         "temp",
         "transactions",
+        "checkpoints",
         "backups",
         "damaged",
         "index",

@@ -7,7 +7,7 @@ wrong is judged: a torn tail is passed over, damage is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from waypost import clock
 from waypost.codec import frame
@@ -205,24 +205,34 @@ def load_at(
     context: Context, document: DocumentId, version: int, *, decided: list[Piece] | None = None
 ) -> DocumentView | None:
     """The document as it was at a version; None where its history does not reach back to it."""
+    return next(versions(context, document, [version], decided=decided), None)
+
+
+def versions(
+    context: Context, document: DocumentId, wanted: Iterable[int], *, decided: list[Piece] | None = None
+) -> Iterator[DocumentView]:
+    """The document as it was at versions, given in rising order, in one reading of its log; those that history does
+    not reach back to are left out.
+    """
     folder = context.layout.documents(document.kind)
     reader = context.open_log(folder, file_name(document), write=False, decided=decided)
-    if reader is None or version < 0:
-        return None
-    size = reader.file.identity().size
-    first = reader.first(size)
-    if first is None:
-        return None
+    size = 0 if reader is None else reader.file.identity().size
+    first = None if reader is None else reader.first(size)
+    if reader is None or first is None:
+        return
     blocks = blocks_of(reader, context)
     state = DocumentState(document, Snapshot(blocks))
+    asked = iter(wanted)
+    sought = next(asked, -1)
     for found in reader.hop(first.end, first.header.checksum, size):
         header = found.header
-        if header.version > version and header.type == FrameType.COMMIT:
-            break
-        if header.type == FrameType.SNAPSHOT and header.version == version:
-            return DocumentState(document, Snapshot(blocks, found)).view()
-        if header.type == FrameType.SNAPSHOT and state.standing.version < header.version:
+        if header.type == FrameType.SNAPSHOT and state.standing.version <= header.version:
             state = DocumentState(document, Snapshot(blocks, found))
         elif header.version > state.standing.version:
             state.follow(found)
-    return state.view() if state.standing.version == version else None
+        while 0 <= sought <= state.standing.version:
+            if sought == state.standing.version and sought:
+                yield state.view()
+            sought = next(asked, -1)
+        if sought < 0:
+            return

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import msgspec
 
 from waypost.errors import DocumentDamaged, InvalidInput, LockTimeout, Refused, StoreUnavailable, WaypostError
-from waypost.store.contract import BackedUp, Backup, DocumentId, Kind, Restored
-from waypost.store.directory import check, decisions, loading
+from waypost.store.contract import BackedUp, BackedUpFile, Backup, DocumentId, Kind, Restored
+from waypost.store.directory import check, checkpoints, decisions, loading
 from waypost.store.directory.backup import FOLDERS, MANIFEST, copy, new_file, remove_tree
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File, open_path
@@ -27,7 +27,7 @@ _STAGED, DECIDED, _PLAN = "restore", "restoring", "plan.json"
 _KEPT_IN = re.compile(r"before-restore\.[0-9]{1,9}")
 _MANIFEST_MOST = 64 << 20
 _SLACK_BYTES = 2 << 20  # what a log may hold beside the frames that its limit counts: fill and a seal
-_ALLOWED = frozenset({"FORMAT", ".gitignore", MANIFEST, "temp", *FOLDERS.values()})
+_ALLOWED = frozenset({"FORMAT", ".gitignore", MANIFEST, "temp", checkpoints.FOLDER, *FOLDERS.values()})
 
 
 class _Plan(NamedTuple):
@@ -58,7 +58,14 @@ def read(path: str, context: Context) -> tuple[Directory, Backup]:
 
 
 def _check_names(source: Directory, backup: Backup) -> None:
-    _check_only(source, {name: "directory" if name == "temp" else None for name in _ALLOWED}, some=True)
+    own = ("temp", checkpoints.FOLDER)
+    _check_only(source, {name: "directory" if name in own else None for name in _ALLOWED}, some=True)
+    kept = source.open_directory(checkpoints.FOLDER)
+    names = [each.file for each in backup.checkpoints]
+    if not all(name.endswith(checkpoints.SUFFIX) for name in names) or len(set(names)) < len(names):
+        raise InvalidInput(f"{source.path}: the names of its checkpoints are not what they may be", path=source.path)
+    if kept is not None or names:
+        _check_only(kept or source, dict.fromkeys(names, "file"), some=False)
     for kind, name in FOLDERS.items():
         if source.kind(name) != "directory":
             raise InvalidInput(f"{source.path}/{name} is no directory", path=source.path)
@@ -97,8 +104,9 @@ def _check_only(folder: Directory, allowed: dict[str, str | None], *, some: bool
 
 def _check_sizes(source: Directory, backup: Backup, context: Context) -> None:
     total = 0
-    for each in backup.documents:
-        folder = source.open_directory(FOLDERS[each.kind])
+    listed = [(FOLDERS[each.kind], each) for each in backup.documents]
+    for name, each in [*listed, *((checkpoints.FOLDER, each) for each in backup.checkpoints)]:
+        folder = source.open_directory(name)
         found = folder.identity(each.file) if folder is not None else None
         if found is None or found.size != each.size_bytes:
             raise InvalidInput(f"{source.path}: {each.file} is not as long as the backup says", path=source.path)
@@ -130,13 +138,30 @@ def stage(layout: Layout, context: Context, source: Directory, backup: Backup) -
             if each.kind == kind and origin is not None:
                 _stage_one(origin, target, each, context)
         target.sync()
+    _stage_checkpoints(layout, staged, source, backup)
 
 
-def _stage_one(origin: Directory, target: Directory, each: BackedUp, context: Context) -> None:
+def _stage_checkpoints(layout: Layout, staged: Directory, source: Directory, backup: Backup) -> None:
+    if not backup.checkpoints and layout.existing(checkpoints.FOLDER) is None:
+        return
+    staged.make_directory(checkpoints.FOLDER)
+    target, origin = staged.open_directory(checkpoints.FOLDER), source.open_directory(checkpoints.FOLDER)
+    assert target is not None
+    for each in backup.checkpoints:
+        if origin is not None:
+            _copy(origin, target, each)
+    target.sync()
+
+
+def _copy(origin: Directory, target: Directory, each: BackedUp | BackedUpFile) -> None:
     found, file = origin.open(each.file), new_file(target, each.file)
     if found is None or copy(found, each.size_bytes, file) != each.sha256:
         raise DocumentDamaged(f"{origin.path}/{each.file} is not what the backup says", file=each.file)
     file.sync_all()
+
+
+def _stage_one(origin: Directory, target: Directory, each: BackedUp, context: Context) -> None:
+    _copy(origin, target, each)
     findings = check.check_log(target, each.file, each.kind, context).findings
     if findings:
         raise DocumentDamaged(f"{origin.path}/{each.file}: {findings[0].text}", file=each.file)
@@ -205,6 +230,8 @@ def decide(layout: Layout, backup: Backup, path: str, newer: list[str]) -> Resto
     while backups.kind(f"before-restore.{number}") is not None:
         number += 1
     files = {name: [each.file for each in backup.documents if each.kind == kind] for kind, name in FOLDERS.items()}
+    if backup.checkpoints or layout.existing(checkpoints.FOLDER) is not None:
+        files[checkpoints.FOLDER] = [each.file for each in backup.checkpoints]
     plan = _Plan(files, f"before-restore.{number}")
     file = new_file(staged, _PLAN)
     file.write_all(msgspec.json.encode(plan), 0)
@@ -251,7 +278,7 @@ def _read_plan(file: File) -> _Plan:
         plan = msgspec.json.decode(file.read(_MANIFEST_MOST, 0), type=_Plan)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _no_plan(file, str(error)) from error
-    if not _KEPT_IN.fullmatch(plan.kept_in) or not plan.files.keys() <= set(FOLDERS.values()):
+    if not _KEPT_IN.fullmatch(plan.kept_in) or not plan.files.keys() <= {checkpoints.FOLDER, *FOLDERS.values()}:
         raise _no_plan(file, "it names other places than a restore does")
     return plan
 

@@ -241,6 +241,10 @@ class DocumentView:
             return self.overlay[key]
         return self._base.get(key)
 
+    def located(self, key: str) -> tuple[Part | None, Blocks]:
+        """The part as it is kept, and who reads its blocks."""
+        return self.part(key), self._base.blocks
+
     def get(self, key: str) -> bytes | None:
         part = self.part(key)
         return None if part is None else self._base.blocks.value(part)

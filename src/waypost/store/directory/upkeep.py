@@ -27,6 +27,7 @@ from waypost.store.directory.state import DocumentState, DocumentView, Snapshot
 
 _LOG = logging.getLogger("waypost")
 _LINGER_S = 0.5
+_APART_S = 1.0
 _COMPACT_FROM = 128 * 1024
 _CLOSING_SHARE = 10
 _COPY_BYTES = 1 << 20
@@ -114,6 +115,7 @@ def compact(document: Document, context: Context) -> bool:
     origin = _origin_of(document)
     if origin is None:
         return False
+    document.keep_checkpoints(newest_only=False)  # before the versions that they stand for may go
     history = compaction.choose_history(origin, context)
     past: DocumentView | None = None
     if history.cut:
@@ -228,6 +230,7 @@ class Upkeep:
         self._period_s = period_s
         self._wake = threading.Condition()
         self._due: dict[Document, None] = {}
+        self._later: dict[Document, float] = {}
         self._unsettled = False
         self._thread: threading.Thread | None = None
         self._closing = False
@@ -272,9 +275,9 @@ class Upkeep:
         while True:
             with self._wake:
                 if not self._due and not self._unsettled and not self._closing:
-                    wait = _LINGER_S if self._period_s is None else max(0.0, next_tick - time.monotonic())
-                    self._wake.wait(wait)
-                if self._closing or not (self._due or self._unsettled or self._period_s is not None):
+                    self._wake.wait(self._pause_s(next_tick))
+                self._waken()
+                if self._closing or not (self._due or self._later or self._unsettled or self._period_s is not None):
                     self._thread = None
                     return
                 document = next(iter(self._due), None)
@@ -290,14 +293,37 @@ class Upkeep:
                 self._tick()
                 next_tick = time.monotonic() + self._period_s
 
+    def _pause_s(self, next_tick: float) -> float:
+        """How long to wait when there is nothing to do: until something is, or for the thread's end."""
+        pause = _LINGER_S if self._period_s is None else next_tick - time.monotonic()
+        return max(0.0, min([pause, *(at - time.monotonic() for at in self._later.values())]))
+
     def _look_after(self, document: Document) -> None:
         try:
+            if document.keeping_is_due:
+                self._keep_checkpoints(document)
             take_snapshot(document, self._context)
             log, state = document.log_if_usable(), document.state_now()
             if log is not None and compaction_is_due(log, state, self._context, closing=False):
                 compact(document, self._context)
         except Exception as error:  # it harms nobody, and must not end the thread
             _LOG.warning("%s %r: upkeep failed: %s", document.id.kind, document.id.id, error)
+
+    def _keep_checkpoints(self, document: Document) -> None:
+        """Write the newest checkpoint out; where another of the document was just now, a moment later."""
+        next_at = document.kept_at + _APART_S
+        if time.monotonic() < next_at:
+            self._later[document] = next_at
+            return
+        document.kept_at = time.monotonic()
+        document.keep_checkpoints(newest_only=True)
+
+    def _waken(self) -> None:
+        """Take up what was put off until now."""
+        for document, at in list(self._later.items()):
+            if time.monotonic() >= at:
+                del self._later[document]
+                self._due[document] = None
 
     def close(self) -> None:
         """Finish what is being done, and do nothing more."""

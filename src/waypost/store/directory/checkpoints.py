@@ -1,0 +1,271 @@
+"""Checkpoints that were written out of their logs (docs/format.md, section 7): reading one by the files it stands on.
+
+A checkpoint is a base, which holds all parts of a version, or a delta on another checkpoint. What is put together is
+compared with the checksum that its last file says, so that no mixture of files passes for a version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from heapq import merge
+from typing import NamedTuple
+
+from waypost.codec import bodies
+from waypost.codec.bodies import Extent, Part
+from waypost.codec.compression import Undecodable
+from waypost.codec.frame import FrameType, Standing
+from waypost.errors import DocumentDamaged
+from waypost.store import parts as sums
+from waypost.store.contract import DocumentId, OperationRecord, Pieces
+from waypost.store.directory import loading
+from waypost.store.directory.context import Context
+from waypost.store.directory.files import Directory, File
+from waypost.store.directory.layout import document_id, encode_id
+from waypost.store.directory.log import Frame, Log
+from waypost.store.directory.state import Blocks, Snapshot, damaged
+
+FOLDER = "checkpoints"
+SUFFIX = ".checkpoint"
+LOCK = "lock"
+"""The file that is locked by who writes in the folder."""
+LONGEST_CHAIN = 32
+
+
+class Layer(NamedTuple):
+    """One file: what it puts and removes, on which checkpoint; a base has a snapshot and no parent."""
+
+    name: str
+    document: DocumentId
+    standing: Standing
+    size_bytes: int
+    blocks: Blocks
+    base: Snapshot | None
+    parent: str | None
+    puts: dict[str, Part]
+    removed: list[str]
+
+
+class Kept:
+    """A version of a document, put together from the files of checkpoints; fulfils `contract.View`."""
+
+    def __init__(self, layers: list[Layer]) -> None:
+        newest, oldest = layers[0], layers[-1]
+        assert oldest.base is not None
+        self.name = newest.name
+        self.document = newest.document
+        self.standing = newest.standing
+        self.parent = newest.parent
+        self.depth = len(layers) - 1
+        self.base_bytes = oldest.size_bytes
+        self.delta_bytes = sum(layer.size_bytes for layer in layers[:-1])
+        self._base = oldest.base
+        self._over: dict[str, tuple[Part | None, Blocks]] = {}
+        for layer in reversed(layers):
+            self._over.update((key, (None, oldest.blocks)) for key in layer.removed)
+            for key, part in layer.puts.items():  # only those files stay open that there is more to read in
+                self._over[key] = part, layer.blocks if isinstance(part, Extent) else oldest.blocks
+
+    @property
+    def version(self) -> int:
+        return self.standing.version
+
+    @property
+    def time_us(self) -> int:
+        return self.standing.time_us
+
+    @property
+    def size_bytes(self) -> int:
+        return self.standing.size_bytes
+
+    @property
+    def checksum(self) -> bytes:
+        return self.standing.checksum
+
+    @property
+    def commit_id(self) -> bytes:
+        return self.standing.commit_id
+
+    @property
+    def compressed(self) -> bool:
+        return self._base.body.compressed
+
+    def located(self, key: str) -> tuple[Part | None, Blocks]:
+        """The part as it is kept, and who reads its blocks."""
+        found = self._over.get(key)
+        return (self._base.get(key), self._base.blocks) if found is None else found
+
+    def get(self, key: str) -> bytes | None:
+        part, blocks = self.located(key)
+        return None if part is None else blocks.value(part)
+
+    def pieces(self, key: str) -> Pieces | None:
+        part, blocks = self.located(key)
+        return None if part is None else blocks.pieces(part)
+
+    def size_of(self, key: str) -> int | None:
+        part, _ = self.located(key)
+        return None if part is None else len(part) if isinstance(part, bytes) else part.length
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        over = self._over
+        added = sorted(key for key, (part, _) in over.items() if part is not None and key.startswith(prefix))
+        return merge((key for key in self._base.keys(prefix) if key not in over), added)
+
+    def operation(self, operation_id: str) -> OperationRecord | None:
+        """Files of checkpoints remember no writes."""
+        del operation_id
+        return None
+
+    def is_sound(self) -> bool:
+        """Whether the parts are those that the checksum and the size speak of. Values in blocks are not read."""
+        checksum = size = 0
+        for key in self.keys():
+            part, _ = self.located(key)
+            if part is not None:
+                name = key.encode()
+                checksum += summand(key, part)
+                size += sums.part_size(name, len(part) if isinstance(part, bytes) else part.length)
+        return (sums.add_to_checksum(sums.EMPTY_CHECKSUM, checksum), size) == (self.checksum, self.size_bytes)
+
+    def check(self) -> None:
+        """Read all of it. Raises DocumentDamaged where any of it is not what it was."""
+        for key in self.keys():
+            part, blocks = self.located(key)
+            if isinstance(part, Extent):
+                check_extent(key, part, blocks)
+
+
+def check_extent(key: str, extent: Extent, blocks: Blocks) -> None:
+    """Read a large part. Raises DocumentDamaged when it is not the one that its digest names."""
+    digest = sums.part_digest(key.encode())
+    length = 0
+    for block in extent.table:
+        data = blocks.data(block)
+        digest.update(data)
+        length += len(data)
+    if (digest.digest(), length) != (extent.digest, extent.length):
+        error = Undecodable(f"part {key!r} is not the one that its digest names")
+        raise damaged(blocks.file, extent.table[0].offset, error)
+
+
+def summand(key: str, part: Part) -> int:
+    """What a part adds to the checksum of its document."""
+    return int.from_bytes(part.digest, "big") if isinstance(part, Extent) else sums.part_checksum(key.encode(), part)
+
+
+def file_name(name: str) -> str:
+    """The name of the file of a checkpoint."""
+    return encode_id(name) + SUFFIX
+
+
+def read(context: Context, name: str) -> Kept | None:
+    """A checkpoint by its files; None where it has none. Raises what opening a log raises."""
+    layers = _layers(context, name)
+    if not layers:
+        return None
+    kept = Kept(layers)
+    if not kept.is_sound():
+        raise damaged(layers[0].blocks.file, 0, Undecodable("its parts are not what its checksum says"))
+    return kept
+
+
+def files_of(context: Context, name: str) -> list[File]:
+    """The files that a checkpoint is read from, its own first; none where it has none."""
+    return [layer.blocks.file for layer in _layers(context, name)]
+
+
+def _layers(context: Context, name: str) -> list[Layer]:
+    folder = context.layout.existing(FOLDER)
+    if folder is None:
+        return []
+    while True:
+        then = folder.identity(file_name(name))
+        try:
+            return _chain(context, folder, name)
+        except DocumentDamaged:
+            if folder.identity(file_name(name)) == then:
+                raise
+            # it was written again meanwhile, because what it stood on was to go
+
+
+def _chain(context: Context, folder: Directory, name: str) -> list[Layer]:
+    layer = read_layer(context, folder, name)
+    layers = [] if layer is None else [layer]
+    while layers and layers[-1].parent is not None:
+        if len(layers) > LONGEST_CHAIN:
+            raise damaged(layers[0].blocks.file, 0, Undecodable(f"it stands on more than {LONGEST_CHAIN} others"))
+        layers.append(_parent_of(context, folder, layers[-1]))
+    return layers
+
+
+def _parent_of(context: Context, folder: Directory, layer: Layer) -> Layer:
+    assert layer.parent is not None
+    found = read_layer(context, folder, layer.parent)
+    if found is None:
+        raise damaged(layer.blocks.file, 0, Undecodable(f"the checkpoint {layer.parent!r} that it stands on is gone"))
+    if found.document != layer.document or found.standing.version >= layer.standing.version:
+        raise damaged(layer.blocks.file, 0, Undecodable(f"it stands on {layer.parent!r}, which is no earlier version"))
+    return found
+
+
+def read_layer(context: Context, folder: Directory, name: str) -> Layer | None:
+    """What the file of one checkpoint holds; None where it has none. Raises what opening a log raises."""
+    layer = read_file(context, folder, file_name(name))
+    if layer is not None and layer.name != name:
+        raise damaged(layer.blocks.file, 0, Undecodable(f"it holds {layer.name!r}, not {name!r}: was it renamed?"))
+    return layer
+
+
+def read_file(context: Context, folder: Directory, file: str) -> Layer | None:
+    """What a file holds, whatever its name; None where there is none. Raises what opening a log raises."""
+    log = context.open_log(folder, file, write=False)
+    if log is None:
+        return None
+    size = log.file.identity().size
+    first, last = log.first(size), log.last(size)
+    if first is None or last is None or log.body is None or log.body.checkpoint is None:
+        raise log.damage(0, "it is not whole")
+    # it was synced before it got its name, so that only damage can end it before its seal
+    if last.header.type != FrameType.SEAL or last.end != size or last.header.synced != last.offset:
+        raise log.damage(last.end, "it does not end with its seal")
+    log.recorded_synced = last.offset  # blocks are checked when they are read
+    return _layer(context, log, log.body.checkpoint, _main_frame(log, first, size))
+
+
+def _main_frame(log: Log, first: Frame, size: int) -> Frame:
+    main: Frame | None = None
+    end = first.end
+    for found in log.hop(first.end, first.header.checksum, size):
+        end = found.end
+        if found.header.type in (FrameType.SNAPSHOT, FrameType.DELTA):
+            main = found
+    if end != size or main is None:
+        raise log.damage(end, "a frame is not whole")
+    return main
+
+
+def _layer(context: Context, log: Log, name: str, main: Frame) -> Layer:
+    assert log.body is not None
+    document, size = document_id(log.body.kind, log.body.id), log.file.identity().size
+    blocks = loading.blocks_of(log, context)
+    if main.header.type == FrameType.SNAPSHOT:
+        return Layer(name, document, main.standing, size, blocks, Snapshot(blocks, main), None, {}, [])
+    try:
+        delta = bodies.read_delta(main.content()[0])
+    except Undecodable as error:
+        raise damaged(log.file, main.offset, error) from error
+    return Layer(name, document, main.standing, size, blocks, None, delta.parent, delta.puts, delta.removed)
+
+
+def names_of(context: Context, document: DocumentId) -> list[str]:
+    """The names of the checkpoints of a document that have a file which can be read, by the files alone."""
+    folder = context.layout.existing(FOLDER)
+    names: list[str] = []
+    for file in folder.names() if folder else []:
+        if folder and file.endswith(SUFFIX):
+            with suppress(DocumentDamaged):
+                layer = read_file(context, folder, file)
+                if layer is not None and layer.document == document:
+                    names.append(layer.name)
+    return sorted(names)

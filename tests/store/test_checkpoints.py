@@ -1,0 +1,319 @@
+"""Checkpoints: versions that are kept for as long as they are wanted, whatever becomes of history and log."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.store.support import WF, TestedStore, change, directory_store, system_calls
+from waypost.errors import DocumentDamaged
+from waypost.store import DocumentId, Store, Transaction, View
+from waypost.store.contract import CHECKPOINT
+from waypost.store.directory import checkpoints, compaction, keeping
+from waypost.store.memory import MemoryStore
+
+LARGE = bytes(range(256)) * 64
+
+
+@pytest.fixture(params=["memory", "directory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    opened: Store = MemoryStore() if request.param == "memory" else directory_store(tmp_path / "store")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+def contents(view: View | None) -> dict[str, bytes | None] | None:
+    return None if view is None else {key: view.get(key) for key in view.keys()}
+
+
+def commit(store: Store, work: Callable[[Transaction], Any], document: DocumentId = WF) -> View:
+    version = store.submit(change(document, work)).result().version
+    view = store.view_at(document, version)
+    assert view is not None
+    return view
+
+
+def name_of(number: int) -> str:
+    return f"wf@{number:06}"
+
+
+def make(store: Store, number: int, **values: bytes) -> dict[str, bytes | None] | None:
+    """Commit values together with a checkpoint; what the document holds then."""
+
+    def work(tx: Transaction) -> None:
+        for key, value in values.items():
+            tx.put(key, value)
+        tx.put(CHECKPOINT + name_of(number), b"%d" % number)
+
+    return contents(commit(store, work))
+
+
+def put(store: Store, **values: bytes) -> None:
+    commit(store, lambda tx: [tx.put(key, value) for key, value in values.items()])
+
+
+def remove(store: Store, *numbers: int) -> None:
+    commit(store, lambda tx: [tx.delete(CHECKPOINT + name_of(number)) for number in numbers])
+
+
+def files(path: Path) -> set[str]:
+    return {each.name for each in (path / "checkpoints").iterdir()} - {"lock"}
+
+
+def written(path: Path, *numbers: int) -> bool:
+    """Whether these checkpoints have their files, and there are no others."""
+    return files(path) == {checkpoints.file_name(name_of(number)) for number in numbers}
+
+
+def settle(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline, "upkeep did not come"
+        time.sleep(0.01)
+
+
+def without_history(store: TestedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compact the log so that it holds its newest version and nothing before it."""
+    real = compaction.choose_history
+
+    def choose(origin: compaction.Origin, context: Any) -> compaction.History:
+        ids = b"".join(found.header.commit_id for found in real(origin, context).kept)
+        assert origin.log.body is not None
+        return compaction.History(origin.view.version, origin.log.body.dropped + ids, [])
+
+    monkeypatch.setattr(compaction, "choose_history", choose)
+    assert store.tidy(WF, "compact")
+    monkeypatch.undo()
+
+
+def test_a_checkpoint_is_the_version_whose_commit_put_it(store: Store) -> None:
+    """Every store gives it as it was, for as long as its part is there."""
+    put(store, a=b"0")
+    first = make(store, 1, a=b"1", b=b"1")
+    put(store, a=b"2")
+    second = make(store, 2, a=b"3")
+    commit(store, lambda tx: tx.delete("b"))
+    assert store.checkpoints(WF) == [name_of(1), name_of(2)]
+    found = store.checkpoint(WF, name_of(1))
+    assert found is not None and found.version == 2
+    assert contents(found) == first and first is not None and first["a"] == b"1"
+    assert contents(store.checkpoint(WF, name_of(2))) == second
+    assert store.checkpoint(WF, name_of(3)) is None
+    remove(store, 1)
+    assert store.checkpoint(WF, name_of(1)) is None
+    assert store.checkpoints(WF) == [name_of(2)]
+    commit(store, lambda tx: tx.clear())
+    assert store.checkpoints(WF) == [] and store.checkpoint(WF, name_of(2)) is None
+    assert store.checkpoints(DocumentId("workflow", "never")) == []
+    assert store.checkpoint(DocumentId("workflow", "never"), name_of(2)) is None
+
+
+def test_the_newest_checkpoint_is_written_out_soon_and_the_others_at_the_end(path: Path) -> None:
+    """Nobody waits for it: the commit that makes it is synced once, as any other."""
+    store = directory_store(path)
+    put(store, a=b"0")
+    with system_calls() as calls:
+        receipt = store.submit(change(WF, lambda tx: tx.put(CHECKPOINT + name_of(1), b"1"))).result()
+        assert receipt.counters.syncs == 1
+        assert calls.count("fdatasync") >= 1
+    settle(lambda: (path / "checkpoints").exists() and written(path, 1))
+    for number in (2, 3, 4):
+        make(store, number, a=b"%d" % number)
+    settle(lambda: checkpoints.file_name(name_of(4)) in files(path))
+    store.close()
+    assert written(path, 1, 2, 3, 4)
+
+
+@pytest.mark.parametrize("lost", ["nothing", "history", "log"])
+@pytest.mark.parametrize("chunk_size", [4096, 1 << 20])
+def test_trap_13_every_checkpoint_comes_back_whatever_is_lost(
+    path: Path, monkeypatch: pytest.MonkeyPatch, lost: str, chunk_size: int
+) -> None:
+    """Values in blocks and small ones, put, replaced and removed; over more than one chain of deltas."""
+    store = directory_store(path, chunk_size=chunk_size)
+    rng = random.Random(1)
+    expected: dict[int, Any] = {}
+    for number in range(80):
+        values = {f"k{rng.randrange(40)}": b"%d" % number * rng.randrange(60) for _ in range(3)}
+        if number % 9 == 2:
+            values["large"] = LARGE[number:]
+        expected[number] = make(store, number, **values)
+        if number % 7 == 3:
+            commit(store, lambda tx: tx.delete(f"k{rng.randrange(40)}"))
+    if lost == "history":
+        without_history(store, monkeypatch)
+    store.close()
+    assert len(files(path)) == 80
+    if lost == "log":
+        (path / "workflows" / "wf.state").unlink()
+    for read_only in (True, False):
+        again = directory_store(path, read_only=read_only, chunk_size=chunk_size)
+        assert again.checkpoints(WF) == [name_of(number) for number in expected]
+        for number, held in expected.items():
+            found = again.checkpoint(WF, name_of(number))
+            assert contents(found) == held, number
+            assert found is not None and [*found.keys("k1")] == [key for key in held if key.startswith("k1")]
+        assert not [found for found in again.verify().findings if found.severity != "note"]
+        again.close()
+
+
+def test_trap_12_checkpoints_cost_what_has_changed(path: Path) -> None:
+    """A hundred of a document of a thousand parts, one changed before each, take less than half a megabyte."""
+    store = directory_store(path)
+    rng = random.Random(2)
+
+    def step(number: int) -> bytes:
+        text = f'{{"id": "step-{number}", "name": "Analyse part {number} of the survey", "status": "completed", '
+        return (
+            text + f'"output": {{"rows": {rng.randrange(10**6)}, "digest": "{rng.randbytes(40).hex()}"}}}}'
+        ).encode()
+
+    commit(store, lambda tx: [tx.put(f"step{number:04}", step(number)) for number in range(1000)])
+    for number in range(100):
+        make(store, number, **{f"step{number:04}": step(number)})
+    store.close()
+    taken = sum((path / "checkpoints" / name).stat().st_size for name in files(path))
+    assert len(files(path)) == 100 and taken < 500_000, taken
+
+
+def test_what_a_removed_checkpoint_was_built_upon_is_written_again(path: Path) -> None:
+    """Checkpoints that go take their files with them, and those that stood on them stand without them."""
+    store = directory_store(path, chunk_size=4096)
+    expected = {number: make(store, number, a=b"%d" % number, large=LARGE[number % 3 :]) for number in range(40)}
+    store.close()
+    store = directory_store(path, chunk_size=4096)
+    left = list(expected)
+    for going in ([0], [1, 2, 3], [39], [10, 12, 14, 16], list(range(20, 38))):
+        remove(store, *going)
+        left = [number for number in left if number not in going]
+        settle(lambda left=left: written(path, *left))
+        for number in left:
+            found = checkpoints.read(store._context, name_of(number))
+            assert contents(found) == expected[number], number
+    commit(store, lambda tx: tx.clear())
+    settle(lambda: files(path) == set())
+    store.close()
+
+
+def closed_with_three(path: Path) -> list[Any]:
+    store = directory_store(path, chunk_size=4096)
+    store._upkeep.close()  # so that all are written at the end, each on the one before it
+    made = [make(store, number, a=b"%d" % number, large=LARGE[number:]) for number in range(3)]
+    store.close()
+    return made
+
+
+def test_trap_14_a_damaged_checkpoint_is_never_taken_for_a_whole_one(path: Path) -> None:
+    """Any changed byte of its files is refused when it is read, or the version is taken from the log's history."""
+    made = closed_with_three(path)
+    log = (path / "workflows" / "wf.state").read_bytes()
+    rng = random.Random(3)
+    for number in (0, 1, 2):
+        file = path / "checkpoints" / checkpoints.file_name(name_of(number))
+        whole = file.read_bytes()
+        for at in sorted(rng.sample(range(len(whole)), 60)):
+            damaged = bytearray(whole)
+            damaged[at] ^= 1 << rng.randrange(8)
+            file.write_bytes(damaged)
+            with closing(directory_store(path, read_only=True)) as store, suppress(DocumentDamaged):
+                assert not store.verify().sound, at
+                assert contents(store.checkpoint(WF, name_of(number))) == made[number], at
+            (path / "workflows" / "wf.state").unlink()
+            with closing(directory_store(path, read_only=True)) as store, pytest.raises(DocumentDamaged):
+                contents(store.checkpoint(WF, name_of(number)))
+            (path / "workflows" / "wf.state").write_bytes(log)
+        file.write_bytes(whole)
+
+
+def _swap(first: Path, second: Path) -> None:
+    kept = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(kept)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda files: files[0].unlink(),
+        lambda files: files[0].write_bytes(files[0].read_bytes()[:-1]),
+        lambda files: files[0].write_bytes(b""),
+        lambda files: _swap(files[0], files[1]),
+        lambda files: files[0].write_bytes(files[2].read_bytes()),
+        lambda files: files[1].write_bytes(files[2].read_bytes()),
+    ],
+    ids=["parent gone", "parent cut", "parent empty", "exchanged", "a cycle", "its own parent"],
+)
+def test_a_broken_chain_is_an_error_with_its_place(path: Path, harm: Callable[[list[Path]], object]) -> None:
+    """Where the log is lost too, what stands on a file that is gone or another one is refused, and nothing else."""
+    made = closed_with_three(path)
+    there = [path / "checkpoints" / checkpoints.file_name(name_of(number)) for number in range(3)]
+    harm(there)
+    with closing(directory_store(path, read_only=True)) as store:
+        assert [contents(store.checkpoint(WF, name_of(number))) for number in range(3)] == made
+    (path / "workflows" / "wf.state").unlink()
+    with closing(directory_store(path, read_only=True)) as store, pytest.raises(DocumentDamaged) as told:
+        store.checkpoint(WF, name_of(2))
+    assert told.value.details["file"].endswith(".checkpoint")
+
+
+def test_verify_names_checkpoints_that_are_missing_or_too_many(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has neither file nor history is damage; a file that no document speaks of any more is a leftover."""
+    store = directory_store(path)
+    for number in range(3):
+        make(store, number, a=b"%d" % number)
+    without_history(store, monkeypatch)
+    store.close()
+    kept = path / "checkpoints" / checkpoints.file_name(name_of(2))
+    whole = kept.read_bytes()
+    kept.unlink()
+    with closing(directory_store(path, read_only=True)) as store:
+        (found,) = store.verify().findings
+        assert found.severity == "damage" and name_of(2) in found.text
+        with pytest.raises(DocumentDamaged, match=name_of(2)):
+            store.checkpoint(WF, name_of(2))
+    kept.write_bytes(whole)
+    with closing(directory_store(path)) as store:
+        monkeypatch.setattr(keeping, "_let_go", lambda *_: None)
+        remove(store, 2)
+    monkeypatch.undo()
+    with closing(directory_store(path, read_only=True)) as store:
+        assert store.checkpoint(WF, name_of(2)) is None
+        assert [(found.severity, found.file) for found in store.verify().findings] == [("leftover", str(kept))]
+
+
+def test_a_backup_holds_the_checkpoints_and_a_restore_brings_them_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those whose versions history no longer holds; what a restore replaces is kept."""
+    store = directory_store(path, chunk_size=4096)
+    expected = [make(store, number, a=b"%d" % number, large=LARGE[number:]) for number in range(5)]
+    without_history(store, monkeypatch)
+    expected += [make(store, number, a=b"%d" % number) for number in (5, 6)]
+    backup = store.backup(str(path.with_name("backup")))
+    assert {each.file for each in backup.checkpoints} >= {checkpoints.file_name(name_of(number)) for number in range(5)}
+    with closing(directory_store(path.with_name("backup"), read_only=True)) as copy:
+        assert [contents(copy.checkpoint(WF, name)) for name in copy.checkpoints(WF)] == expected
+    remove(store, 0, 3)
+    make(store, 7, a=b"newer")
+    store.close()
+    gone = files(path)
+    store = directory_store(path, chunk_size=4096)
+    store.restore_backup(str(path.with_name("backup")), allow_older=True)
+    assert [contents(store.checkpoint(WF, name)) for name in store.checkpoints(WF)] == expected
+    store.close()
+    assert written(path, *range(5)), "the last two had no file, and stand in the log that came with them"
+    (replaced,) = (path / "backups").glob("before-restore.*")
+    assert {each.name for each in (replaced / "checkpoints").iterdir()} - {"lock"} == gone
+    with closing(directory_store(path, read_only=True)) as store:
+        assert not [found for found in store.verify().findings if found.severity != "note"]
