@@ -22,7 +22,7 @@ from waypost.errors import InvalidConfiguration, StepNotFound, StoreClosed, Stor
 from waypost.operations import OperationResult, Request
 from waypost.store import Change, Receipt, Store, Ticket
 
-OPERATIONS = [*(name for name in vars(Definitions) if not name.startswith("_")), "transact"]
+OPERATIONS = [*(name for name in dir(Definitions) if not name.startswith("_")), "transact"]
 REPORTED = {name for name in OPERATIONS if not name.startswith(("get_", "list_", "migrate_", "open_", "validate_"))}
 
 

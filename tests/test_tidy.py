@@ -40,8 +40,11 @@ ORDER = """
     migrating
     migrations
     catalogue
+    checkpoints
     workflows
     operations
+    requests
+    checkpointing
     definitions
     transactions
     runner

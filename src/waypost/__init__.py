@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from waypost.codec.values import Unregistered, register_type, unregister_type
     from waypost.config import Config
     from waypost.errors import (
+        CheckpointNotFound,
         DependencyUnfinished,
         DocumentDamaged,
         DocumentTooLarge,
@@ -59,6 +60,8 @@ if TYPE_CHECKING:
         AgentResources,
         AgentState,
         PerformanceMetrics,
+        RecoverySuggestions,
+        StateCheckpoint,
         StateMetadata,
         StateQuery,
         StateQueryResult,
@@ -82,7 +85,7 @@ if TYPE_CHECKING:
     )
     from waypost.runs import Run
     from waypost.schema import register_migration, unregister_migration
-    from waypost.store import BackedUp, Backup, Restored
+    from waypost.store import BackedUp, BackedUpFile, Backup, Restored
     from waypost.transactions import WorkflowTransaction
 
 _MODULES = {
@@ -92,26 +95,26 @@ _MODULES = {
     "waypost.codec.values": "Unregistered register_type unregister_type",
     "waypost.config": "Config",
     "waypost.errors": (
-        "DependencyUnfinished DocumentDamaged DocumentTooLarge IllegalTransition InvalidConfiguration "
-        "InvalidId InvalidInput InvalidValue InvalidWorkflow LockTimeout MigrationFailed NotFound OperationNotFound "
-        "OutputNotFound Refused RetriesExhausted SchemaOutdated SecretsNotSealed StepBusy StepFailed StepNotFound "
-        "StoreClosed StoreError StoreLeased StoreNotFound StorePoisoned StoreReadOnly StoreUnavailable "
-        "UnsupportedFormat UnsupportedPlatform VersionConflict WaypostError WorkflowExists WorkflowNotFound "
-        "WorkflowPaused"
+        "CheckpointNotFound DependencyUnfinished DocumentDamaged DocumentTooLarge IllegalTransition "
+        "InvalidConfiguration InvalidId InvalidInput InvalidValue InvalidWorkflow LockTimeout "
+        "MigrationFailed NotFound OperationNotFound OutputNotFound Refused RetriesExhausted SchemaOutdated "
+        "SecretsNotSealed StepBusy StepFailed StepNotFound StoreClosed StoreError StoreLeased StoreNotFound "
+        "StorePoisoned StoreReadOnly StoreUnavailable UnsupportedFormat UnsupportedPlatform VersionConflict "
+        "WaypostError WorkflowExists WorkflowNotFound WorkflowPaused"
     ),
     "waypost.migrating": "MigratingDocument",
     "waypost.migrations": "MigrationReport WorkflowMigration",
     "waypost.maintenance": "RepairReport repair",
     "waypost.models": (
-        "AgentPerformance AgentResources AgentState PerformanceMetrics StateMetadata StateQuery "
-        "StateQueryResult StepOutput StepOwner TimeRange Tombstone ValidationReport Workflow "
+        "AgentPerformance AgentResources AgentState PerformanceMetrics RecoverySuggestions StateCheckpoint "
+        "StateMetadata StateQuery StateQueryResult StepOutput StepOwner TimeRange Tombstone ValidationReport Workflow "
         "WorkflowContext WorkflowState WorkflowStep WorkflowSummary"
     ),
     "waypost.operations": "Failure OperationPerformance OperationResult Success UnhandledFailureWarning",
     "waypost.runs": "Run",
     "waypost.transactions": "WorkflowTransaction",
     "waypost.schema": "register_migration unregister_migration",
-    "waypost.store": "BackedUp Backup Restored",
+    "waypost.store": "BackedUp BackedUpFile Backup Restored",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
 
@@ -123,7 +126,9 @@ __all__ = [
     "AsyncRun",
     "AsyncWaypost",
     "BackedUp",
+    "BackedUpFile",
     "Backup",
+    "CheckpointNotFound",
     "Config",
     "DependencyUnfinished",
     "DocumentDamaged",
@@ -145,6 +150,7 @@ __all__ = [
     "OperationResult",
     "OutputNotFound",
     "PerformanceMetrics",
+    "RecoverySuggestions",
     "Refused",
     "RepairReport",
     "Restored",
@@ -152,6 +158,7 @@ __all__ = [
     "Run",
     "SchemaOutdated",
     "SecretsNotSealed",
+    "StateCheckpoint",
     "StateMetadata",
     "StateQuery",
     "StateQueryResult",

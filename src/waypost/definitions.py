@@ -14,14 +14,14 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from inspect import Signature, signature
-from typing import Any, BinaryIO, NoReturn, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from msgspec import UNSET, UnsetType
 
 from waypost import clock, loading, migrations, records, saving, validation, workflows
 from waypost import config as configuration_
 from waypost import steps as steps_
-from waypost.catalogue import Catalogue
+from waypost.checkpointing import CheckpointDefinitions
 from waypost.config import Config
 from waypost.folding import StepStatus
 from waypost.loading import Viewer
@@ -38,20 +38,14 @@ from waypost.models import (
     WorkflowStep,
     WorkflowSummary,
 )
-from waypost.operations import Load, OperationResult, Read, Request, Success, Work, Write, find_outcome
-from waypost.records import Value
+from waypost.operations import Load, OperationResult, Request, Success, Work, find_outcome
+from waypost.requests import done_before
 from waypost.store import (
     Backup,
-    ContentLost,
     Counters,
-    DocumentId,
     Restored,
-    Store,
-    Transaction,
-    View,
     open_store,
 )
-from waypost.streams import Source
 from waypost.workflows import IfExists
 
 logger = logging.getLogger("waypost")
@@ -90,11 +84,6 @@ def _as_returned(data: T, viewer: Viewer) -> T:
     return data
 
 
-def _done_before(tx: Transaction) -> NoReturn:
-    """The work of an operation that was found to be done before, and so does not run."""
-    raise ContentLost("what was remembered of the operation is gone")
-
-
 def _step(step: WorkflowStep, viewer: Viewer) -> WorkflowStep:
     return loading.with_outputs(step, viewer)
 
@@ -111,69 +100,8 @@ def _context(_: None, viewer: Viewer) -> WorkflowContext:
     return loading.load_context(viewer())
 
 
-class Definitions:
-    """The operations over one open store.
-
-    States that are loaded belong to `home`, the store itself unless it is another's stand-in.
-    """
-
-    def __init__(self, store: Store, config: Config, verbose: bool, home: Store | None = None) -> None:
-        self.store = store
-        self._home = store if home is None else home
-        self.config = config
-        self.verbose = verbose
-        self._catalogue = Catalogue(store)
-        self._chunk_size = config.compression.chunk_size
-        self._enforce_dependencies = config.steps.enforce_dependencies
-
-    def _read(self, operation: str, read: Callable[[], T]) -> Request[T]:
-        return Read(self.store, operation, read, self.verbose)
-
-    def _write(
-        self,
-        operation: str,
-        workflow_id: str,
-        prepare: Callable[[], Work[Any]],
-        finish: Callable[[Any, Viewer], T],
-        operation_id: str | None,
-        session_id: str | None,
-        agent_id: str | None = None,
-        *,
-        stages: bool = False,
-    ) -> Request[OperationResult[T]]:
-        return Write(
-            self.store,
-            operation,
-            workflow_id,
-            prepare,
-            finish,
-            operation_id=operation_id,
-            session_id=session_id,
-            agent_id=agent_id,
-            verbose=self.verbose,
-            stages=stages,
-        )
-
-    def _state(self, _: None, viewer: Viewer) -> WorkflowState:
-        return loading.load(viewer(), self._home)
-
-    def _view(self, workflow_id: str, counters: Counters | None = None) -> View:
-        document = DocumentId("workflow", records.validate_id(workflow_id, "workflow id"))
-        return migrations.load(self.store, document, counters)
-
-    def _source(self, output: object, step_id: str) -> Source | None:
-        """Where an output is read from that was given as a file."""
-        return Source.of(output, f"outputs.{step_id}", self.store.scratch)
-
-    def _staged(
-        self, source: Source, workflow_id: str, step_id: str, operation_id: str | None, check: Callable[[View], object]
-    ) -> Value | None:
-        """Take in what a file holds, unless it is refused; None where the operation was done before."""
-        view = self._view(workflow_id)
-        if operation_id is not None and view.operation(operation_id) is not None:
-            return None
-        check(view)
-        return Value.staged(source, self.store, view.document, step_id, self._chunk_size)
+class Definitions(CheckpointDefinitions):
+    """The operations over one open store."""
 
     # --- whole workflows ---
 
@@ -298,7 +226,7 @@ class Definitions:
                 check = partial(steps_.check_move, wanted=wanted, enforce_dependencies=self._enforce_dependencies)
                 value = self._staged(source, workflow_id, step_id, operation_id, check)
                 if value is None:
-                    return _done_before
+                    return done_before
                 wanted = wanted._replace(value=value)
             return lambda tx: steps_.move(tx, wanted, self._chunk_size, self._enforce_dependencies)
 
@@ -373,7 +301,7 @@ class Definitions:
                     source, workflow_id, step_id, operation_id, lambda view: steps_.expect(view, step_id)
                 )
             if value is None:
-                return _done_before
+                return done_before
             time_us = clock.now_us()
             return lambda tx: steps_.add_output(tx, step_id, value, agent_id, time_us, self._chunk_size)
 

@@ -130,6 +130,12 @@ class OutputNotFound(NotFound):
     code = "output_not_found"
 
 
+class CheckpointNotFound(NotFound):
+    """There is no checkpoint of that id."""
+
+    code = "checkpoint_not_found"
+
+
 class OperationNotFound(NotFound):
     """No commit of that operation id is known: it did not happen, or it is too long ago."""
 

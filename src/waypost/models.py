@@ -409,16 +409,59 @@ class TimeRange(Struct, frozen=True):
     end: Moment | None = None
 
 
-class StateQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which workflows to list. What is None or empty does not narrow the list.
+CheckpointType = Literal["manual", "automatic", "pre_step", "post_step", "error"]
 
-    `time_range` is compared with the time of the last change. `limit` is a number of workflows.
+
+class StateCheckpoint(_Kept, Struct, frozen=True, kw_only=True, dict=True):
+    """A version of a workflow that is kept.
+
+    `parent_id` is the checkpoint that it was made after, or that the workflow had gone back to; None for the first one.
+    """
+
+    id: str
+    workflow_id: str
+    type: CheckpointType
+    description: str
+    tags: tuple[str, ...]
+    created_at: datetime
+    session_id: str | None = None
+    parent_id: str | None = None
+
+    @property
+    def state(self) -> WorkflowState:
+        """The workflow as it was, read when it is first asked for. Raises DocumentDamaged."""
+        held = vars(self)
+        if "_state" not in held:
+            held["_state"] = held["_load"]()
+        return held["_state"]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (type(self), _fields(self), {"_state": self.state})
+
+
+class RecoverySuggestions(Struct, frozen=True, kw_only=True):
+    """The checkpoints of a workflow, newest first, and the one that is best gone back to: `latest` where that is the
+    newest one, `stable` an older one, since the newer are damaged, `manual_selection` where none is whole.
+    """
+
+    available_checkpoints: Sequence[StateCheckpoint]
+    recommended_recovery_point: StateCheckpoint | None
+    recovery_strategy: Literal["latest", "stable", "manual_selection"]
+    warnings: Sequence[str]
+
+
+class StateQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which workflows, or which checkpoints, to list. What is None or empty does not narrow the list.
+
+    `time_range` is compared with the time of the last change, or of the checkpoint; `limit` is a number of them. `tags`
+    are for checkpoints alone: those that have all of them.
     """
 
     workflow_id: str | None = None
     session_id: str | None = None
     time_range: TimeRange | None = None
     status: Sequence[WorkflowStatus] = ()
+    tags: Sequence[str] = ()
     limit: Annotated[int, Meta(ge=1, le=10_000)] = 100
     offset: Count = 0
     sort_by: Literal["created", "updated", "size"] = "updated"

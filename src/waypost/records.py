@@ -8,6 +8,9 @@
     value <step> <version>          the bytes of a large value; of one that was given as a file, `value <step> <name>`
     context                         session, user, environment
     variable|configuration|feature <name>   one value each
+    checkpoint <id>                 a checkpoint: the version whose commit put it is kept
+    adopted <id>                    the same of a checkpoint that outlived the rest of its workflow, which came back
+    restored <id>                   the checkpoint that it went back to, or was forked from, at that time
     session <id>                    there when that session has written to the workflow
     tombstone                       what is left once the workflow was deleted
 
@@ -46,13 +49,14 @@ from waypost.errors import (
 )
 from waypost.models import (
     AgentState,
+    CheckpointType,
     Environment,
     StepOutput,
     Tombstone,
     WorkflowStep,
     no_such_step,
 )
-from waypost.store import Content, DocumentId, Pieces, Store, Transaction, View
+from waypost.store import Content, DocumentId, Pieces, Store, Transaction, View, contract
 from waypost.streams import Source
 
 T = TypeVar("T")
@@ -73,6 +77,9 @@ VARIABLE = f"variable{SEPARATOR}"
 CONFIGURATION = f"configuration{SEPARATOR}"
 FEATURE = f"feature{SEPARATOR}"
 SESSION = f"session{SEPARATOR}"
+CHECKPOINT = contract.CHECKPOINT
+ADOPTED = contract.ADOPTED
+RESTORED = f"restored{SEPARATOR}"
 
 _PRESENT = b"\xc0"
 """The bytes of a part that says all by being there: nil."""
@@ -156,6 +163,16 @@ class ContextRecord(Struct, array_like=True, frozen=True):
     environment: Environment = "development"
 
 
+class CheckpointRecord(Struct, array_like=True, frozen=True):
+    """What is kept of a checkpoint beside the version that it stands for."""
+
+    type: CheckpointType
+    description: str
+    tags: tuple[str, ...]
+    created_us: int
+    session_id: str | None = None
+
+
 class OutputRecord(StepOutput, array_like=True, dict=True, frozen=True):
     """An output with the bytes of its value, or with None where they are a part of their own; `name` is what that
     part is named after when it is not the version.
@@ -232,6 +249,7 @@ OUTPUTS = Record(StepOutput)
 OUTPUT_RECORDS = Record(OutputRecord)
 TOMBSTONES = Record(Tombstone)
 TEXTS = Record(str)
+CHECKPOINTS = Record(CheckpointRecord)
 PAGES: Record[list[str]] = Record(list[str])
 
 

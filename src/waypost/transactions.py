@@ -147,6 +147,9 @@ class _StagedStore:
     def checkpoints(self, document: DocumentId) -> list[str]:
         return [key.removeprefix(CHECKPOINT) for key in self.view(document).keys(CHECKPOINT)]
 
+    def verify_checkpoint(self, document: DocumentId, name: str) -> None:
+        self.home.verify_checkpoint(document, name)
+
     def keep_generation(self, document: DocumentId, version: int) -> bool:
         del version  # workflows are migrated outside of transactions
         raise InvalidInput(f"{document.kind} {document.id!r} cannot be migrated within a transaction")
@@ -218,6 +221,10 @@ class WorkflowTransaction:
     get_step_output = _within(Definitions.get_step_output)
     update_agent_state = _within(Definitions.update_agent_state)
     update_context = _within(Definitions.update_context)
+    create_checkpoint = _within(Definitions.create_checkpoint)
+    get_checkpoint = _within(Definitions.get_checkpoint)
+    restore_from_checkpoint = _within(Definitions.restore_from_checkpoint)
+    fork_workflow = _within(Definitions.fork_workflow)
 
 
 class Attempt:

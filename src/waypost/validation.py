@@ -62,6 +62,9 @@ _DECODERS: dict[str, Callable[[str, bytes], Any]] = {
     records.CONFIGURATION: _decode_value,
     records.FEATURE: _decode_value,
     records.SESSION: _decode_value,
+    records.CHECKPOINT: records.CHECKPOINTS.decode,
+    records.ADOPTED: records.CHECKPOINTS.decode,
+    records.RESTORED: records.TEXTS.decode,
 }
 
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 import msgspec
 
-from waypost import clock, graph, loading, records, saving, streams
+from waypost import checkpoints, clock, graph, loading, records, saving, streams
 from waypost import steps as steps_
 from waypost.catalogue import Catalogue, Entry, leave_out
 from waypost.codec import values
@@ -34,7 +34,7 @@ from waypost.models import (
     WorkflowStep,
     WorkflowSummary,
 )
-from waypost.store import Transaction, View
+from waypost.store import Store, Transaction, View
 
 IfExists = Literal["error", "open"]
 
@@ -196,7 +196,7 @@ def update_context(tx: Transaction, puts: Mapping[str, bytes]) -> None:
 # --- results ---
 
 
-def render(view: View, projection: Sequence[Any], viewer: Viewer, store: object) -> Any:
+def render(view: View, projection: Sequence[Any], viewer: Viewer, store: Store) -> Any:
     """The result of an operation as a version holds it. Raises NotFound where it is gone from there."""
     match projection:
         case ["state"]:
@@ -214,6 +214,8 @@ def render(view: View, projection: Sequence[Any], viewer: Viewer, store: object)
             return loading.with_value(records.output(view, step_id, version), viewer)
         case ["tombstone"]:
             return records.TOMBSTONES.get(view, records.TOMBSTONE)
+        case ["checkpoint", checkpoint_id]:
+            return checkpoints.made(store, view, checkpoint_id)
         case ["transaction", result]:
             return None if result is None else values.decode(result)
         case _:

@@ -35,6 +35,10 @@ CHECKPOINT = "checkpoint\x1f"
 is kept for as long as the part is there. It is put once, with a name that is the only one of its kind in the store and
 sorts behind the names that were given in that document before.
 """
+ADOPTED = "adopted\x1f"
+"""A part under a key that begins so says that the document has a checkpoint which was put before all else of it was
+lost. What is kept of that checkpoint stays so for as long as the part is there.
+"""
 
 
 class DocumentId(NamedTuple):
@@ -370,6 +374,10 @@ class Store(Protocol):
 
     def checkpoints(self, document: DocumentId) -> list[str]:
         """The names of the checkpoints that the document has, also when all else of it is lost, sorted."""
+        ...
+
+    def verify_checkpoint(self, document: DocumentId, name: str) -> None:
+        """Read all that is kept of a checkpoint, and of those that it stands on. Raises DocumentDamaged."""
         ...
 
     def keep_generation(self, document: DocumentId, version: int) -> bool:

@@ -18,7 +18,15 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from waypost.errors import LockTimeout, StoreClosed, StorePoisoned, StoreReadOnly, StoreUnavailable, WaypostError
+from waypost.errors import (
+    DocumentDamaged,
+    LockTimeout,
+    StoreClosed,
+    StorePoisoned,
+    StoreReadOnly,
+    StoreUnavailable,
+    WaypostError,
+)
 from waypost.store.contract import (
     Backup,
     Change,
@@ -33,7 +41,7 @@ from waypost.store.contract import (
     Ticket,
     View,
 )
-from waypost.store.directory import backup, check, content, forks, index, lease, loading, restoring, upkeep
+from waypost.store.directory import backup, check, checkpoints, content, forks, index, lease, loading, restoring, upkeep
 from waypost.store.directory.check import Report
 from waypost.store.directory.context import Context
 from waypost.store.directory.document import Document
@@ -160,6 +168,13 @@ class DirectoryStore:
 
     def checkpoints(self, document: DocumentId) -> list[str]:
         return self._document(document).checkpoints()
+
+    def verify_checkpoint(self, document: DocumentId, name: str) -> None:
+        kept = checkpoints.read(self._context, name)
+        if kept is not None:
+            kept.check()
+        elif self.checkpoint(document, name) is None:
+            raise DocumentDamaged(f"there is no checkpoint {name!r}")
 
     def keep_generation(self, document: DocumentId, version: int) -> bool:
         if self.layout.read_only:

@@ -22,7 +22,7 @@ from waypost.codec import frame
 from waypost.codec.bodies import JointMark
 from waypost.codec.frame import FrameType, Place, Standing
 from waypost.errors import DocumentDamaged, InvalidInput, LockTimeout, StoreUnavailable
-from waypost.store.contract import CHECKPOINT, BackedUp, BackedUpFile, Backup, DocumentId, Kind
+from waypost.store.contract import BackedUp, BackedUpFile, Backup, DocumentId, Kind
 from waypost.store.directory import check, checkpoints, loading
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import missing_from
@@ -257,8 +257,8 @@ def _copy_checkpoints(
     target = _opened(root, checkpoints.FOLDER)
     for each in documents:
         _, state = loading.load(made, DocumentId(each.kind, each.id))
-        for key in state.view().keys(CHECKPOINT):
-            for found in checkpoints.files_of(context, key.removeprefix(CHECKPOINT)):
+        for kept in checkpoints.names_in(state.view()):
+            for found in checkpoints.files_of(context, kept):
                 name = found.name.rpartition("/")[2]
                 if name not in copied:
                     file, size = new_file(target, name), found.identity().size

@@ -274,10 +274,9 @@ class _LogCheck:
 
     def _note_checkpoints(self) -> None:
         self._report.checked.add(self._document)
-        for key in self._parts:
-            if key.startswith(CHECKPOINT):
-                place = None if key in self._checkpoints else Place(self._log.file.name, self._log.end)
-                self._report.checkpoints[key.removeprefix(CHECKPOINT)] = place
+        for name in checkpoints.names_among(self._parts):
+            place = None if CHECKPOINT + name in self._checkpoints else Place(self._log.file.name, self._log.end)
+            self._report.checkpoints[name] = place
 
     @property
     def _document(self) -> DocumentId:

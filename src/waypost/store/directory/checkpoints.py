@@ -6,7 +6,7 @@ compared with the checksum that its last file says, so that no mixture of files 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from heapq import merge
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType, Standing
 from waypost.errors import DocumentDamaged
 from waypost.store import parts as sums
-from waypost.store.contract import DocumentId, OperationRecord, Pieces
+from waypost.store.contract import ADOPTED, CHECKPOINT, DocumentId, OperationRecord, Pieces, View
 from waypost.store.directory import loading
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File
@@ -152,6 +152,18 @@ def check_extent(key: str, extent: Extent, blocks: Blocks) -> None:
 def summand(key: str, part: Part) -> int:
     """What a part adds to the checksum of its document."""
     return int.from_bytes(part.digest, "big") if isinstance(part, Extent) else sums.part_checksum(key.encode(), part)
+
+
+def names_among(keys: Iterable[str]) -> Iterator[str]:
+    """The names of the checkpoints that some of these keys stand for."""
+    for key in keys:
+        if key.startswith((CHECKPOINT, ADOPTED)):
+            yield key.removeprefix(CHECKPOINT).removeprefix(ADOPTED)
+
+
+def names_in(view: View) -> list[str]:
+    """The names of the checkpoints that a document has, sorted."""
+    return sorted(names_among([*view.keys(ADOPTED), *view.keys(CHECKPOINT)]))
 
 
 def file_name(name: str) -> str:

@@ -229,8 +229,8 @@ class Document(OpenDocument):
     def _note_checkpoints(self, prepared: Prepared, state: DocumentState, version: int) -> None:
         body = prepared.body
         made = {key.removeprefix(CHECKPOINT): version for key in body.puts if key.startswith(CHECKPOINT)}
-        gone = [*state.view().keys(CHECKPOINT)] if body.cleared else body.removed
-        gone = {key.removeprefix(CHECKPOINT) for key in gone if key.startswith(CHECKPOINT)} - made.keys()
+        gone = set(checkpoints.names_in(state.view()) if body.cleared else checkpoints.names_among(body.removed))
+        gone -= {*checkpoints.names_among(body.puts)}
         if made or gone:
             self._made.update(made)
             self._gone |= gone
@@ -297,7 +297,7 @@ class Document(OpenDocument):
     def checkpoint(self, name: str) -> View | None:
         """The version whose commit put a checkpoint; None where the document has none of that name."""
         view = self.view(durable=False)
-        if view.version and view.size_of(CHECKPOINT + name) is None:
+        if view.version and name not in checkpoints.names_in(view):
             return None
         with self.lock:
             made = self._recent(self._made[name]) if name in self._made else None
@@ -326,7 +326,7 @@ class Document(OpenDocument):
         view = self.view(durable=False)
         if not view.version:
             return checkpoints.names_of(self._context, self.id)
-        return [key.removeprefix(CHECKPOINT) for key in view.keys(CHECKPOINT)]
+        return checkpoints.names_in(view)
 
     def keep_checkpoints(self, *, newest_only: bool) -> None:
         """Give the checkpoints of the document their files, and let go of those that are gone."""
@@ -334,7 +334,7 @@ class Document(OpenDocument):
         self.sync()  # what is kept must not be ahead of the log, also where commits are acknowledged before their sync
         self.keeping_is_due = False
         gone, self._gone = self._gone, set()
-        names = [key.removeprefix(CHECKPOINT) for key in view.keys(CHECKPOINT)]
+        names = checkpoints.names_in(view)
         try:
             if names or gone:
                 keeping.bring_up_to_date(

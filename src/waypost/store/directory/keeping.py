@@ -104,7 +104,7 @@ def bring_up_to_date(
 
 def _parent_for(context: Context, name: str, version: Source) -> Kept | None:
     """What a checkpoint is best written as a delta on; None where it is better a base."""
-    earlier = [key.removeprefix(CHECKPOINT) for key in version.keys(CHECKPOINT)]
+    earlier = checkpoints.names_in(version)
     for candidate in sorted((each for each in earlier if each < name), reverse=True):
         try:
             kept = checkpoints.read(context, candidate)

@@ -1,0 +1,129 @@
+"""The operations on checkpoints, as requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+from msgspec.structs import replace
+
+from waypost import checkpoints
+from waypost.loading import Viewer
+from waypost.models import (
+    RecoverySuggestions,
+    StateCheckpoint,
+    StateQuery,
+    StateQueryResult,
+    ValidationReport,
+    WorkflowState,
+)
+from waypost.operations import OperationResult, Request, Work
+from waypost.requests import Requests, done_before
+from waypost.store import DocumentId
+
+
+class CheckpointDefinitions(Requests):
+    """Those of the operations that make, find and use checkpoints; see `definitions`."""
+
+    def create_checkpoint(
+        self,
+        workflow_id: str,
+        description: str = "",
+        tags: Iterable[str] = (),
+        *,
+        type: str = "manual",
+        operation_id: str | None = None,
+        session_id: str | None = None,
+    ) -> Request[OperationResult[StateCheckpoint]]:
+        """Keep a workflow as it is now. Gives the checkpoint, whose `state` is read when it is asked for.
+
+        Fails with WorkflowNotFound, InvalidInput.
+        """
+
+        def prepare() -> Work[str]:
+            new = checkpoints.prepare_new(type, description, tags, session_id)
+            return lambda tx: checkpoints.make(tx, new)
+
+        def finish(checkpoint_id: str, viewer: Viewer) -> StateCheckpoint:
+            return checkpoints.made(self.store, viewer(), checkpoint_id)
+
+        return self._write("create_checkpoint", workflow_id, prepare, finish, operation_id, session_id)
+
+    def list_checkpoints(
+        self, workflow_id: str | None = None, limit: int = 20, *, query: StateQuery | None = None
+    ) -> Request[StateQueryResult[StateCheckpoint]]:
+        """The checkpoints of a workflow, or of all, newest first: the first `limit` of them, or those that `query` asks
+        for, whose own limit counts then.
+
+        Raises InvalidInput for a query whose fields are of another kind or out of range.
+        """
+
+        def read() -> StateQueryResult[StateCheckpoint]:
+            wanted = replace(StateQuery(), limit=limit) if query is None else query
+            return checkpoints.listed(self.store, workflow_id, wanted)
+
+        return self._read("list_checkpoints", read)
+
+    def get_checkpoint(self, checkpoint_id: str) -> Request[StateCheckpoint]:
+        """A checkpoint by its id, or by as much of it as tells it from others; its `state` is read when asked for.
+
+        Raises CheckpointNotFound, and InvalidInput where several begin so.
+        """
+        return self._read("get_checkpoint", lambda: checkpoints.get(self.store, checkpoint_id))
+
+    def validate_checkpoint(self, checkpoint_id: str) -> Request[ValidationReport]:
+        """Read and check all that is kept of a checkpoint, and what it stands on. Raises CheckpointNotFound."""
+        return self._read("validate_checkpoint", lambda: checkpoints.validate(self.store, checkpoint_id))
+
+    def get_recovery_suggestions(self, workflow_id: str) -> Request[RecoverySuggestions]:
+        """The checkpoints of a workflow, and which is best gone back to, each warning from a real check.
+
+        Raises WorkflowNotFound where there is neither the workflow nor a checkpoint of it.
+        """
+        return self._read("get_recovery_suggestions", lambda: checkpoints.suggestions(self.store, workflow_id))
+
+    def restore_from_checkpoint(
+        self, checkpoint_id: str, *, operation_id: str | None = None, session_id: str | None = None
+    ) -> Request[OperationResult[WorkflowState]]:
+        """Make a workflow what it was, as a new version of it: history and checkpoints stay. Gives its state.
+
+        Also a workflow of which nothing is left but its checkpoints comes back.
+
+        Fails with CheckpointNotFound, InvalidInput, DocumentDamaged.
+        """
+
+        def prepare() -> Work[None]:
+            if self._was_done(checkpoints.workflow_of(checkpoint_id), operation_id):
+                return done_before
+            wanted = checkpoints.prepare_return(self.store, checkpoint_id, None, self._large_bytes)
+            return partial(checkpoints.restore, wanted=wanted)
+
+        # the workflow's id, or something that no checkpoint has, which preparing tells
+        workflow_id = str(checkpoint_id).rpartition(checkpoints.MARK)[0] or checkpoint_id
+        return self._write(
+            "restore_from_checkpoint", workflow_id, prepare, self._state, operation_id, session_id, stages=True
+        )
+
+    def fork_workflow(
+        self,
+        checkpoint_id: str,
+        new_workflow_id: str,
+        *,
+        operation_id: str | None = None,
+        session_id: str | None = None,
+    ) -> Request[OperationResult[WorkflowState]]:
+        """Make another workflow of what one was at a checkpoint. Gives its state.
+
+        Fails with CheckpointNotFound, WorkflowExists, InvalidId, InvalidInput, DocumentDamaged.
+        """
+
+        def prepare() -> Work[None]:
+            target = DocumentId("workflow", new_workflow_id)
+            if self._was_done(target, operation_id):
+                return done_before
+            wanted = checkpoints.prepare_return(self.store, checkpoint_id, target, self._large_bytes)
+            return partial(checkpoints.fork, wanted=wanted)
+
+        return self._write(
+            "fork_workflow", new_workflow_id, prepare, self._state, operation_id, session_id, stages=True
+        )

@@ -1,0 +1,371 @@
+"""Checkpoints of workflows: making, finding, checking, going back to them and forking from them.
+
+A checkpoint is a part of its workflow, so that it rides in a commit and the store keeps the version which that commit
+makes. It says nothing of the version itself. Its id is the workflow's, `@c`, and letters and digits that sort by time.
+
+What tells of the workflow's own past does not come back with a version: checkpoints, what was gone back to, sessions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, cast, get_args
+
+from waypost import clock, loading, migrations, records, validation
+from waypost.errors import (
+    CheckpointNotFound,
+    DocumentDamaged,
+    InvalidInput,
+    StoreError,
+    WaypostError,
+    WorkflowExists,
+)
+from waypost.models import (
+    CheckpointType,
+    RecoverySuggestions,
+    StateCheckpoint,
+    StateQuery,
+    StateQueryResult,
+    ValidationReport,
+)
+from waypost.records import ADOPTED, CHECKPOINT, RESTORED, CheckpointRecord
+from waypost.store import Content, DocumentId, Store, Transaction, View
+
+MARK = "@c"
+"""Stands between the id of a workflow and what is a checkpoint's own; versions are named by `@` and a number."""
+MOST_TAGS, LONGEST_TAG, LONGEST_DESCRIPTION = 64, 128, 4096
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_TIME_DIGITS, _NOISE_DIGITS = 11, 4
+_NOT_RESTORED = (CHECKPOINT, ADOPTED, RESTORED, records.SESSION)
+_TYPES = get_args(CheckpointType)
+
+
+# --- making them ---
+
+
+class NewCheckpoint(NamedTuple):
+    """A checkpoint to be made, checked."""
+
+    type: CheckpointType
+    description: str
+    tags: tuple[str, ...]
+    session_id: str | None
+
+
+def prepare_new(type: str, description: str, tags: Iterable[str], session_id: str | None) -> NewCheckpoint:
+    """Check what a caller says of a new checkpoint. Raises InvalidInput."""
+    if type not in _TYPES:
+        raise InvalidInput(f"a checkpoint is of the type {', '.join(_TYPES)}, not {type!r}")
+    description, _ = records.TEXTS.check(description, "the description of a checkpoint")
+    if len(description) > LONGEST_DESCRIPTION:
+        raise InvalidInput(f"the description of a checkpoint has at most {LONGEST_DESCRIPTION} characters")
+    if isinstance(tags, str):
+        raise InvalidInput(f"tags are a list of texts, not the text {tags!r}")
+    checked = tuple(dict.fromkeys(records.validate_id(tag, "tag") for tag in tags))
+    if len(checked) > MOST_TAGS or any(len(tag) > LONGEST_TAG for tag in checked):
+        raise InvalidInput(f"a checkpoint has at most {MOST_TAGS} tags of {LONGEST_TAG} characters")
+    return NewCheckpoint(cast("CheckpointType", type), description, checked, session_id)
+
+
+def make(tx: Transaction, new: NewCheckpoint) -> str:
+    """Make a checkpoint of the version that is being committed; its id. Raises WorkflowNotFound."""
+    records.workflow(tx)
+    checkpoint_id, created_us = _new_id(tx)
+    tx.project(["checkpoint", checkpoint_id])
+    record = CheckpointRecord(new.type, new.description, new.tags, created_us, new.session_id)
+    tx.put(CHECKPOINT + checkpoint_id, records.encode(record))
+    return checkpoint_id
+
+
+def _new_id(tx: Transaction) -> tuple[str, int]:
+    """(id, µs): behind those that were given in this workflow before, also where the clock was put back."""
+    time_us = max(clock.now_us(), tx.time_us + 1)
+    noise = int.from_bytes(os.urandom(3), "big")
+    return f"{tx.document.id}{MARK}{_digits(time_us, _TIME_DIGITS)}{_digits(noise, _NOISE_DIGITS)}", time_us
+
+
+def _digits(number: int, count: int) -> str:
+    return "".join(_ALPHABET[number >> 5 * place & 31] for place in reversed(range(count)))
+
+
+# --- looking at them ---
+
+
+def workflow_of(checkpoint_id: str) -> DocumentId:
+    """The workflow that a checkpoint's id leads to. Raises InvalidInput, CheckpointNotFound."""
+    if not isinstance(checkpoint_id, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInput(f"a checkpoint id is a text, not {type(checkpoint_id).__name__}")
+    workflow_id, mark, _ = checkpoint_id.rpartition(MARK)
+    if not mark or not workflow_id:
+        raise _unknown(checkpoint_id)
+    return DocumentId("workflow", records.validate_id(workflow_id, "workflow id"))
+
+
+def find(store: Store, checkpoint_id: str) -> tuple[DocumentId, str]:
+    """The workflow and the whole id of a checkpoint, which may be given by as much of its id as tells it from others.
+
+    Raises CheckpointNotFound, and InvalidInput where several begin so.
+    """
+    document = workflow_of(checkpoint_id)
+    names = store.checkpoints(document)
+    if checkpoint_id in names:
+        return document, checkpoint_id
+    found = [name for name in names if name.startswith(checkpoint_id)]
+    if not found:
+        raise _unknown(checkpoint_id)
+    if len(found) > 1:
+        raise InvalidInput(f"{len(found)} checkpoints begin with {checkpoint_id!r}: {', '.join(found[:5])}")
+    return document, found[0]
+
+
+def _unknown(checkpoint_id: str) -> CheckpointNotFound:
+    return CheckpointNotFound(f"there is no checkpoint {checkpoint_id!r}", checkpoint_id=checkpoint_id)
+
+
+def version_of(store: Store, document: DocumentId, name: str) -> View:
+    """The version of a checkpoint, as this release reads it. Raises CheckpointNotFound, DocumentDamaged."""
+    view = store.checkpoint(document, name)
+    if view is None:
+        raise _unknown(name)
+    return migrations.current(view)
+
+
+def get(store: Store, checkpoint_id: str) -> StateCheckpoint:
+    """A checkpoint by its id, or by what tells it from others. Raises CheckpointNotFound, InvalidInput."""
+    document, name = find(store, checkpoint_id)
+    view = store.view(document)
+    return _described(store, view, name, store.checkpoints(document))
+
+
+def made(store: Store, view: View, name: str) -> StateCheckpoint:
+    """The checkpoint that a version made."""
+    return _described(store, view, name, [*records.names(view, ADOPTED), *records.names(view, CHECKPOINT)])
+
+
+def _described(store: Store, view: View, name: str, names: Sequence[str]) -> StateCheckpoint:
+    document = view.document
+    record = _record(view, name)
+    if record is None:  # all that is left of the workflow are its checkpoints
+        view = version_of(store, document, name)
+        record = _record(view, name)
+    if record is None:
+        raise _unknown(name)
+    found = StateCheckpoint(
+        id=name,
+        workflow_id=document.id,
+        type=record.type,
+        description=record.description,
+        tags=record.tags,
+        created_at=records.moment(record.created_us),
+        session_id=record.session_id,
+        parent_id=_parent_of(view, name, names),
+    )
+    vars(found)["_load"] = lambda: loading.load(version_of(store, document, name))
+    return found
+
+
+def _record(view: View, name: str) -> CheckpointRecord | None:
+    """What a version holds of a checkpoint, be it the one that made it or one that it has adopted."""
+    return records.CHECKPOINTS.get(view, CHECKPOINT + name) or records.CHECKPOINTS.get(view, ADOPTED + name)
+
+
+def _parent_of(view: View, name: str, names: Sequence[str]) -> str | None:
+    """The checkpoint made last before this one, or the one that the workflow went back to since."""
+    restored = max((each for each in records.names(view, RESTORED) if each < name), default="")
+    earlier = max((each for each in names if restored < each < name), default=None)
+    return earlier or (records.TEXTS.get(view, RESTORED + restored) if restored else None)
+
+
+def every(store: Store, document: DocumentId) -> Iterator[StateCheckpoint]:
+    """All checkpoints of a workflow, newest first. One that cannot be read is left out."""
+    names = store.checkpoints(document)
+    view = store.view(document, durable=False)
+    for name in reversed(names):
+        try:
+            yield _described(store, view, name, names)
+        except DocumentDamaged:
+            continue
+
+
+def listed(store: Store, workflow_id: str | None, query: StateQuery) -> StateQueryResult[StateCheckpoint]:
+    """The checkpoints that a query asks for, one page of them. Raises InvalidInput."""
+    query, _ = _QUERIES.check(query, "a query")
+    wanted = [each for each in (workflow_id, query.workflow_id) if each is not None]
+    ids = [records.validate_id(each, "workflow id") for each in dict.fromkeys(wanted)] or [*store.documents("workflow")]
+    found: list[StateCheckpoint] = []
+    if len(wanted) < 2 or wanted[0] == wanted[1]:
+        for each in ids:
+            found += (one for one in every(store, DocumentId("workflow", each)) if _is_asked_for(one, query))
+    key = _SORT_KEYS[query.sort_by]
+    found.sort(key=lambda one: (key(one), one.id), reverse=query.sort_order == "desc")
+    end = query.offset + query.limit
+    has_more = end < len(found)
+    return StateQueryResult(
+        items=found[query.offset : end], total=len(found), has_more=has_more, next_offset=end if has_more else None
+    )
+
+
+_QUERIES = records.Record(StateQuery)
+
+_SORT_KEYS: dict[str, Callable[[StateCheckpoint], float]] = {
+    "created": lambda one: one.created_at.timestamp(),
+    "updated": lambda one: one.created_at.timestamp(),
+    "size": lambda one: one.state.metadata.size_bytes,
+}
+
+
+def _is_asked_for(one: StateCheckpoint, query: StateQuery) -> bool:
+    times = query.time_range
+    if times is not None and times.start is not None and one.created_at < times.start:
+        return False
+    if times is not None and times.end is not None and one.created_at > times.end:
+        return False
+    if query.session_id is not None and one.session_id != query.session_id:
+        return False
+    return set(query.tags) <= set(one.tags) and (not query.status or one.state.workflow.status in query.status)
+
+
+# --- checking them ---
+
+
+def validate(store: Store, checkpoint_id: str) -> ValidationReport:
+    """Decode and check every part of a checkpoint, and the files that it is kept in. Raises CheckpointNotFound."""
+    document, name = find(store, checkpoint_id)
+    try:
+        store.verify_checkpoint(document, name)
+        return validation.inspect(version_of(store, document, name))
+    except (DocumentDamaged, StoreError) as error:
+        return ValidationReport(is_valid=False, errors=[str(error)], warnings=[])
+
+
+def suggestions(store: Store, workflow_id: str) -> RecoverySuggestions:
+    """Which checkpoint of a workflow is best gone back to: the newest one that is whole. Raises WorkflowNotFound."""
+    document = DocumentId("workflow", records.validate_id(workflow_id, "workflow id"))
+    names = store.checkpoints(document)
+    if not names:
+        records.workflow(store.view(document))
+    available: list[StateCheckpoint] = []
+    warnings: list[str] = [] if names else ["the workflow has no checkpoints"]
+    recommended: StateCheckpoint | None = None
+    for name in reversed(names):
+        try:
+            one = get(store, name)
+        except WaypostError as error:
+            warnings.append(f"checkpoint {name} cannot be read: {error}")
+            continue
+        available.append(one)
+        if recommended is None:
+            report = validate(store, name)
+            recommended = one if report.is_valid else None
+            warnings += [f"checkpoint {name} is damaged: {error}" for error in report.errors]
+    if names and recommended is None:
+        warnings.append("no checkpoint of the workflow is whole")
+    is_latest = recommended is not None and recommended.id == names[-1]
+    strategy = "manual_selection" if recommended is None else "latest" if is_latest else "stable"
+    return RecoverySuggestions(
+        available_checkpoints=available,
+        recommended_recovery_point=recommended,
+        recovery_strategy=strategy,
+        warnings=warnings,
+    )
+
+
+# --- going back to them ---
+
+
+class Wanted(NamedTuple):
+    """A version that another workflow, or a later version, is to be made of; large values are taken in already."""
+
+    checkpoint_id: str
+    version: View
+    staged: dict[str, Content]
+    others: dict[str, bytes]
+    """Checkpoints that the workflow had before all else of it was lost."""
+
+
+def prepare_return(store: Store, checkpoint_id: str, to: DocumentId | None, large_bytes: int) -> Wanted:
+    """What it takes to make a checkpoint's version of a workflow again, or of another. Raises CheckpointNotFound,
+    InvalidInput, DocumentDamaged, and what staging raises. With `large_bytes` 0 no value is taken in ahead.
+    """
+    document, name = find(store, checkpoint_id)
+    version = version_of(store, document, name)
+    target = document if to is None else to
+    now = store.view(target)
+    staged: dict[str, Content] = {}
+    for key in _restored_keys(version):
+        length = version.size_of(key) or 0
+        if large_bytes and length > large_bytes and not _is_same_value(now, version, key):
+            staged[key] = store.stage(target, key, length, _pieces_of(version, key))
+    lost = [] if to is not None or now.version else store.checkpoints(document)
+    return Wanted(name, version, staged, {each: _record_of(store, document, each) for each in lost})
+
+
+def _record_of(store: Store, document: DocumentId, name: str) -> bytes:
+    data = version_of(store, document, name).get(CHECKPOINT + name)
+    assert data is not None
+    return data
+
+
+def _restored_keys(view: View) -> Iterator[str]:
+    return (key for key in view.keys() if not key.startswith(_NOT_RESTORED))
+
+
+def _is_same_value(now: View, then: View, key: str) -> bool:
+    """Whether a large value is there already: its size is the same, and its output says the same of it."""
+    if not key.startswith(records.VALUE) or now.size_of(key) != then.size_of(key):
+        return False
+    output = records.OUTPUT + key.removeprefix(records.VALUE)
+    said = then.get(output)
+    # a value that was given as a stream has a name that no other ever gets
+    return said == now.get(output) if said is not None else True
+
+
+def _pieces_of(view: View, key: str) -> Callable[[int], Iterator[bytes]]:
+    """The value of a part from its start, in pieces of a size that is asked for."""
+
+    def pieces(size: int) -> Iterator[bytes]:
+        found = view.pieces(key)
+        held = bytearray()
+        for number in range(len(found.starts) if found else 0):
+            held += found.read(number) if found else b""
+            while len(held) >= size:
+                yield bytes(held[:size])
+                del held[:size]
+        if held:
+            yield bytes(held)
+
+    return pieces
+
+
+def restore(tx: Transaction, wanted: Wanted) -> None:
+    """Make the workflow what it was, as a new version. Nothing that came after the checkpoint is taken from history."""
+    tx.project(["state"])
+    for key in [*tx.keys()]:
+        if not key.startswith(_NOT_RESTORED) and wanted.version.size_of(key) is None:
+            tx.delete(key)
+    _put_all(tx, wanted)
+    for name, data in wanted.others.items():
+        tx.put(ADOPTED + name, data)
+
+
+def fork(tx: Transaction, wanted: Wanted) -> None:
+    """Make another workflow of a checkpoint's version. Raises WorkflowExists."""
+    tx.project(["state"])
+    if records.find_workflow(tx) is not None:
+        name = tx.document.id
+        raise WorkflowExists(f"there is a workflow {name!r} already: choose another id", workflow_id=name)
+    tx.delete(records.TOMBSTONE)
+    _put_all(tx, wanted)
+
+
+def _put_all(tx: Transaction, wanted: Wanted) -> None:
+    for key in _restored_keys(wanted.version):
+        staged = wanted.staged.get(key)
+        if staged is not None:
+            tx.put(key, staged)
+        elif not _is_same_value(tx, wanted.version, key):
+            data = wanted.version.get(key)
+            assert data is not None
+            tx.put(key, data)
+    tx.put(RESTORED + _new_id(tx)[0], records.encode(wanted.checkpoint_id))

@@ -1,0 +1,97 @@
+"""How an operation becomes a request: what every definition stands on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+from waypost import loading, migrations, records
+from waypost.catalogue import Catalogue
+from waypost.config import Config
+from waypost.loading import Viewer
+from waypost.models import WorkflowState
+from waypost.operations import OperationResult, Read, Request, Work, Write
+from waypost.records import Value
+from waypost.store import ContentLost, Counters, DocumentId, Store, Transaction, View
+from waypost.streams import Source
+
+T = TypeVar("T")
+
+
+def done_before(tx: Transaction) -> NoReturn:
+    """The work of an operation that was found to be done before, and so does not run."""
+    raise ContentLost("what was remembered of the operation is gone")
+
+
+class Requests:
+    """An open store, and how requests over it are made.
+
+    States that are loaded belong to `home`, the store itself unless it is another's stand-in.
+    """
+
+    def __init__(self, store: Store, config: Config, verbose: bool, home: Store | None = None) -> None:
+        self.store = store
+        self._home = store if home is None else home
+        self.config = config
+        self.verbose = verbose
+        self._catalogue = Catalogue(store)
+        self._chunk_size = config.compression.chunk_size
+        self._enforce_dependencies = config.steps.enforce_dependencies
+
+    def _read(self, operation: str, read: Callable[[], T]) -> Request[T]:
+        return Read(self.store, operation, read, self.verbose)
+
+    def _write(
+        self,
+        operation: str,
+        workflow_id: str,
+        prepare: Callable[[], Work[Any]],
+        finish: Callable[[Any, Viewer], T],
+        operation_id: str | None,
+        session_id: str | None,
+        agent_id: str | None = None,
+        *,
+        stages: bool = False,
+    ) -> Request[OperationResult[T]]:
+        return Write(
+            self.store,
+            operation,
+            workflow_id,
+            prepare,
+            finish,
+            operation_id=operation_id,
+            session_id=session_id,
+            agent_id=agent_id,
+            verbose=self.verbose,
+            stages=stages,
+        )
+
+    def _state(self, _: None, viewer: Viewer) -> WorkflowState:
+        return loading.load(viewer(), self._home)
+
+    def _view(self, workflow_id: str, counters: Counters | None = None) -> View:
+        document = DocumentId("workflow", records.validate_id(workflow_id, "workflow id"))
+        return migrations.load(self.store, document, counters)
+
+    def _source(self, output: object, step_id: str) -> Source | None:
+        """Where an output is read from that was given as a file."""
+        return Source.of(output, f"outputs.{step_id}", self.store.scratch)
+
+    def _staged(
+        self, source: Source, workflow_id: str, step_id: str, operation_id: str | None, check: Callable[[View], object]
+    ) -> Value | None:
+        """Take in what a file holds, unless it is refused; None where the operation was done before."""
+        view = self._view(workflow_id)
+        if operation_id is not None and view.operation(operation_id) is not None:
+            return None
+        check(view)
+        return Value.staged(source, self.store, view.document, step_id, self._chunk_size)
+
+    def _was_done(self, document: DocumentId, operation_id: str | None) -> bool:
+        """Whether a document remembers an operation, so that what it needs may be gone by now."""
+        return operation_id is not None and self.store.view(document).operation(operation_id) is not None
+
+    @property
+    def _large_bytes(self) -> int:
+        """From which size on a value is taken in ahead of a commit; 0 within a transaction, where none can be."""
+        return self._chunk_size if self.store is self._home else 0
