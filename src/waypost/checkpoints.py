@@ -293,7 +293,7 @@ def prepare_return(store: Store, checkpoint_id: str, to: DocumentId | None, larg
     target = document if to is None else to
     now = store.view(target)
     staged: dict[str, Content] = {}
-    for key in _restored_keys(version):
+    for key in _restored(now.differing(version)):
         length = version.size_of(key) or 0
         if large_bytes and length > large_bytes and not _is_same_value(now, version, key):
             staged[key] = store.stage(target, key, length, _pieces_of(version, key))
@@ -307,8 +307,8 @@ def _record_of(store: Store, document: DocumentId, name: str) -> bytes:
     return data
 
 
-def _restored_keys(view: View) -> Iterator[str]:
-    return (key for key in view.keys() if not key.startswith(_NOT_RESTORED))
+def _restored(keys: Iterable[str]) -> Iterator[str]:
+    return (key for key in keys if not key.startswith(_NOT_RESTORED))
 
 
 def _is_same_value(now: View, then: View, key: str) -> bool:
@@ -341,9 +341,6 @@ def _pieces_of(view: View, key: str) -> Callable[[int], Iterator[bytes]]:
 def restore(tx: Transaction, wanted: Wanted) -> None:
     """Make the workflow what it was, as a new version. Nothing that came after the checkpoint is taken from history."""
     tx.project(["state"])
-    for key in [*tx.keys()]:
-        if not key.startswith(_NOT_RESTORED) and wanted.version.size_of(key) is None:
-            tx.delete(key)
     _put_all(tx, wanted)
     for name, data in wanted.others.items():
         tx.put(ADOPTED + name, data)
@@ -355,15 +352,16 @@ def fork(tx: Transaction, wanted: Wanted) -> None:
     if records.find_workflow(tx) is not None:
         name = tx.document.id
         raise WorkflowExists(f"there is a workflow {name!r} already: choose another id", workflow_id=name)
-    tx.delete(records.TOMBSTONE)
     _put_all(tx, wanted)
 
 
 def _put_all(tx: Transaction, wanted: Wanted) -> None:
-    for key in _restored_keys(wanted.version):
+    for key in _restored(tx.differing(wanted.version)):
         staged = wanted.staged.get(key)
         if staged is not None:
             tx.put(key, staged)
+        elif wanted.version.size_of(key) is None:
+            tx.delete(key)
         elif not _is_same_value(tx, wanted.version, key):
             data = wanted.version.get(key)
             assert data is not None

@@ -202,6 +202,9 @@ class MigratedView:
             return None if data is None else len(data)
         return self._view.size_of(key)
 
+    def differing(self, other: View) -> set[str]:
+        return {*self.keys(), *other.keys()}
+
     def keys(self, prefix: str = "") -> Iterator[str]:
         found = {key for key in self._view.keys(prefix) if key not in self._removed}
         found.update(key for key in self._puts if key.startswith(prefix))

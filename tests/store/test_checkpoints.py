@@ -119,6 +119,27 @@ def test_a_checkpoint_is_the_version_whose_commit_put_it(store: Store) -> None:
     assert store.checkpoint(DocumentId("workflow", "never"), name_of(2)) is None
 
 
+def test_versions_that_lie_near_each_other_are_compared_by_few_parts(store: Store) -> None:
+    """`differing` names every part that differs, in a view and within a transaction that has changed some."""
+    views = [commit(store, lambda tx: [tx.put(f"k{number:03}", b"0") for number in range(300)])]
+    views += [commit(store, lambda tx, n=number: tx.put(f"k{n:03}", b"1")) for number in range(3)]
+    views += [commit(store, lambda tx: [tx.delete("k200"), tx.put("new", b"2")]), commit(store, lambda tx: tx.clear())]
+    for one in views:
+        for other in views:
+            keys = {*one.keys(), *other.keys()}
+            assert one.differing(other) >= {key for key in keys if one.get(key) != other.get(key)}
+    if not isinstance(store, MemoryStore):
+        assert views[1].differing(views[4]) == {"k001", "k002", "k200", "new"}
+    commit(store, lambda tx: tx.put("k001", b"again"))
+
+    def work(tx: Transaction) -> set[str]:
+        tx.put("k005", b"staged")
+        return tx.differing(views[0])
+
+    found = store.submit(change(WF, work)).result().data
+    assert {"k001", "k005", "k299"} <= found
+
+
 def test_the_newest_checkpoint_is_written_out_soon_and_the_others_at_the_end(path: Path) -> None:
     """Nobody waits for it: the commit that makes it is synced once, as any other."""
     store = directory_store(path)

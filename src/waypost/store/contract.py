@@ -148,6 +148,12 @@ class View(Protocol):
         """The keys that begin with `prefix`, sorted."""
         ...
 
+    def differing(self, other: View) -> set[str]:
+        """The keys of all parts in which the two versions differ, and it may be of others. Where both are versions of
+        one document that lie near each other, this looks at few parts.
+        """
+        ...
+
     def operation(self, operation_id: str) -> OperationRecord | None:
         """What is remembered of a write with that id."""
         ...

@@ -79,6 +79,9 @@ class _Version:
     def keys(self, prefix: str = "") -> Iterator[str]:
         return iter(sorted(key for key in self.parts if key.startswith(prefix)))
 
+    def differing(self, other: View) -> set[str]:
+        return {*self.keys(), *other.keys()}
+
     def operation(self, operation_id: str) -> OperationRecord | None:
         return self.operations.get(operation_id)
 

@@ -142,6 +142,12 @@ class StagedTransaction:
             found.update(key for key in self._view.keys(prefix) if key not in staged.removed)
         return iter(sorted(found))
 
+    def differing(self, other: View) -> set[str]:
+        if self.staged.cleared:
+            return {*self.keys(), *other.keys()}
+        self.read_prefixes.add("")
+        return {*self.staged.puts, *self.staged.removed, *self._view.differing(other)}
+
     def operation(self, operation_id: str) -> OperationRecord | None:
         return self._view.operation(operation_id)
 

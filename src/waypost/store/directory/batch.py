@@ -17,7 +17,7 @@ from waypost.codec import bodies
 from waypost.codec.bodies import CommitBody, Extent, JointMark, Part
 from waypost.codec.frame import Draft, FrameType, Standing, part_hash, touched_parts
 from waypost.store import parts as sums
-from waypost.store.contract import Content, ContentLost, DocumentId, OperationRecord, Pieces, Receipt
+from waypost.store.contract import Content, ContentLost, DocumentId, OperationRecord, Pieces, Receipt, View
 from waypost.store.directory.content import Written
 from waypost.store.directory.context import Context
 from waypost.store.directory.log import NOTHING, Frame, Log
@@ -105,6 +105,11 @@ class Tentative:
         )
         found.update(key for key, value in self._puts.items() if value is not None and key.startswith(prefix))
         return iter(sorted(found))
+
+    def differing(self, other: View) -> set[str]:
+        if self._cleared:
+            return {*self.keys(), *other.keys()}
+        return {*self._puts, *self._state.view().differing(other)}
 
     def operation(self, operation_id: str) -> OperationRecord | None:
         return self._operations.get(operation_id) or self._state.operation(operation_id)

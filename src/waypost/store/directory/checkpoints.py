@@ -112,6 +112,9 @@ class Kept:
         added = sorted(key for key, (part, _) in over.items() if part is not None and key.startswith(prefix))
         return merge((key for key in self._base.keys(prefix) if key not in over), added)
 
+    def differing(self, other: View) -> set[str]:
+        return {*self.keys(), *other.keys()}
+
     def operation(self, operation_id: str) -> OperationRecord | None:
         """Files of checkpoints remember no writes."""
         del operation_id

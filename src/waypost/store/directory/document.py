@@ -45,6 +45,7 @@ from waypost.store.directory.submission import Outcomes, Submission
 _LOG = logging.getLogger("waypost")
 PATIENCE = 16
 _SEAL_TRIES = 2
+_MOST_AT_HAND = 8
 SNAPSHOT_FRAMES, SNAPSHOT_BYTES = 100, 64 * 1024
 _MUCH_NEWS = 8 * 1024 * 1024
 
@@ -70,6 +71,8 @@ class Document(OpenDocument):
         self.driver_is_due = False
         self._made: dict[str, int] = {}
         """Versions of checkpoints that this process has made."""
+        self._recently_made: dict[str, DocumentView] = {}
+        """The last of them, which are the likeliest to be gone back to."""
         self._gone: set[str] = set()
         self.keeping_is_due = False
         """Whether checkpoints were made or removed since their files were seen to."""
@@ -222,19 +225,27 @@ class Document(OpenDocument):
             log.take_note(found)
         self._wrote = True
         for each, found in zip(prepared, frames[-len(prepared) :], strict=True):
-            self._note_checkpoints(each, state, found.header.version)
+            self._note_removed(each, state)
             each.publish(found, state)
+            self._note_made(each, state)
             log.ahead_bytes = max(0, log.ahead_bytes - sum(ahead.frame_bytes for ahead in each.ahead.values()))
 
-    def _note_checkpoints(self, prepared: Prepared, state: DocumentState, version: int) -> None:
+    def _note_removed(self, prepared: Prepared, state: DocumentState) -> None:
         body = prepared.body
-        made = {key.removeprefix(CHECKPOINT): version for key in body.puts if key.startswith(CHECKPOINT)}
         gone = set(checkpoints.names_in(state.view()) if body.cleared else checkpoints.names_among(body.removed))
         gone -= {*checkpoints.names_among(body.puts)}
-        if made or gone:
-            self._made.update(made)
+        if gone:
             self._gone |= gone
             self.keeping_is_due = True
+
+    def _note_made(self, prepared: Prepared, state: DocumentState) -> None:
+        for key in prepared.body.puts:
+            if key.startswith(CHECKPOINT):
+                name = key.removeprefix(CHECKPOINT)
+                self._made[name], self._recently_made[name] = state.standing.version, state.view()
+                self.keeping_is_due = True
+        while len(self._recently_made) > _MOST_AT_HAND:
+            del self._recently_made[next(iter(self._recently_made))]
 
     def append_ahead(self, draft: Draft, file_id: int, coming: Ahead) -> tuple[Frame, Blocks]:
         """Append blocks that a commit to come refers to; see `content.Append`. Nothing is synced."""
@@ -300,7 +311,9 @@ class Document(OpenDocument):
         if view.version and name not in checkpoints.names_in(view):
             return None
         with self.lock:
-            made = self._recent(self._made[name]) if name in self._made else None
+            made = self._recently_made.get(name)
+            if made is None and name in self._made:
+                made = self._recent(self._made[name])
         if made is not None:
             return made
         lost: DocumentDamaged | None = None

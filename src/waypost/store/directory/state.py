@@ -20,7 +20,7 @@ from waypost.codec.bodies import Block, Extent, Part, SnapshotBody
 from waypost.codec.compression import PLAIN, Undecodable
 from waypost.codec.frame import FrameType, Standing, part_hash, touched_parts
 from waypost.errors import DocumentDamaged
-from waypost.store.contract import DocumentId, OperationRecord, Pieces
+from waypost.store.contract import DocumentId, OperationRecord, Pieces, View
 from waypost.store.directory.files import File
 from waypost.store.directory.log import NOTHING, Frame
 
@@ -262,6 +262,12 @@ class DocumentView:
         added = sorted(key for key, part in overlay.items() if part is not None and key.startswith(prefix))
         kept = (key for key in self._base.keys(prefix) if key not in overlay)
         return merge(kept, added)
+
+    def differing(self, other: View) -> set[str]:
+        if not isinstance(other, DocumentView) or other._base is not self._base:
+            return {*self.keys(), *other.keys()}
+        changed = {*self.overlay, *other.overlay}  # the rest stands in the snapshot that both stand on
+        return {key for key in changed if self.part(key) != other.part(key)}
 
     def operation(self, operation_id: str) -> OperationRecord | None:
         for record in islice(self._operations, self._operation_count):
