@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import asdict
 
 import click
 
 from waypost.cli import messages
-from waypost.cli.invocation import Invocation, options, reading
+from waypost.cli.invocation import Invocation, options, reading, writing
 from waypost.cli.text import count, listing, size
 from waypost.errors import InvalidInput, Refused
 from waypost.store import Restored
@@ -50,7 +48,8 @@ def restore(invocation: Invocation, path: str, yes: bool) -> int:
 
     All of it is restored or nothing. Where there is no store, one is made.
     """
-    with _writing(invocation) as store:
+    with writing(invocation, create=True) as opened:
+        store = opened.store
         if not yes and any(True for _ in store.documents("workflow")) and not _agreed(store, path, invocation.json):
             return 1
         restored = _restored(store, path, yes, invocation.json)
@@ -61,18 +60,6 @@ def restore(invocation: Invocation, path: str, yes: bool) -> int:
     else:
         _tell(restored)
     return 0
-
-
-@contextmanager
-def _writing(invocation: Invocation) -> Generator[DirectoryStore]:
-    from waypost.config import load
-
-    location = invocation.location()
-    store = DirectoryStore.open(location, load(None, None, location), create=True, read_only=False)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 def _agreed(store: DirectoryStore, path: str, as_json: bool) -> bool:

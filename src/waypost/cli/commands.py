@@ -56,6 +56,8 @@ _COMMANDS = {
     "status": Entry("waypost.cli.status:status", "What runs, what failed, what is unfinished, and how to go on."),
     "list": Entry("waypost.cli.listing:list_", "List workflows."),
     "show": Entry("waypost.cli.show:show", "Show one workflow: steps, agents, outputs, context."),
+    "checkpoint": Entry("waypost.cli.checkpoint:checkpoint", "Keep a workflow as it is now, or list what is kept."),
+    "fork": Entry("waypost.cli.checkpoint:fork", "Make another workflow of what one was at a checkpoint."),
     "verify": Entry("waypost.cli.verify:verify", "Check every byte of the store."),
     "store": Entry(
         "waypost.cli.commands:store", "Look after the store: doctor, repair, backup, restore, migrate, config."

@@ -12,7 +12,7 @@ import msgspec
 
 from waypost import clock
 from waypost.codec import values
-from waypost.models import StepOutput, WorkflowState, WorkflowStep, WorkflowSummary
+from waypost.models import StateCheckpoint, StepOutput, WorkflowState, WorkflowStep, WorkflowSummary
 
 PREVIEWED_BYTES = 64 * 1024
 """Outputs up to this size are loaded without being asked for."""
@@ -80,6 +80,20 @@ def output(given: StepOutput, *, load: bool) -> dict[str, Any]:
     if load:
         found["value"] = values.plain(given.output)
     return found
+
+
+def checkpoint(given: StateCheckpoint) -> dict[str, Any]:
+    """A checkpoint, without the state that it keeps."""
+    return {
+        "checkpoint_id": given.id,
+        "workflow_id": given.workflow_id,
+        "type": given.type,
+        "description": given.description,
+        "tags": list(given.tags),
+        "created_at": given.created_at,
+        "session_id": given.session_id,
+        "parent_id": given.parent_id,
+    }
 
 
 def state(given: WorkflowState) -> dict[str, Any]:

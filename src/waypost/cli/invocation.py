@@ -64,7 +64,7 @@ def options(command: F) -> F:
 
 @dataclass
 class Reading:
-    """A store that is open for reading only: its directory, and the operations over it."""
+    """A store that is open: its directory, and the operations over it."""
 
     location: str
     store: DirectoryStore
@@ -83,6 +83,26 @@ def reading(invocation: Invocation) -> Generator[Reading]:
     config = load(None, None, location)
     try:
         store = DirectoryStore.open(location, config, create=False, read_only=True)
+    except StoreNotFound as error:
+        raise no_store(location) from error
+    try:
+        yield Reading(store.location, store, Waypost(Definitions(store, config, False)))
+    finally:
+        store.close()
+
+
+@contextmanager
+def writing(invocation: Invocation, *, create: bool = False) -> Generator[Reading]:
+    """Open the store for writing. Raises StoreNotFound where there is none, unless it is to be made then."""
+    from waypost.blocking import Waypost
+    from waypost.config import load
+    from waypost.definitions import Definitions
+    from waypost.store.directory import DirectoryStore
+
+    location = invocation.location()
+    config = load(None, None, location)
+    try:
+        store = DirectoryStore.open(location, config, create=create, read_only=False)
     except StoreNotFound as error:
         raise no_store(location) from error
     try:

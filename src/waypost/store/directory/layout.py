@@ -209,7 +209,10 @@ def replace(layout: Layout, folder: Directory, name: str, content: bytes) -> Non
 
 
 def sweep(layout: Layout) -> list[str]:
-    """Remove what dead processes were writing in `temp`; returns the names."""
+    """Remove what dead processes were writing in `temp`; returns the names of what held anything.
+
+    An empty one may be of a process that was about to lock it, and takes another name then.
+    """
     folder = layout.folder("temp")
     swept: list[str] = []
     for name in folder.names():
@@ -218,7 +221,8 @@ def sweep(layout: Layout) -> list[str]:
         file = folder.open(name, write=True)
         if file is not None and (file.try_lock() or _is_in_place(layout, file)):
             folder.remove(name)
-            swept.append(name)
+            if file.identity().size:
+                swept.append(name)
     return swept
 
 
