@@ -25,7 +25,7 @@ from waypost.errors import (
     WorkflowExists,
     WorkflowNotFound,
 )
-from waypost.models import StateQuery, TimeRange, WorkflowStep
+from waypost.models import StateMetadata, StateQuery, TimeRange, Workflow, WorkflowState, WorkflowStep
 from waypost.store import DocumentId, View, open_store
 
 LARGE = os.urandom(400_000)
@@ -272,6 +272,28 @@ def test_a_workflow_comes_back_when_nothing_but_its_checkpoints_is_left(tmp_path
             state = wp.restore_from_checkpoint(ids[number]).unwrap()
             assert state.context.variables["n"] == number and state.step("a").output == LARGE[number:]
         assert wp.validate_workflow_state("w").is_valid
+
+
+def test_a_damaged_checkpoint_keeps_no_other_from_coming_back(tmp_path: Path) -> None:
+    """Nothing but checkpoints is left, and one of those is damaged: the others are restored, and stay."""
+    path = tmp_path / "s"
+    ids = three_kept(path)
+    (path / "workflows" / "w.state").unlink()
+    file_of(path, ids[2]).write_bytes(b"damaged")
+    with opened(path) as wp:
+        assert wp.restore_from_checkpoint(ids[1]).unwrap().context.variables["n"] == 1
+        assert [one.id for one in wp.list_checkpoints("w")] == [ids[1], ids[0]]
+        assert wp.restore_from_checkpoint(ids[0]).unwrap().context.variables["n"] == 0
+    assert file_of(path, ids[2]).read_bytes() == b"damaged"
+
+
+def test_saving_a_state_made_by_hand_leaves_checkpoints_alone(made: Waypost) -> None:
+    """It stands for all of the workflow, and not for what the workflow was."""
+    kept = made.create_checkpoint("w").unwrap()
+    state = WorkflowState(metadata=StateMetadata(version=view_of(made).version), workflow=Workflow("w", "W", ["a"]))
+    made.save_workflow_state(state).unwrap()
+    assert [one.id for one in made.list_checkpoints("w")] == [kept.id]
+    assert len(made.restore_from_checkpoint(kept.id).unwrap().workflow.steps) == 3
 
 
 def test_ids_go_on_when_the_clock_is_put_back(made: Waypost, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ What tells of the workflow's own past does not come back with a version: checkpo
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, cast, get_args
@@ -32,6 +33,7 @@ from waypost.models import (
 from waypost.records import ADOPTED, CHECKPOINT, RESTORED, CheckpointRecord
 from waypost.store import Content, DocumentId, Store, Transaction, View
 
+_LOG = logging.getLogger("waypost")
 MARK = "@c"
 """Stands between the id of a workflow and what is a checkpoint's own; versions are named by `@` and a number."""
 MOST_TAGS, LONGEST_TAG, LONGEST_DESCRIPTION = 64, 128, 4096
@@ -297,14 +299,20 @@ def prepare_return(store: Store, checkpoint_id: str, to: DocumentId | None, larg
         length = version.size_of(key) or 0
         if large_bytes and length > large_bytes and not _is_same_value(now, version, key):
             staged[key] = store.stage(target, key, length, _pieces_of(version, key))
-    lost = [] if to is not None or now.version else store.checkpoints(document)
-    return Wanted(name, version, staged, {each: _record_of(store, document, each) for each in lost})
+    others = {} if to is not None or now.version else dict(_all_that_is_left(store, document))
+    return Wanted(name, version, staged, others)
 
 
-def _record_of(store: Store, document: DocumentId, name: str) -> bytes:
-    data = version_of(store, document, name).get(CHECKPOINT + name)
-    assert data is not None
-    return data
+def _all_that_is_left(store: Store, document: DocumentId) -> Iterator[tuple[str, bytes]]:
+    """The checkpoints of a workflow that is lost. A damaged one keeps no other from coming back, and stays."""
+    for name in store.checkpoints(document):
+        try:
+            data = version_of(store, document, name).get(CHECKPOINT + name)
+        except DocumentDamaged as error:
+            _LOG.warning("checkpoint %s is not taken along: %s", name, error)
+            continue
+        if data is not None:
+            yield name, data
 
 
 def _restored(keys: Iterable[str]) -> Iterator[str]:

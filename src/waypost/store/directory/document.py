@@ -402,6 +402,10 @@ class Document(OpenDocument):
         except (WaypostError, OSError) as error:
             _LOG.warning("%s %r: checkpoints were not written out: %s", self.id.kind, self.id.id, error)
 
+    def forget(self) -> None:
+        super().forget()
+        self._recently_made.clear()  # they keep the file open
+
     def make_room(self) -> bool:
         """Have the log compacted now; whether that was done."""
         return self._make_room(self)
@@ -435,6 +439,7 @@ class Document(OpenDocument):
         self._queue.clear()
         self._flying.clear()
         self._wrote = self.driver_is_due = self.keeping_is_due = False
+        self._recently_made.clear()
         self._log, self._state = None, None
 
     def _seal(self, log: Log) -> None:
