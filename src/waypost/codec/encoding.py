@@ -19,6 +19,7 @@ from msgspec.msgpack import Encoder, Ext
 
 from waypost.codec import registry
 from waypost.codec.decoding import DECIMALS, MAX_DEPTH, Code, Unregistered, Zone, zone_of_key
+from waypost.codec.paths import shown_step
 from waypost.codec.registry import type_name
 from waypost.errors import InvalidValue, UnsupportedFormat
 
@@ -89,21 +90,6 @@ def _too_deep() -> _Refusal:
     return _Refusal(f"it is nested deeper than {MAX_DEPTH} levels, or holds itself")
 
 
-def _key_step(key: object) -> str:
-    """How a key is shown in a path: `.name`, `["odd key"]`, `[7]`, or the type where the key may be long."""
-    if type(key) is str:
-        return f".{key}" if key.isidentifier() and len(key) <= 80 else f"[{_quoted(key)}]"
-    if key is None or type(key) in (bool, float) or (type(key) is int and key.bit_length() <= 128):
-        return f"[{key!r}]"
-    return f"[<{type_name(type(key))}>]"
-
-
-def _quoted(text: str) -> str:
-    import json
-
-    return json.dumps(text if len(text) <= 80 else text[:79] + "…")
-
-
 # --- lowering: from values to what the codec writes -------------------------------------------------------------------
 #
 # Each function takes a value of one type and gives the codec's form of it, or the value itself where nothing
@@ -137,7 +123,7 @@ def _lower_dict(value: dict[object, object], depth: int, atoms: _Atoms) -> Any:
             for key in value:
                 _check_text(key)  # type: ignore[arg-type]
     except _Refusal as refusal:
-        refusal.steps.append(_key_step(key))
+        refusal.steps.append(shown_step(key))
         raise
     return value if lowered is None else lowered
 
@@ -148,7 +134,7 @@ def _lower_pairs(value: dict[object, object], depth: int, atoms: _Atoms) -> Ext:
         try:
             lowered[_ENCODER.encode(_lower(key, depth + 1, atoms))] = _lower(item, depth + 1, atoms)
         except _Refusal as refusal:
-            refusal.steps.append(_key_step(key))
+            refusal.steps.append(shown_step(key))
             raise
     if len(lowered) != len(value):
         raise _Refusal(_SAME_BYTES)
