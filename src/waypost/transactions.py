@@ -109,6 +109,9 @@ class _StagedStore:
         del version  # that of what is staged is not known yet
         return self.view(document)
 
+    def past(self, document: DocumentId) -> NoReturn:
+        raise InvalidInput(f"the history of {document.kind} {document.id!r} is read outside of transactions")
+
     def begin(self) -> NoReturn:
         raise InvalidInput("a transaction cannot hold another")
 

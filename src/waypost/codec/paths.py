@@ -33,8 +33,7 @@ def key_step(key: object, most: int | None = None) -> str | None:
     if type(key) is str:
         if key.isidentifier() and (most is None or len(key) <= most):
             return f".{key}"
-        text = json.dumps(key if most is None or len(key) <= most else key[: most - 1] + "…")
-        return f"[{text}]".replace("\x7f", "\\u007f")  # a control that JSON leaves as it is
+        return f"[{json.dumps(key if most is None or len(key) <= most else key[: most - 1] + '…')}]"
     if key is None or type(key) in (bool, float) or (type(key) is int and key.bit_length() <= _LONGEST_INT_BITS):
         return f"[{key!r}]"
     return None

@@ -19,7 +19,7 @@ no store runs it, and none holds a lock meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -173,6 +173,62 @@ class Transaction(View, Protocol):
 
     def project(self, projection: Any) -> None:
         """Say how the result is found again at this version, should the operation be repeated."""
+        ...
+
+
+class JointCommit(NamedTuple):
+    """Of what a commit was one: a commit over several documents, each of which it brought to a version."""
+
+    transaction_id: str
+    participants: Sequence[tuple[DocumentId, int]]
+
+
+class Commit(NamedTuple):
+    """One commit of a document, and what it changed. `session` and `agent` are None where none was named.
+
+    With `cleared` all parts were removed before any was put. `puts` tells the length of each value that was put, and
+    `read(key)` gives it.
+    """
+
+    version: int
+    commit_id: bytes
+    time_us: int
+    operation_id: str
+    operation: str
+    session: str | None
+    agent: str | None
+    cleared: bool
+    puts: Mapping[str, int]
+    removed: Sequence[str]
+    joint: JointCommit | None
+    read: Callable[[str], bytes]
+
+
+class Past(Protocol):
+    """What is still known of how a document came to a version. It stays as it is, whatever is committed or dropped
+    later, and is read piece by piece.
+    """
+
+    @property
+    def version(self) -> int:
+        """The newest version, 0 when the document does not exist."""
+        ...
+
+    @property
+    def first(self) -> int:
+        """The oldest version that is kept: the first commit that is follows it. 0 when nothing was dropped."""
+        ...
+
+    def commits(self, before: int | None = None) -> Iterator[Commit]:
+        """The commits that are kept, of versions below `before`, the newest first."""
+        ...
+
+    def dropped_id(self, version: int) -> bytes | None:
+        """The commit id of a version from 1 to `first`; None where that is lost, too."""
+        ...
+
+    def start(self) -> View:
+        """The document as it was at `first`."""
         ...
 
 
@@ -384,6 +440,10 @@ class Store(Protocol):
 
     def verify_checkpoint(self, document: DocumentId, name: str) -> None:
         """Read all that is kept of a checkpoint, and of those that it stands on. Raises DocumentDamaged."""
+        ...
+
+    def past(self, document: DocumentId) -> Past:
+        """How the document came to its newest version. Nothing is shown that a crash could take back."""
         ...
 
     def keep_generation(self, document: DocumentId, version: int) -> bool:

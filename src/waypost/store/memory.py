@@ -20,13 +20,16 @@ from waypost.store.contract import (
     CHECKPOINT,
     Backup,
     Change,
+    Commit,
     Counters,
     DocumentId,
     Durability,
     JointChange,
+    JointCommit,
     JointTransaction,
     Kind,
     OperationRecord,
+    Past,
     Pieces,
     Receipt,
     Restored,
@@ -44,6 +47,7 @@ class _Version:
 
     __slots__ = (
         "checksum",
+        "commit",
         "commit_id",
         "document",
         "operations",
@@ -64,6 +68,8 @@ class _Version:
         self.commit_id = parts.NO_COMMIT
         self.parts: dict[str, bytes] = {}
         self.operations: dict[str, OperationRecord] = {}
+        self.commit: Commit | None = None
+        """What made it; None for the empty document."""
 
     def get(self, key: str) -> bytes | None:
         return self.parts.get(key)
@@ -85,7 +91,9 @@ class _Version:
     def operation(self, operation_id: str) -> OperationRecord | None:
         return self.operations.get(operation_id)
 
-    def after(self, change: Change | JointChange, staged: Staged, time_us: int) -> _Version:
+    def after(
+        self, change: Change | JointChange, staged: Staged, time_us: int, joint: JointCommit | None = None
+    ) -> _Version:
         """The next version, with the change applied."""
         following = _Version(self.document)
         following.version = self.version + 1
@@ -103,7 +111,42 @@ class _Version:
         following.operations[change.operation_id] = OperationRecord(
             change.operation_id, following.version, following.time_us, change.operation, staged.projection
         )
+        following.commit = Commit(
+            version=following.version,
+            commit_id=following.commit_id,
+            time_us=following.time_us,
+            operation_id=change.operation_id,
+            operation=change.operation,
+            session=change.session,
+            agent=change.agent,
+            cleared=staged.cleared,
+            puts={key: len(value) for key, value in puts.items()},
+            removed=sorted(staged.removed),
+            joint=joint,
+            read=puts.__getitem__,
+        )
         return following
+
+
+class _Past:
+    """The versions that a document had; fulfils `contract.Past`."""
+
+    first = 0
+
+    def __init__(self, versions: list[_Version]) -> None:
+        self._versions = versions
+        self.version = versions[-1].version
+
+    def commits(self, before: int | None = None) -> Iterator[Commit]:
+        for each in reversed(self._versions[:before]):
+            if each.commit is not None:
+                yield each.commit
+
+    def dropped_id(self, version: int) -> None:
+        """Nothing is ever dropped."""
+
+    def start(self) -> View:
+        return self._versions[0]
 
 
 class _Held:
@@ -202,9 +245,13 @@ class MemoryStore:
                 for document, each in touched.items()
                 if each.staged.changes_anything or change.repeatable
             }
+            mark = None
+            if len(written) > 1:
+                versions = [(document, current[document].version + 1) for document in sorted(written)]
+                mark = JointCommit(clock.new_id("tx"), versions)
             for document, staged in written.items():
-                versions = self._history.get(document, [_Version(document)])
-                self._history[document] = [*versions, versions[-1].after(change, staged, clock.now_us())]
+                before = self._history.get(document, [_Version(document)])
+                self._history[document] = [*before, before[-1].after(change, staged, clock.now_us(), mark)]
         counters = Counters(raw_bytes=sum(staged.raw_bytes for staged in written.values()), attempts=1)
         return Receipt(0, changed=bool(written), counters=counters)
 
@@ -245,6 +292,11 @@ class MemoryStore:
 
     def verify_checkpoint(self, document: DocumentId, name: str) -> None:
         """There is nothing that could be damaged."""
+
+    def past(self, document: DocumentId) -> Past:
+        with self._lock:
+            self._check_open()
+            return _Past(self._history.get(document, [_Version(document)]))
 
     def keep_generation(self, document: DocumentId, version: int) -> bool:
         """Every version is kept anyway."""

@@ -4,7 +4,7 @@
 frames and appends them, `loading` makes a state of them, `state` and `snapshots` hold a document, `batch` and
 `document` commit to it, `content` writes large values ahead of commits, `joint` commits to several by `decisions`,
 `upkeep` and `compaction` keep it small, `check` verifies all of it, `salvage` and `repair` mend it, `backup` and
-`restoring` copy it and put a copy back, `index` keeps what can be derived.
+`restoring` copy it and put a copy back, `past` goes back through it, `index` keeps what can be derived.
 """
 
 from __future__ import annotations
@@ -41,7 +41,19 @@ from waypost.store.contract import (
     Ticket,
     View,
 )
-from waypost.store.directory import backup, check, checkpoints, content, forks, index, lease, loading, restoring, upkeep
+from waypost.store.directory import (
+    backup,
+    check,
+    checkpoints,
+    content,
+    forks,
+    index,
+    lease,
+    loading,
+    past,
+    restoring,
+    upkeep,
+)
 from waypost.store.directory.check import Report
 from waypost.store.directory.context import Context
 from waypost.store.directory.document import Document
@@ -175,6 +187,10 @@ class DirectoryStore:
             kept.check()
         elif self.checkpoint(document, name) is None:
             raise DocumentDamaged(f"there is no checkpoint {name!r}")
+
+    def past(self, document: DocumentId) -> past.LogPast:
+        self._check_open()
+        return past.read(self._context, document, self.view)
 
     def keep_generation(self, document: DocumentId, version: int) -> bool:
         if self.layout.read_only:

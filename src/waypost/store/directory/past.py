@@ -1,0 +1,139 @@
+"""The past of a document, read from its log: the commits that history still holds, and the ids of those that are gone.
+
+One hop over the headers tells where the commits stand; all that is held of them are their places. Each is then read
+when it is asked for, from the file that was open at the beginning: a compaction meanwhile puts another in
+its place and leaves that one alone.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator
+
+from waypost.codec import bodies
+from waypost.codec.compression import Undecodable
+from waypost.codec.frame import FrameType
+from waypost.store import parts
+from waypost.store.contract import Commit, DocumentId, JointCommit, View
+from waypost.store.directory import loading
+from waypost.store.directory.context import Context
+from waypost.store.directory.decisions import missing_from
+from waypost.store.directory.layout import document_id
+from waypost.store.directory.log import Frame, Log
+from waypost.store.directory.state import DocumentState, Snapshot, damaged
+
+_ID_BYTES = len(parts.NO_COMMIT)
+
+
+class LogPast:
+    """The past of a document in a log, up to a version; fulfils `contract.Past`. Not for use by several threads."""
+
+    def __init__(self, context: Context, document: DocumentId, log: Log | None, version: int) -> None:
+        self.version = version
+        self._document = document
+        self._log = log
+        self._context = context
+        body = None if log is None else log.body
+        self._dropped = b"" if body is None else body.dropped
+        self.first = min(version, len(self._dropped) // _ID_BYTES)
+        self._places: array[int] | None = None
+
+    def dropped_id(self, version: int) -> bytes | None:
+        found = self._dropped[(version - 1) * _ID_BYTES : version * _ID_BYTES]
+        return found if found.strip(b"\0") else None
+
+    def commits(self, before: int | None = None) -> Iterator[Commit]:
+        log = self._log
+        if log is None:
+            return
+        if self._places is None:
+            self._places = self._find(log)
+        newest = self.version if before is None else min(self.version, before - 1)
+        for number in reversed(range(newest - self.first)):
+            offset = self._places[number]
+            found = log.frame_at(offset, log.end)
+            if found is None:
+                raise log.damage(offset, "a commit that was whole is so no more")
+            yield self._commit(log, found)
+
+    def start(self) -> View:
+        log = self._log
+        if log is not None and self.first:
+            for found in self._frames(log):
+                if found.header.type == FrameType.SNAPSHOT and found.header.version == self.first:
+                    return DocumentState(self._document, Snapshot(loading.blocks_of(log, self._context), found)).view()
+                if found.header.version > self.first:
+                    break
+            raise log.damage(0, f"the snapshot of version {self.first}, with which it begins, is missing")
+        return loading.empty_state(self._document).view()
+
+    def _find(self, log: Log) -> array[int]:
+        """Where the commits stand, from version `first` + 1 on. Raises DocumentDamaged where one is missing."""
+        places = array("Q")
+        end = 0
+        for found in self._frames(log):
+            end = found.end
+            if found.header.type == FrameType.COMMIT and found.header.version > self.first:
+                places.append(found.offset)
+                if found.header.version != self.first + len(places):
+                    raise log.damage(found.offset, f"version {self.first + len(places)} is missing")
+        if self.first + len(places) < self.version:
+            raise log.damage(end, f"a frame of version {self.first + len(places) + 1} is not whole")
+        return places
+
+    @staticmethod
+    def _frames(log: Log) -> Iterator[Frame]:
+        first = log.frame_at(0, log.end)
+        if first is None:
+            raise log.damage(0, "its first frame is not whole")
+        return log.hop(first.end, first.header.checksum, log.end)
+
+    def _commit(self, log: Log, found: Frame) -> Commit:
+        try:
+            content, table = found.content()
+            body = bodies.read_commit(content)
+            puts = dict(bodies.commit_parts(body, table))
+        except Undecodable as error:
+            raise damaged(log.file, found.offset, error) from error
+        mark = body.transaction
+        joint = None
+        if mark is not None:
+            joint = JointCommit(
+                mark.transaction_id, [(document_id(each.kind, each.id), each.version) for each in mark.participants]
+            )
+        blocks = loading.blocks_of(log, self._context)
+
+        def read(key: str) -> bytes:
+            return blocks.value(puts[key])
+
+        return Commit(
+            version=found.header.version,
+            commit_id=found.header.commit_id,
+            time_us=found.header.time_us,
+            operation_id=body.operation_id,
+            operation=body.operation,
+            session=body.session,
+            agent=body.agent,
+            cleared=body.cleared,
+            puts={key: len(part) if isinstance(part, bytes) else part.length for key, part in puts.items()},
+            removed=body.removed,
+            joint=joint,
+            read=read,
+        )
+
+
+def read(context: Context, document: DocumentId, view: Callable[[DocumentId], View]) -> LogPast:
+    """The past of a document up to its newest version, as `view` gives it: what others have committed since, no sync
+    covers yet.
+    """
+    while True:
+        # before the log is looked at: what is carried out by then is wholly in the log
+        pieces = context.decisions.pieces_for(document)
+        version = view(document).version
+        log, _ = loading.load(context, document)
+        missing = missing_from(log, pieces)
+        if missing:
+            log, _ = loading.load(context, document, decided=missing)
+        if log is None or log.dropped_versions <= version:
+            return LogPast(context, document, log, version)
+        # so much was committed and dropped since that nothing is kept of what was seen: look again
