@@ -39,12 +39,12 @@ ORDER = """
     saving validation
     migrating
     migrations
-    catalogue
+    catalogue places
     checkpoints
-    workflows
-    operations
+    workflows delta references history
+    blame operations
     requests
-    checkpointing
+    checkpointing lookback
     definitions
     transactions
     runner

@@ -11,9 +11,11 @@ if TYPE_CHECKING:
     from msgspec import UNSET
 
     from waypost.api import AsyncRun, AsyncWaypost, open_async
+    from waypost.blame import Blame
     from waypost.blocking import Waypost, open
     from waypost.codec.values import Unregistered, register_type, unregister_type
     from waypost.config import Config
+    from waypost.delta import Difference, WorkflowDiff
     from waypost.errors import (
         CheckpointNotFound,
         DependencyUnfinished,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
         NotFound,
         OperationNotFound,
         OutputNotFound,
+        PathNotFound,
         Refused,
         RetriesExhausted,
         SchemaOutdated,
@@ -47,11 +50,13 @@ if TYPE_CHECKING:
         UnsupportedFormat,
         UnsupportedPlatform,
         VersionConflict,
+        VersionNotFound,
         WaypostError,
         WorkflowExists,
         WorkflowNotFound,
         WorkflowPaused,
     )
+    from waypost.history import HistoryEntry
     from waypost.maintenance import RepairReport, repair
     from waypost.migrating import MigratingDocument
     from waypost.migrations import MigrationReport, WorkflowMigration
@@ -83,6 +88,7 @@ if TYPE_CHECKING:
         Success,
         UnhandledFailureWarning,
     )
+    from waypost.places import LargeValue
     from waypost.runs import Run
     from waypost.schema import register_migration, unregister_migration
     from waypost.store import BackedUp, BackedUpFile, Backup, Restored
@@ -91,17 +97,20 @@ if TYPE_CHECKING:
 _MODULES = {
     "msgspec": "UNSET",
     "waypost.api": "AsyncRun AsyncWaypost open_async",
+    "waypost.blame": "Blame",
     "waypost.blocking": "Waypost open",
     "waypost.codec.values": "Unregistered register_type unregister_type",
     "waypost.config": "Config",
+    "waypost.delta": "Difference WorkflowDiff",
     "waypost.errors": (
         "CheckpointNotFound DependencyUnfinished DocumentDamaged DocumentTooLarge IllegalTransition "
         "InvalidConfiguration InvalidId InvalidInput InvalidValue InvalidWorkflow LockTimeout "
-        "MigrationFailed NotFound OperationNotFound OutputNotFound Refused RetriesExhausted SchemaOutdated "
-        "SecretsNotSealed StepBusy StepFailed StepNotFound StoreClosed StoreError StoreLeased StoreNotFound "
-        "StorePoisoned StoreReadOnly StoreUnavailable UnsupportedFormat UnsupportedPlatform VersionConflict "
-        "WaypostError WorkflowExists WorkflowNotFound WorkflowPaused"
+        "MigrationFailed NotFound OperationNotFound OutputNotFound PathNotFound Refused RetriesExhausted "
+        "SchemaOutdated SecretsNotSealed StepBusy StepFailed StepNotFound StoreClosed StoreError StoreLeased "
+        "StoreNotFound StorePoisoned StoreReadOnly StoreUnavailable UnsupportedFormat UnsupportedPlatform "
+        "VersionConflict VersionNotFound WaypostError WorkflowExists WorkflowNotFound WorkflowPaused"
     ),
+    "waypost.history": "HistoryEntry",
     "waypost.migrating": "MigratingDocument",
     "waypost.migrations": "MigrationReport WorkflowMigration",
     "waypost.maintenance": "RepairReport repair",
@@ -111,6 +120,7 @@ _MODULES = {
         "WorkflowContext WorkflowState WorkflowStep WorkflowSummary"
     ),
     "waypost.operations": "Failure OperationPerformance OperationResult Success UnhandledFailureWarning",
+    "waypost.places": "LargeValue",
     "waypost.runs": "Run",
     "waypost.transactions": "WorkflowTransaction",
     "waypost.schema": "register_migration unregister_migration",
@@ -128,18 +138,22 @@ __all__ = [
     "BackedUp",
     "BackedUpFile",
     "Backup",
+    "Blame",
     "CheckpointNotFound",
     "Config",
     "DependencyUnfinished",
+    "Difference",
     "DocumentDamaged",
     "DocumentTooLarge",
     "Failure",
+    "HistoryEntry",
     "IllegalTransition",
     "InvalidConfiguration",
     "InvalidId",
     "InvalidInput",
     "InvalidValue",
     "InvalidWorkflow",
+    "LargeValue",
     "LockTimeout",
     "MigratingDocument",
     "MigrationFailed",
@@ -149,6 +163,7 @@ __all__ = [
     "OperationPerformance",
     "OperationResult",
     "OutputNotFound",
+    "PathNotFound",
     "PerformanceMetrics",
     "RecoverySuggestions",
     "Refused",
@@ -183,10 +198,12 @@ __all__ = [
     "UnsupportedPlatform",
     "ValidationReport",
     "VersionConflict",
+    "VersionNotFound",
     "Waypost",
     "WaypostError",
     "Workflow",
     "WorkflowContext",
+    "WorkflowDiff",
     "WorkflowExists",
     "WorkflowMigration",
     "WorkflowNotFound",

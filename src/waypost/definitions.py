@@ -25,6 +25,7 @@ from waypost.checkpointing import CheckpointDefinitions
 from waypost.config import Config
 from waypost.folding import StepStatus
 from waypost.loading import Viewer
+from waypost.lookback import LookingBack
 from waypost.migrations import MigrationReport
 from waypost.models import (
     AgentState,
@@ -100,7 +101,7 @@ def _context(_: None, viewer: Viewer) -> WorkflowContext:
     return loading.load_context(viewer())
 
 
-class Definitions(CheckpointDefinitions):
+class Definitions(CheckpointDefinitions, LookingBack):
     """The operations over one open store."""
 
     # --- whole workflows ---

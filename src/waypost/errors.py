@@ -11,6 +11,8 @@
     │   ├── StepNotFound
     │   ├── OutputNotFound
     │   ├── OperationNotFound
+    │   ├── VersionNotFound
+    │   ├── PathNotFound            (names the nearest place that is there)
     │   └── StoreNotFound
     ├── Refused                 understood, and against a rule of the data
     │   ├── WorkflowExists
@@ -140,6 +142,18 @@ class OperationNotFound(NotFound):
     """No commit of that operation id is known: it did not happen, or it is too long ago."""
 
     code = "operation_not_found"
+
+
+class VersionNotFound(NotFound):
+    """The workflow never had that version, or its history does not reach back so far any more."""
+
+    code = "version_not_found"
+
+
+class PathNotFound(NotFound):
+    """There is nothing at that path; `nearest` is the last place on it where there is something."""
+
+    code = "path_not_found"
 
 
 class StoreNotFound(NotFound):
