@@ -122,6 +122,9 @@ READING = [
     ["show", "w"],
     ["show", "w", "--outputs", "--all"],
     ["show", "w", "--step", "a"],
+    ["log", "w"],
+    ["diff", "w@1", "w"],
+    ["blame", "w", "steps.a.status"],
     ["verify"],
     ["store", "doctor"],
     ["store", "config"],
@@ -143,7 +146,7 @@ def test_help_stays_light(here: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0 []"
-    for name in ("demo", "run", "status", "list", "show", "verify", "store"):
+    for name in ("demo", "run", "status", "list", "show", "log", "diff", "blame", "verify", "store"):
         assert re.search(rf"^  {name} ", done.stdout, re.MULTILINE)
 
 

@@ -5,14 +5,17 @@ Values are rendered plain (`codec.values.plain`), so no object of an application
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from waypost import clock
+from waypost.cli.text import size
 from waypost.codec import values
 from waypost.models import StateCheckpoint, StepOutput, WorkflowState, WorkflowStep, WorkflowSummary
+from waypost.places import LargeValue
 
 PREVIEWED_BYTES = 64 * 1024
 """Outputs up to this size are loaded without being asked for."""
@@ -94,6 +97,22 @@ def checkpoint(given: StateCheckpoint) -> dict[str, Any]:
         "session_id": given.session_id,
         "parent_id": given.parent_id,
     }
+
+
+def at_path(given: Any) -> Any:
+    """What a diff or a blame gives of a value: as `plain`, and of what is not loaded its size and checksum."""
+    if isinstance(given, LargeValue):
+        return {"size_bytes": given.size_bytes, "checksum": given.checksum, "loaded": False}
+    if isinstance(given, dict) and any(isinstance(each, LargeValue) for each in cast("dict[str, Any]", given).values()):
+        return {name: at_path(each) for name, each in cast("dict[str, Any]", given).items()}
+    return values.plain(given)
+
+
+def value_text(given: Any) -> str:
+    """The same for people, on one line."""
+    if isinstance(given, LargeValue):
+        return f"{size(given.size_bytes)}, not loaded, SHA-256 {given.checksum}"
+    return json.dumps(at_path(given), ensure_ascii=False)
 
 
 def state(given: WorkflowState) -> dict[str, Any]:
