@@ -13,7 +13,9 @@ import pytest
 from msgspec import UNSET
 
 from tests.conftest import make_config
-from waypost import clock, records
+from tests.outdated import CURRENT, double, make_old
+from tests.store.support import failing, system_calls
+from waypost import clock, records, register_migration
 from waypost.blocking import Waypost
 from waypost.definitions import Definitions
 from waypost.errors import (
@@ -24,7 +26,7 @@ from waypost.errors import (
     WorkflowNotFound,
 )
 from waypost.models import WorkflowStep
-from waypost.store import Change, DocumentId, Transaction, open_store
+from waypost.store import Change, DocumentId, Store, Transaction, open_store
 from waypost.store.directory import compaction, upkeep
 
 WF = DocumentId("workflow", "w")
@@ -243,6 +245,39 @@ def test_two_processes_see_each_others_history(tmp_path: Path) -> None:
         assert [each.session_id for each in wp.history("w")] == ["ours", "theirs", None]
         assert wp.blame("w", "outputs.a.n").commit.session_id == "theirs"
         assert "outputs.a" in changes(wp, "w@1", "w")
+
+
+def test_d23_a_diff_shows_nothing_that_a_failed_sync_may_have_lost(tmp_path: Path) -> None:
+    """The version whose sync failed is none that could be compared or blamed."""
+    with opened(tmp_path / "store") as wp:
+        wp.create_workflow("w", "W").unwrap()
+        with system_calls() as calls:
+            calls.fault = failing("fdatasync", 1)
+            assert not wp.update_context("w", variables={"x": 1})
+        with pytest.raises(VersionNotFound, match="its newest is 1"):
+            wp.diff("w", "w@2")
+        with pytest.raises(PathNotFound):
+            wp.blame("w", "context.variables.x")
+        assert [each.version for each in wp.history("w")] == [1]
+
+
+def test_looking_back_over_a_migration(wp: Waypost, store: Store, registry: None) -> None:
+    """A migration is a commit like others: it is in the history, and blamed for what it made. A diff reads both sides
+    as they would be now.
+    """
+    make_old(wp)
+    old = store.view(WF).version
+    register_migration("0.9.0", CURRENT, double)
+    assert set(changes(wp, f"w@{old}", f"w@{old}")) == set()
+    not_yet = wp.blame("w", "context.variables.count")
+    assert (not_yet.value, not_yet.commit.version, not_yet.before) == (2, old, 1)
+    wp.load_workflow_state("w").unwrap()
+    assert wp.history("w")[0].operation == "migrate"
+    assert "context.variables.count" in wp.history("w")[0].changed
+    assert set(changes(wp, f"w@{old}", "w")) == set()
+    found = wp.blame("w", "context.variables.count")
+    assert (found.value, found.commit.operation, found.before) == (2, "migrate", 1)
+    assert wp.blame("w", "context.variables.keep").commit.operation == "update_context"
 
 
 def test_d07_damage_is_told_by_all_three(tmp_path: Path) -> None:

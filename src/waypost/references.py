@@ -34,19 +34,25 @@ def is_number(name: str) -> bool:
 
 
 def version(store: Store, document: DocumentId, number: int) -> View:
-    """A version of a workflow, as this release reads it. Raises WorkflowNotFound, VersionNotFound."""
-    view = store.view_at(document, number)
-    if view is not None and (number or store.view(document).version):
+    """A version of a workflow, as this release reads it; none that a crash could take back.
+
+    Raises WorkflowNotFound, VersionNotFound.
+    """
+    newest = store.view(document)
+    if not newest.version:
+        raise records.no_such_workflow(newest)
+    view = newest if number == newest.version else None
+    if number < newest.version:
+        view = store.view_at(document, number)
+    if view is not None:
         return migrations.current(view)
-    past = store.past(document)
-    if not past.version:
-        raise records.no_such_workflow(store.view(document))
-    named = f"workflow {document.id!r}"
-    if number > past.version:
-        why = f"{named} has no version {number:,}: its newest is {past.version:,}"
+    named, first = f"workflow {document.id!r}", None
+    if number > newest.version:
+        why = f"{named} has no version {number:,}: its newest is {newest.version:,}"
     else:
-        why = f"version {number:,} of {named} is no longer kept: its history begins with version {past.first:,}"
-    raise VersionNotFound(why, workflow_id=document.id, version=number, first=past.first, newest=past.version)
+        first = store.past(document).first
+        why = f"version {number:,} of {named} is no longer kept: its history begins with version {first:,}"
+    raise VersionNotFound(why, workflow_id=document.id, version=number, first=first, newest=newest.version)
 
 
 def written(view: View) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.store.support import TestedStore, change, directory_store, putting
+from tests.store.support import TestedStore, change, directory_store, failing, putting, system_calls
 from waypost import clock
-from waypost.errors import DocumentDamaged, StoreClosed
+from waypost.errors import DocumentDamaged, StoreClosed, StorePoisoned
 from waypost.store import Change, Commit, DocumentId, Store
 from waypost.store.contract import JointChange
 from waypost.store.directory import compaction
@@ -289,9 +291,49 @@ def test_d07_damage_is_told_and_no_commit_is_passed_over(tmp_path):
         assert told_of.value.offset is not None and told_of.value.offset <= place
 
 
+def test_d23_what_a_failed_sync_may_have_lost_is_not_told(tmp_path):
+    """The past of a document whose sync failed ends with what is known to be on disk, as its view does."""
+    store = directory_store(tmp_path / "store")
+    store.submit(putting(n=b"1")).result()
+    with system_calls() as calls:
+        calls.fault = failing("fdatasync", 1)
+        with pytest.raises(StorePoisoned):
+            store.submit(putting(n=b"2")).result()
+    assert [commit.version for commit in store.past(WF).commits()] == [store.view(WF).version] == [1]
+    store.close()
+
+
+def test_c06_the_past_beside_a_writer_that_compacts(tmp_path):
+    """While another process commits and compacts, each look finds every version from the newest to the first."""
+    path = tmp_path / "store"
+    source = (
+        "import sys\n"
+        "from tests.store.support import WF, directory_store, putting\n"
+        "store = directory_store(sys.argv[1])\n"
+        "for number in range(1, 601):\n"
+        "    store.submit(putting(n=b'%d' % number)).result()\n"
+        "    if number % 20 == 0:\n"
+        "        store.tidy(WF, 'compact' if number % 40 else 'snapshot')\n"
+        "store.close()\n"
+    )
+    directory_store(path).close()
+    writer = subprocess.Popen([sys.executable, "-c", source, str(path)], cwd=Path(__file__).parents[2])
+    reader = directory_store(path, read_only=True)
+    looks, ended = 0, False
+    while not ended:
+        ended = writer.poll() is not None
+        past = reader.past(WF)
+        seen = [(commit.version, commit.read("n")) for commit in past.commits()]
+        assert seen == [(number, b"%d" % number) for number in range(past.version, 0, -1)]
+        looks += 1
+    assert (writer.returncode, past.version) == (0, 600)
+    assert looks > 1
+    reader.close()
+
+
 def test_a_long_past_is_never_held_as_a_whole(tmp_path):
     """Going through many commits holds some bytes for each, however much they carry."""
-    store = directory_store(tmp_path / "store")
+    store = directory_store(tmp_path / "store", enable_wal=False)
     commits = 2000
     for number in range(commits):
         store.submit(putting(n=b"%08d" % number * 100)).result()
