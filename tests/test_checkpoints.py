@@ -364,3 +364,19 @@ def test_times_and_lazy_states(made: Waypost) -> None:
     assert before <= kept.created_at <= datetime.now(UTC) + timedelta(seconds=1)
     assert made.get_checkpoint(kept.id).state.context.variables["x"] == 1
     assert waypost.StateCheckpoint is type(kept)
+
+
+def test_history_and_diff_know_checkpoints(made: Waypost) -> None:
+    """A checkpoint names a version to compare with, by the beginning of its id too; it is no difference itself."""
+    kept = made.create_checkpoint("w").unwrap()
+    made.update_context("w", variables={"x": 2}).unwrap()
+    made.create_checkpoint("w").unwrap()
+    found = made.diff(kept.id[:-1], "w")
+    assert [(one.kind, one.path, one.before, one.after) for one in found.changes] == [
+        ("changed", "context.variables.x", 1, 2)
+    ]
+    made.restore_from_checkpoint(kept.id).unwrap()
+    assert not made.diff(kept.id, "w").changes
+    (entry,) = [one for one in made.history("w") if any(kept.id in path for path in one.changed)]
+    assert entry.operation == "create_checkpoint" and made.blame("w", entry.changed[0]).value["type"] == "manual"
+    assert made.blame("w", "context.variables.x").commit.operation == "restore_from_checkpoint"

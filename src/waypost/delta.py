@@ -7,8 +7,6 @@ index. A dictionary counts as the same whatever the order of its keys, and types
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from heapq import merge
-from itertools import groupby
 from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
@@ -73,9 +71,11 @@ def _differing(a: View, b: View) -> set[Root]:
     """The roots of all parts that are not the same."""
     found: set[Root] = set()
     outputs: set[Root] = set()
-    for key, _ in groupby(merge(a.keys(), b.keys())):
+    for key in sorted(a.differing(b)):
         if key.startswith(records.VALUE):
             continue  # its record has the checksum of what stands in it
+        if key.startswith(_OF_THE_PAST):
+            continue  # it tells what was kept and gone back to, and not what the workflow is
         if a.size_of(key) == b.size_of(key) and a.get(key) == b.get(key):
             continue
         root = places.root_of(key)
@@ -120,6 +120,7 @@ def _collect(steps: list[str], before: Any, after: Any, found: list[Difference],
             _collect([*steps, step], ABSENT, item, found)
 
 
+_OF_THE_PAST = (records.CHECKPOINT, records.ADOPTED, records.RESTORED)
 _PLAIN = frozenset({type(None), bool, int, str, bytes, LargeValue})
 
 

@@ -29,7 +29,7 @@ class LookingBack(Requests):
     def diff(self, a: str, b: str) -> Request[WorkflowDiff]:
         """What leads from one version to another: what was added, removed and changed, with paths into the values.
 
-        Each is the id of a workflow, for its newest version, or `workflow@version`.
+        Each is the id of a workflow, for its newest version, `workflow@version`, or the id of a checkpoint.
 
         Raises WorkflowNotFound, VersionNotFound, InvalidId.
         """

@@ -65,6 +65,9 @@ _PREFIXES: Mapping[str, Root] = {
     records.CONFIGURATION: ("context", "configuration"),
     records.FEATURE: ("context", "features"),
     records.SESSION: ("sessions",),
+    records.CHECKPOINT: ("checkpoints",),
+    records.ADOPTED: ("adopted",),
+    records.RESTORED: ("restored",),
 }
 ORDER: Root = ("order",)
 TOMBSTONE: Root = ("tombstone",)
@@ -77,7 +80,10 @@ _SINGLE: Mapping[str, Root] = {
 _BY_ROOT: Mapping[Root, str] = {root: prefix for prefix, root in _PREFIXES.items()}
 _OUTPUTS = "outputs"
 _OTHER = "parts"
-_IN_ORDER = ("workflow", "order", "steps", "agents", "outputs", "context", "sessions", "tombstone", "parts")
+_IN_ORDER = (
+    *("workflow", "order", "steps", "agents", "outputs", "context", "sessions"),
+    *("checkpoints", "adopted", "restored", "tombstone", "parts"),
+)
 
 SECTIONS: frozenset[Root] = frozenset({*_BY_ROOT, CONTEXT, (_OUTPUTS,), (_OTHER,)})
 """The places below which there are parts, and not only what stands in one."""
@@ -184,6 +190,8 @@ def decoded(key: str, data: bytes) -> Any:
         return found
     if kind == records.SESSION:
         return True
+    if kind == records.RESTORED:
+        return records.TEXTS.decode(key, data)
     record = _RECORDS.get(key if key in _SINGLE else kind)
     if record is not None:
         return _fields(record.decode(key, data))
@@ -195,6 +203,8 @@ _RECORDS: Mapping[str, records.Record[Any]] = {
     records.TOMBSTONE: records.TOMBSTONES,
     records.STEP: records.STEPS,
     records.AGENT: records.AGENTS,
+    records.CHECKPOINT: records.CHECKPOINTS,
+    records.ADOPTED: records.CHECKPOINTS,
 }
 
 

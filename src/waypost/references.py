@@ -2,13 +2,14 @@
 
     survey          its newest version
     survey@17       version 17
+    survey@c1k…     the version of a checkpoint, by its id or the beginning of that
 
 An id that there is counts as a whole, whatever it holds; only where there is none does the last `@` divide.
 """
 
 from __future__ import annotations
 
-from waypost import migrations, records
+from waypost import checkpoints, migrations, records
 from waypost.errors import VersionNotFound
 from waypost.store import DocumentId, Store, View
 
@@ -16,7 +17,7 @@ from waypost.store import DocumentId, Store, View
 def resolve(store: Store, text: str) -> View:
     """The version that a reference names, as this release reads it.
 
-    Raises InvalidId, WorkflowNotFound, VersionNotFound.
+    Raises InvalidId, InvalidInput, WorkflowNotFound, VersionNotFound, CheckpointNotFound, DocumentDamaged.
     """
     document = DocumentId("workflow", records.validate_id(text, "reference"))
     view = store.view(document)
@@ -25,6 +26,8 @@ def resolve(store: Store, text: str) -> View:
     workflow_id, separator, name = text.rpartition("@")
     if separator and workflow_id and is_number(name):
         return version(store, DocumentId("workflow", workflow_id), int(name))
+    if checkpoints.MARK in text:
+        return checkpoints.version_of(store, *checkpoints.find(store, text))
     raise records.no_such_workflow(view)
 
 

@@ -346,3 +346,12 @@ def test_a_long_past_is_never_held_as_a_whole(tmp_path):
         tracemalloc.stop()
     assert peak < 600_000, f"{peak:,} bytes for {commits:,} commits of 800 bytes"
     store.close()
+
+
+def test_a_log_that_is_being_begun_has_no_past(tmp_path):
+    """Its file is there, and its first frame is not yet."""
+    store = directory_store(tmp_path / "store")
+    (tmp_path / "store" / "workflows" / "wf.state").write_bytes(b"")
+    past = store.past(WF)
+    assert past.version == 0 and list(past.commits()) == []
+    store.close()

@@ -135,5 +135,6 @@ def read(context: Context, document: DocumentId, view: Callable[[DocumentId], Vi
         if missing:
             log, _ = loading.load(context, document, decided=missing)
         if log is None or log.dropped_versions <= version:
-            return LogPast(context, document, log, version)
+            # a log that is being begun has nothing to read yet
+            return LogPast(context, document, log if version else None, version)
         # so much was committed and dropped since that nothing is kept of what was seen: look again
