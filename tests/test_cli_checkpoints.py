@@ -48,6 +48,22 @@ def test_a_fork_is_another_workflow(made: Waypost, call: Call, call_json: CallJs
     assert call("fork", kept.id, "survey2").status == 4
 
 
+def test_going_back_shows_what_changes_and_asks(made: Waypost, call: Call, call_json: CallJson) -> None:
+    """Without a terminal it wants --yes; the differences are those of `waypost diff`."""
+    kept = made.create_checkpoint("survey").unwrap()
+    made.update_context("survey", variables={"rows": 4}).unwrap()
+    refused = call("restore", kept.id)
+    assert refused.status == 2 and "1 difference" in refused.err and "--yes" in refused.err
+    assert "rows" in made.load_workflow_state("survey").unwrap().context.variables
+    assert "- context.variables.rows" in call("diff", "survey", kept.id[:-3]).out
+    shown = call("restore", kept.id[:-3], "--yes")
+    assert shown.status == 0 and kept.id in shown.out
+    assert "rows" not in made.load_workflow_state("survey").unwrap().context.variables
+    made.update_context("survey", variables={"rows": 5}).unwrap()
+    found = call_json("restore", kept.id, "--yes")
+    assert [each["path"] for each in found["changes"]] == ["context.variables.rows"] and found["id"] == "survey"
+
+
 @pytest.mark.parametrize(
     ("arguments", "status"),
     [
@@ -57,6 +73,9 @@ def test_a_fork_is_another_workflow(made: Waypost, call: Call, call_json: CallJs
         (("fork", "survey@c", "other"), 2),
         (("fork", "nobody@c1", "other"), 3),
         (("fork", "nonsense", "other"), 3),
+        (("restore", "survey@c", "--yes"), 2),
+        (("restore", "nonsense", "--yes"), 3),
+        (("diff", "survey", "survey@c0"), 3),
     ],
 )
 def test_what_cannot_be_done_is_told(made: Waypost, call: Call, arguments: tuple[str, ...], status: int) -> None:
@@ -87,4 +106,5 @@ def test_checkpoints_of_a_lost_workflow_are_listed(made: Waypost, call: Call, he
     made.close()
     (here / ".claude/state/workflows/survey.state").unlink()
     assert kept.id in call("checkpoint", "survey", "--list").out
+    assert call("restore", kept.id, "--yes").status == 0 and call("show", "survey").status == 0
     assert call("fork", kept.id, "again").status == 0

@@ -1,17 +1,24 @@
-"""`waypost checkpoint` and `waypost fork`: keeping a workflow as it is, and making another one of what is kept."""
+"""`waypost checkpoint`, `restore` and `fork`: keeping a workflow as it is, going back there, or on from there."""
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from waypost.cli import describe, messages
+from waypost.cli import describe, diff, messages
 from waypost.cli.invocation import Invocation, options, reading, workflow_id, writing
-from waypost.cli.text import ago, cut, listing
+from waypost.cli.text import ago, count, cut, listing
+from waypost.delta import Difference
+from waypost.errors import InvalidInput, WorkflowNotFound
 from waypost.models import StateCheckpoint, StateQuery, StateQueryResult
 
+if TYPE_CHECKING:
+    from waypost.blocking import Waypost
+
 _DESCRIPTION = 60
+_MOST_CHANGES = 30
 
 
 @click.command()
@@ -85,6 +92,52 @@ def _row(one: StateCheckpoint) -> list[Any]:
         cut(one.description, _DESCRIPTION),
         screen.text((parent, "dim")),
     ]
+
+
+@click.command()
+@click.argument("checkpoint")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@options
+@click.pass_obj
+def restore(invocation: Invocation, checkpoint: str, yes: bool) -> int:
+    """Make a workflow what it was at CHECKPOINT, as a new version: what came since stays in its history.
+
+    Shows what that changes, and asks. CHECKPOINT is an id, or the beginning of one.
+    """
+    with writing(invocation) as store:
+        kept = store.wp.get_checkpoint(checkpoint)
+        changes = _changes(store.wp, kept)
+        if not yes and not _agreed(kept, changes, invocation.json):
+            return 1
+        state = store.wp.restore_from_checkpoint(kept.id).unwrap()
+    if invocation.json:
+        messages.print_json({"checkpoint_id": kept.id, "changes": _documents(changes), **describe.state(state)})
+        return 0
+    from waypost.cli import screen
+
+    said = f"  is what it was at {kept.id}, as version {state.metadata.version:,}"
+    screen.show(screen.text(("✓ ", "green"), (kept.workflow_id, "bold"), said))
+    return 0
+
+
+def _changes(wp: Waypost, kept: StateCheckpoint) -> list[Difference]:
+    """What going back would change; all of it is new where nothing but checkpoints is left of the workflow."""
+    try:
+        return list(wp.diff(kept.workflow_id, kept.id))
+    except WorkflowNotFound:
+        return []
+
+
+def _documents(changes: list[Difference]) -> list[dict[str, Any]]:
+    return [diff.difference(each) for each in changes]
+
+
+def _agreed(kept: StateCheckpoint, changes: list[Difference], as_json: bool) -> bool:
+    if as_json or not sys.stdin.isatty():
+        what = count(len(changes), "difference") if changes else "no differences"
+        raise InvalidInput(f"{kept.workflow_id} would go back to {kept.id} ({what}). Say --yes to go on")
+    diff.show(changes, f"{kept.workflow_id} as it is, to {kept.id}", False, _MOST_CHANGES)
+    return click.confirm("Restore it?", default=False, err=True)
 
 
 @click.command()

@@ -60,6 +60,9 @@ _COMMANDS = {
     "diff": Entry("waypost.cli.diff:diff", "What differs between two versions, or two workflows."),
     "blame": Entry("waypost.cli.blame:blame", "Who made a value what it is, and what was there before."),
     "checkpoint": Entry("waypost.cli.checkpoint:checkpoint", "Keep a workflow as it is now, or list what is kept."),
+    "restore": Entry(
+        "waypost.cli.checkpoint:restore", "Make a workflow what it was at a checkpoint; shows what changes."
+    ),
     "fork": Entry("waypost.cli.checkpoint:fork", "Make another workflow of what one was at a checkpoint."),
     "verify": Entry("waypost.cli.verify:verify", "Check every byte of the store."),
     "store": Entry(

@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec import UNSET
 
+from waypost.checkpoints import MARK
 from waypost.cli import describe, messages
-from waypost.cli.invocation import Invocation, options, reading, workflow_id
+from waypost.cli.invocation import Invocation, Reading, options, reading, workflow_id
 from waypost.cli.text import count, cut
 from waypost.delta import Difference, WorkflowDiff
 from waypost.references import is_number
 
 if TYPE_CHECKING:
     from rich.text import Text
-
-    from waypost.store.directory import DirectoryStore
 
 _PREVIEW = 200
 _SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
@@ -32,42 +31,47 @@ _SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "ye
 def diff(invocation: Invocation, a: str, b: str, everything: bool) -> None:
     """Show what leads from one version to another: what was added (+), removed (-) and changed (~).
 
-    A and B are each a workflow, for its newest version, or WORKFLOW@VERSION; the beginning of an id will do.
+    A and B are each a workflow, for its newest version, WORKFLOW@VERSION, or a checkpoint; beginnings of ids will do.
     """
     with reading(invocation) as store:
-        found = store.wp.diff(_reference(store.store, a), _reference(store.store, b))
+        found = store.wp.diff(_reference(store, a), _reference(store, b))
     if invocation.json:
-        messages.print_json(_document(found))
+        messages.print_json(document(found))
     else:
-        _show(found, everything)
+        show(found.changes, f"{found.before} to {found.after}", everything)
 
 
-def _reference(store: DirectoryStore, given: str) -> str:
+def _reference(opened: Reading, given: str) -> str:
     """The reference that is meant, where the beginning of an id was given."""
+    store = opened.store
+    if MARK in given and given not in store.documents("workflow"):
+        return opened.wp.get_checkpoint(given).id
     name, separator, version = given.rpartition("@")
     if separator and name and is_number(version) and given not in store.documents("workflow"):
         return f"{workflow_id(store, name)}@{version}"
     return workflow_id(store, given)
 
 
-def _document(found: WorkflowDiff) -> dict[str, Any]:
-    return {"before": found.before, "after": found.after, "changes": [_difference(each) for each in found]}
+def document(found: WorkflowDiff) -> dict[str, Any]:
+    return {"before": found.before, "after": found.after, "changes": [difference(each) for each in found]}
 
 
-def _difference(each: Difference) -> dict[str, Any]:
+def difference(each: Difference) -> dict[str, Any]:
     sides = (("before", each.before), ("after", each.after))
     values = {name: describe.at_path(value) for name, value in sides if value is not UNSET}
     return {"kind": each.kind, "path": each.path, **values}
 
 
-def _show(found: WorkflowDiff, everything: bool) -> None:
+def show(changes: Sequence[Difference], between: str, everything: bool, most: int | None = None) -> None:
+    """Show differences under a line that says between what; at most so many of them."""
     from waypost.cli import screen
 
-    changes: Sequence[Difference] = found.changes
     said = count(len(changes), "difference") if changes else "no differences"
-    screen.show(screen.text((f"{found.before} to {found.after}: {said}", "dim")))
+    screen.show(screen.text((f"{between}: {said}", "dim")))
     if changes:
-        screen.show(*[_line(each, everything) for each in changes])
+        screen.show(*[_line(each, everything) for each in changes[:most]])
+    if most is not None and len(changes) > most:
+        screen.show(screen.text((f"… and {len(changes) - most:,} more", "dim")))
 
 
 def _line(each: Difference, everything: bool) -> Text:
