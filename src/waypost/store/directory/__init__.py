@@ -48,6 +48,7 @@ from waypost.store.directory import (
     content,
     forks,
     index,
+    keeping,
     lease,
     loading,
     past,
@@ -182,10 +183,7 @@ class DirectoryStore:
         return self._document(document).checkpoints()
 
     def verify_checkpoint(self, document: DocumentId, name: str) -> None:
-        kept = checkpoints.read(self._context, name)
-        if kept is not None:
-            kept.check()
-        elif self.checkpoint(document, name) is None:
+        if not checkpoints.verify(self._context, name) and self.checkpoint(document, name) is None:
             raise DocumentDamaged(f"there is no checkpoint {name!r}")
 
     def past(self, document: DocumentId) -> past.LogPast:
@@ -334,6 +332,9 @@ class DirectoryStore:
                 if document.is_poisoned:
                     raise StorePoisoned(f"a sync of {document.id.kind} {document.id.id!r} failed: open the store again")
                 document.release()
+            self._context.restores += 1  # before the folder is looked for, which others make before they look at this
+            if self.layout.existing(checkpoints.FOLDER) is not None:
+                held.enter_context(keeping.alone(self._context))
             yield
 
     # --- documents ----------------------------------------------------------------------------

@@ -130,18 +130,20 @@ def _check_checkpoint(folder: Directory, file: str, report: Report, context: Con
         layer = checkpoints.read_file(context, folder, file)
         if layer is None:
             return
-        kept = checkpoints.read(context, layer.name) if file == checkpoints.file_name(layer.name) else None
-        if kept is None:
+        if file != checkpoints.file_name(layer.name):
             report.findings.append(Finding("damage", shown, 0, f"holds {layer.name!r}, whose file has another name"))
             return
-        kept.check()
+        if layer.name not in report.checkpoints and layer.document in report.checked:
+            # what it stands on may have been removed before it
+            report.findings.append(Finding("leftover", shown, None, "is a checkpoint that its document has no more"))
+            return
+        checkpoints.check_layer(layer)
+        checkpoints.read(context, layer.name)  # with all that it stands on
     except WaypostError as error:
         offset = error.details.get("offset")
         report.findings.append(Finding("damage", shown, offset if isinstance(offset, int) else None, str(error)))
         return
     found.add(layer.name)
-    if layer.name not in report.checkpoints and layer.document in report.checked:
-        report.findings.append(Finding("leftover", shown, None, "is a checkpoint that its document has no more"))
 
 
 def _check_participants(report: Report, context: Context) -> None:

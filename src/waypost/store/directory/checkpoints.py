@@ -15,7 +15,7 @@ from waypost.codec import bodies
 from waypost.codec.bodies import Extent, Part
 from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType, Standing
-from waypost.errors import DocumentDamaged
+from waypost.errors import DocumentDamaged, UnsupportedFormat
 from waypost.store import parts as sums
 from waypost.store.contract import ADOPTED, CHECKPOINT, DocumentId, OperationRecord, Pieces, View
 from waypost.store.directory import loading
@@ -131,12 +131,24 @@ class Kept:
                 size += sums.part_size(name, len(part) if isinstance(part, bytes) else part.length)
         return (sums.add_to_checksum(sums.EMPTY_CHECKSUM, checksum), size) == (self.checksum, self.size_bytes)
 
-    def check(self) -> None:
-        """Read all of it. Raises DocumentDamaged where any of it is not what it was."""
-        for key in self.keys():
-            part, blocks = self.located(key)
-            if isinstance(part, Extent):
-                check_extent(key, part, blocks)
+
+def verify(context: Context, name: str) -> bool:
+    """Read all that is kept of a checkpoint, with all that it stands on; False where it has no file.
+
+    Raises what opening a log raises.
+    """
+    for layer in _layers(context, name):
+        check_layer(layer)
+    return read(context, name) is not None
+
+
+def check_layer(layer: Layer) -> None:
+    """Read the large parts that a file holds. Raises DocumentDamaged where one is not what it was."""
+    base = layer.base
+    parts = layer.puts.items() if base is None else ((key, base.get(key)) for key in base.keys())
+    for key, part in parts:
+        if isinstance(part, Extent):
+            check_extent(key, part, layer.blocks)
 
 
 def check_extent(key: str, extent: Extent, blocks: Blocks) -> None:
@@ -169,6 +181,11 @@ def names_in(view: View) -> list[str]:
     return sorted(names_among([*view.keys(ADOPTED), *view.keys(CHECKPOINT)]))
 
 
+def has(view: View, name: str) -> bool:
+    """Whether a document has a checkpoint of that name."""
+    return any(view.size_of(prefix + name) is not None for prefix in (CHECKPOINT, ADOPTED))
+
+
 def file_name(name: str) -> str:
     """The name of the file of a checkpoint."""
     return encode_id(name) + SUFFIX
@@ -195,23 +212,28 @@ def _layers(context: Context, name: str) -> list[Layer]:
     if folder is None:
         return []
     while True:
-        then = folder.identity(file_name(name))
+        layers: list[Layer] = []
         try:
-            return _chain(context, folder, name)
+            _follow_chain(context, folder, name, layers)
+            return layers
         except DocumentDamaged:
-            if folder.identity(file_name(name)) == then:
+            if all(_is_current(folder, layer) for layer in layers):
                 raise
-            # it was written again meanwhile, because what it stood on was to go
+            # one was written again meanwhile, because what it stood on was to go
 
 
-def _chain(context: Context, folder: Directory, name: str) -> list[Layer]:
+def _is_current(folder: Directory, layer: Layer) -> bool:
+    return folder.identity(file_name(layer.name)) == layer.blocks.file.identity()
+
+
+def _follow_chain(context: Context, folder: Directory, name: str, layers: list[Layer]) -> None:
+    """Add what a checkpoint stands on to `layers`, itself first."""
     layer = read_layer(context, folder, name)
-    layers = [] if layer is None else [layer]
-    while layers and layers[-1].parent is not None:
-        if len(layers) > LONGEST_CHAIN:
+    while layer is not None:
+        layers.append(layer)
+        if len(layers) > LONGEST_CHAIN + 1:
             raise damaged(layers[0].blocks.file, 0, Undecodable(f"it stands on more than {LONGEST_CHAIN} others"))
-        layers.append(_parent_of(context, folder, layers[-1]))
-    return layers
+        layer = None if layer.parent is None else _parent_of(context, folder, layer)
 
 
 def _parent_of(context: Context, folder: Directory, layer: Layer) -> Layer:
@@ -276,11 +298,21 @@ def _layer(context: Context, log: Log, name: str, main: Frame) -> Layer:
 def names_of(context: Context, document: DocumentId) -> list[str]:
     """The names of the checkpoints of a document that have a file which can be read, by the files alone."""
     folder = context.layout.existing(FOLDER)
-    names: list[str] = []
+    parents: dict[str, str | None] = {}
     for file in folder.names() if folder else []:
         if folder and file.endswith(SUFFIX):
-            with suppress(DocumentDamaged):
+            with suppress(DocumentDamaged, UnsupportedFormat):
                 layer = read_file(context, folder, file)
-                if layer is not None and layer.document == document:
-                    names.append(layer.name)
-    return sorted(names)
+                if layer is not None and layer.document == document and file == file_name(layer.name):
+                    parents[layer.name] = layer.parent
+    return sorted(name for name in parents if _stands(name, parents))
+
+
+def _stands(name: str, parents: dict[str, str | None]) -> bool:
+    """Whether a checkpoint stands on a base, and all between are there."""
+    above: str | None = name
+    for _ in range(LONGEST_CHAIN + 1):
+        if above is None or above not in parents:
+            break
+        above = parents[above]
+    return above is None

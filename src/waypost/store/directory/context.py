@@ -34,6 +34,10 @@ class Context:
         # filling ahead spares a journal commit with each sync; where blocks are never written in place it does not
         self.prewrite = mount_of(layout.path)[0] not in _COPY_ON_WRITE
         self.decisions = Decisions(layout)
+        self.restores = 0
+        """How often all documents were replaced since the store was opened."""
+        self.stuck_until = float("-inf")
+        """Until when somebody is known to hold the folder of checkpoints, who may not let it go."""
         self._compressors: list[Compressor] = []
 
     def apart(self) -> Context:

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from threading import RLock
 
 from waypost import clock
 from waypost.codec.bodies import file_draft
 from waypost.codec.frame import Draft, FrameType, seal_draft
 from waypost.errors import (
-    DocumentDamaged,
     DocumentTooLarge,
     LockTimeout,
     StoreClosed,
@@ -31,15 +30,13 @@ from waypost.errors import (
     StoreUnavailable,
     WaypostError,
 )
-from waypost.store.contract import CHECKPOINT, Change, ContentLost, DocumentId, Receipt, Ticket, View
-from waypost.store.directory import checkpoints, keeping, loading
+from waypost.store.contract import Change, ContentLost, DocumentId, Receipt, Ticket
 from waypost.store.directory.batch import Prepared, Ran, compose, conflicts, run
+from waypost.store.directory.checkpointed import CheckpointedDocument
 from waypost.store.directory.content import Ahead
 from waypost.store.directory.context import Context
-from waypost.store.directory.decisions import missing_from
 from waypost.store.directory.log import NOTHING, Frame, Log
-from waypost.store.directory.opened import OpenDocument
-from waypost.store.directory.state import Blocks, DocumentState, DocumentView
+from waypost.store.directory.state import Blocks, DocumentState
 from waypost.store.directory.submission import Outcomes, Submission
 
 _LOG = logging.getLogger("waypost")
@@ -50,7 +47,7 @@ SNAPSHOT_FRAMES, SNAPSHOT_BYTES = 100, 64 * 1024
 _MUCH_NEWS = 8 * 1024 * 1024
 
 
-class Document(OpenDocument):
+class Document(CheckpointedDocument):
     """An open document of a directory store. Safe to use from any thread.
 
     `ask_for_upkeep` has it looked after soon; `make_room` compacts it now, and says whether it did.
@@ -69,14 +66,6 @@ class Document(OpenDocument):
         self._queue: deque[Submission] = deque()
         self._flying: set[Submission] = set()
         self.driver_is_due = False
-        self._made: dict[str, int] = {}
-        """Versions of checkpoints that this process has made."""
-        self._recently_made: dict[str, DocumentView] = {}
-        """The last of them, which are the likeliest to be gone back to."""
-        self._gone: set[str] = set()
-        self.keeping_is_due = False
-        """Whether checkpoints were made or removed since their files were seen to."""
-        self.kept_at = float("-inf")
 
     # --- changes ------------------------------------------------------------------------------
 
@@ -225,27 +214,10 @@ class Document(OpenDocument):
             log.take_note(found)
         self._wrote = True
         for each, found in zip(prepared, frames[-len(prepared) :], strict=True):
-            self._note_removed(each, state)
+            self.note_removed(each, state)
             each.publish(found, state)
-            self._note_made(each, state)
+            self.note_made(each, state)
             log.ahead_bytes = max(0, log.ahead_bytes - sum(ahead.frame_bytes for ahead in each.ahead.values()))
-
-    def _note_removed(self, prepared: Prepared, state: DocumentState) -> None:
-        body = prepared.body
-        gone = set(checkpoints.names_in(state.view()) if body.cleared else checkpoints.names_among(body.removed))
-        gone -= {*checkpoints.names_among(body.puts)}
-        if gone:
-            self._gone |= gone
-            self.keeping_is_due = True
-
-    def _note_made(self, prepared: Prepared, state: DocumentState) -> None:
-        for key in prepared.body.puts:
-            if key.startswith(CHECKPOINT):
-                name = key.removeprefix(CHECKPOINT)
-                self._made[name], self._recently_made[name] = state.standing.version, state.view()
-                self.keeping_is_due = True
-        while len(self._recently_made) > _MOST_AT_HAND:
-            del self._recently_made[next(iter(self._recently_made))]
 
     def append_ahead(self, draft: Draft, file_id: int, coming: Ahead) -> tuple[Frame, Blocks]:
         """Append blocks that a commit to come refers to; see `content.Append`. Nothing is synced."""
@@ -303,89 +275,12 @@ class Document(OpenDocument):
         behind = state.frame_bytes
         return (state.frames >= SNAPSHOT_FRAMES or behind >= SNAPSHOT_BYTES) and behind >= state.base.length
 
-    # --- checkpoints --------------------------------------------------------------------------
-
-    def checkpoint(self, name: str) -> View | None:
-        """The version whose commit put a checkpoint; None where the document has none of that name."""
-        view = self.view(durable=False)
-        if view.version and name not in checkpoints.names_in(view):
-            return None
-        with self.lock:
-            made = self._recently_made.get(name)
-            if made is None and name in self._made:
-                made = self._recent(self._made[name])
-        if made is not None:
-            return made
-        lost: DocumentDamaged | None = None
-        try:
-            kept = checkpoints.read(self._context, name)
-            if kept is not None and kept.document == self.id:
-                return kept
-        except DocumentDamaged as error:
-            lost = error
-        if view.version:
-            for _, found in self._checkpoints_in_log([name]):
-                return found
-            file = f"{checkpoints.FOLDER}/{checkpoints.file_name(name)}"
-            lost = lost or DocumentDamaged(
-                f"checkpoint {name!r} has no file, nor does history reach back to it", file=file
-            )
-        if lost is not None:
-            raise lost
-        return None
-
-    def checkpoints(self) -> list[str]:
-        """The names of the checkpoints of the document, by their files where the log is lost."""
-        view = self.view(durable=False)
-        if not view.version:
-            return checkpoints.names_of(self._context, self.id)
-        return checkpoints.names_in(view)
-
-    def keep_checkpoints(self, *, newest_only: bool) -> None:
-        """Give the checkpoints of the document their files, and let go of those that are gone."""
-        view = self.view(durable=True)
-        self.sync()  # what is kept must not be ahead of the log, also where commits are acknowledged before their sync
-        self.keeping_is_due = False
-        gone, self._gone = self._gone, set()
-        names = checkpoints.names_in(view)
-        try:
-            if names or gone:
-                keeping.bring_up_to_date(
-                    self._context, self.id, names, gone, self._checkpoints_in_log, newest_only=newest_only
-                )
-        except BaseException:
-            self._gone |= gone
-            raise
-
-    def _checkpoints_in_log(self, names: list[str]) -> Iterator[tuple[str, DocumentView]]:
-        """Those checkpoints of the document that history reaches back to, in the order in which they were made."""
-        found = {name: self._made[name] for name in names if name in self._made}
-        if len(found) < len(names):
-            with self.lock:
-                self._current()
-                log = self._log
-            if log is not None and log.end:
-                found.update(keeping.find_versions(log, [name for name in names if name not in found]))
-        named = {version: name for name, version in found.items()}
-        views = iter([self.view_at(version) for version in named]) if len(named) == 1 else self._versions(sorted(named))
-        for view in views:
-            if view is not None:
-                yield named[view.version], view
-
-    def _versions(self, wanted: list[int]) -> Iterator[DocumentView]:
-        missing = missing_from(self._log, self._context.decisions.pieces_for(self.id))
-        return loading.versions(self._context, self.id, wanted, decided=missing)
-
-    def sync(self) -> None:
-        """Sync what was appended so far (for stores that acknowledge before the sync)."""
-        log = self._log
-        if log is not None and log.poisoned is None and self._wrote:
-            log.sync_to(log.end)
+    # --- coming to rest ---------------------------------------------------------------------------
 
     def release(self) -> None:
         """Seal and trim the log when this process wrote to it, and let go of file and memory; it can be used again."""
         if self._wrote and not self.is_poisoned:
-            self._keep_checkpoints_if_possible()
+            self.keep_checkpoints_if_possible()
         with self.lock:
             try:
                 if self._wrote and (self._log is None or self._log.poisoned is None):
@@ -394,17 +289,6 @@ class Document(OpenDocument):
             finally:
                 self._wrote = False
                 self.forget()
-
-    def _keep_checkpoints_if_possible(self) -> None:
-        """Before closing. What has no file stands in the log, and gets one from whoever writes to it next."""
-        try:
-            self.keep_checkpoints(newest_only=False)
-        except (WaypostError, OSError) as error:
-            _LOG.warning("%s %r: checkpoints were not written out: %s", self.id.kind, self.id.id, error)
-
-    def forget(self) -> None:
-        super().forget()
-        self._recently_made.clear()  # they keep the file open
 
     def make_room(self) -> bool:
         """Have the log compacted now; whether that was done."""

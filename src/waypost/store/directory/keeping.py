@@ -9,15 +9,17 @@ only once they do not.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from itertools import islice
+from typing import NamedTuple, Protocol
 
 from waypost import clock
 from waypost.codec import bodies, frame
 from waypost.codec.bodies import DeltaBody, Extent, FileBody, Part, SnapshotBody, SnapshotBuilder
 from waypost.codec.frame import FORMAT_VERSION, Standing, part_hash, touched_parts
-from waypost.errors import DocumentDamaged, LockTimeout
+from waypost.errors import DocumentDamaged, LockTimeout, StoreUnavailable
 from waypost.store.contract import CHECKPOINT, DocumentId, View
 from waypost.store.directory import checkpoints
 from waypost.store.directory.checkpoints import FOLDER, LOCK, LONGEST_CHAIN, Kept, file_name
@@ -29,6 +31,8 @@ from waypost.store.directory.log import LOCK_TIMEOUT_S, NOTHING, Log, new_file_i
 from waypost.store.directory.state import Blocks
 
 _LOG = logging.getLogger("waypost")
+_AT_A_TIME = 32
+"""So many files are written while the folder is locked: others wait for it."""
 
 
 class Source(View, Protocol):
@@ -55,57 +59,94 @@ def find_versions(log: Log, names: Iterable[str]) -> dict[str, int]:
 
 
 @contextmanager
-def _alone(context: Context) -> Generator[None]:
-    """The folder of checkpoints while nobody else writes there: what one builds on, another must not remove."""
-    file = context.layout.folder(FOLDER).open(LOCK, write=True, create=True)
-    assert file is not None
+def alone(context: Context, restores: int | None = None) -> Generator[None]:
+    """The folder of checkpoints while nobody else writes there: what one builds on, another must not remove.
+
+    With the lock held nobody waits for that of a document, since whoever has that may wait for this one. `restores` is
+    how often the store had been restored when the caller looked at it: what was seen before counts no more.
+    """
+    file = _locked(context)
     try:
-        file.lock(LOCK_TIMEOUT_S, lambda: _locked_too_long(file))
+        if restores is not None and restores != context.restores:
+            raise StoreUnavailable(f"the store was restored while {file.name} was waited for", file=file.name)
         yield
     finally:
         file.close()
 
 
-def _locked_too_long(file: File) -> LockTimeout:
+def _locked(context: Context) -> File:
+    folder = context.layout.folder(FOLDER)
+    while True:
+        file = folder.open(LOCK, write=True, create=True)
+        assert file is not None
+        _lock(context, file)
+        if folder.identity(LOCK) == file.identity():
+            return file
+
+
+def _lock(context: Context, file: File) -> None:
+    # who has waited in vain is soon asked again, for other documents, and need not wait as long for each of them
+    patience = LOCK_TIMEOUT_S if time.monotonic() >= context.stuck_until else 0.0
+    try:
+        file.lock(patience, lambda: _locked_too_long(file, patience))
+    except LockTimeout:
+        if patience:
+            context.stuck_until = time.monotonic() + LOCK_TIMEOUT_S
+        raise
+
+
+def _locked_too_long(file: File, patience: float) -> LockTimeout:
     holder = file.lock_holder()
-    return LockTimeout(
-        f"{file.name} was locked for {LOCK_TIMEOUT_S:g} seconds by {holder}", file=file.name, holder=holder
-    )
+    return LockTimeout(f"{file.name} was locked for {patience:g} seconds by {holder}", file=file.name, holder=holder)
 
 
-def bring_up_to_date(
-    context: Context,
-    document: DocumentId,
-    names: list[str],
-    gone: Iterable[str],
-    versions: Callable[[list[str]], Iterator[tuple[str, Source]]],
-    *,
-    newest_only: bool,
-) -> None:
-    """Give checkpoints of a document their files, and let go of those that it has no more.
+class Wanted(NamedTuple):
+    """What a document says about its checkpoints: all that it has, sorted by name, those that are gone, and how often
+    the store had been restored before.
+    """
 
-    `names` are all that it has, sorted; `versions` gives those of some of them in the order in which they were made.
+    document: DocumentId
+    names: list[str]
+    gone: set[str]
+    restores: int
+
+
+Versions = Callable[[list[str]], Iterator[tuple[str, Source]]]
+"""The versions of some checkpoints, as far as history has them, in the order in which they were made."""
+
+
+def write_missing(context: Context, wanted: Wanted, versions: Versions, *, newest_only: bool) -> None:
+    """Give checkpoints of a document their files, or the newest that has none.
+
     All of it is durable when this returns; where it is cut off, each file is whole, and what stands on another stands.
     """
-    folder = context.layout.folder(FOLDER)
-    missing = [name for name in names if folder.identity(file_name(name)) is None]
-    gone = set(gone) - set(names)
-    # before the lock, since whoever has that of the document may wait for this one
-    sources = [*versions(missing[-1:] if newest_only else missing)] if missing else []
-    if not sources and not gone:
+    if not wanted.names:
         return
-    with _alone(context):
-        for name, version in sources:
-            if folder.identity(file_name(name)) is None:
-                _put_in_place(context, name, version, _parent_for(context, name, version))
-        folder.sync()
-        _let_go(context, folder, document, gone, names)
+    folder = context.layout.folder(FOLDER)
+    missing = [name for name in wanted.names if folder.identity(file_name(name)) is None]
+    if missing:
+        write_out(context, wanted, versions(missing[-1:] if newest_only else missing))
 
 
-def _parent_for(context: Context, name: str, version: Source) -> Kept | None:
+def write_out(context: Context, wanted: Wanted, versions: Iterator[tuple[str, Source]], *, anew: bool = False) -> None:
+    """Write files for these checkpoints, also where there are some if they are to be written `anew`."""
+    folder = context.layout.folder(FOLDER)
+    while some := list(islice(versions, _AT_A_TIME)):
+        with alone(context, wanted.restores):
+            stood_on = {_parent_of(context, folder, each) for each in wanted.names if each > some[0][0]}
+            for name, version in some:
+                if anew or folder.identity(file_name(name)) is None:
+                    # a chain that grew longer in its middle could become too long at its end
+                    parent = None if name in stood_on else _parent_for(context, wanted.names, name, version)
+                    _put_in_place(context, name, version, parent)
+            folder.sync()
+
+
+def _parent_for(context: Context, names: list[str], name: str, version: Source) -> Kept | None:
     """What a checkpoint is best written as a delta on; None where it is better a base."""
-    earlier = checkpoints.names_in(version)
-    for candidate in sorted((each for each in earlier if each < name), reverse=True):
+    for candidate in reversed(names):
+        if candidate >= name or not checkpoints.has(version, candidate):
+            continue
         try:
             kept = checkpoints.read(context, candidate)
         except DocumentDamaged as error:
@@ -117,32 +158,48 @@ def _parent_for(context: Context, name: str, version: Source) -> Kept | None:
     return None
 
 
+def _parent_of(context: Context, folder: Directory, name: str) -> str | None:
+    """What a checkpoint stands on, as far as its file can be read."""
+    try:
+        layer = checkpoints.read_layer(context, folder, name)
+    except DocumentDamaged as error:
+        _LOG.warning("%s", error)
+        return None
+    return None if layer is None else layer.parent
+
+
 def _put_in_place(context: Context, name: str, version: Source, parent: Kept | None) -> None:
     temp, folder = context.layout.folder("temp"), context.layout.folder(FOLDER)
     temporary, file = new_file(context.layout)
     try:
-        compressor = context.take_compressor()
-        out = Rewriter(file, new_file_id(), context.limit_bytes, compressor)
-        document = version.document
-        first = FileBody(FORMAT_VERSION, document.kind, document.id, 0, clock.now_us(), b"", name)
-        out.put(bodies.file_draft(first), NOTHING)
-        if parent is None:
-            builder = SnapshotBuilder(compressor)
-            for key in version.keys():
-                builder.add(key, _copied(out, version, key))
-            builder.finish([])
-            draft = builder.draft(SnapshotBody(out.end, out.link, 0, version.compressed, [], []))
-        else:
-            puts = {key: _copied(out, version, key) for key in _changed(parent, version)}
-            removed = [key for key in parent.keys() if version.size_of(key) is None]
-            draft = bodies.delta_draft(DeltaBody(parent.name, puts, removed), compressor)
-        out.put(draft, version.standing)
-        out.put(frame.seal_draft(), version.standing)
-        context.give_back(compressor)
+        _write(context, file, name, version, parent)
         file.sync_all()
+        if parent is not None:
+            folder.sync()  # no name may be durable before that of what it stands on
         temp.move(temporary, folder, file_name(name))
     finally:
         temp.remove(temporary)
+
+
+def _write(context: Context, file: File, name: str, version: Source, parent: Kept | None) -> None:
+    compressor = context.take_compressor()
+    out = Rewriter(file, new_file_id(), context.limit_bytes, compressor)
+    document = version.document
+    first = FileBody(FORMAT_VERSION, document.kind, document.id, 0, clock.now_us(), b"", name)
+    out.put(bodies.file_draft(first), NOTHING)
+    if parent is None:
+        builder = SnapshotBuilder(compressor)
+        for key in version.keys():
+            builder.add(key, _copied(out, version, key))
+        builder.finish([])
+        draft = builder.draft(SnapshotBody(out.end, out.link, 0, version.compressed, [], []))
+    else:
+        puts = {key: _copied(out, version, key) for key in _changed(parent, version)}
+        removed = [key for key in parent.keys() if version.size_of(key) is None]
+        draft = bodies.delta_draft(DeltaBody(parent.name, puts, removed), compressor)
+    out.put(draft, version.standing)
+    out.put(frame.seal_draft(), version.standing)
+    context.give_back(compressor)
 
 
 def _changed(parent: Source, version: Source) -> Iterator[str]:
@@ -166,29 +223,68 @@ def _copied(out: Rewriter, version: Source, key: str) -> Part:
     return part._replace(table=out.copy_blocks(blocks.file, part.table, version.standing))
 
 
-def _let_go(
-    context: Context, folder: Directory, document: DocumentId, gone: Iterable[str], kept: Iterable[str]
-) -> None:
-    """Remove files of checkpoints. Those that are kept and stand on them are first written again without them."""
-    going = {name for name in gone if folder.identity(file_name(name)) is not None}
-    if not going:
-        return
-    for name in kept:
-        layer = checkpoints.read_layer(context, folder, name)
-        if layer is not None and layer.document == document and layer.parent in going:
-            _write_without(context, folder, name, going)
+def let_go(context: Context, wanted: Wanted) -> None:
+    """Remove files of checkpoints that a document has no more, durably. Where this is cut off, some are left."""
+    folder = context.layout.existing(FOLDER)
+    gone = wanted.gone.difference(wanted.names)
+    going = {name for name in gone if folder is not None and folder.identity(file_name(name)) is not None}
+    if folder is not None and going:
+        with alone(context, wanted.restores):
+            _let_go(context, folder, wanted, going)
+
+
+def _let_go(context: Context, folder: Directory, wanted: Wanted, going: set[str]) -> None:
+    """Those that are kept and stand on what goes are first written again without it."""
+    parents: dict[str, str | None] = {}
+
+    def above(name: str) -> Iterator[str]:
+        """What a checkpoint stands on, the nearest first, also files that no document speaks of any more."""
+        for _ in range(LONGEST_CHAIN):
+            if name not in parents:
+                parents[name] = _parent_of(context, folder, name)
+            parent = parents[name]
+            if parent is None:
+                return
+            yield parent
+            name = parent
+
+    for name in wanted.names:
+        ancestors = list(above(name))
+        if going.isdisjoint(ancestors):
+            continue
+        try:
+            kept = checkpoints.read(context, name)
+            assert kept is not None
+            parent = next((each for each in ancestors if each in wanted.names), None)
+            _put_in_place(context, name, kept, None if parent is None else checkpoints.read(context, parent))
+            parents[name] = parent
+        except DocumentDamaged as error:
+            _LOG.warning("%s", error)
+            going = going.difference(ancestors)  # what is left of it stays as it is
     folder.sync()
-    for name in going:
+    for name in sorted(going, reverse=True):
         folder.remove(file_name(name))
     folder.sync()
 
 
-def _write_without(context: Context, folder: Directory, name: str, going: set[str]) -> None:
-    """Write a checkpoint again so that it stands on none of those that go."""
-    kept = checkpoints.read(context, name)
-    assert kept is not None
-    parent = kept.parent
-    while parent is not None and parent in going:
-        layer = checkpoints.read_layer(context, folder, parent)
-        parent = None if layer is None else layer.parent
-    _put_in_place(context, name, kept, None if parent is None else checkpoints.read(context, parent))
+def unreadable(context: Context, names: Iterable[str], since: int) -> list[str]:
+    """Those checkpoints of versions above `since` whose files are there and cannot be read."""
+    folder = context.layout.existing(FOLDER)
+    found: list[str] = []
+    for name in names:
+        try:
+            layer = None if folder is None else checkpoints.read_layer(context, folder, name)
+            if layer is not None and layer.standing.version > since:
+                checkpoints.read(context, name)
+        except DocumentDamaged as error:
+            _LOG.warning("%s", error)
+            found.append(name)
+    return found
+
+
+def once_there(log: Log, oldest: View | None) -> set[str]:
+    """All checkpoints that a document had at any of the versions that its log tells of."""
+    names: set[str] = set() if oldest is None else set(checkpoints.names_in(oldest))
+    for each in commits(log, log.end):
+        names.update(checkpoints.names_among(bodies.read_commit(each.content()[0]).puts))
+    return names

@@ -307,7 +307,8 @@ def _going(layout: Layout, decided: Directory, plan: _Plan) -> dict[str, _Going]
     for name, files in plan.files.items():
         new, folder, wanted = decided.open_directory(name), layout.folder(name), set(files)
         if new is not None:  # else it was done before it was cut off
-            names = [each for each in folder.names() if each not in wanted or new.kind(each) is not None]
+            old = set(folder.names()) - {checkpoints.LOCK}
+            names = [each for each in old if each not in wanted or new.kind(each) is not None]
             going[name] = _Going(folder, names, new)
     return going
 

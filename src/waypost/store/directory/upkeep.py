@@ -115,7 +115,8 @@ def compact(document: Document, context: Context) -> bool:
     origin = _origin_of(document)
     if origin is None:
         return False
-    document.keep_checkpoints(newest_only=False)  # before the versions that they stand for may go
+    # before the versions that they stand for may go
+    document.keep_checkpoints(newest_only=False, dropping=origin.log.dropped_versions)
     history = compaction.choose_history(origin, context)
     past: DocumentView | None = None
     if history.cut:
@@ -134,6 +135,7 @@ def compact(document: Document, context: Context) -> bool:
         _LOG.warning("%s %r cannot be made smaller: %s", document.id.kind, document.id.id, error)
         replaced = False
     finally:
+        file.close()  # and with it the lock of the log that it is now, whoever may still refer to it
         document.let_go_of_lock()
         temp.remove(name)
     return replaced

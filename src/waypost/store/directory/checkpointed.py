@@ -1,0 +1,179 @@
+"""A document and its checkpoints: which it has, where each of them is found, and when their files are seen to.
+
+A version that a checkpoint stands for is in its file, or in the history of the log, or in both. What is noted here of
+checkpoints that were made and removed only spares looking for them; whatever becomes of it, log and files tell it too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+from waypost.errors import DocumentDamaged, UnsupportedFormat, WaypostError
+from waypost.store.contract import CHECKPOINT, DocumentId, View
+from waypost.store.directory import checkpoints, keeping, loading
+from waypost.store.directory.batch import Prepared
+from waypost.store.directory.context import Context
+from waypost.store.directory.decisions import missing_from
+from waypost.store.directory.opened import OpenDocument
+from waypost.store.directory.state import DocumentState, DocumentView
+
+_LOG = logging.getLogger("waypost")
+_MOST_AT_HAND = 8
+
+
+class CheckpointedDocument(OpenDocument):
+    """An open document that knows its checkpoints."""
+
+    def __init__(self, context: Context, identifier: DocumentId) -> None:
+        super().__init__(context, identifier)
+        self._made: dict[str, int] = {}
+        """Versions of checkpoints that this process has made."""
+        self._recently_made: dict[str, DocumentView] = {}
+        """The last of them, which are the likeliest to be gone back to."""
+        self._gone: set[str] = set()
+        self.keeping_is_due = False
+        """Whether checkpoints were made or removed since their files were seen to."""
+        self.kept_at = float("-inf")
+
+    def forget(self) -> None:
+        super().forget()
+        self._recently_made.clear()  # they keep the file open
+
+    def note_removed(self, prepared: Prepared, state: DocumentState) -> None:
+        body = prepared.body
+        gone = set(checkpoints.names_in(state.view()) if body.cleared else checkpoints.names_among(body.removed))
+        gone -= {*checkpoints.names_among(body.puts)}
+        if gone:
+            self._gone |= gone
+            self.keeping_is_due = True
+
+    def note_made(self, prepared: Prepared, state: DocumentState) -> None:
+        for key in prepared.body.puts:
+            if key.startswith(CHECKPOINT):
+                name = key.removeprefix(CHECKPOINT)
+                self._made[name], self._recently_made[name] = state.standing.version, state.view()
+                self.keeping_is_due = True
+        while len(self._recently_made) > _MOST_AT_HAND:
+            del self._recently_made[next(iter(self._recently_made))]
+
+    def checkpoint(self, name: str) -> View | None:
+        """The version whose commit put a checkpoint; None where the document has none of that name."""
+        if not self._has_log():
+            return self._kept(name)
+        if not self._has_checkpoint(name):
+            return None
+        with self.lock:
+            made = self._recently_made.get(name)
+            if made is None and name in self._made:
+                made = self._recent(self._made[name])
+        if made is not None:
+            return made
+        try:
+            # what is in neither was written out, and taken from history, between the two looks
+            found = self._kept(name) or self._checkpoint_in_log(name) or self._kept(name)
+        except (DocumentDamaged, UnsupportedFormat):
+            found = self._checkpoint_in_log(name)
+            if found is None and self._has_checkpoint(name):
+                raise
+        if found is None and self._has_checkpoint(name):
+            file = f"{checkpoints.FOLDER}/{checkpoints.file_name(name)}"
+            raise DocumentDamaged(f"checkpoint {name!r} has no file, nor does history reach back to it", file=file)
+        return found
+
+    def checkpoints(self) -> list[str]:
+        """The names of the checkpoints of the document, by their files where the log is lost."""
+        if not self._has_log():
+            return checkpoints.names_of(self._context, self.id)
+        return checkpoints.names_in(self.view(durable=False))
+
+    def _has_log(self) -> bool:
+        """Whether there is a log, and one that can be read."""
+        try:
+            return self.view(durable=False).version > 0
+        except (DocumentDamaged, UnsupportedFormat) as error:
+            _LOG.warning("%s %r: its checkpoints are looked for without its log: %s", self.id.kind, self.id.id, error)
+            return False
+
+    def _has_checkpoint(self, name: str) -> bool:
+        return checkpoints.has(self.view(durable=False), name)
+
+    def _kept(self, name: str) -> View | None:
+        kept = checkpoints.read(self._context, name)
+        return kept if kept is not None and kept.document == self.id else None
+
+    def _checkpoint_in_log(self, name: str) -> View | None:
+        return next((view for _, view in self._checkpoints_in_log([name])), None)
+
+    def keep_checkpoints(self, *, newest_only: bool, dropping: int | None = None) -> None:
+        """Give the checkpoints of the document their files, and let go of those that are gone.
+
+        Where history is shortened next, `dropping` is how much of it has gone already: then what it tells of is put in
+        order as well.
+        """
+        restores = self._context.restores
+        with self.lock:
+            self.keeping_is_due = False
+            gone, self._gone = self._gone, set()  # before the view, which must not be older than what is gone from it
+        try:
+            view = self.view(durable=True)
+            self.sync()  # what is kept must not be ahead of the log, also where commits are told of before their sync
+            if dropping is not None:
+                gone |= self._once_there(dropping)
+            wanted = keeping.Wanted(self.id, checkpoints.names_in(view), gone, restores)
+            keeping.write_missing(self._context, wanted, self._checkpoints_in_log, newest_only=newest_only)
+            if dropping is not None:
+                self._mend_checkpoints(wanted, dropping)
+        except BaseException:
+            self._gone |= gone
+            raise
+        try:
+            keeping.let_go(self._context, wanted)
+        except WaypostError as error:  # then they go later, and nothing has to wait for that
+            _LOG.warning("%s %r: files of checkpoints were not removed: %s", self.id.kind, self.id.id, error)
+            self._gone |= gone
+
+    def _once_there(self, dropped: int) -> set[str]:
+        """All checkpoints that the document had in its history, be it that whoever removed one died."""
+        log = self._log
+        if log is None or self._context.layout.existing(checkpoints.FOLDER) is None:
+            return set()
+        return keeping.once_there(log, self.view_at(dropped))
+
+    def _mend_checkpoints(self, wanted: keeping.Wanted, dropped: int) -> None:
+        """Write those again that cannot be read, for as long as history has them."""
+        damaged = keeping.unreadable(self._context, wanted.names, dropped)
+        if damaged:
+            keeping.write_out(self._context, wanted, self._checkpoints_in_log(damaged), anew=True)
+
+    def _checkpoints_in_log(self, names: list[str]) -> Iterator[tuple[str, DocumentView]]:
+        """Those checkpoints of the document that history reaches back to, in the order in which they were made."""
+        found = {name: self._made[name] for name in names if name in self._made}
+        if len(found) < len(names):
+            with self.lock:
+                self._current()
+                log = self._log
+            if log is not None and log.end:
+                found.update(keeping.find_versions(log, [name for name in names if name not in found]))
+        named = {version: name for name, version in found.items()}
+        views = iter([self.view_at(version) for version in named]) if len(named) == 1 else self._versions(sorted(named))
+        for view in views:
+            if view is not None:
+                yield named[view.version], view
+
+    def _versions(self, wanted: list[int]) -> Iterator[DocumentView]:
+        missing = missing_from(self._log, self._context.decisions.pieces_for(self.id))
+        return loading.versions(self._context, self.id, wanted, decided=missing)
+
+    def keep_checkpoints_if_possible(self) -> None:
+        """Before closing. What has no file stands in the log, and gets one from whoever writes to it next."""
+        try:
+            self.keep_checkpoints(newest_only=False)
+        except (WaypostError, OSError) as error:
+            _LOG.warning("%s %r: checkpoints were not written out: %s", self.id.kind, self.id.id, error)
+
+    def sync(self) -> None:
+        """Sync what was appended so far (for stores that acknowledge before the sync)."""
+        log = self._log
+        if log is not None and log.poisoned is None and self._wrote:
+            log.sync_to(log.end)

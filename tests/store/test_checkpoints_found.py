@@ -1,0 +1,345 @@
+"""What reviews of the checkpoint layer found: each with the smallest case that shows it."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import random
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.store.needed import calm, die, path
+from tests.store.support import WF, TestedStore, change, directory_store
+from tests.store.test_checkpoints import (
+    commit,
+    contents,
+    files,
+    make,
+    name_of,
+    put,
+    remove,
+    without_history,
+    written,
+)
+from waypost.errors import LockTimeout, StoreUnavailable
+from waypost.store import DocumentId
+from waypost.store.contract import CHECKPOINT
+from waypost.store.directory import checkpoints, keeping
+from waypost.store.directory.document import Document
+
+__all__ = ["calm", "path"]
+
+pytestmark = pytest.mark.usefixtures("calm")
+
+
+def file_of(path: Path, number: int) -> Path:
+    return path / "checkpoints" / checkpoints.file_name(name_of(number))
+
+
+def keep(store: TestedStore) -> None:
+    store._document(WF).keep_checkpoints(newest_only=False)
+
+
+def by_files(path: Path) -> dict[int, Any]:
+    """Each checkpoint as its files alone give it."""
+    with closing(directory_store(path, read_only=True)) as store:
+        numbers = [int(name[3:]) for name in checkpoints.names_of(store._context, WF)]
+        return {number: contents(checkpoints.read(store._context, name_of(number))) for number in numbers}
+
+
+def flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def closed_with(path: Path, count: int) -> dict[int, Any]:
+    """A closed store with so many checkpoints, each on the one before it; what they hold."""
+    store = directory_store(path)
+    put(store, base=random.Random(1).randbytes(20_000))  # else a base is soon cheaper than another delta
+    made = {number: make(store, number, a=b"%d" % number) for number in range(count)}
+    store.close()
+    return made
+
+
+def dying_before_its_files_go(store: TestedStore, *numbers: int) -> None:
+    """Remove checkpoints, and die."""
+    remove(store, *numbers)
+    die(store)
+
+
+def test_a_checkpoint_on_one_that_a_dead_process_left_survives_what_that_one_stood_on(path: Path) -> None:
+    """The file of 1 is left though no document speaks of it; 2 stands on it, and 0, which it stands on, goes."""
+    made = closed_with(path, 3)
+    dying_before_its_files_go(directory_store(path), 1)
+    store = directory_store(path)
+    remove(store, 0)
+    store.close()
+    assert written(path, 1, 2)
+    assert by_files(path)[2] == made[2]
+
+
+def test_what_is_removed_while_files_are_written_goes_the_next_time(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version that was looked at has it still; it is not forgotten over that."""
+    closed_with(path, 2)
+    store = directory_store(path)
+    make(store, 2)
+    real = Document.sync
+
+    def remove_meanwhile(document: Document) -> None:
+        monkeypatch.setattr(Document, "sync", real)
+        remove(store, 0)
+
+    monkeypatch.setattr(Document, "sync", remove_meanwhile)
+    keep(store)
+    keep(store)
+    assert written(path, 1, 2)
+    store.close()
+
+
+def test_c06_a_reader_meets_files_that_are_written_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two files of the chain that it reads, the next one goes, and those that stand on it are written anew."""
+    made = closed_with(path, 4)
+    store = directory_store(path)
+    reader = directory_store(path, read_only=True)
+    real = checkpoints.read_layer
+
+    def with_others(context: Any, folder: Any, name: str) -> Any:
+        found = real(context, folder, name)
+        if context is reader._context and name == name_of(2):
+            monkeypatch.setattr(checkpoints, "read_layer", real)
+            remove(store, 1)
+            keep(store)
+        return found
+
+    monkeypatch.setattr(checkpoints, "read_layer", with_others)
+    assert contents(checkpoints.read(reader._context, name_of(3))) == made[3]
+    assert written(path, 0, 2, 3)
+    reader.close()
+    store.close()
+
+
+def test_one_that_is_written_in_the_middle_of_a_chain_does_not_lengthen_it(path: Path) -> None:
+    """Where the base of a full chain was moved aside and history has it, it is a base again."""
+    made = closed_with(path, 2 * checkpoints.LONGEST_CHAIN + 2)
+    with closing(directory_store(path, read_only=True)) as store:
+        layers = [
+            checkpoints.read_file(store._context, store.layout.folder("checkpoints"), each) for each in files(path)
+        ]
+        bases = sorted(layer.name for layer in layers if layer is not None and layer.parent is None)
+    assert len(bases) == 2
+    (path / "checkpoints" / checkpoints.file_name(bases[1])).unlink()
+    with closing(directory_store(path)) as store:
+        put(store, a=b"more")
+    assert by_files(path) == made
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_d13_a_damaged_file_is_written_again_before_history_goes(
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+) -> None:
+    """A checkpoint that only history still holds must not go with it."""
+    made = closed_with(path, 3)
+    flip(file_of(path, number))
+    store = directory_store(path)
+    put(store, a=b"more")
+    without_history(store, monkeypatch)
+    assert [contents(store.checkpoint(WF, name_of(each))) for each in range(3)] == list(made.values())
+    store.close()
+    assert by_files(path) == made
+
+
+def test_compaction_removes_what_a_dead_process_left(path: Path) -> None:
+    """History tells which checkpoints the document had; files of others, and of other documents, stay."""
+    closed_with(path, 3)
+    other = DocumentId("workflow", "other")
+    store = directory_store(path)
+    commit(store, lambda tx: tx.put(CHECKPOINT + "other@1", b""), other)
+    store._document(other).keep_checkpoints(newest_only=False)
+    remove(store, 1)
+    commit(store, lambda tx: tx.delete(CHECKPOINT + "other@1"), other)
+    die(store)
+    store = directory_store(path)
+    put(store, a=b"more")
+    assert {found.severity for found in store.verify().findings} == {"note", "leftover"}
+    assert store.tidy(WF, "compact")
+    assert files(path) == {file_of(path, 0).name, file_of(path, 2).name, checkpoints.file_name("other@1")}
+    store.close()
+
+
+def test_what_a_left_file_stood_on_may_go_first(path: Path) -> None:
+    """Whoever removes several may die in between; what is left of them is no damage."""
+    closed_with(path, 3)
+    dying_before_its_files_go(directory_store(path), 0, 1, 2)
+    file_of(path, 0).unlink()
+    with closing(directory_store(path, read_only=True)) as store:
+        assert {found.severity for found in store.verify().findings} == {"note", "leftover"}
+        assert store.checkpoints(WF) == []
+    (path / "workflows" / "wf.state").unlink()
+    with closing(directory_store(path, read_only=True)) as store:
+        assert store.checkpoints(WF) == []
+
+
+def test_trap_13_a_damaged_log_does_not_take_its_checkpoints_along(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are read by their files alone, as where the log is gone."""
+    caplog.set_level(logging.CRITICAL, "waypost")
+    made = closed_with(path, 3)
+    flip(path / "workflows" / "wf.state")
+    with closing(directory_store(path, read_only=True)) as store:
+        assert {int(name[3:]): contents(store.checkpoint(WF, name)) for name in store.checkpoints(WF)} == made
+
+
+def test_a_damaged_file_does_not_keep_others_from_going(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What stands on the damaged one stays as it is, with all that it stands on; the rest goes."""
+    caplog.set_level(logging.CRITICAL, "waypost")
+    made = closed_with(path, 5)
+    flip(file_of(path, 2))
+    store = directory_store(path)
+    remove(store, 0, 4)
+    keep(store)
+    assert not file_of(path, 4).exists()
+    assert contents(checkpoints.read(store._context, name_of(1))) == made[1]
+    assert [contents(store.checkpoint(WF, name_of(number))) for number in (1, 2, 3)] == [made[1], made[2], made[3]]
+    store.close()
+
+
+@pytest.fixture
+def held(path: Path) -> Callable[[], int]:
+    """Somebody who holds the folder of checkpoints and does not let it go, as a stopped process does."""
+
+    def hold() -> int:
+        descriptor = os.open(path / "checkpoints" / "lock", os.O_RDWR)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return descriptor
+
+    return hold
+
+
+def test_c05_c09_a_stopped_process_that_holds_the_folder_costs_one_wait_and_nothing_else(
+    path: Path,
+    held: Callable[[], int],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Commits go on; who wants to write there waits once, and closing many documents does not wait for each of them."""
+    caplog.set_level(logging.CRITICAL, "waypost")
+    monkeypatch.setattr(keeping, "LOCK_TIMEOUT_S", 0.5)
+    waits: list[float] = []
+    real = keeping.File.lock
+
+    def noted(file: Any, timeout_s: float, *args: Any, **kwargs: Any) -> None:
+        if file.name.endswith("checkpoints/lock"):
+            waits.append(timeout_s)
+        real(file, timeout_s, *args, **kwargs)
+
+    monkeypatch.setattr(keeping.File, "lock", noted)
+    made = closed_with(path, 1)
+    descriptor = held()
+    waits.clear()
+    store = directory_store(path)
+    made[1] = make(store, 1, a=b"1")
+    with pytest.raises(LockTimeout, match="checkpoints/lock"):
+        keep(store)
+    monkeypatch.setattr(keeping, "LOCK_TIMEOUT_S", 3600.0)
+    store._context.stuck_until = time.monotonic() + 3600
+    for number in range(5):
+        commit(
+            store,
+            lambda tx, number=number: tx.put(f"{CHECKPOINT}w{number}@1", b""),
+            DocumentId("workflow", f"w{number}"),
+        )
+    store.close()
+    assert waits == [0.5, *[0.0] * 6]
+    os.close(descriptor)
+    with closing(directory_store(path, read_only=True)) as store:
+        assert {number: contents(store.checkpoint(WF, name_of(number))) for number in made} == made
+        assert store.verify().sound
+
+
+def test_what_waited_for_the_folder_through_a_restore_writes_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was gone before may be there again."""
+    made = closed_with(path, 3)
+    store = directory_store(path)
+    store.backup(str(path.with_name("backup")))
+    remove(store, 1)
+    make(store, 3)
+    real = keeping.alone
+
+    def through_a_restore(*args: Any) -> Any:
+        monkeypatch.setattr(keeping, "alone", real)
+        store.restore_backup(str(path.with_name("backup")), allow_older=True)
+        return real(*args)
+
+    monkeypatch.setattr(keeping, "alone", through_a_restore)
+    with pytest.raises(StoreUnavailable, match="restored"):
+        keep(store)
+    keep(store)
+    assert by_files(path) == made
+    store.close()
+
+
+def test_c04_the_folder_is_locked_by_the_file_that_has_the_name(path: Path) -> None:
+    """Whoever waited for one that was replaced meanwhile takes the other."""
+    closed_with(path, 1)
+    store = directory_store(path)
+    real = keeping._lock
+
+    def replaced(context: Any, file: Any) -> None:
+        keeping._lock = real
+        (path / "checkpoints" / "lock").unlink()
+        real(context, file)
+
+    keeping._lock = replaced
+    other = directory_store(path)
+    other._context.stuck_until = time.monotonic() + 3600
+    with keeping.alone(store._context), pytest.raises(LockTimeout):
+        keeping._locked(other._context)
+    other.close()
+    store.close()
+
+
+def test_many_are_written_out_some_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others get their turn in between, and not all versions are in memory at once."""
+    locked: list[int] = []
+    real = keeping.alone
+
+    def counted(*args: Any) -> Any:
+        locked.append(len(files(path)) if path.joinpath("checkpoints").exists() else 0)
+        return real(*args)
+
+    monkeypatch.setattr(keeping, "alone", counted)
+    made = closed_with(path, 70)
+    assert locked == [0, 32, 64]
+    assert by_files(path) == made
+
+
+def test_e06_what_cannot_be_written_stays_in_history(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk a compaction fails, and takes nothing that has no file."""
+    store = directory_store(path)
+    made = {number: make(store, number, a=b"%d" % number) for number in range(3)}
+
+    def full(*_: Any) -> None:
+        raise StoreUnavailable("No space left on device", errno="ENOSPC")
+
+    monkeypatch.setattr(keeping, "_write", full)
+    with pytest.raises(StoreUnavailable):
+        store.tidy(WF, "compact")
+    assert {number: contents(store.checkpoint(WF, name_of(number))) for number in made} == made
+    store.submit(change(WF, lambda tx: tx.put("b", b"1"))).result()
+    monkeypatch.undo()
+    store.close()
+    assert by_files(path) == made
