@@ -15,6 +15,9 @@ COPIES = "tests/crash/test_needed_copies.py"
 CHECKS = "tests/store/test_needed_checks.py"
 LEASES = "tests/store/test_needed_leases.py"
 LOCKS = "tests/store/test_needed_locks.py"
+KEPT = "tests/store/test_checkpoints.py"
+KEPT_FOUND = "tests/store/test_checkpoints_found.py"
+KEPT_SYNCS = "tests/crash/test_needed_checkpoints.py"
 ORDER = "tests/store/test_needed_order.py"
 REPAIRS = "tests/store/test_needed_repairs.py"
 RESTORES = "tests/crash/test_needed_restores.py"
@@ -55,6 +58,8 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/forks.py::_forking": by(f"{LOCKS}::test_c01_no_store_is_opened_while_another_thread_forks"),
     # --- store/directory/backup.py ---
     "store/directory/backup.py::write::parent.sync()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
+    "store/directory/backup.py::_copy_checkpoints::file.sync_all()": by(f"{KEPT_SYNCS}::test_t20_a_backup_that_has_its_name_has_its_checkpoints"),
+    "store/directory/backup.py::_copy_checkpoints::target.sync()": by(f"{KEPT_SYNCS}::test_t20_a_backup_that_has_its_name_has_its_checkpoints"),
     "store/directory/backup.py::_read_to_its_end::log.lock()": by(f"{LOCKS}::test_c04_what_others_wrote_is_taken_in_under_the_lock"),
     "store/directory/backup.py::_read_to_its_end::log.sync_to(log.data_end)": by(f"{COPIES}::test_t20_a_backup_passes_on_nothing_that_the_store_could_still_lose"),
     "store/directory/backup.py::_point::context.decisions.confirm(piece.transaction_id)": by(f"{COPIES}::test_t20_a_backup_passes_on_no_decision_that_the_store_could_still_lose"),
@@ -66,7 +71,6 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/batch.py::Prepared.__init__::written.file_id not in (0, before.file_id)": by("tests/store/test_streams.py::test_a_compaction_on_the_way_has_the_stream_written_again"),
     # --- store/directory/check.py ---
     "store/directory/check.py::_LogCheck._check_commit::named != header.commit_id": by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
-    "store/directory/check.py::_LogCheck._check_extent::(digest.digest(), length) != (extent.digest, extent.length)": by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
     'store/directory/check.py::_LogCheck._check_sums::(checksum % _MODULUS).to_bytes(32, "big") != header.document_checksum': by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
     # --- store/directory/context.py ---
     "store/directory/context.py::Context.open_log::log.file_id == decided[0].file_id": by(f"{TORN}::test_d12_what_was_decided_is_not_laid_over_a_log_that_was_compacted_meanwhile"),
@@ -74,6 +78,13 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/context.py::Context.set_aside::folder.sync()": by(f"{COPIES}::test_t20_bytes_that_are_moved_aside_are_durable_before_they_are_cleared"),
     "store/directory/context.py::Context.put_backup::folder.sync()": by(f"{COPIES}::test_t20_a_copy_before_a_migration_is_durable"),
     "store/directory/context.py::Context.drop_backups::folder.sync()": by(f"{COPIES}::test_t20_a_log_whose_history_is_shortened_is_kept_durably"),
+    # --- store/directory/checkpointed.py ---
+    "store/directory/checkpointed.py::CheckpointedDocument.keep_checkpoints::self.sync()": by(f"{KEPT_SYNCS}::test_d19_no_file_is_ahead_of_the_log"),
+    "store/directory/checkpointed.py::CheckpointedDocument.sync::log.sync_to(log.end)": by(f"{ORDER}::test_d19_what_was_acknowledged_before_its_sync_is_synced_every_so_often"),
+    # --- store/directory/checkpoints.py ---
+    "store/directory/checkpoints.py::Kept.is_sound::(sums.add_to_checksum(sums.EMPTY_CHECKSUM, checksum), size) == (self.checksum, self.size_bytes)": by(f"{KEPT_FOUND}::test_d10_a_file_of_another_store_is_no_part_of_a_checkpoint"),
+    "store/directory/checkpoints.py::_is_current::folder.identity(file_name(layer.name)) == layer.blocks.file.identity()": by(f"{KEPT_FOUND}::test_c06_a_reader_meets_files_that_are_written_again"),
+    "store/directory/checkpoints.py::check_extent::(digest.digest(), length) != (extent.digest, extent.length)": by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
     # --- store/directory/decisions.py ---
     "store/directory/decisions.py::Decisions.confirm::_sync_if_possible(self._folder)": by(f"{SYNCS}::test_t20_who_finds_a_decision_makes_sure_of_it[reader]"),
     "store/directory/decisions.py::Decisions._put::file.sync_all()": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
@@ -89,7 +100,6 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/document.py::Document._append_unless_beaten::log.lock()": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
     "store/directory/document.py::Document._append_ahead::log.lock()": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
     "store/directory/document.py::Document._append_ahead::file_id not in (0, log.file_id)": by(f"{CHECKS}::test_d13_content_that_was_written_ahead_goes_with_its_file"),
-    "store/directory/document.py::Document.sync::log.sync_to(log.end)": by(f"{ORDER}::test_d19_what_was_acknowledged_before_its_sync_is_synced_every_so_often"),
     "store/directory/document.py::Document.settle::self.enter(wait=False)": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked", instead="int()"),
     "store/directory/document.py::Document.settle::self.sync_to(log, covered)": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
     "store/directory/document.py::Document._seal::log.sync_to(log.end)": by(f"{SYNCS}::test_t20_closing_makes_all_of_it_durable_and_says_so"),
@@ -118,6 +128,18 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/joint.py::_remove_if_empty::log.file.identity().size == 0": by(f"{CHECKS}::test_c10_a_new_log_that_a_commit_was_written_to_is_not_taken_away"),
     "store/directory/joint.py::_decide::each.entered.opened.document.sync_to(each.entered.log, each.entered.log.end)": by(f"{SYNCS}::test_t20_logs_are_synced_up_to_where_decided_frames_will_stand"),
     "store/directory/joint.py::_acknowledge::document.sync_to(log, log.end)": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_that_changes_one_is_synced"),
+    # --- store/directory/keeping.py ---
+    "store/directory/keeping.py::_locked::folder.identity(LOCK) == file.identity()": by(f"{KEPT_FOUND}::test_c04_the_folder_is_locked_by_the_file_that_has_the_name"),
+    "store/directory/keeping.py::_lock::file.lock(patience, lambda: _locked_too_long(file, patience))": by(f"{KEPT_FOUND}::test_c04_the_folder_is_locked_by_the_file_that_has_the_name"),
+    "store/directory/keeping.py::write_missing::folder.identity(file_name(name)) is None": by(f"{KEPT}::test_trap_13_every_checkpoint_comes_back_whatever_is_lost"),
+    "store/directory/keeping.py::write_out::folder.identity(file_name(name)) is None": by(f"{KEPT}::test_trap_13_every_checkpoint_comes_back_whatever_is_lost"),
+    "store/directory/keeping.py::write_out::folder.sync()": by(f"{KEPT_SYNCS}::test_t20_checkpoints_outlive_the_history_that_held_them"),
+    "store/directory/keeping.py::_put_in_place::file.sync_all()": by(f"{KEPT_SYNCS}::test_t20_checkpoints_outlive_the_history_that_held_them"),
+    "store/directory/keeping.py::_put_in_place::folder.sync()": by(f"{KEPT_SYNCS}::test_t20_checkpoints_outlive_the_history_that_held_them"),
+    "store/directory/keeping.py::is_same::(part.length, part.digest) == (other.length, other.digest)": by(f"{KEPT}::test_trap_13_every_checkpoint_comes_back_whatever_is_lost"),
+    "store/directory/keeping.py::let_go::folder.identity(file_name(name)) is not None": by(f"{KEPT_FOUND}::test_c05_who_has_nothing_to_remove_does_not_wait_for_the_folder"),
+    "store/directory/keeping.py::_let_go::folder.sync()": by(f"{KEPT_SYNCS}::test_t20_what_stood_on_a_checkpoint_that_goes_survives_it"),
+    "store/directory/keeping.py::_let_go::folder.sync() #2": by(f"{KEPT_SYNCS}::test_t20_what_stood_on_a_checkpoint_that_goes_survives_it"),
     # --- store/directory/layout.py ---
     "store/directory/layout.py::Layout.folder::self.root.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
     "store/directory/layout.py::open_layout::root.sync()": by(f"{SYNCS}::test_t20_a_store_below_directories_that_it_made_is_found_again"),
@@ -191,8 +213,9 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/repair.py::_Repair._cut_tail::writable.file.sync_all()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
     # --- store/directory/restoring.py ---
     "store/directory/restoring.py::stage::target.sync()": by(f"{RESTORES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
-    "store/directory/restoring.py::_stage_one::copy(found, each.size_bytes, file) != each.sha256": by("tests/store/test_backup.py::test_n07_what_is_no_whole_backup_is_refused_and_nothing_is_changed", instead="(copy(found, each.size_bytes, file), False)[1]"),
-    "store/directory/restoring.py::_stage_one::file.sync_all()": by(f"{RESTORES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
+    "store/directory/restoring.py::_copy::copy(found, each.size_bytes, file) != each.sha256": by("tests/store/test_backup.py::test_n07_what_is_no_whole_backup_is_refused_and_nothing_is_changed", instead="(copy(found, each.size_bytes, file), False)[1]"),
+    "store/directory/restoring.py::_copy::file.sync_all()": by(f"{RESTORES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
+    "store/directory/restoring.py::_stage_checkpoints::target.sync()": by(f"{KEPT_SYNCS}::test_t20_a_restore_that_was_decided_has_the_checkpoints"),
     "store/directory/restoring.py::_stage_one::(standing.version, standing.commit_id.hex()) != (each.version, each.commit_id)": by("tests/store/test_backup.py::test_n07_what_is_no_whole_backup_is_refused_and_nothing_is_changed"),
     "store/directory/restoring.py::decide::file.sync_all()": by(f"{RESTORES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
     "store/directory/restoring.py::decide::staged.sync()": by(f"{RESTORES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),

@@ -27,7 +27,7 @@ from tests.store.test_checkpoints import (
     without_history,
     written,
 )
-from waypost.errors import LockTimeout, StoreUnavailable
+from waypost.errors import DocumentDamaged, LockTimeout, StoreUnavailable
 from waypost.store import DocumentId
 from waypost.store.contract import CHECKPOINT
 from waypost.store.directory import checkpoints, keeping
@@ -343,3 +343,36 @@ def test_e06_what_cannot_be_written_stays_in_history(path: Path, monkeypatch: py
     monkeypatch.undo()
     store.close()
     assert by_files(path) == made
+
+
+def test_d10_a_file_of_another_store_is_no_part_of_a_checkpoint(path: Path) -> None:
+    """It has the right name, document and version, and is whole; only the checksum tells that it is another one."""
+    made = closed_with(path, 2)
+    other = path.with_name("other")
+    with closing(directory_store(other)) as store:
+        put(store, base=b"another")
+        make(store, 0, a=b"0")
+    file_of(path, 0).write_bytes(file_of(other, 0).read_bytes())
+    with closing(directory_store(path, read_only=True)) as store:
+        assert contents(store.checkpoint(WF, name_of(1))) == made[1]
+        assert not store.verify().sound
+    (path / "workflows" / "wf.state").unlink()
+    with closing(directory_store(path, read_only=True)) as store, pytest.raises(DocumentDamaged, match="checksum"):
+        store.checkpoint(WF, name_of(1))
+
+
+def test_c05_who_has_nothing_to_remove_does_not_wait_for_the_folder(
+    path: Path, held: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Removed checkpoints whose files are gone already are no reason to lock it."""
+    closed_with(path, 3)
+    store = directory_store(path)
+    remove(store, 1)
+    keep(store)
+    descriptor = held()
+    monkeypatch.setattr(keeping, "LOCK_TIMEOUT_S", 0.0)
+    taken: list[object] = []
+    monkeypatch.setattr(keeping, "_locked_too_long", lambda *args: taken.append(args) or LockTimeout("held"))
+    assert store.tidy(WF, "compact") and not taken
+    os.close(descriptor)
+    store.close()
