@@ -2,11 +2,12 @@
 
     python tools/make_golden.py [--into DIRECTORY]
 
-Three stores and, beside each, a listing of what it holds, by which the tests know that a later release reads it:
+Four stores and, beside each, a listing of what it holds, by which the tests know that a later release reads it:
 
     closed      every kind of frame, codec and value; closed cleanly
     open        as it lies there while its writer works on it: fill behind the frames, no seal
     decided     as `open`, with a commit over two workflows that was decided and is in one of their logs only
+    checkpointed    a workflow with checkpoints: a base and deltas on it, one that was removed, one without its history
 
 Clock, ids, randomness and the identity of the process are made up, so that two runs give the same content, and the same
 bytes where the compressors are of the same versions. Golden stores of a format that was released never change again; a
@@ -43,7 +44,8 @@ from waypost.codec import values
 from waypost.codec.frame import FORMAT_VERSION
 from waypost.definitions import Definitions
 from waypost.store import Change, DocumentId, View
-from waypost.store.directory import DirectoryStore, upkeep
+from waypost.store.contract import CHECKPOINT
+from waypost.store.directory import DirectoryStore, compaction, upkeep
 from waypost.store.directory.compaction import HISTORY_US
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden"
@@ -262,6 +264,41 @@ def make_decided(path: Path, world: _World) -> None:
     (path / "lease").unlink()
 
 
+def make_checkpointed(path: Path, world: _World) -> None:
+    """Checkpoints of one workflow, all but the last without the history that held them; large values, some of them the
+    same in several, and a part that goes.
+    """
+
+    extra = records.VARIABLE + "extra"
+
+    def checkpoint(number: int, said: str | None = None) -> None:
+        record = records.CheckpointRecord("manual", f"Number {number}", ("golden",), world.now_us(), "s1")
+        puts = {} if said is None else {extra: values.encode(said)}
+        _submit(store, document, {**puts, f"{CHECKPOINT}survey@c{number:02}": records.encode(record)})
+
+    with _store(path) as (store, wp):
+        wp.create_workflow("survey", "Checkpointed", "s1", ["a", "b"], operation_id="create").unwrap()
+        document = DocumentId("workflow", "survey")
+        _submit(store, DocumentId("session", "s1"), {"session": values.encode(["ann", None])})
+        wp.update_step_status("survey", "a", "completed", {"large": world.text(100_000)}, operation_id="done").unwrap()
+        checkpoint(1, "first")
+        wp.update_step_status("survey", "b", "running").unwrap()
+        checkpoint(2)
+        checkpoint(3, "third")
+
+        def without_extra(tx: Any) -> None:
+            tx.delete(extra)
+            tx.delete(f"{CHECKPOINT}survey@c02")
+
+        store._document(document).keep_checkpoints(newest_only=False)
+        store.submit(Change(document, without_extra, clock.new_id("op"), "golden", session="s1")).result()
+        wp.add_step_output("survey", "b", {"large": world.text(80_000)}).unwrap()
+        checkpoint(4)
+        with patch.object(compaction, "HISTORY_US", 1):
+            assert upkeep.compact(store._document(document), store._context)
+        checkpoint(5)
+
+
 # --- what they hold ---
 
 
@@ -288,7 +325,24 @@ def _document(store: DirectoryStore, document: DocumentId) -> dict[str, Any]:
     }
     if view.size_of(records.WORKFLOW) is not None:
         listed["state"] = _state(store, view)
-    return listed
+    kept = checkpoints_of(store, document)
+    return {**listed, "checkpoints": kept} if kept else listed
+
+
+def checkpoints_of(store: DirectoryStore, document: DocumentId) -> dict[str, Any]:
+    """What each checkpoint of a document holds."""
+    found = {name: store.checkpoint(document, name) for name in store.checkpoints(document)}
+    return {
+        name: {
+            "version": view.version,
+            "time_us": view.time_us,
+            "commit_id": view.commit_id.hex(),
+            "checksum": view.checksum.hex(),
+            "parts": {key: _bytes(view.get(key) or b"") for key in view.keys()},
+        }
+        for name, view in found.items()
+        if view is not None
+    }
 
 
 def _state(store: DirectoryStore, view: View) -> dict[str, Any]:
@@ -344,11 +398,14 @@ def files_of(path: Path) -> dict[str, str]:
     return {str(file.relative_to(path)): sha256(file.read_bytes()).hexdigest() for file in files}
 
 
+MAKERS = {"closed": make_closed, "open": make_open, "decided": make_decided, "checkpointed": make_checkpointed}
+
+
 def make(into: Path) -> None:
     """Make all stores and their listings in a directory, in place of those that are there."""
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
-    for name, make_one in (("closed", make_closed), ("open", make_open), ("decided", make_decided)):
+    for name, make_one in MAKERS.items():
         with _made_up_world() as world:
             make_one(into / name, world)
         text = json.dumps(msgspec.to_builtins(listing(into / name)), indent=1, sort_keys=True)

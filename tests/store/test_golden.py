@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,7 +32,7 @@ from waypost.store.directory.state import BlockCache, Blocks, Snapshot
 ROOT = Path(__file__).parent.parent.parent
 GOLDEN = ROOT / "tests" / "golden"
 FORMATS = sorted(entry.name for entry in GOLDEN.iterdir())
-STORES = sorted(f"{name}/{store}" for name in FORMATS for store in ("closed", "open", "decided"))
+STORES = sorted(f"{name}/{store}" for name in FORMATS for store in ("closed", "open", "decided", "checkpointed"))
 
 
 def _tool() -> ModuleType:
@@ -90,7 +91,7 @@ def test_v07_there_are_golden_stores_of_this_format() -> None:
     assert str(FORMAT_VERSION) in FORMATS
     for name in FORMATS:
         made = {entry.name for entry in (GOLDEN / name).iterdir()}
-        assert made == {f"{store}{end}" for store in ("closed", "open", "decided") for end in ("", ".json")}
+        assert made == {f"{store}{end}" for store in tool.MAKERS for end in ("", ".json")}
 
 
 def test_v07_golden_files_are_all_there(golden: Path) -> None:
@@ -140,7 +141,22 @@ def test_t17_golden_stores_verify(golden: Path) -> None:
     said = {finding.text for finding in report.findings}
     open_ones = {"is open, or was not closed cleanly; nothing is missing"}
     waiting = {"decides a commit over 2 documents, which is still to be carried out"}
-    assert said == {"closed": set(), "open": open_ones, "decided": open_ones | waiting}[golden.name]
+    expected = {"closed": set(), "open": open_ones, "decided": open_ones | waiting, "checkpointed": set()}
+    assert said == expected[golden.name]
+    store.close()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("has_log", [True, False])
+def test_t17_golden_checkpoints_are_read(name: str, has_log: bool, tmp_path: Path) -> None:
+    """Each is what the release that wrote it said, also when all else of the workflow is lost."""
+    path = Path(shutil.copytree(GOLDEN / name / "checkpointed", tmp_path / "store"))
+    if not has_log:
+        (path / "workflows" / "survey.state").unlink()
+    expected = listed(GOLDEN / name / "checkpointed")["documents"]["workflow survey"]["checkpoints"]
+    store = directory_store(path, read_only=True)
+    found = json.loads(msgspec.json.encode(tool.checkpoints_of(store, DocumentId("workflow", "survey"))))
+    assert list(lacking(expected, found)) == [] and found.keys() == expected.keys() and len(found) == 4
     store.close()
 
 
@@ -201,11 +217,11 @@ def test_t17_golden_stores_are_led_back(golden: Path, copied: Path) -> None:
 
 
 def frames_of(path: Path) -> Iterator[tuple[Log, Any]]:
-    """Every frame of every log of a store."""
+    """Every frame of every log of a store, and of every file of a checkpoint."""
     store = directory_store(path, read_only=True)
-    for kind, suffix in (("workflow", ".state"), ("session", ".session")):
-        folder = store.layout.documents(kind)
-        for name in folder.names():
+    for folder_name, suffix in (("workflows", ".state"), ("sessions", ".session"), ("checkpoints", ".checkpoint")):
+        folder = store.layout.existing(folder_name)
+        for name in sorted({*folder.names()} - {"lock"}) if folder else []:
             log = store._context.open_log(folder, name, write=False)
             assert log is not None and name.endswith(suffix)
             size = log.file.identity().size
@@ -220,7 +236,7 @@ def frames_of(path: Path) -> Iterator[tuple[Log, Any]]:
 def test_v07_golden_stores_hold_everything_that_the_format_has() -> None:
     """Every type of frame, codec and extension, dropped history, extents, remembered operations: all is there."""
     types, codecs, tags, beyond = set(), set(), set(), set()
-    for log, found in frames_of(GOLDEN / "1" / "closed"):
+    for log, found in chain(frames_of(GOLDEN / "1" / "closed"), frames_of(GOLDEN / "1" / "checkpointed")):
         types.add(FrameType(found.header.type))
         codecs.add(found.header.codec)
         content, table = found.content()
@@ -233,6 +249,11 @@ def test_v07_golden_stores_hold_everything_that_the_format_has() -> None:
             if any(not isinstance(part, bytes) for part in body.puts.values()):
                 beyond.add("large part")
             tags.update(code for key, data in body.puts.items() for code in extensions(key, data))
+        if found.header.type == FrameType.DELTA:
+            delta = bodies.read_delta(content)
+            beyond.update(f"delta {what}" for what in ("puts", "removed") if getattr(delta, what))
+            if any(not isinstance(part, bytes) for part in delta.puts.values()):
+                beyond.add("delta large part")
         if found.header.type == FrameType.SNAPSHOT:
             snapshot = Snapshot(Blocks(log.file, log.file_id, BlockCache(1 << 20), True), found)
             if any(not isinstance(snapshot.get(key), bytes) for key in snapshot.keys()):
@@ -249,7 +270,7 @@ def test_v07_golden_stores_hold_everything_that_the_format_has() -> None:
     assert tags == {-1, *range(1, 11)}
     assert beyond == {
         "dropped history", "cleared", "removed", "session", "agent", "large part", "extent", "operations",
-        "earlier operations", "superseded",
+        "earlier operations", "superseded", "delta puts", "delta removed", "delta large part",
     }  # fmt: skip
 
 
