@@ -19,6 +19,7 @@ from waypost import clock, records, register_migration
 from waypost.blocking import Waypost
 from waypost.definitions import Definitions
 from waypost.errors import (
+    CheckpointNotFound,
     DocumentDamaged,
     InvalidInput,
     PathNotFound,
@@ -179,6 +180,35 @@ def test_blame_follows_a_step_to_the_output_it_points_to(wp: Waypost) -> None:
     store.submit(Change(WF, partial(point_back, remove=True), "op-2", "restore")).result()
     found = wp.blame("w", "outputs.a.n")
     assert (found.value, found.commit.version, found.before, found.before_since) == (1, 8, 4, 7)
+
+
+def test_looking_back_over_checkpoints(wp: Waypost) -> None:
+    """A checkpoint's id is a reference, whole or shortened; what was gone back to it does not differ from it, and the
+    commit that went back is blamed for what it brought.
+    """
+    wp.create_workflow("w", "W", steps=["a"]).unwrap()
+    wp.add_step_output("w", "a", {"n": 1}).unwrap()
+    kept = wp.create_checkpoint("w", "one").unwrap()
+    (name,) = wp.history("w")[0].changed
+    assert wp.blame("w", name).value["description"] == "one"
+    wp.add_step_output("w", "a", {"n": 2}, session_id="s").unwrap()
+    assert changes(wp, kept.id, "w") == changes(wp, kept.id[:-2], "w@4") == changes(wp, "w@2", "w")
+    assert changes(wp, kept.id, "w")["outputs.a.n"] == ("changed", 1, 2)
+    assert set(changes(wp, "w@2", "w@3")) == set(), "a checkpoint is no change of the workflow"
+    wp.restore_from_checkpoint(kept.id).unwrap()
+    assert set(changes(wp, kept.id, "w")) == set()
+    found = wp.blame("w", "outputs.a.n")
+    assert (found.value, found.commit.operation, found.before, found.before_since) == (
+        1,
+        "restore_from_checkpoint",
+        2,
+        4,
+    )
+    wp.fork_workflow(kept.id, "other").unwrap()
+    assert "outputs.a" not in changes(wp, "w", "other")
+    for wrong in (f"{kept.id}0", "x@c123"):
+        with pytest.raises(CheckpointNotFound):
+            wp.diff(wrong, "w")
 
 
 # --- history that was shortened ---

@@ -101,21 +101,22 @@ def test_diff_shows_signs_and_paths(call, call_json, past: blocking.Waypost) -> 
     """Added is +, removed -, changed ~ with both values; ids may be shortened, also with a version."""
     shown = call("diff", "survey@2", "sur")
     assert shown.out.splitlines() == [
-        "survey@2 to survey@4: 5 differences",
+        "survey@2 to survey@4: 4 differences",
         "~ steps.fetch.output_version  1 -> 2",
         "~ outputs.fetch.rows[0].price  1 -> 2",
         "+ outputs.fetch.n  1",
         "+ context.variables.x  null",
-        "+ sessions.s2  true",
     ]
     assert "- outputs.fetch.n  1" in call("diff", "sur", "sur@2").out
-    document = call_json("diff", "sur@2", "survey")
+    kept = past.create_checkpoint("survey").unwrap()
+    assert call("diff", kept.id[:-2], "survey").out == "survey@5 to survey@5: no differences\n"
+    assert call("diff", "survey@c0", "survey").status == 3
+    document = call_json("diff", "sur@2", "survey@4")
     assert (document["before"], document["after"]) == ("survey@2", "survey@4")
     assert document["changes"][1] == {
         "kind": "changed", "path": "outputs.fetch.rows[0].price", "before": 1, "after": 2
     }  # fmt: skip
     assert document["changes"][3] == {"kind": "added", "path": "context.variables.x", "after": None}
-    assert call("diff", "survey", "survey").out == "survey@4 to survey@4: no differences\n"
     assert call_json("diff", "survey", "survey@4")["changes"] == []
     assert (call("diff", "survey@9", "survey").status, call("diff", "s@x", "survey").status) == (3, 3)
 

@@ -42,7 +42,8 @@ ACTION = st.one_of(
     st.tuples(st.just("save"), STEPS, VALUES),
     st.tuples(st.just("drop"), STEPS, st.none()),
     st.tuples(st.just("delete"), st.none(), st.none()),
-    st.tuples(st.sampled_from(["compact", "snapshot"]), st.none(), st.none()),
+    st.tuples(st.sampled_from(["checkpoint", "compact", "snapshot"]), st.none(), st.none()),
+    st.tuples(st.just("restore"), st.integers(0, 3), st.none()),
 )
 
 
@@ -57,6 +58,11 @@ def act(wp: Waypost, action: str, name: Any, value: Any) -> None:
         wp.delete_workflow("w").unwrap()
         wp.create_workflow("w", "W again", steps=["one", "two.2"]).unwrap()
         return
+    if action == "restore":
+        kept = wp.list_checkpoints("w").items
+        if kept:
+            wp.restore_from_checkpoint(kept[name % len(kept)].id).unwrap()
+        return
     if action in ("forget", "save", "drop"):
         state = wp.load_workflow_state("w").unwrap()
         if action == "forget":
@@ -68,6 +74,8 @@ def act(wp: Waypost, action: str, name: Any, value: Any) -> None:
         else:
             state.step(name).output = value
         outcome: Any = wp.save_workflow_state(state)
+    elif action == "checkpoint":
+        outcome = wp.create_checkpoint("w")
     elif action == "output":
         outcome = wp.add_step_output("w", name, value)
     elif action == "status":

@@ -1,7 +1,8 @@
 """What differs between two versions: of one workflow, or of two.
 
 Parts are compared by their bytes, and only those that differ are decoded; then values are gone into, by key and by
-index. A dictionary counts as the same whatever the order of its keys, and types count: 1, 1.0 and True differ.
+index. A dictionary counts as the same whatever the order of its keys, and types count: 1, 1.0 and True differ. What
+tells of the workflow's own past (sessions, checkpoints) is none, so that a version that was gone back to has none.
 """
 
 from __future__ import annotations
@@ -71,14 +72,14 @@ def _differing(a: View, b: View) -> set[Root]:
     """The roots of all parts that are not the same."""
     found: set[Root] = set()
     outputs: set[Root] = set()
-    for key in sorted(a.differing(b)):
+    for key in a.differing(b):
         if key.startswith(records.VALUE):
             continue  # its record has the checksum of what stands in it
-        if key.startswith(_OF_THE_PAST):
-            continue  # it tells what was kept and gone back to, and not what the workflow is
         if a.size_of(key) == b.size_of(key) and a.get(key) == b.get(key):
             continue
         root = places.root_of(key)
+        if root[0] in places.BOOKKEEPING:
+            continue
         if root[0] == "steps":
             outputs.add(places.output_root(root[1]))
         if root[0] == "outputs":
@@ -120,7 +121,6 @@ def _collect(steps: list[str], before: Any, after: Any, found: list[Difference],
             _collect([*steps, step], ABSENT, item, found)
 
 
-_OF_THE_PAST = (records.CHECKPOINT, records.ADOPTED, records.RESTORED)
 _PLAIN = frozenset({type(None), bool, int, str, bytes, LargeValue})
 
 

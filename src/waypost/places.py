@@ -8,6 +8,7 @@
     context.user_id             session_id, user_id, environment
     context.variables.rows      a variable; likewise context.configuration and context.features
     sessions["…"]               there when that session has written to the workflow
+    checkpoints["…"]            what is kept of a checkpoint; adopted and restored: what came of one
     tombstone.deleted_at        what is left of a workflow that was deleted
     parts["…"]                  a part that this release does not know, as bytes
 
@@ -81,9 +82,12 @@ _BY_ROOT: Mapping[Root, str] = {root: prefix for prefix, root in _PREFIXES.items
 _OUTPUTS = "outputs"
 _OTHER = "parts"
 _IN_ORDER = (
-    *("workflow", "order", "steps", "agents", "outputs", "context", "sessions"),
-    *("checkpoints", "adopted", "restored", "tombstone", "parts"),
-)
+    "workflow", "order", "steps", "agents", "outputs", "context", "sessions", "checkpoints", "adopted", "restored",
+    "tombstone", "parts",
+)  # fmt: skip
+
+BOOKKEEPING: frozenset[str] = frozenset({"sessions", "checkpoints", "adopted", "restored"})
+"""The places that tell of the workflow's own past, and not of what it is: going back to a version leaves them alone."""
 
 SECTIONS: frozenset[Root] = frozenset({*_BY_ROOT, CONTEXT, (_OUTPUTS,), (_OTHER,)})
 """The places below which there are parts, and not only what stands in one."""
@@ -184,33 +188,35 @@ def key_of(root: Root) -> str:
 def decoded(key: str, data: bytes) -> Any:
     """The value of a part. Raises DocumentDamaged."""
     kind = key.partition(records.SEPARATOR)[0] + records.SEPARATOR
-    if key == records.WORKFLOW:
-        found = _fields(records.WORKFLOWS.decode(key, data))
-        found["created_at"] = records.moment(found.pop("created_us"))
-        return found
-    if kind == records.SESSION:
+    if kind in (records.SESSION, records.ADOPTED):
         return True
-    if kind == records.RESTORED:
-        return records.TEXTS.decode(key, data)
     record = _RECORDS.get(key if key in _SINGLE else kind)
     if record is not None:
-        return _fields(record.decode(key, data))
+        found = record.decode(key, data)
+        return _fields(found) if isinstance(found, Struct) else found
     return data if root_of(key)[0] == _OTHER else values.decode(data, inert=True)
 
 
 _RECORDS: Mapping[str, records.Record[Any]] = {
+    records.WORKFLOW: records.WORKFLOWS,
     records.CONTEXT: records.CONTEXTS,
     records.TOMBSTONE: records.TOMBSTONES,
     records.STEP: records.STEPS,
     records.AGENT: records.AGENTS,
     records.CHECKPOINT: records.CHECKPOINTS,
-    records.ADOPTED: records.CHECKPOINTS,
+    records.RESTORED: records.TEXTS,
 }
 
 
-def _fields(given: Any) -> dict[str, Any]:
+def _fields(given: Struct) -> dict[str, Any]:
     """A record and those in it as dictionaries."""
-    return {name: _fields(each) if isinstance(each, Struct) else each for name, each in structs.asdict(given).items()}
+    found: dict[str, Any] = {}
+    for name, each in structs.asdict(given).items():
+        if name == "created_us":
+            found["created_at"] = records.moment(each)
+        else:
+            found[name] = _fields(each) if isinstance(each, Struct) else each
+    return found
 
 
 def _order(get: Get) -> Iterator[str]:

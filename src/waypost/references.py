@@ -2,7 +2,7 @@
 
     survey          its newest version
     survey@17       version 17
-    survey@c1k…     the version of a checkpoint, by its id or the beginning of that
+    survey@c…       that of a checkpoint, by its id or by as much of it as tells it from others
 
 An id that there is counts as a whole, whatever it holds; only where there is none does the last `@` divide.
 """
@@ -26,7 +26,7 @@ def resolve(store: Store, text: str) -> View:
     workflow_id, separator, name = text.rpartition("@")
     if separator and workflow_id and is_number(name):
         return version(store, DocumentId("workflow", workflow_id), int(name))
-    if checkpoints.MARK in text:
+    if is_checkpoint(text):
         return checkpoints.version_of(store, *checkpoints.find(store, text))
     raise records.no_such_workflow(view)
 
@@ -34,6 +34,12 @@ def resolve(store: Store, text: str) -> View:
 def is_number(name: str) -> bool:
     """Whether what stands behind the `@` is the number of a version."""
     return name.isascii() and name.isdecimal() and len(name) < 20
+
+
+def is_checkpoint(text: str) -> bool:
+    """Whether a reference is by a checkpoint's id."""
+    workflow_id, separator, name = text.rpartition("@")
+    return bool(workflow_id) and (separator + name).startswith(checkpoints.MARK)
 
 
 def version(store: Store, document: DocumentId, number: int) -> View:

@@ -44,7 +44,7 @@ class LogPast:
 
     def commits(self, before: int | None = None) -> Iterator[Commit]:
         log = self._log
-        if log is None:
+        if log is None or not self.version:  # a log may have been begun, and hold nothing yet
             return
         if self._places is None:
             self._places = self._find(log)
@@ -135,6 +135,5 @@ def read(context: Context, document: DocumentId, view: Callable[[DocumentId], Vi
         if missing:
             log, _ = loading.load(context, document, decided=missing)
         if log is None or log.dropped_versions <= version:
-            # a log that is being begun has nothing to read yet
-            return LogPast(context, document, log if version else None, version)
+            return LogPast(context, document, log, version)
         # so much was committed and dropped since that nothing is kept of what was seen: look again
