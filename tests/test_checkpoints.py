@@ -274,6 +274,21 @@ def test_a_workflow_comes_back_when_nothing_but_its_checkpoints_is_left(tmp_path
         assert wp.validate_workflow_state("w").is_valid
 
 
+def test_trap_16_a_save_makes_a_checkpoint_only_when_it_is_asked_to(made: Waypost) -> None:
+    """In the commit that saves, of what was saved."""
+    state = made.load_workflow_state("w").unwrap()
+    state.context.variables["x"] = 8
+    state = made.save_workflow_state(state).unwrap()
+    assert made.list_checkpoints("w").total == 0
+    state.context.variables["x"] = 9
+    saved = made.save_workflow_state(state, True, ["saved"], operation_id="save").unwrap()
+    (kept,) = made.list_checkpoints("w")
+    assert (kept.type, kept.tags, kept.state.context.variables["x"]) == ("automatic", ("saved",), 9)
+    assert kept.state.metadata.version == saved.metadata.version == state.metadata.version + 1
+    assert made.save_workflow_state(state, True, ["saved"], operation_id="save").repeated
+    assert made.list_checkpoints("w").total == 1
+
+
 def test_a_damaged_checkpoint_keeps_no_other_from_coming_back(tmp_path: Path) -> None:
     """Nothing but checkpoints is left, and one of those is damaged: the others are restored, and stay."""
     path = tmp_path / "s"

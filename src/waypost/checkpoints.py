@@ -73,8 +73,14 @@ def prepare_new(type: str, description: str, tags: Iterable[str], session_id: st
 def make(tx: Transaction, new: NewCheckpoint) -> str:
     """Make a checkpoint of the version that is being committed; its id. Raises WorkflowNotFound."""
     records.workflow(tx)
-    checkpoint_id, created_us = _new_id(tx)
+    checkpoint_id = put(tx, new)
     tx.project(["checkpoint", checkpoint_id])
+    return checkpoint_id
+
+
+def put(tx: Transaction, new: NewCheckpoint) -> str:
+    """Have what else a commit does ride with a checkpoint; its id."""
+    checkpoint_id, created_us = _new_id(tx)
     record = CheckpointRecord(new.type, new.description, new.tags, created_us, new.session_id)
     tx.put(CHECKPOINT + checkpoint_id, records.encode(record))
     return checkpoint_id

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from msgspec import UNSET, UnsetType
 
-from waypost import clock, loading, migrations, records, saving, validation, workflows
+from waypost import checkpoints, clock, loading, migrations, records, saving, validation, workflows
 from waypost import config as configuration_
 from waypost import steps as steps_
 from waypost.checkpointing import CheckpointDefinitions
@@ -45,6 +45,7 @@ from waypost.store import (
     Backup,
     Counters,
     Restored,
+    Transaction,
     open_store,
 )
 from waypost.workflows import IfExists
@@ -131,9 +132,16 @@ class Definitions(CheckpointDefinitions, LookingBack):
         return self._write("create_workflow", workflow_id, prepare, self._state, operation_id, session_id)
 
     def save_workflow_state(
-        self, state: WorkflowState, *, operation_id: str | None = None, session_id: str | None = None
+        self,
+        state: WorkflowState,
+        create_checkpoint: bool = False,
+        checkpoint_tags: Iterable[str] = (),
+        *,
+        operation_id: str | None = None,
+        session_id: str | None = None,
     ) -> Request[OperationResult[WorkflowState]]:
-        """Save what was changed in a state since it was loaded, and give the state as it is then.
+        """Save what was changed in a state since it was loaded, and give the state as it is then; with
+        `create_checkpoint` the same commit keeps it.
 
         Changes made in place count. Others' changes of other parts stay. A state made by hand stands for the whole
         workflow: it makes one, or replaces the version that its metadata names.
@@ -144,7 +152,14 @@ class Definitions(CheckpointDefinitions, LookingBack):
 
         def prepare() -> Work[None]:
             plan = saving.prepare(state, self._home)
-            return lambda tx: saving.save(tx, plan, self._chunk_size)
+            new = checkpoints.prepare_new("automatic", "", checkpoint_tags, session_id) if create_checkpoint else None
+
+            def save(tx: Transaction) -> None:
+                saving.save(tx, plan, self._chunk_size)
+                if new is not None:
+                    checkpoints.put(tx, new)
+
+            return save
 
         name = state.workflow.id
         return self._write("save_workflow_state", name, prepare, self._state, operation_id, session_id)
