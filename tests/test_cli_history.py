@@ -121,6 +121,18 @@ def test_diff_shows_signs_and_paths(call, call_json, past: blocking.Waypost) -> 
     assert (call("diff", "survey@9", "survey").status, call("diff", "s@x", "survey").status) == (3, 3)
 
 
+def test_diff_takes_ids_that_look_like_references(call, wp: blocking.Waypost) -> None:
+    """A workflow whose id reads like a version or a checkpoint is found, whole, shortened, and with a version."""
+    for name in ("team@core", "team"):
+        wp.create_workflow(name, "W").unwrap()
+        wp.pause_workflow(name).unwrap()
+    kept = wp.create_checkpoint("team@core").unwrap()
+    for before in ("team@core@1", "team@co@1", "team@cor@1"):
+        assert call("diff", before, "team@co").out.splitlines()[0] == "team@core@1 to team@core@3: 1 difference"
+    assert call("diff", kept.id[:-1], "team@core@2").out == "team@core@3 to team@core@2: no differences\n"
+    assert "no checkpoint" in call("diff", f"{kept.id}0", "team").err
+
+
 def test_diff_cuts_long_values_unless_asked(call, wp: blocking.Waypost) -> None:
     """A long value is cut for people, and whole with --all; a large output is told by its size."""
     wp.create_workflow("w", "W", steps=["a"]).unwrap()

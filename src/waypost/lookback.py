@@ -31,7 +31,7 @@ class LookingBack(Requests):
 
         Each is the id of a workflow, for its newest version, `workflow@version`, or the id of a checkpoint.
 
-        Raises WorkflowNotFound, VersionNotFound, InvalidId.
+        Raises WorkflowNotFound, VersionNotFound, CheckpointNotFound, InvalidId, InvalidInput.
         """
 
         def read() -> WorkflowDiff:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 from msgspec import UNSET
 
-from waypost.checkpoints import MARK
 from waypost.cli import describe, messages
 from waypost.cli.invocation import Invocation, Reading, options, reading, workflow_id
 from waypost.cli.text import count, cut
 from waypost.delta import Difference, WorkflowDiff
-from waypost.references import is_number
+from waypost.references import is_checkpoint, is_number
+from waypost.store import DocumentId
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -44,11 +44,14 @@ def diff(invocation: Invocation, a: str, b: str, everything: bool) -> None:
 def _reference(opened: Reading, given: str) -> str:
     """The reference that is meant, where the beginning of an id was given."""
     store = opened.store
-    if MARK in given and given not in store.documents("workflow"):
-        return opened.wp.get_checkpoint(given).id
-    name, separator, version = given.rpartition("@")
-    if separator and name and is_number(version) and given not in store.documents("workflow"):
+    name, _, version = given.rpartition("@")
+    if not name or given in store.documents("workflow"):
+        return workflow_id(store, given)
+    if is_number(version):
         return f"{workflow_id(store, name)}@{version}"
+    # an id may look like that of a checkpoint, and be none
+    if is_checkpoint(given) and store.checkpoints(DocumentId("workflow", name)):
+        return opened.wp.get_checkpoint(given).id
     return workflow_id(store, given)
 
 
