@@ -25,12 +25,12 @@ from waypost.store.directory import compaction
 WORKLOADS: dict[str, Workload] = {}
 
 
-def workload(name: str, **options: Any) -> Callable[[Work], Work]:
+def workload(name: str, *, share: int = 1, **options: Any) -> Callable[[Work], Work]:
     """Register a workload; options of the store with `__` for the dot."""
 
     def register(work: Work) -> Work:
         given = {option.replace("__", "."): value for option, value in options.items()}
-        WORKLOADS[name] = Workload(name, {**PLAIN, **given}, work)
+        WORKLOADS[name] = Workload(name, {**PLAIN, **given}, work, share)
         return work
 
     return register
@@ -255,3 +255,47 @@ def unsynced_transactions(run: Run) -> None:
         run.commit(store)
         run.commit(store, WF, OTHER, large=large)
         run.close(store)
+
+
+@workload("checkpoints", share=16)
+def checkpoints(run: Run) -> None:
+    """Written out one by one, removed under those that stand on them, pending when history goes and when it closes."""
+    store = run.open()
+    first = run.commit(store, large=9000, checkpoint=True)
+    run.keep(store, newest_only=True)
+    second = run.commit(store, checkpoint=True)
+    run.commit(store, checkpoint=True)
+    run.keep(store)
+    run.commit(store, without=(first, second))
+    run.keep(store)
+    run.commit(store, checkpoint=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compaction, "HISTORY_US", 1)
+        run.meanwhile(lambda: run.commit(store, checkpoint=True))
+        run.tidy(store, "compact")
+    run.commit(store, large=5000, checkpoint=True)
+    run.close(store)
+
+
+@workload("checkpoints of two", share=16)
+def checkpoints_of_two(run: Run) -> None:
+    """One process writes files while the other makes and removes checkpoints, and each what the other stands on."""
+    store = run.open()
+    with run.acting_as("second"):
+        second = run.open()
+    numbers = [run.commit(store, large=9000, checkpoint=True)]
+    run.keep(store)
+    for _ in range(2):
+        run.meanwhile(lambda: numbers.append(run.commit(second, checkpoint=True)), "second")
+        numbers.append(run.commit(store, checkpoint=True))
+        run.keep(store)
+        with run.acting_as("second"):
+            run.commit(second, without=tuple(numbers[-3:-1]))
+        run.meanwhile(lambda: run.commit(second, checkpoint=True), "second")
+        run.commit(store, without=(numbers[0],))
+        run.keep(store)
+        with run.acting_as("second"):
+            run.keep(second)
+    run.close(store)
+    with run.acting_as("second"):
+        run.close(second)

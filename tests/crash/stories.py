@@ -18,6 +18,7 @@ from tests.crash.simulated import BASE, Machine, Tree, running_on
 from tests.store.support import WF, TestedStore, change
 from waypost.errors import StoreError, StoreNotFound, WaypostError
 from waypost.store import DocumentId, JointChange, Transaction
+from waypost.store.contract import CHECKPOINT
 from waypost.store.directory import context, decisions, document, log, upkeep
 
 OTHER, THIRD = DocumentId("workflow", "other"), DocumentId("workflow", "third")
@@ -32,6 +33,11 @@ class Workload(NamedTuple):
     name: str
     options: dict[str, Any]
     work: Work
+    share: int = 1
+    """Of the states that a crash may leave, one in so many is tried: there is more to look at in each."""
+
+    def some(self, wanted: int) -> int:
+        return max(1, wanted // self.share)
 
 
 class Run:
@@ -63,13 +69,27 @@ class Run:
         for number in numbers:
             self.system.mark("promised", number)
 
-    def commit(self, store: TestedStore, *documents: DocumentId, large: int = 0, again: int | None = None) -> int:
-        """Commit to documents (to `WF` when none is named), or repeat an attempt; the number of the attempt."""
+    def commit(
+        self,
+        store: TestedStore,
+        *documents: DocumentId,
+        large: int = 0,
+        again: int | None = None,
+        checkpoint: bool = False,
+        without: tuple[int, ...] = (),
+    ) -> int:
+        """Commit to documents (to `WF` when none is named), or repeat an attempt; the number of the attempt.
+
+        With a `checkpoint`, which gets that number, and `without` those of earlier attempts.
+        """
         number = again or max(self.story.attempts, default=0) + 1
         if again is None:
             parts: dict[str, bytes | None] = {key_of(number): b"%d " % number * 5, "last": b"%d" % number}
             if large:
                 parts[f"large{number % 2}"] = self._random.randbytes(large)
+            if checkpoint:
+                parts[f"{CHECKPOINT}{number:06}"] = b"%d" % number
+            parts.update({f"{CHECKPOINT}{each:06}": None for each in without})
             self.attempt(number, dict.fromkeys(documents or (WF,), parts))
         try:
             self._submit(store, number)
@@ -104,6 +124,10 @@ class Run:
     def tidy(self, store: TestedStore, action: str, document: DocumentId = WF) -> None:
         if not store.tidy(document, action):
             raise StoreError(f"there was nothing to do for {action}")
+
+    def keep(self, store: TestedStore, *, newest_only: bool = False) -> None:
+        """Have the files of checkpoints written and removed, as upkeep does."""
+        store._document(WF).keep_checkpoints(newest_only=newest_only)
 
     def settle(self, store: TestedStore) -> None:
         """Have what was decided carried out to the end, as upkeep does by and by."""

@@ -155,11 +155,13 @@ class CheckpointedDocument(OpenDocument):
                 log = self._log
             if log is not None and log.end:
                 found.update(keeping.find_versions(log, [name for name in names if name not in found]))
-        named = {version: name for name, version in found.items()}
+        named: dict[int, list[str]] = {}
+        for name, version in found.items():
+            named.setdefault(version, []).append(name)
         views = iter([self.view_at(version) for version in named]) if len(named) == 1 else self._versions(sorted(named))
         for view in views:
             if view is not None:
-                yield named[view.version], view
+                yield from ((name, view) for name in named[view.version])
 
     def _versions(self, wanted: list[int]) -> Iterator[DocumentView]:
         missing = missing_from(self._log, self._context.decisions.pieces_for(self.id))
