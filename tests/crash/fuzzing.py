@@ -536,10 +536,11 @@ def _store_readers(folder: Path) -> Iterator[Reader]:
         ("decision", fuzzing_stores.decision),
         ("backup", fuzzing_stores.backup),
         ("plan", fuzzing_stores.plan),
+        ("checkpoint", fuzzing_stores.checkpoint),
     ):
         (folder / name).mkdir()
         read, valid = make(folder / name)
-        if name == "decision":
+        if name in ("decision", "checkpoint"):
             yield Reader(name, read, valid, weight=1, mend=summed)
         else:
             yield Reader(name, read, valid, weight=1, words=_PATHS)

@@ -13,7 +13,9 @@ from unittest.mock import patch
 
 from tests.store.support import TestedStore, change, directory_store
 from waypost.errors import WaypostError
-from waypost.store import DocumentId, JointChange
+from waypost.store import DocumentId, JointChange, Transaction
+from waypost.store.contract import CHECKPOINT
+from waypost.store.directory.state import BlockCache
 from waypost.store.directory.upkeep import Upkeep
 
 A, B = DocumentId("workflow", "a"), DocumentId("workflow", "b")
@@ -103,3 +105,37 @@ def plan(folder: Path) -> tuple[Callable[[bytes], object], list[bytes]]:
 
     names = b'{"files":{"workflows":["a.state"],"sessions":[]},"kept_in":'
     return read, [names + b'"before-restore.1"}']
+
+
+def checkpoint(folder: Path) -> tuple[Callable[[bytes], object], list[bytes]]:
+    """What reads the file of a checkpoint, and one that stands on it, their log being lost; valid ones."""
+    with patch.object(Upkeep, "ask", lambda self, document: None):
+        store = directory_store(folder / "store", chunk_size=4096)
+        for number in range(3):
+            value = {"x": b"%d" % number, "large": bytes(range(256)) * 20 if number else b"", f"gone{number}": b""}
+
+            def work(tx: Transaction, number: int = number, value: dict[str, bytes] = value) -> None:
+                for key, data in value.items():
+                    tx.put(key, data)
+                tx.delete(f"gone{number - 1}")
+                tx.put(f"{CHECKPOINT}a@{number}", b"")
+
+            store.submit(change(A, work)).result()
+        store.close()
+    valid = [(folder / "store" / "checkpoints" / f"a_40{number}.checkpoint").read_bytes() for number in range(3)]
+    (folder / "store" / "workflows" / "a.state").unlink()
+    store = directory_store(folder / "store", read_only=True, checksum_validation=False)
+
+    def read(data: bytes) -> None:
+        (folder / "store" / "checkpoints" / "a_401.checkpoint").write_bytes(data)
+        store._context.cache = BlockCache(1 << 20)
+        for each in ("a@1", "a@2"):
+            with suppress(WaypostError):
+                view = store.checkpoint(A, each)
+                for key in view.keys() if view else ():
+                    view.get(key) if view else None
+        with suppress(WaypostError):
+            store.verify_checkpoint(A, "a@1")
+        store.checkpoints(A)
+
+    return read, valid

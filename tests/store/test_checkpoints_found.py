@@ -27,11 +27,13 @@ from tests.store.test_checkpoints import (
     without_history,
     written,
 )
+from waypost import config
 from waypost.errors import DocumentDamaged, LockTimeout, StoreUnavailable
 from waypost.store import DocumentId
 from waypost.store.contract import CHECKPOINT
 from waypost.store.directory import checkpoints, keeping
 from waypost.store.directory.document import Document
+from waypost.store.directory.repair import repair
 
 __all__ = ["calm", "path"]
 
@@ -376,3 +378,43 @@ def test_c05_who_has_nothing_to_remove_does_not_wait_for_the_folder(
     assert store.tidy(WF, "compact") and not taken
     os.close(descriptor)
     store.close()
+
+
+def mended(path: Path) -> list[tuple[str, str]]:
+    """Repair the store; what was done to which file."""
+    report = repair(str(path), config.load("production", {}, environment={}), dry_run=False)
+    assert repair(str(path), config.load("production", {}, environment={}), dry_run=False).repaired == []
+    with closing(directory_store(path, read_only=True)) as store:
+        assert [found for found in store.verify().findings if found.severity not in ("note", "leftover")] == []
+    return [(each.file, each.action) for each in report.repaired]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("has_history", [True, False])
+def test_e10_repair_moves_a_damaged_file_of_a_checkpoint_aside(
+    path: Path, monkeypatch: pytest.MonkeyPatch, number: int, has_history: bool
+) -> None:
+    """History gives what is in it another file. Else what stood on it is lost too, and nobody speaks of it any more."""
+    made = closed_with(path, 3)
+    if not has_history:
+        with closing(directory_store(path)) as store:
+            put(store, a=b"more")
+            without_history(store, monkeypatch)
+    flip(file_of(path, number))
+    shown = f"checkpoints/{file_of(path, number).name}"
+    done = mended(path)
+    assert done[0] == (shown, "moved aside") and (path / "damaged" / f"{file_of(path, number).name}.1").exists()
+    expected = made if has_history else {each: made[each] for each in range(number)}
+    assert len(done) == 1 + (0 if has_history else 3 - number), done
+    assert by_files(path) == expected
+    with closing(directory_store(path, read_only=True)) as store:
+        assert {int(name[3:]): contents(store.checkpoint(WF, name)) for name in store.checkpoints(WF)} == expected
+
+
+def test_e10_repair_takes_away_what_is_no_file_of_a_checkpoint(path: Path) -> None:
+    """A foreign file, and one with the name of another."""
+    made = closed_with(path, 2)
+    (path / "checkpoints" / "foreign").write_bytes(b"foreign")
+    (path / "checkpoints" / "other.checkpoint").write_bytes(file_of(path, 1).read_bytes())
+    assert mended(path) == [("checkpoints/foreign", "moved aside"), ("checkpoints/other.checkpoint", "moved aside")]
+    assert by_files(path) == made

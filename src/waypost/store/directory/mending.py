@@ -15,7 +15,7 @@ from waypost.store.directory.layout import Layout, new_file, replace
 from waypost.store.directory.log import Log
 from waypost.store.directory.salvage import KeyRange, Span
 
-Action = Literal["written anew", "cut", "renamed", "moved aside", "made", "closed to others", "left"]
+Action = Literal["written anew", "cut", "renamed", "moved aside", "made", "closed to others", "taken out", "left"]
 ASIDE = "damaged"
 
 

@@ -34,6 +34,7 @@ from waypost.store.directory.layout import (
 )
 from waypost.store.directory.log import Log
 from waypost.store.directory.mending import ASIDE, Mender, Repaired, RepairReport
+from waypost.store.directory.recollecting import CheckpointMender
 from waypost.store.directory.salvage import Kept, Salvage, find_frames, salvage
 from waypost.store.directory.state import Mark, Snapshot
 from waypost.store.directory.transactions import TransactionMender
@@ -99,6 +100,7 @@ class _Repair(Mender):
             self._decisions.mend_torn()
             self._mend_fixed("FORMAT", FORMAT_TEXT)
             self._mend_fixed(".gitignore", IGNORE_TEXT)
+            CheckpointMender(self.layout, self.context, self.report).mend()
             self._clear_temp()
 
     def _finish_restore(self) -> None:
