@@ -23,19 +23,21 @@ import pytest
 from tests.crash.faults import Ended, Fault, Shim, Tell, in_child, installed
 from tests.crash.runs import NOW_US, Run, handle, open_store
 from tests.crash.workloads import Workload, no_store
-from waypost import clock
+from waypost import checkpoints, clock
 from waypost.blocking import Waypost
 from waypost.errors import OperationNotFound, StoreNotFound, WaypostError
 from waypost.store import DocumentId, Store
 from waypost.store import open_store as open_any
-from waypost.store.directory import decisions, lease, log, upkeep
+from waypost.store.directory import decisions, keeping, lease, log, upkeep
 
 States = dict[str, tuple[int, bytes]]
 """Of each document: its version, and the checksum over all its parts."""
 
 FOR_STORES = frozenset({"StoreUnavailable", "StorePoisoned", "LockTimeout", "StoreLeased"})
 """What a write, or opening, may fail with when the system refuses a call."""
-FOR_SEQUENCES = frozenset({"WorkflowNotFound", "WorkflowExists", "StepNotFound", "IllegalTransition"})
+FOR_SEQUENCES = frozenset(
+    {"WorkflowNotFound", "WorkflowExists", "StepNotFound", "IllegalTransition", "CheckpointNotFound"}
+)
 """What a write may fail with when the one before it failed."""
 _HERE = clock.process_identity()  # also in forks of this process
 _FAST_MEMORY = "/dev/shm"
@@ -52,8 +54,11 @@ def standing_still() -> Iterator[None]:
         patch.setattr(clock, "process_identity", lambda: _HERE)
         patch.setattr(log, "LOCK_TIMEOUT_S", 0.02)
         patch.setattr(lease, "LOCK_TIMEOUT_S", 0.02)
+        patch.setattr(keeping, "LOCK_TIMEOUT_S", 0.02)
+        patch.setattr(checkpoints, "_NOISE_DIGITS", 0)  # ids are compared with the model's
         # decisions are looked for every time, so that the calls do not depend on the time that passed
         patch.setattr(decisions, "_TICK_NS", 1 << 62)
+        patch.setattr(upkeep.Upkeep, "ask", lambda self, document: None)
         patch.setattr(upkeep.Upkeep, "ask_to_settle", lambda self: None)
         logger.setLevel(logging.CRITICAL + 1)
         try:

@@ -418,3 +418,50 @@ def test_e10_repair_takes_away_what_is_no_file_of_a_checkpoint(path: Path) -> No
     (path / "checkpoints" / "other.checkpoint").write_bytes(file_of(path, 1).read_bytes())
     assert mended(path) == [("checkpoints/foreign", "moved aside"), ("checkpoints/other.checkpoint", "moved aside")]
     assert by_files(path) == made
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_c01_a_child_does_not_hold_the_folder_that_its_parent_had_locked(path: Path) -> None:
+    """A fork may come while another thread writes files; the lock is free when that thread is done."""
+    closed_with(path, 1)
+    store = directory_store(path)
+    told, wait = os.pipe()
+    with keeping.alone(store._context):
+        pid = os.fork()
+        if pid == 0:
+            os.close(wait)
+            os.read(told, 1)
+            os._exit(0)
+    other = directory_store(path)
+    other._context.stuck_until = time.monotonic() + 3600
+    try:
+        keeping._locked(other._context).close()
+    finally:
+        os.close(wait)
+        os.close(told)
+        os.waitpid(pid, 0)
+    other.close()
+    store.close()
+
+
+def test_n01_names_that_are_too_long_for_a_file_stay_apart(path: Path) -> None:
+    """Such as those of a workflow with a long id; also by their files alone."""
+    names = [f"{'ü/' * 100}@{number}" for number in range(3)]
+    store = directory_store(path)
+    for name in names:
+        commit(store, lambda tx, name=name: [tx.put("x", name.encode()), tx.put(CHECKPOINT + name, b"")])
+    store.close()
+    (path / "workflows" / "wf.state").unlink()
+    with closing(directory_store(path, read_only=True)) as store:
+        assert store.checkpoints(WF) == names
+        found = [store.checkpoint(WF, name) for name in names]
+        assert [view.get("x") for view in found if view] == [name.encode() for name in names]
+
+
+def test_two_checkpoints_of_one_commit_are_both_kept(path: Path) -> None:
+    """A transaction may make several; each gets its file."""
+    store = directory_store(path)
+    commit(store, lambda tx: [tx.put("x", b"1"), *[tx.put(CHECKPOINT + name_of(number), b"") for number in (1, 2)]])
+    store.close()
+    assert written(path, 1, 2)
+    assert by_files(path)[1] == by_files(path)[2]
