@@ -116,6 +116,8 @@ class CheckpointedDocument(OpenDocument):
             self.keeping_is_due = False
             gone, self._gone = self._gone, set()  # before the view, which must not be older than what is gone from it
         try:
+            if not gone and not self._may_have_checkpoints(dropping):
+                return
             view = self.view(durable=True)
             self.sync()  # what is kept must not be ahead of the log, also where commits are told of before their sync
             if dropping is not None:
@@ -132,6 +134,12 @@ class CheckpointedDocument(OpenDocument):
         except WaypostError as error:  # then they go later, and nothing has to wait for that
             _LOG.warning("%s %r: files of checkpoints were not removed: %s", self.id.kind, self.id.id, error)
             self._gone |= gone
+
+    def _may_have_checkpoints(self, dropping: int | None) -> bool:
+        """Whether there is anything to see to; a document that never had a checkpoint costs no sync."""
+        if dropping is not None and self._context.layout.existing(checkpoints.FOLDER) is not None:
+            return True
+        return bool(checkpoints.names_in(self.view(durable=False)))
 
     def _once_there(self, dropped: int) -> set[str]:
         """All checkpoints that the document had in its history, be it that whoever removed one died."""
