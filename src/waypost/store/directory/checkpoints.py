@@ -23,7 +23,7 @@ from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File
 from waypost.store.directory.layout import document_id, encode_id
 from waypost.store.directory.log import Frame, Log
-from waypost.store.directory.state import Blocks, Snapshot, damaged
+from waypost.store.directory.state import Blocks, Snapshot, Stands, damaged
 
 FOLDER = "checkpoints"
 SUFFIX = ".checkpoint"
@@ -46,7 +46,7 @@ class Layer(NamedTuple):
     removed: list[str]
 
 
-class Kept:
+class Kept(Stands):
     """A version of a document, put together from the files of checkpoints; fulfils `contract.View`."""
 
     def __init__(self, layers: list[Layer]) -> None:
@@ -65,26 +65,6 @@ class Kept:
             self._over.update((key, (None, oldest.blocks)) for key in layer.removed)
             for key, part in layer.puts.items():  # only those files stay open that there is more to read in
                 self._over[key] = part, layer.blocks if isinstance(part, Extent) else oldest.blocks
-
-    @property
-    def version(self) -> int:
-        return self.standing.version
-
-    @property
-    def time_us(self) -> int:
-        return self.standing.time_us
-
-    @property
-    def size_bytes(self) -> int:
-        return self.standing.size_bytes
-
-    @property
-    def checksum(self) -> bytes:
-        return self.standing.checksum
-
-    @property
-    def commit_id(self) -> bytes:
-        return self.standing.commit_id
 
     @property
     def compressed(self) -> bool:

@@ -193,27 +193,11 @@ class Snapshot:
             raise damaged(self.blocks.file, block.offset, error) from error
 
 
-class DocumentView:
-    """One version of a document; fulfils `contract.View`."""
+class Stands:
+    """What a version says of itself, by where it stands."""
 
-    __slots__ = ("_base", "_operation_count", "_operations", "compressed", "document", "overlay", "standing")
-
-    def __init__(
-        self,
-        document: DocumentId,
-        base: Snapshot,
-        overlay: dict[str, Part | None],
-        standing: Standing,
-        compressed: bool,
-        operations: list[OperationRecord],
-    ) -> None:
-        self.document = document
-        self._base = base
-        self.overlay = overlay
-        self.standing = standing
-        self.compressed = compressed
-        self._operations = operations  # only ever appended to, so its present length is this version's
-        self._operation_count = len(operations)
+    __slots__ = ()
+    standing: Standing
 
     @property
     def version(self) -> int:
@@ -234,6 +218,29 @@ class DocumentView:
     @property
     def commit_id(self) -> bytes:
         return self.standing.commit_id
+
+
+class DocumentView(Stands):
+    """One version of a document; fulfils `contract.View`."""
+
+    __slots__ = ("_base", "_operation_count", "_operations", "compressed", "document", "overlay", "standing")
+
+    def __init__(
+        self,
+        document: DocumentId,
+        base: Snapshot,
+        overlay: dict[str, Part | None],
+        standing: Standing,
+        compressed: bool,
+        operations: list[OperationRecord],
+    ) -> None:
+        self.document = document
+        self._base = base
+        self.overlay = overlay
+        self.standing = standing
+        self.compressed = compressed
+        self._operations = operations  # only ever appended to, so its present length is this version's
+        self._operation_count = len(operations)
 
     def part(self, key: str) -> Part | None:
         """The part as it is kept: its bytes, or where they are."""
