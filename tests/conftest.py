@@ -32,6 +32,12 @@ def make_config(config: Mapping[str, Mapping[str, object]] | None = None) -> con
     return configuration.load("production", config or {}, environment={}) if config else preset
 
 
+def opened(path: Path, *, read_only: bool = False) -> Waypost:
+    """A blocking handle over the store in a directory."""
+    config = make_config()
+    return Waypost(Definitions(open_store(str(path), config, read_only=read_only), config, verbose=False))
+
+
 @pytest.fixture(params=KINDS)
 def store_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoreFactory]:
     """Makes new empty stores, which are closed when the test ends."""

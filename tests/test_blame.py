@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from msgspec import UNSET
 
-from tests.conftest import make_config
+from tests.conftest import make_config, opened
 from tests.outdated import CURRENT, double, make_old
 from tests.store.support import failing, system_calls
+from tests.test_history import changes
 from waypost import clock, records, register_migration
 from waypost.blocking import Waypost
 from waypost.definitions import Definitions
@@ -31,15 +32,6 @@ from waypost.store import Change, DocumentId, Store, Transaction, open_store
 from waypost.store.directory import compaction, upkeep
 
 WF = DocumentId("workflow", "w")
-
-
-def opened(path: Path, *, read_only: bool = False) -> Waypost:
-    config = make_config()
-    return Waypost(Definitions(open_store(str(path), config, read_only=read_only), config, verbose=False))
-
-
-def changes(wp: Waypost, a: str, b: str) -> dict[str, tuple[str, Any, Any]]:
-    return {each.path: (each.kind, each.before, each.after) for each in wp.diff(a, b)}
 
 
 def test_blame_tells_who_set_a_value_and_from_what(wp: Waypost) -> None:

@@ -13,10 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import waypost
-from tests.conftest import make_config
+from tests.conftest import opened
 from waypost import clock, records
 from waypost.blocking import Waypost
-from waypost.definitions import Definitions
 from waypost.errors import (
     CheckpointNotFound,
     InvalidId,
@@ -26,7 +25,7 @@ from waypost.errors import (
     WorkflowNotFound,
 )
 from waypost.models import StateMetadata, StateQuery, TimeRange, Workflow, WorkflowState, WorkflowStep
-from waypost.store import DocumentId, View, open_store
+from waypost.store import DocumentId, View
 
 LARGE = os.urandom(400_000)
 
@@ -212,11 +211,6 @@ def test_suggestions_come_from_real_checks(made: Waypost) -> None:
     assert made.validate_checkpoint(ids[0]).is_valid
     with pytest.raises(WorkflowNotFound):
         made.get_recovery_suggestions("nobody")
-
-
-def opened(path: Path) -> Waypost:
-    store = open_store(str(path), make_config())
-    return Waypost(Definitions(store, make_config(), verbose=False))
 
 
 def three_kept(path: Path) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,14 +22,9 @@ from waypost.errors import (
 )
 from waypost.models import AgentState, WorkflowStep
 from waypost.places import LargeValue
-from waypost.store import DocumentId, open_store
+from waypost.store import DocumentId
 
 WF = DocumentId("workflow", "w")
-
-
-def opened(path: Path, *, read_only: bool = False) -> Waypost:
-    config = make_config()
-    return Waypost(Definitions(open_store(str(path), config, read_only=read_only), config, verbose=False))
 
 
 def changes(wp: Waypost, a: str, b: str) -> dict[str, tuple[str, Any, Any]]:
