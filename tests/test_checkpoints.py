@@ -178,6 +178,11 @@ def test_each_operation_happens_once(made: Waypost) -> None:
     assert made.fork_workflow(kept.id, "v", operation_id="fork").unwrap().metadata.version == 1
     assert made.fork_workflow(kept.id, "v", operation_id="fork").repeated
     assert dict(made.load_workflow_state("w").unwrap().context.variables)["x"] == 3
+    made.delete_workflow("w").unwrap()
+    with pytest.raises(CheckpointNotFound):
+        made.get_checkpoint(kept.id)
+    assert made.restore_from_checkpoint(kept.id, operation_id="back").unwrap().metadata.version == version
+    assert made.fork_workflow(kept.id, "v", operation_id="fork").repeated
 
 
 def test_a_transaction_makes_and_takes_checkpoints(made: Waypost) -> None:
