@@ -20,12 +20,14 @@ from typing import TYPE_CHECKING, Any
 from waypost.errors import InvalidConfiguration, UnsupportedFormat
 
 if TYPE_CHECKING:
-    from waypost.config import CompressionConfig
+    from waypost.options import CompressionConfig
 
 PLAIN, ZSTD, ZSTD_DICTIONARY_1, GZIP, LZ4, BROTLI = range(6)
 CODEC_NAMES = ("plain", "zstd", "zstd with dictionary 1", "gzip", "lz4", "brotli")
 DICTIONARY_UP_TO = 16 * 1024
 SMALL_EFFORT = 3
+WINDOW_LOG = 17
+"""What is compressed looks back 128 KiB at most: blocks are shorter, but for large chunks that somebody asked for."""
 DICTIONARY_FILE = "dictionary_1.zstd"
 
 
@@ -65,6 +67,8 @@ def _zstd_with(level: int, dictionary: bool) -> Squeeze:
         parameter.content_size_flag: 0,
         parameter.checksum_flag: 0,
         parameter.dict_id_flag: 0,
+        # what is compressed is told piece by piece, so that else it would be taken for endless, and get 2 MB of room
+        parameter.window_log: WINDOW_LOG,
     }
     primed = {"zstd_dict": _dictionary().as_digested_dict} if dictionary else {}
     compressor = zstd.ZstdCompressor(options=options, **primed)
