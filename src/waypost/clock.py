@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 import time
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -58,10 +59,32 @@ def to_us(moment: datetime) -> int:
 def new_id(prefix: str) -> str:
     """A new unique id that sorts by time: the prefix and 32 hex digits of a UUID of version 7 (RFC 9562)."""
     stamp = time.time_ns() // 1_000_000
-    noise = int.from_bytes(os.urandom(10), "big")
+    noise = int.from_bytes(_NOISE.draw(10), "big")
     value = (stamp << 80 | noise) & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return f"{prefix}_{value:032x}"
+
+
+class _Noise:
+    """Random bytes, taken from the system many at a time: right after a sync each call costs as much as all else of
+    making an id.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held = b""
+
+    def draw(self, length: int) -> bytes:
+        with self._lock:
+            if len(self._held) < length:
+                self._held = os.urandom(_DRAWN_BYTES)
+            drawn, self._held = self._held[:length], self._held[length:]
+        return drawn
+
+
+_DRAWN_BYTES = 1000
+_NOISE = _Noise()
+os.register_at_fork(after_in_child=_NOISE.__init__)  # what the parent holds is the parent's
 
 
 @cache
