@@ -275,7 +275,8 @@ class _LogCheck:
             self._found("damage", log.end, LACKS_BASE)
 
     def _note_checkpoints(self) -> None:
-        self._report.checked.add(self._document)
+        if all(each.severity != "damage" for each in self._report.findings):  # else there may be checkpoints unseen
+            self._report.checked.add(self._document)
         for name in checkpoints.names_among(self._parts):
             place = None if CHECKPOINT + name in self._checkpoints else Place(self._log.file.name, self._log.end)
             self._report.checkpoints[name] = place
