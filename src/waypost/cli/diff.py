@@ -49,9 +49,11 @@ def _reference(opened: Reading, given: str) -> str:
         return workflow_id(store, given)
     if is_number(version):
         return f"{workflow_id(store, name)}@{version}"
-    # an id may look like that of a checkpoint, and be none
-    if is_checkpoint(given) and store.checkpoints(DocumentId("workflow", name)):
-        return opened.wp.get_checkpoint(given).id
+    if is_checkpoint(given) and (names := store.checkpoints(DocumentId("workflow", name))):
+        # what looks like the id of a checkpoint may be the beginning of a workflow's
+        is_one = any(each.startswith(given) for each in names)
+        if is_one or not any(each.startswith(given) for each in store.documents("workflow")):
+            return opened.wp.get_checkpoint(given).id
     return workflow_id(store, given)
 
 
