@@ -441,12 +441,14 @@ class DirectoryStore:
         settle(self._context, self._document)
 
     def _sync_all(self) -> None:
-        """Sync what was acknowledged before its sync."""
+        """Sync what was acknowledged before its sync, and write out checkpoints."""
         with self._lock:
             documents = list(self._documents.values())
         for document in documents:
             try:
                 document.sync()
+                if document.keeping_is_due:
+                    document.keep_checkpoints(newest_only=True)
             except WaypostError as error:
                 _LOG.warning("%s %r: %s", document.id.kind, document.id.id, error)
 

@@ -19,7 +19,7 @@ from waypost.store.directory.opened import OpenDocument
 from waypost.store.directory.state import DocumentState, DocumentView
 
 _LOG = logging.getLogger("waypost")
-_MOST_AT_HAND = 8
+_MOST_NOTED = 256
 
 
 class CheckpointedDocument(OpenDocument):
@@ -28,17 +28,18 @@ class CheckpointedDocument(OpenDocument):
     def __init__(self, context: Context, identifier: DocumentId) -> None:
         super().__init__(context, identifier)
         self._made: dict[str, int] = {}
-        """Versions of checkpoints that this process has made."""
-        self._recently_made: dict[str, DocumentView] = {}
-        """The last of them, which are the likeliest to be gone back to."""
+        """Versions of the last checkpoints that this process has made."""
         self._gone: set[str] = set()
         self.keeping_is_due = False
         """Whether checkpoints were made or removed since their files were seen to."""
         self.kept_at = float("-inf")
 
-    def forget(self) -> None:
-        super().forget()
-        self._recently_made.clear()  # they keep the file open
+    @property
+    def is_to_keep_soon(self) -> bool:
+        """Whether checkpoints are to be written out soon: where commits wait for syncs. Elsewhere all is synced now and
+        then, and checkpoints with it.
+        """
+        return self.keeping_is_due and self._context.durable
 
     def note_removed(self, prepared: Prepared, state: DocumentState) -> None:
         body = prepared.body
@@ -51,11 +52,10 @@ class CheckpointedDocument(OpenDocument):
     def note_made(self, prepared: Prepared, state: DocumentState) -> None:
         for key in prepared.body.puts:
             if key.startswith(CHECKPOINT):
-                name = key.removeprefix(CHECKPOINT)
-                self._made[name], self._recently_made[name] = state.standing.version, state.view()
+                self._made[key.removeprefix(CHECKPOINT)] = state.standing.version
                 self.keeping_is_due = True
-        while len(self._recently_made) > _MOST_AT_HAND:
-            del self._recently_made[next(iter(self._recently_made))]
+        while len(self._made) > _MOST_NOTED:
+            del self._made[next(iter(self._made))]
 
     def checkpoint(self, name: str) -> View | None:
         """The version whose commit put a checkpoint; None where the document has none of that name."""
@@ -64,9 +64,7 @@ class CheckpointedDocument(OpenDocument):
         if not self._has_checkpoint(name):
             return None
         with self.lock:
-            made = self._recently_made.get(name)
-            if made is None and name in self._made:
-                made = self._recent(self._made[name])
+            made = self._recent(self._made[name]) if name in self._made else None
         if made is not None:
             return made
         try:
@@ -173,7 +171,7 @@ class CheckpointedDocument(OpenDocument):
 
     def _versions(self, wanted: list[int]) -> Iterator[DocumentView]:
         missing = missing_from(self._log, self._context.decisions.pieces_for(self.id))
-        return loading.versions(self._context, self.id, wanted, decided=missing)
+        return loading.versions(self._context.apart(keeping.CACHE_BYTES), self.id, wanted, decided=missing)
 
     def keep_checkpoints_if_possible(self) -> None:
         """Before closing. What has no file stands in the log, and gets one from whoever writes to it next."""

@@ -6,9 +6,11 @@ compared with the checksum that its last file says, so that no mixture of files 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from copy import copy
 from heapq import merge
+from types import MappingProxyType
 from typing import NamedTuple
 
 from waypost.codec import bodies
@@ -49,22 +51,29 @@ class Layer(NamedTuple):
 class Kept(Stands):
     """A version of a document, put together from the files of checkpoints; fulfils `contract.View`."""
 
-    def __init__(self, layers: list[Layer]) -> None:
-        newest, oldest = layers[0], layers[-1]
-        assert oldest.base is not None
-        self.name = newest.name
-        self.document = newest.document
-        self.standing = newest.standing
-        self.parent = newest.parent
-        self.depth = len(layers) - 1
-        self.base_bytes = oldest.size_bytes
-        self.delta_bytes = sum(layer.size_bytes for layer in layers[:-1])
-        self._base = oldest.base
+    def __init__(self, layer: Layer) -> None:
+        assert layer.base is not None
+        self.depth = self.delta_bytes = 0
+        self.base_bytes = layer.size_bytes
+        self._base = layer.base
         self._over: dict[str, tuple[Part | None, Blocks]] = {}
-        for layer in reversed(layers):
-            self._over.update((key, (None, oldest.blocks)) for key in layer.removed)
-            for key, part in layer.puts.items():  # only those files stay open that there is more to read in
-                self._over[key] = part, layer.blocks if isinstance(part, Extent) else oldest.blocks
+        self._names(layer)
+
+    def _names(self, layer: Layer) -> None:
+        self.name, self.parent = layer.name, layer.parent
+        self.document, self.standing = layer.document, layer.standing
+
+    def below(self, layer: Layer) -> Kept:
+        """The version of a checkpoint that stands on this one."""
+        made = copy(self)
+        made._names(layer)
+        made.depth += 1
+        made.delta_bytes += layer.size_bytes
+        oldest = self._base.blocks
+        made._over = {**self._over, **dict.fromkeys(layer.removed, (None, oldest))}
+        for key, part in layer.puts.items():  # only those files stay open that there is more to read in
+            made._over[key] = part, layer.blocks if isinstance(part, Extent) else oldest
+        return made
 
     @property
     def compressed(self) -> bool:
@@ -102,14 +111,21 @@ class Kept(Stands):
 
     def is_sound(self) -> bool:
         """Whether the parts are those that the checksum and the size speak of. Values in blocks are not read."""
-        checksum = size = 0
-        for key in self.keys():
-            part, _ = self.located(key)
-            if part is not None:
-                name = key.encode()
-                checksum += summand(key, part)
-                size += sums.part_size(name, len(part) if isinstance(part, bytes) else part.length)
-        return (sums.add_to_checksum(sums.EMPTY_CHECKSUM, checksum), size) == (self.checksum, self.size_bytes)
+        return self._adds_up(sums.EMPTY_CHECKSUM, 0, ((key, None) for key in self.keys()))
+
+    def is_sound_on(self, parent: Kept, layer: Layer) -> bool:
+        """As `is_sound`, when the parent is: only what differs is looked at."""
+        changed = {*layer.puts, *layer.removed}
+        return self._adds_up(parent.checksum, parent.size_bytes, ((key, parent.located(key)[0]) for key in changed))
+
+    def _adds_up(self, checksum: bytes, size: int, changed: Iterable[tuple[str, Part | None]]) -> bool:
+        added = 0
+        for key, before in changed:
+            for part, sign in ((before, -1), (self.located(key)[0], 1)):
+                if part is not None:
+                    added += sign * summand(key, part)
+                    size += sign * sums.part_size(key.encode(), len(part) if isinstance(part, bytes) else part.length)
+        return (sums.add_to_checksum(checksum, added), size) == (self.checksum, self.size_bytes)
 
 
 def verify(context: Context, name: str) -> bool:
@@ -117,7 +133,7 @@ def verify(context: Context, name: str) -> bool:
 
     Raises what opening a log raises.
     """
-    for layer in _layers(context, name):
+    for layer in _layers(context, name, {}):
         check_layer(layer)
     return read(context, name) is not None
 
@@ -171,30 +187,43 @@ def file_name(name: str) -> str:
     return encode_id(name) + SUFFIX
 
 
-def read(context: Context, name: str) -> Kept | None:
-    """A checkpoint by its files; None where it has none. Raises what opening a log raises."""
-    layers = _layers(context, name)
+def read(context: Context, name: str, above: Mapping[str, Kept] = MappingProxyType({})) -> Kept | None:
+    """A checkpoint by its files; None where it has none. What it stands on need not be read again where it is `above`.
+
+    Raises what opening a log raises.
+    """
+    layers = _layers(context, name, above)
     if not layers:
         return None
-    kept = Kept(layers)
-    if not kept.is_sound():
-        raise damaged(layers[0].blocks.file, 0, Undecodable("its parts are not what its checksum says"))
+    newest, oldest = layers[0], layers.pop()
+    if oldest.parent is None:
+        kept = Kept(oldest)
+        sound = True if layers else kept.is_sound()
+    else:
+        parent = above[oldest.parent]
+        kept = parent.below(oldest)
+        sound = kept.is_sound_on(parent, oldest)
+    for layer in reversed(layers):
+        kept = kept.below(layer)
+    if not (kept.is_sound() if layers else sound):
+        raise damaged(newest.blocks.file, 0, Undecodable("its parts are not what its checksum says"))
     return kept
 
 
 def files_of(context: Context, name: str) -> list[File]:
     """The files that a checkpoint is read from, its own first; none where it has none."""
-    return [layer.blocks.file for layer in _layers(context, name)]
+    return [layer.blocks.file for layer in _layers(context, name, {})]
 
 
-def _layers(context: Context, name: str) -> list[Layer]:
+def _layers(context: Context, name: str, above: Mapping[str, Kept]) -> list[Layer]:
+    """What a checkpoint stands on, itself first, down to a base or to what stands on one `above`."""
     folder = context.layout.existing(FOLDER)
     if folder is None:
         return []
     while True:
         layers: list[Layer] = []
         try:
-            _follow_chain(context, folder, name, layers)
+            _follow_chain(context, folder, name, layers, above)
             return layers
         except DocumentDamaged:
             if all(_is_current(folder, layer) for layer in layers):
@@ -206,13 +235,19 @@ def _is_current(folder: Directory, layer: Layer) -> bool:
     return folder.identity(file_name(layer.name)) == layer.blocks.file.identity()
 
 
-def _follow_chain(context: Context, folder: Directory, name: str, layers: list[Layer]) -> None:
+def _follow_chain(
+    context: Context, folder: Directory, name: str, layers: list[Layer], above: Mapping[str, Kept]
+) -> None:
     """Add what a checkpoint stands on to `layers`, itself first."""
     layer = read_layer(context, folder, name)
     while layer is not None:
         layers.append(layer)
-        if len(layers) > LONGEST_CHAIN + 1:
+        known = above.get(layer.parent or "")
+        if len(layers) + (known.depth + 1 if known else 0) > LONGEST_CHAIN + 1:
             raise damaged(layers[0].blocks.file, 0, Undecodable(f"it stands on more than {LONGEST_CHAIN} others"))
+        if known is not None:
+            _check_parent(layer, known.name, known.document, known.version)
+            return
         layer = None if layer.parent is None else _parent_of(context, folder, layer)
 
 
@@ -221,9 +256,13 @@ def _parent_of(context: Context, folder: Directory, layer: Layer) -> Layer:
     found = read_layer(context, folder, layer.parent)
     if found is None:
         raise damaged(layer.blocks.file, 0, Undecodable(f"the checkpoint {layer.parent!r} that it stands on is gone"))
-    if found.document != layer.document or found.standing.version >= layer.standing.version:
-        raise damaged(layer.blocks.file, 0, Undecodable(f"it stands on {layer.parent!r}, which is no earlier version"))
+    _check_parent(layer, found.name, found.document, found.standing.version)
     return found
+
+
+def _check_parent(layer: Layer, name: str, document: DocumentId, version: int) -> None:
+    if document != layer.document or version >= layer.standing.version:
+        raise damaged(layer.blocks.file, 0, Undecodable(f"it stands on {name!r}, which is no earlier version"))
 
 
 def read_layer(context: Context, folder: Directory, name: str) -> Layer | None:

@@ -27,7 +27,7 @@ from waypost.store.directory.files import File
 from waypost.store.directory.log import NOTHING, Frame, Log, new_file_id
 from waypost.store.directory.state import DocumentView, Mark, Snapshot, damaged
 
-HISTORY_US = 30 * 24 * 3600 * 1_000_000
+DAY_US = 24 * 3600 * 1_000_000
 CARRIED_BYTES = 2 * 1024 * 1024
 """Blocks are read and written in about this many bytes at a time, whatever the size of a part."""
 _SEEN_BYTES = 32
@@ -156,7 +156,7 @@ def choose_history(origin: Origin, context: Context) -> History:
     assert body is not None
     weights = array("Q")  # all that is held for each commit: there may be a hundred thousand
     room = min(context.limit_bytes // 2, context.limit_bytes - 2 * origin.view.size_bytes - _SLACK_BYTES)
-    oldest_us = clock.now_us() - HISTORY_US
+    oldest_us = clock.now_us() - context.config.history.max_age_days * DAY_US
     expired = 0
     for found in commits(log, origin.end):
         weights.append(_weight(found))

@@ -40,10 +40,10 @@ class Context:
         """Until when somebody is known to hold the folder of checkpoints, who may not let it go."""
         self._compressors: list[Compressor] = []
 
-    def apart(self) -> Context:
-        """The same without its cache: for a look at very many documents, of which none is looked at again soon."""
+    def apart(self, cache_bytes: int = 0) -> Context:
+        """The same with a cache of its own, or none: for a look at much that is not looked at again soon."""
         twin = copy(self)
-        twin.cache = BlockCache(0)
+        twin.cache = BlockCache(cache_bytes)
         return twin
 
     def take_compressor(self) -> Compressor:

@@ -263,7 +263,7 @@ class Document(CheckpointedDocument):
     def look_after(self) -> None:
         """Ask for upkeep when there is some to do. It is nobody's commit that fails when none can be had."""
         state = self._state
-        if state is not None and (self.keeping_is_due or self.snapshot_is_due(state)):
+        if state is not None and (self.is_to_keep_soon or self.snapshot_is_due(state)):
             try:
                 self._ask_for_upkeep(self)
             except RuntimeError as error:
@@ -323,7 +323,6 @@ class Document(CheckpointedDocument):
         self._queue.clear()
         self._flying.clear()
         self._wrote = self.driver_is_due = self.keeping_is_due = False
-        self._recently_made.clear()
         self._log, self._state = None, None
 
     def _seal(self, log: Log) -> None:

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from typing import NamedTuple, Protocol
 
 from waypost import clock
@@ -33,6 +33,8 @@ from waypost.store.directory.state import Blocks
 _LOG = logging.getLogger("waypost")
 _AT_A_TIME = 32
 """So many files are written while the folder is locked: others wait for it."""
+CACHE_BYTES = 1 << 20
+"""What is read here is not what is worked with, and takes no room from that."""
 
 
 class Source(View, Protocol):
@@ -131,24 +133,33 @@ def write_missing(context: Context, wanted: Wanted, versions: Versions, *, newes
 def write_out(context: Context, wanted: Wanted, versions: Iterator[tuple[str, Source]], *, anew: bool = False) -> None:
     """Write files for these checkpoints, also where there are some if they are to be written `anew`."""
     folder = context.layout.folder(FOLDER)
-    while some := list(islice(versions, _AT_A_TIME)):
+    for first in versions:  # asked for outside of the lock, since that may wait for a document's
         with alone(context, wanted.restores):
-            stood_on = {_parent_of(context, folder, each) for each in wanted.names if each > some[0][0]}
-            for name, version in some:
+            stood_on = {_parent_of(context, folder, each) for each in wanted.names if each > first[0]}
+            last: _Last | None = None  # nobody else writes, so what was written last is as it was
+            for name, version in chain([first], islice(versions, _AT_A_TIME - 1)):
                 if anew or folder.identity(file_name(name)) is None:
                     # a chain that grew longer in its middle could become too long at its end
-                    parent = None if name in stood_on else _parent_for(context, wanted.names, name, version)
-                    _put_in_place(context, name, version, parent)
+                    parent = None if name in stood_on else _parent_for(context, wanted.names, name, version, last)
+                    last = _put_in_place(context, name, version, parent, last)
             folder.sync()
 
 
-def _parent_for(context: Context, names: list[str], name: str, version: Source) -> Kept | None:
+class _Last(NamedTuple):
+    """A checkpoint that was just written, as its files have it and as the log has it."""
+
+    kept: Kept
+    version: Source
+
+
+def _parent_for(context: Context, names: list[str], name: str, version: Source, last: _Last | None) -> Kept | None:
     """What a checkpoint is best written as a delta on; None where it is better a base."""
     for candidate in reversed(names):
         if candidate >= name or not checkpoints.has(version, candidate):
             continue
         try:
-            kept = checkpoints.read(context, candidate)
+            known = last.kept if last is not None and last.kept.name == candidate else None
+            kept = known or checkpoints.read(context.apart(CACHE_BYTES), candidate)
         except DocumentDamaged as error:
             _LOG.warning("%s", error)
             continue
@@ -168,20 +179,29 @@ def _parent_of(context: Context, folder: Directory, name: str) -> str | None:
     return None if layer is None else layer.parent
 
 
-def _put_in_place(context: Context, name: str, version: Source, parent: Kept | None) -> None:
+def _put_in_place(
+    context: Context, name: str, version: Source, parent: Kept | None, last: _Last | None = None
+) -> _Last | None:
+    """Write a file and give it its name; it as it can be read back. Nothing of it is durable but its content."""
     temp, folder = context.layout.folder("temp"), context.layout.folder(FOLDER)
     temporary, file = new_file(context.layout)
     try:
-        _write(context, file, name, version, parent)
+        near = last.version if last is not None and parent is last.kept else None
+        _write(context, file, name, version, parent, near)
         file.sync_all()
         if parent is not None:
             folder.sync()  # no name may be durable before that of what it stands on
         temp.move(temporary, folder, file_name(name))
     finally:
         temp.remove(temporary)
+    layer = checkpoints.read_layer(context.apart(), folder, name)
+    if layer is None:
+        return None
+    return _Last(Kept(layer) if parent is None else parent.below(layer), version)
 
 
-def _write(context: Context, file: File, name: str, version: Source, parent: Kept | None) -> None:
+def _write(context: Context, file: File, name: str, version: Source, parent: Kept | None, near: Source | None) -> None:
+    """Write a base, or a delta on `parent`, which is the version `near` where that is known."""
     compressor = context.take_compressor()
     out = Rewriter(file, new_file_id(), context.limit_bytes, compressor)
     document = version.document
@@ -194,18 +214,14 @@ def _write(context: Context, file: File, name: str, version: Source, parent: Kep
         builder.finish([])
         draft = builder.draft(SnapshotBody(out.end, out.link, 0, version.compressed, [], []))
     else:
-        puts = {key: _copied(out, version, key) for key in _changed(parent, version)}
-        removed = [key for key in parent.keys() if version.size_of(key) is None]
+        looked_at = sorted(version.differing(parent if near is None else near))
+        changed = [key for key in looked_at if not is_same(version.located(key)[0], parent.located(key)[0])]
+        puts = {key: _copied(out, version, key) for key in changed if version.size_of(key) is not None}
+        removed = [key for key in changed if version.size_of(key) is None]
         draft = bodies.delta_draft(DeltaBody(parent.name, puts, removed), compressor)
     out.put(draft, version.standing)
     out.put(frame.seal_draft(), version.standing)
     context.give_back(compressor)
-
-
-def _changed(parent: Source, version: Source) -> Iterator[str]:
-    for key in version.keys():
-        if not is_same(version.located(key)[0], parent.located(key)[0]):
-            yield key
 
 
 def is_same(part: Part | None, other: Part | None) -> bool:
@@ -271,11 +287,14 @@ def unreadable(context: Context, names: Iterable[str], since: int) -> list[str]:
     """Those checkpoints of versions above `since` whose files are there and cannot be read."""
     folder = context.layout.existing(FOLDER)
     found: list[str] = []
+    context = context.apart(CACHE_BYTES)
+    last: dict[str, Kept] = {}
     for name in names:
         try:
             layer = None if folder is None else checkpoints.read_layer(context, folder, name)
             if layer is not None and layer.standing.version > since:
-                checkpoints.read(context, name)
+                kept = checkpoints.read(context, name, last)
+                last = {} if kept is None else {name: kept}
         except DocumentDamaged as error:
             _LOG.warning("%s", error)
             found.append(name)

@@ -302,7 +302,7 @@ class Upkeep:
 
     def _look_after(self, document: Document) -> None:
         try:
-            if document.keeping_is_due:
+            if document.is_to_keep_soon:
                 self._keep_checkpoints(document)
             take_snapshot(document, self._context)
             log, state = document.log_if_usable(), document.state_now()
