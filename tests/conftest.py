@@ -26,15 +26,19 @@ KINDS = ["memory", "directory"]
 StoreFactory = Callable[..., Store]
 
 
+ON_REQUEST = {"initial": False, "post_step": False, "error": False, "pause": False}
+"""For tests that look at single checkpoints: none is made that the test does not ask for."""
+
+
 def make_config(config: Mapping[str, Mapping[str, object]] | None = None) -> configuration.Config:
     """A configuration that no file and no variable of the machine has a part in."""
     preset = configuration.PRESETS["production"]
     return configuration.load("production", config or {}, environment={}) if config else preset
 
 
-def opened(path: Path, *, read_only: bool = False) -> Waypost:
+def opened(path: Path, *, read_only: bool = False, **sections: Mapping[str, Any]) -> Waypost:
     """A blocking handle over the store in a directory."""
-    config = make_config()
+    config = make_config(sections)
     return Waypost(Definitions(open_store(str(path), config, read_only=read_only), config, verbose=False))
 
 

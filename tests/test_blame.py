@@ -209,7 +209,7 @@ def test_looking_back_over_checkpoints(wp: Waypost) -> None:
 def shorten(wp: Waypost, monkeypatch: pytest.MonkeyPatch) -> None:
     """A workflow of twelve versions, of which history holds the last four after a close."""
     now = clock.now_us()
-    monkeypatch.setattr(clock, "now_us", lambda: now - 2 * compaction.HISTORY_US)
+    monkeypatch.setattr(clock, "now_us", lambda: now - 2 * 30 * compaction.DAY_US)
     wp.create_workflow("w", "W", steps=["a"]).unwrap()
     for number in range(7):
         wp.update_context("w", variables={"n": number, "old": 1}).unwrap()

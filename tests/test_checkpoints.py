@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import waypost
-from tests.conftest import opened
+from tests.conftest import ON_REQUEST
+from tests.conftest import opened as opened_with
 from waypost import clock, records
 from waypost.blocking import Waypost
 from waypost.errors import (
@@ -24,10 +26,21 @@ from waypost.errors import (
     WorkflowExists,
     WorkflowNotFound,
 )
-from waypost.models import StateMetadata, StateQuery, TimeRange, Workflow, WorkflowState, WorkflowStep
+from waypost.models import StateMetadata, Workflow, WorkflowState, WorkflowStep
+from waypost.queries import StateQuery, TimeRange
 from waypost.store import DocumentId, View
 
 LARGE = os.urandom(400_000)
+
+
+def opened(path: Path) -> Waypost:
+    return opened_with(path, checkpoints=ON_REQUEST)
+
+
+@pytest.fixture
+def wp(wp_with: Callable[..., Waypost]) -> Waypost:
+    """A handle that makes no checkpoint of its own accord."""
+    return wp_with(checkpoints=ON_REQUEST)
 
 
 def view_of(wp: Waypost, workflow_id: str = "w") -> View:

@@ -78,7 +78,7 @@ def test_log_says_where_history_begins(call, call_json, here: Path, monkeypatch:
     """Versions that are no longer kept are one line, and entries with their ids in JSON."""
     now = clock.now_us()
     with blocking.open(".claude/state", config=make_config()) as wp:
-        monkeypatch.setattr(clock, "now_us", lambda: now - 2 * compaction.HISTORY_US)
+        monkeypatch.setattr(clock, "now_us", lambda: now - 2 * 30 * compaction.DAY_US)
         wp.create_workflow("w", "W").unwrap()
         for number in range(200):
             wp.update_context("w", variables={"n": number}).unwrap()

@@ -33,6 +33,17 @@ PRESET_TABLE: dict[str, tuple[Any, Any, Any]] = {
     "reliability.backup_retention": (3, 20, 10),
     "reliability.checksum_validation": (False, True, False),
     "steps.enforce_dependencies": (True, True, True),
+    "checkpoints.initial": (True, True, True),
+    "checkpoints.pre_step": (False, False, False),
+    "checkpoints.post_step": (True, True, True),
+    "checkpoints.error": (True, True, True),
+    "checkpoints.pause": (True, True, True),
+    "retention.max_checkpoints": (50, 50, 50),
+    "retention.min_checkpoints": (5, 5, 5),
+    "retention.max_age_days": (30, 30, 30),
+    "retention.max_workflow_size": (1024, 1024, 1024),
+    "retention.max_store_size": (10_240, 10_240, 10_240),
+    "history.max_age_days": (30, 30, 30),
 }
 NAMES = ("development", "production", "high_throughput")
 
@@ -100,7 +111,7 @@ def test_the_promise_of_durability_follows_the_write_ahead_log() -> None:
 def test_a_configuration_cannot_be_changed() -> None:
     """What was loaded stays as it is, presets included."""
     loaded = load()
-    for target in (loaded, loaded.compression, loaded.performance, loaded.reliability, loaded.steps):
+    for target in (loaded, *(getattr(loaded, section) for section in loaded.__struct_fields__)):
         for name in target.__struct_fields__:
             with pytest.raises(AttributeError):
                 setattr(target, name, None)
@@ -303,6 +314,12 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "performance.parallel_operations": (1, 256),
     "reliability.sync_frequency": (1, 10**12),
     "reliability.backup_retention": (0, 10**12),
+    "retention.max_checkpoints": (1, 100_000),
+    "retention.min_checkpoints": (0, 100_000),
+    "retention.max_age_days": (1, 36_500),
+    "retention.max_workflow_size": (1, 10**12),
+    "retention.max_store_size": (1, 10**12),
+    "history.max_age_days": (1, 36_500),
 }
 LEVELS = {"zstd": (-7, 22), "gzip": (0, 9), "lz4": (0, 16), "brotli": (0, 11), "none": (-7, 22)}
 

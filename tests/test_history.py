@@ -49,9 +49,10 @@ def test_history_tells_each_commit(wp: Waypost) -> None:
         False,
         None,
     )
-    assert list(done.changed) == ["steps.fetch", "outputs.fetch", "sessions.s2"]
+    after, first = (f'checkpoints["{one.id}"]' for one in wp.list_checkpoints("w"))
+    assert list(done.changed) == ["steps.fetch", "outputs.fetch", "sessions.s2", after]
     assert (made.version, made.operation, made.session_id) == (1, "create_workflow", "s1")
-    assert list(made.changed) == ["workflow", "order", 'steps["a.b"]', "steps.fetch", "context", "sessions.s1"]
+    assert list(made.changed) == ["workflow", "order", 'steps["a.b"]', "steps.fetch", "context", "sessions.s1", first]
     state = wp.load_workflow_state("w").unwrap()
     assert done.at == state.metadata.updated_at and done.at.utcoffset() == timedelta(0)
     assert done.commit_id == wp.definitions.store.view(WF).commit_id.hex()

@@ -138,11 +138,16 @@ def test_another_error_for_a_failed_step_is_refused(one: Waypost) -> None:
     assert steps_of(one)["a"].error == "first"
 
 
-def test_an_update_costs_the_same_whatever_the_number_of_steps(store: Store, wp: Waypost) -> None:
-    """An update reads the parts of its step, its dependencies and the workflow, and lists nothing."""
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_update_costs_the_same_whatever_the_number_of_steps(wp_with: Callable[..., Waypost], kept: bool) -> None:
+    """An update reads the parts of its step, its dependencies and the workflow, and lists nothing; with a checkpoint it
+    reads of those that there are the last.
+    """
+    wp = wp_with(checkpoints={"post_step": kept})
     wp.create_workflow("w", "W", steps=[*map(str, range(600)), WorkflowStep("z", dependencies=["1", "2"])]).unwrap()
     for step_id in ("1", "2"):
         wp.update_step_status("w", step_id, "completed").unwrap()
+    last = wp.list_checkpoints("w")[0].id
     seen: list[StagedTransaction] = []
 
     def spy(tx: Any) -> Any:
@@ -151,14 +156,16 @@ def test_an_update_costs_the_same_whatever_the_number_of_steps(store: Store, wp:
 
     request: Any = wp.definitions.update_step_status("w", "z", "completed", {"rows": 3})
     change = request.change()
-    store.submit(type(change)(change.document, spy, "op", "test")).result()
-    assert seen[-1].read_prefixes == set()
-    assert seen[-1].read <= {
+    wp.definitions.store.submit(type(change)(change.document, spy, "op", "test")).result()
+    own = {f"checkpoint\x1f{one.id}" for one in wp.list_checkpoints("w") if kept and one.id > last}
+    assert len(own) == kept and seen[-1].read_prefixes == set()
+    assert seen[-1].read <= own | {
         "workflow",
         *(f"step\x1f{name}" for name in "12z"),
         "output\x1fz\x1f00000001",
+        f"checkpoint\x1f{last}",
     }
-    assert set(seen[-1].staged.puts) == {"step\x1fz", "output\x1fz\x1f00000001"}
+    assert set(seen[-1].staged.puts) == {"step\x1fz", "output\x1fz\x1f00000001", *own}
 
 
 # --- retries ---

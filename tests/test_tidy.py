@@ -27,6 +27,8 @@ ORDER = """
     clock schema
     folding graph
     models
+    queries
+    options
     config
     codec
     store
@@ -39,8 +41,10 @@ ORDER = """
     saving validation
     migrating
     migrations
-    catalogue places
+    catalogue places checkpoint_ids
+    retention
     checkpoints
+    automatic
     workflows delta references history
     blame operations
     requests

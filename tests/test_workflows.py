@@ -28,14 +28,13 @@ from waypost.models import (
     AgentPerformance,
     AgentState,
     StateMetadata,
-    StateQuery,
     StepOutput,
-    TimeRange,
     Workflow,
     WorkflowContext,
     WorkflowState,
     WorkflowStep,
 )
+from waypost.queries import StateQuery, TimeRange
 from waypost.store import Change, DocumentId, Store, Transaction, View, open_store, parts
 
 

@@ -38,7 +38,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 import waypost
-from waypost import clock, config, records
+from waypost import checkpoint_ids, clock, config, records
 from waypost.blocking import Waypost
 from waypost.codec import values
 from waypost.codec.frame import FORMAT_VERSION
@@ -46,7 +46,7 @@ from waypost.definitions import Definitions
 from waypost.store import Change, DocumentId, View
 from waypost.store.contract import CHECKPOINT
 from waypost.store.directory import DirectoryStore, compaction, upkeep
-from waypost.store.directory.compaction import HISTORY_US
+from waypost.store.directory.compaction import DAY_US
 
 GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden"
 APPLICATION = "golden"
@@ -140,6 +140,7 @@ def _made_up_world() -> Iterator[_World]:
             (upkeep.Upkeep, "ask_to_settle", lambda *_: None),
         ):
             stack.enter_context(patch.object(place, name, instead))
+        stack.enter_context(patch.object(checkpoint_ids, "_PROCESS", checkpoint_ids._Process()))
         waypost.register_type("point", Point, list, lambda pair: Point(*pair))
         stack.callback(waypost.unregister_type, "point")
         yield world
@@ -203,7 +204,7 @@ def _make_compacted(store: DirectoryStore, wp: Waypost, world: _World) -> None:
     """A log whose first commits are gone, though a large part that one of them put is still there."""
     wp.create_workflow("compacted", "Compacted", steps=["a", "b"], operation_id="create compacted").unwrap()
     wp.update_step_status("compacted", "a", "completed", {"large": world.text(100_000)}).unwrap()
-    world.time_us += HISTORY_US + 1
+    world.time_us += 30 * DAY_US + 1
     wp.update_context("compacted", variables={"late": 1}, operation_id="late").unwrap()
     assert upkeep.compact(store._document(DocumentId("workflow", "compacted")), store._context)
     wp.update_step_status("compacted", "b", "completed", "behind it").unwrap()
@@ -294,7 +295,7 @@ def make_checkpointed(path: Path, world: _World) -> None:
         store.submit(Change(document, without_extra, clock.new_id("op"), "golden", session="s1")).result()
         wp.add_step_output("survey", "b", {"large": world.text(80_000)}).unwrap()
         checkpoint(4)
-        with patch.object(compaction, "HISTORY_US", 1):
+        with patch.object(compaction, "DAY_US", 1):
             assert upkeep.compact(store._document(document), store._context)
         checkpoint(5)
 

@@ -68,11 +68,8 @@ if TYPE_CHECKING:
         RecoverySuggestions,
         StateCheckpoint,
         StateMetadata,
-        StateQuery,
-        StateQueryResult,
         StepOutput,
         StepOwner,
-        TimeRange,
         Tombstone,
         ValidationReport,
         Workflow,
@@ -89,6 +86,7 @@ if TYPE_CHECKING:
         UnhandledFailureWarning,
     )
     from waypost.places import LargeValue
+    from waypost.queries import StateQuery, StateQueryResult, TimeRange
     from waypost.runs import Run
     from waypost.schema import register_migration, unregister_migration
     from waypost.store import BackedUp, BackedUpFile, Backup, Restored
@@ -116,11 +114,12 @@ _MODULES = {
     "waypost.maintenance": "RepairReport repair",
     "waypost.models": (
         "AgentPerformance AgentResources AgentState PerformanceMetrics RecoverySuggestions StateCheckpoint "
-        "StateMetadata StateQuery StateQueryResult StepOutput StepOwner TimeRange Tombstone ValidationReport Workflow "
+        "StateMetadata StepOutput StepOwner Tombstone ValidationReport Workflow "
         "WorkflowContext WorkflowState WorkflowStep WorkflowSummary"
     ),
     "waypost.operations": "Failure OperationPerformance OperationResult Success UnhandledFailureWarning",
     "waypost.places": "LargeValue",
+    "waypost.queries": "StateQuery StateQueryResult TimeRange",
     "waypost.runs": "Run",
     "waypost.transactions": "WorkflowTransaction",
     "waypost.schema": "register_migration unregister_migration",

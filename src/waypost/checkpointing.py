@@ -9,15 +9,9 @@ from msgspec.structs import replace
 
 from waypost import checkpoints
 from waypost.loading import Viewer
-from waypost.models import (
-    RecoverySuggestions,
-    StateCheckpoint,
-    StateQuery,
-    StateQueryResult,
-    ValidationReport,
-    WorkflowState,
-)
+from waypost.models import RecoverySuggestions, StateCheckpoint, ValidationReport, WorkflowState
 from waypost.operations import OperationResult, Request, Work
+from waypost.queries import StateQuery, StateQueryResult
 from waypost.requests import Requests, done_before
 from waypost.store import DocumentId
 
@@ -42,7 +36,7 @@ class CheckpointDefinitions(Requests):
 
         def prepare() -> Work[str]:
             new = checkpoints.prepare_new(type, description, tags, session_id)
-            return lambda tx: checkpoints.make(tx, new)
+            return lambda tx: checkpoints.make(tx, new, self.retention)
 
         def finish(checkpoint_id: str, viewer: Viewer) -> StateCheckpoint:
             return checkpoints.made(self.store, viewer(), checkpoint_id)

@@ -1,7 +1,7 @@
 """Checkpoints of workflows: making, finding, checking, going back to them and forking from them.
 
 A checkpoint is a part of its workflow, so that it rides in a commit and the store keeps the version which that commit
-makes. It says nothing of the version itself. Its id is the workflow's, `@c`, and letters and digits that sort by time.
+makes. It says nothing of the version itself.
 
 What tells of the workflow's own past does not come back with a version: checkpoints, what was gone back to, sessions.
 """
@@ -9,11 +9,11 @@ What tells of the workflow's own past does not come back with a version: checkpo
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, cast, get_args
 
-from waypost import clock, loading, migrations, records, validation
+from waypost import checkpoint_ids, loading, migrations, records, retention, validation
+from waypost.checkpoint_ids import MARK
 from waypost.errors import (
     CheckpointNotFound,
     DocumentDamaged,
@@ -22,23 +22,14 @@ from waypost.errors import (
     WaypostError,
     WorkflowExists,
 )
-from waypost.models import (
-    CheckpointType,
-    RecoverySuggestions,
-    StateCheckpoint,
-    StateQuery,
-    StateQueryResult,
-    ValidationReport,
-)
+from waypost.models import CheckpointType, RecoverySuggestions, StateCheckpoint, ValidationReport
+from waypost.queries import StateQuery, StateQueryResult
 from waypost.records import ADOPTED, CHECKPOINT, RESTORED, CheckpointRecord
+from waypost.retention import Retention
 from waypost.store import Content, DocumentId, Store, Transaction, View
 
 _LOG = logging.getLogger("waypost")
-MARK = "@c"
-"""Stands between the id of a workflow and what is a checkpoint's own; versions are named by `@` and a number."""
 MOST_TAGS, LONGEST_TAG, LONGEST_DESCRIPTION = 64, 128, 4096
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_TIME_DIGITS, _NOISE_DIGITS = 11, 4
 _NOT_RESTORED = (CHECKPOINT, ADOPTED, RESTORED, records.SESSION)
 _TYPES = get_args(CheckpointType)
 
@@ -70,31 +61,23 @@ def prepare_new(type: str, description: str, tags: Iterable[str], session_id: st
     return NewCheckpoint(cast("CheckpointType", type), description, checked, session_id)
 
 
-def make(tx: Transaction, new: NewCheckpoint) -> str:
+def make(tx: Transaction, new: NewCheckpoint, old: Retention) -> str:
     """Make a checkpoint of the version that is being committed; its id. Raises WorkflowNotFound."""
     records.workflow(tx)
-    checkpoint_id = put(tx, new)
+    checkpoint_id = put(tx, new, old)
     tx.project(["checkpoint", checkpoint_id])
     return checkpoint_id
 
 
-def put(tx: Transaction, new: NewCheckpoint) -> str:
-    """Have what else a commit does ride with a checkpoint; its id."""
-    checkpoint_id, created_us = _new_id(tx)
+def put(tx: Transaction, new: NewCheckpoint, old: Retention) -> str:
+    """Have what else a commit does ride with a checkpoint, for which an old one may go; its id."""
+    passing = retention.is_passing(new.type, new.tags)
+    checkpoint_id, created_us = checkpoint_ids.new(tx, passing=passing)
     record = CheckpointRecord(new.type, new.description, new.tags, created_us, new.session_id)
     tx.put(CHECKPOINT + checkpoint_id, records.encode(record))
+    if passing:
+        old.make_room(tx, checkpoint_id)
     return checkpoint_id
-
-
-def _new_id(tx: Transaction) -> tuple[str, int]:
-    """(id, µs): behind those that were given in this workflow before, also where the clock was put back."""
-    time_us = max(clock.now_us(), tx.time_us + 1)
-    noise = int.from_bytes(os.urandom(3), "big")
-    return f"{tx.document.id}{MARK}{_digits(time_us, _TIME_DIGITS)}{_digits(noise, _NOISE_DIGITS)}", time_us
-
-
-def _digits(number: int, count: int) -> str:
-    return "".join(_ALPHABET[number >> 5 * place & 31] for place in reversed(range(count)))
 
 
 # --- looking at them ---
@@ -179,10 +162,17 @@ def _record(view: View, name: str) -> CheckpointRecord | None:
 
 
 def _parent_of(view: View, name: str, names: Sequence[str]) -> str | None:
-    """The checkpoint made last before this one, or the one that the workflow went back to since."""
+    """The checkpoint made last before this one, or the one that the workflow went back to since; where that is gone,
+    the one before it.
+    """
     restored = max((each for each in records.names(view, RESTORED) if each < name), default="")
     earlier = max((each for each in names if restored < each < name), default=None)
-    return earlier or (records.TEXTS.get(view, RESTORED + restored) if restored else None)
+    if earlier is not None or not restored:
+        return earlier
+    origin = records.TEXTS.get(view, RESTORED + restored) or ""
+    if origin in names or origin.rpartition(MARK)[0] != view.document.id:
+        return origin
+    return max((each for each in names if each < origin), default=None)
 
 
 def every(store: Store, document: DocumentId) -> Iterator[StateCheckpoint]:
@@ -380,4 +370,4 @@ def _put_all(tx: Transaction, wanted: Wanted) -> None:
             data = wanted.version.get(key)
             assert data is not None
             tx.put(key, data)
-    tx.put(RESTORED + _new_id(tx)[0], records.encode(wanted.checkpoint_id))
+    tx.put(RESTORED + checkpoint_ids.new(tx)[0], records.encode(wanted.checkpoint_id))

@@ -23,79 +23,16 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import msgspec
 import msgspec.structs
 
 from waypost.errors import InvalidConfiguration, UnsupportedFormat
+from waypost.options import Config
 
 if TYPE_CHECKING:
     from os import PathLike
-
-Algorithm = Literal["zstd", "gzip", "lz4", "brotli", "none"]
-
-
-class CompressionConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How stored bytes are made smaller. Each frame says what it was compressed with, so a store may mix them.
-
-    `threshold` and `chunk_size` are bytes: shorter payloads stay plain, longer values are written in chunks.
-    What `level` means, and which there are, depends on the algorithm; `none` ignores it.
-    """
-
-    enabled: bool
-    algorithm: Algorithm
-    level: int
-    threshold: int
-    chunk_size: int
-
-
-class PerformanceConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be used. MB are 2**20 bytes.
-
-    `max_memory_usage` (MB) bounds caches and buffers, `max_file_size` (MB) the file of one workflow, `batch_size`
-    the commits that share one sync, `parallel_operations` the threads for compressing, verifying and loading.
-    """
-
-    max_memory_usage: int
-    max_file_size: int
-    batch_size: int
-    parallel_operations: int
-
-
-class ReliabilityConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What is promised.
-
-    With `enable_wal` a commit is acknowledged once it is synced, without it once the operating system has it.
-    `sync_frequency` is a period in ms, `backup_retention` the number of earlier files kept of one that was replaced;
-    without `checksum_validation` the checksums of payloads (never of headers) are left unchecked on reading.
-    """
-
-    enable_wal: bool
-    sync_frequency: int
-    backup_retention: int
-    checksum_validation: bool
-
-
-class StepsConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """With `enforce_dependencies` a step cannot start before those it depends on are finished."""
-
-    enforce_dependencies: bool
-
-
-class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """All options, each with a value. Made by `load`; `PRESETS` has three."""
-
-    compression: CompressionConfig
-    performance: PerformanceConfig
-    reliability: ReliabilityConfig
-    steps: StepsConfig
-
-    @property
-    def durability(self) -> Literal["power", "process"]:
-        """What an acknowledged commit survives: the loss of power, or only the end of the process."""
-        return "power" if self.reliability.enable_wal else "process"
-
 
 # --- what each option takes -------------------------------------------------------------------------------------------
 
@@ -178,6 +115,17 @@ _OPTIONS: dict[str, _Option] = {
     "reliability.backup_retention": _Option(_Range(0), 3, 20, 10),
     "reliability.checksum_validation": _Option(_Flag(), False, True, False),
     "steps.enforce_dependencies": _Option(_Flag(), True, True, True),
+    "checkpoints.initial": _Option(_Flag(), True, True, True),
+    "checkpoints.pre_step": _Option(_Flag(), False, False, False),
+    "checkpoints.post_step": _Option(_Flag(), True, True, True),
+    "checkpoints.error": _Option(_Flag(), True, True, True),
+    "checkpoints.pause": _Option(_Flag(), True, True, True),
+    "retention.max_checkpoints": _Option(_Range(1, 100_000), 50, 50, 50),
+    "retention.min_checkpoints": _Option(_Range(0, 100_000), 5, 5, 5),
+    "retention.max_age_days": _Option(_Range(1, 36_500), 30, 30, 30),
+    "retention.max_workflow_size": _Option(_Range(1), 1024, 1024, 1024),
+    "retention.max_store_size": _Option(_Range(1), 10_240, 10_240, 10_240),
+    "history.max_age_days": _Option(_Range(1, 36_500), 30, 30, 30),
 }
 _SECTIONS = tuple(dict.fromkeys(name.partition(".")[0] for name in _OPTIONS))
 
@@ -282,7 +230,7 @@ def _tables(config: Config) -> dict[str, dict[str, Any]]:
 
 def _is_section(given: object) -> bool:
     # nothing checks what a Config is constructed with, before this does
-    return isinstance(given, CompressionConfig | PerformanceConfig | ReliabilityConfig | StepsConfig)
+    return isinstance(given, msgspec.Struct)
 
 
 def _of_preset(preset: str | None, environment: Mapping[str, str]) -> Iterator[Setting]:

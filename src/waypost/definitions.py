@@ -29,8 +29,6 @@ from waypost.lookback import LookingBack
 from waypost.migrations import MigrationReport
 from waypost.models import (
     AgentState,
-    StateQuery,
-    StateQueryResult,
     StepOutput,
     Tombstone,
     ValidationReport,
@@ -40,6 +38,7 @@ from waypost.models import (
     WorkflowSummary,
 )
 from waypost.operations import Load, OperationResult, Request, Success, Work, find_outcome
+from waypost.queries import StateQuery, StateQueryResult
 from waypost.requests import done_before
 from waypost.store import (
     Backup,
@@ -127,7 +126,7 @@ class Definitions(CheckpointDefinitions, LookingBack):
 
         def prepare() -> Work[None]:
             new = workflows.prepare_new(name, session_id, steps, context, if_exists)
-            return lambda tx: workflows.create(tx, new)
+            return partial(workflows.create, new=new, made=self._automatic(session_id).workflow_made)
 
         return self._write("create_workflow", workflow_id, prepare, self._state, operation_id, session_id)
 
@@ -157,7 +156,7 @@ class Definitions(CheckpointDefinitions, LookingBack):
             def save(tx: Transaction) -> None:
                 saving.save(tx, plan, self._chunk_size)
                 if new is not None:
-                    checkpoints.put(tx, new)
+                    checkpoints.put(tx, new, self.retention)
 
             return save
 
@@ -177,15 +176,16 @@ class Definitions(CheckpointDefinitions, LookingBack):
         self, workflow_id: str, *, operation_id: str | None = None, session_id: str | None = None
     ) -> Request[OperationResult[WorkflowState]]:
         """Let no step start until the workflow is resumed; running ones may finish. Fails with WorkflowNotFound."""
-        work = partial(workflows.pause, paused=True)
+        work = partial(workflows.pause, made=self._automatic(session_id).workflow_paused)
         return self._write("pause_workflow", workflow_id, lambda: work, self._state, operation_id, session_id)
 
     def resume_workflow(
         self, workflow_id: str, *, operation_id: str | None = None, session_id: str | None = None
     ) -> Request[OperationResult[WorkflowState]]:
         """Let steps start again. Fails with WorkflowNotFound."""
-        work = partial(workflows.pause, paused=False)
-        return self._write("resume_workflow", workflow_id, lambda: work, self._state, operation_id, session_id)
+        return self._write(
+            "resume_workflow", workflow_id, lambda: workflows.resume, self._state, operation_id, session_id
+        )
 
     def delete_workflow(
         self, workflow_id: str, *, operation_id: str | None = None, session_id: str | None = None
@@ -244,7 +244,8 @@ class Definitions(CheckpointDefinitions, LookingBack):
                 if value is None:
                     return done_before
                 wanted = wanted._replace(value=value)
-            return lambda tx: steps_.move(tx, wanted, self._chunk_size, self._enforce_dependencies)
+            moved = self._automatic(session_id).step_moved
+            return lambda tx: steps_.move(tx, wanted, self._chunk_size, self._enforce_dependencies, moved)
 
         return self._write(
             "update_step_status", workflow_id, prepare, _step, operation_id, session_id, agent_id,

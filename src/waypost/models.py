@@ -11,10 +11,10 @@ behind it) lies in `__dict__`, apart from the fields: it takes no part in equali
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, MutableMapping, MutableSequence, Sequence
+from collections.abc import Mapping, MutableMapping, MutableSequence, Sequence
 from copy import deepcopy
 from datetime import datetime
-from typing import Annotated, Any, Generic, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from msgspec import Meta, Struct, field, structs
 
@@ -402,13 +402,6 @@ class WorkflowSummary(Struct, frozen=True, kw_only=True):
     session_ids: Sequence[str]
 
 
-class TimeRange(Struct, frozen=True):
-    """From `start` to `end`, both included; None leaves that side open."""
-
-    start: Moment | None = None
-    end: Moment | None = None
-
-
 CheckpointType = Literal["manual", "automatic", "pre_step", "post_step", "error"]
 
 
@@ -448,39 +441,6 @@ class RecoverySuggestions(Struct, frozen=True, kw_only=True):
     recommended_recovery_point: StateCheckpoint | None
     recovery_strategy: Literal["latest", "stable", "manual_selection"]
     warnings: Sequence[str]
-
-
-class StateQuery(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which workflows, or which checkpoints, to list. What is None or empty does not narrow the list.
-
-    `time_range` is compared with the time of the last change, or of the checkpoint; `limit` is a number of them. `tags`
-    are for checkpoints alone: those that have all of them.
-    """
-
-    workflow_id: str | None = None
-    session_id: str | None = None
-    time_range: TimeRange | None = None
-    status: Sequence[WorkflowStatus] = ()
-    tags: Sequence[str] = ()
-    limit: Annotated[int, Meta(ge=1, le=10_000)] = 100
-    offset: Count = 0
-    sort_by: Literal["created", "updated", "size"] = "updated"
-    sort_order: Literal["asc", "desc"] = "desc"
-
-
-class StateQueryResult(Struct, Generic[T], frozen=True, kw_only=True):
-    """One page of a list; `total` counts all that the query found."""
-
-    items: Sequence[T]
-    total: int
-    has_more: bool
-    next_offset: int | None
-
-    def __iter__(self) -> Iterator[T]:
-        return iter(self.items)
-
-    def __len__(self) -> int:
-        return len(self.items)
 
 
 class ValidationReport(Struct, frozen=True, kw_only=True):

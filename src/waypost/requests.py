@@ -6,12 +6,14 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeVar
 
 from waypost import loading, migrations, records
+from waypost.automatic import Automatic
 from waypost.catalogue import Catalogue
 from waypost.config import Config
 from waypost.loading import Viewer
 from waypost.models import WorkflowState
 from waypost.operations import OperationResult, Read, Request, Work, Write
 from waypost.records import Value
+from waypost.retention import Retention
 from waypost.store import ContentLost, Counters, DocumentId, Store, Transaction, View
 from waypost.streams import Source
 
@@ -37,6 +39,7 @@ class Requests:
         self._catalogue = Catalogue(store)
         self._chunk_size = config.compression.chunk_size
         self._enforce_dependencies = config.steps.enforce_dependencies
+        self.retention = Retention(config.retention)
 
     def _read(self, operation: str, read: Callable[[], T]) -> Request[T]:
         return Read(self.store, operation, read, self.verbose)
@@ -65,6 +68,9 @@ class Requests:
             verbose=self.verbose,
             stages=stages,
         )
+
+    def _automatic(self, session_id: str | None) -> Automatic:
+        return Automatic(self.config.checkpoints, self.retention, session_id)
 
     def _state(self, _: None, viewer: Viewer) -> WorkflowState:
         return loading.load(viewer(), self._home)

@@ -17,7 +17,7 @@ Invariants:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from msgspec import UNSET, UnsetType
@@ -93,8 +93,14 @@ def error_text(error: str | BaseException) -> str:
     return error.encode("utf-8", "backslashreplace").decode()
 
 
-def move(tx: Transaction, wanted: Move, chunk_size: int, enforce_dependencies: bool) -> WorkflowStep:
-    """Give a step another status. Returns the step as it is then."""
+def move(
+    tx: Transaction,
+    wanted: Move,
+    chunk_size: int,
+    enforce_dependencies: bool,
+    moved: Callable[[Transaction, WorkflowStep], object],
+) -> WorkflowStep:
+    """Give a step another status. Returns the step as it is then; `moved` is told of it when that is a change."""
     tx.project(["step", wanted.step_id])
     paused = records.workflow(tx).paused
     step = records.step(tx, wanted.step_id)
@@ -106,6 +112,7 @@ def move(tx: Transaction, wanted: Move, chunk_size: int, enforce_dependencies: b
     if wanted.value is not None:
         records.add_output(tx, step, wanted.value, wanted.agent_id, wanted.time_us, chunk_size)
     records.put_step(tx, step)
+    moved(tx, step)
     return step
 
 

@@ -15,7 +15,6 @@ from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from waypost import clock, records
 from waypost.codec import values
-from waypost.config import Config
 from waypost.definitions import Definitions
 from waypost.errors import InvalidInput, InvalidValue, VersionConflict, WaypostError
 from waypost.operations import Failure, OperationResult, Request, Success, outcome_of
@@ -233,11 +232,12 @@ class WorkflowTransaction:
 class Attempt:
     """One run of the work of a transaction, and its commit."""
 
-    def __init__(self, store: Store, config: Config, change: JointChange) -> None:
-        self._store = store
+    def __init__(self, home: Definitions, change: JointChange) -> None:
+        self._store = home.store
+        self._retention = home.retention
         self._change = change
-        self._staged = _StagedStore(store, change)
-        definitions = Definitions(self._staged, config, verbose=False, home=store)
+        self._staged = _StagedStore(home.store, change)
+        definitions = Definitions(self._staged, home.config, verbose=False, home=home.store)
         self.face = WorkflowTransaction(definitions, change.session)
 
     def was_consistent(self) -> bool:
@@ -251,7 +251,10 @@ class Attempt:
         projection = ["transaction", self._stored(data)]
         for part in self._staged.opened.values():
             part.project(projection)
-        return self._store.commit(self._staged.joint, self._change)
+        receipt = self._store.commit(self._staged.joint, self._change)
+        for document in self._staged.opened:
+            self._retention.forget(document)
+        return receipt
 
     def _stored(self, data: object) -> bytes | None:
         """The result of the work as it is remembered, for when the operation is repeated or asked about."""
@@ -276,7 +279,7 @@ class _Transact(Request[OperationResult[T]]):
         session_id: str | None,
     ) -> None:
         super().__init__(definitions.store, "transact", operation_id, definitions.verbose)
-        self._config = definitions.config
+        self._definitions = definitions
         self._work = work
         self._repeatable = operation_id is not None
         self._session_id = session_id
@@ -298,7 +301,7 @@ class _Transact(Request[OperationResult[T]]):
 
     def _run(self, change: JointChange) -> OperationResult[T]:
         for tries in range(1, TRIES + 1):
-            attempt = Attempt(self.store, self._config, change)
+            attempt = Attempt(self._definitions, change)
             try:
                 data = self._work(attempt.face)
             except Exception:
@@ -347,7 +350,7 @@ class TransactionBlock:
     def __init__(self, definitions: Definitions, operation_id: str | None, session_id: str | None) -> None:
         name = clock.new_id("op") if operation_id is None else operation_id
         change = _change("transaction", name, session_id, repeatable=operation_id is not None)
-        self._attempt = Attempt(definitions.store, definitions.config, change)
+        self._attempt = Attempt(definitions, change)
 
     def __enter__(self) -> WorkflowTransaction:
         return self._attempt.face

@@ -23,17 +23,8 @@ from waypost.catalogue import Catalogue, Entry, leave_out
 from waypost.codec import values
 from waypost.errors import InvalidInput, StoreError, WorkflowExists
 from waypost.loading import Viewer
-from waypost.models import (
-    AgentState,
-    StateQuery,
-    StateQueryResult,
-    StepOutput,
-    TimeRange,
-    Tombstone,
-    WorkflowContext,
-    WorkflowStep,
-    WorkflowSummary,
-)
+from waypost.models import AgentState, StepOutput, Tombstone, WorkflowContext, WorkflowStep, WorkflowSummary
+from waypost.queries import StateQuery, StateQueryResult, TimeRange
 from waypost.store import Store, Transaction, View
 
 IfExists = Literal["error", "open"]
@@ -76,8 +67,8 @@ def prepare_new(
     return NewWorkflow(records.WorkflowRecord.new(name, clock.now_us()), new, puts, if_exists)
 
 
-def create(tx: Transaction, new: NewWorkflow) -> None:
-    """Make a workflow, also where one was deleted. Raises WorkflowExists."""
+def create(tx: Transaction, new: NewWorkflow, made: Callable[[Transaction], object]) -> None:
+    """Make a workflow, also where one was deleted; `made` is told of it. Raises WorkflowExists."""
     tx.project(["state"])
     if records.find_workflow(tx) is not None:
         if new.if_exists == "open":
@@ -93,16 +84,29 @@ def create(tx: Transaction, new: NewWorkflow) -> None:
     records.put_order(tx, [step.id for step in new.steps])
     for key, data in new.puts.items():
         tx.put(key, data)
+    made(tx)
 
 
 # --- changing it ---
 
 
-def pause(tx: Transaction, paused: bool) -> None:
-    """Pause or resume. What is so already stays so."""
+def pause(tx: Transaction, made: Callable[[Transaction], object]) -> None:
+    """Let no step start; `made` is told of it. What is paused already stays so."""
+    if _set_paused(tx, True):
+        made(tx)
+
+
+def resume(tx: Transaction) -> None:
+    """Let steps start again."""
+    _set_paused(tx, False)
+
+
+def _set_paused(tx: Transaction, paused: bool) -> bool:
+    """Whether that changed anything."""
     tx.project(["state"])
     record = records.workflow(tx)
     tx.put(records.WORKFLOW, records.encode(msgspec.structs.replace(record, paused=paused)))
+    return record.paused != paused
 
 
 def delete(tx: Transaction, time_us: int, session_id: str | None) -> Tombstone:

@@ -41,10 +41,10 @@ from waypost.codec.bodies import (
     SnapshotBody,
 )
 from waypost.codec.compression import Undecodable
-from waypost.config import CompressionConfig
 from waypost.definitions import Definitions
 from waypost.errors import WaypostError
 from waypost.models import AgentState, WorkflowContext, WorkflowStep
+from waypost.options import CompressionConfig
 from waypost.store import DocumentId
 from waypost.store.directory import index, lease
 from waypost.store.memory import MemoryStore

@@ -29,7 +29,7 @@ from waypost.blocking import Waypost
 from waypost.codec.frame import FrameType
 from waypost.config import PRESETS
 from waypost.definitions import Definitions
-from waypost.models import StateQuery
+from waypost.queries import StateQuery
 from waypost.store import DocumentId
 from waypost.transactions import WorkflowTransaction
 

@@ -81,7 +81,7 @@ class Reference:
             patch.setattr(Document, "snapshot_is_due", staticmethod(lambda state: False))
             self._commit(store, a=b"1", large=b"large " * 700)
             self._commit(store, b=rng.randbytes(30))
-            patch.setattr(compaction, "HISTORY_US", -1)  # all history goes, so the large part gets a frame of its own
+            patch.setattr(compaction, "DAY_US", -1)  # all history goes, so the large part gets a frame of its own
             assert store.tidy(WF, "compact")
             patch.undo()
             patch.setattr(Document, "snapshot_is_due", staticmethod(lambda state: False))

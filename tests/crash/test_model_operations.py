@@ -28,8 +28,9 @@ from waypost import clock
 from waypost.blocking import Waypost
 from waypost.definitions import Definitions
 from waypost.errors import WaypostError
-from waypost.models import StateMetadata, StateQuery, WorkflowStep
+from waypost.models import StateMetadata, WorkflowStep
 from waypost.operations import Failure, Success
+from waypost.queries import StateQuery
 from waypost.store import DocumentId
 from waypost.store.directory.document import Document
 from waypost.store.directory.upkeep import Upkeep

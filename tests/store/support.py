@@ -51,22 +51,25 @@ class TestedStore(DirectoryStore):
         return act(opened, self._context)
 
 
+_SECTIONS = {
+    "compression": ("enabled", "algorithm", "level", "threshold", "chunk_size"),
+    "performance": ("max_memory_usage", "max_file_size", "batch_size", "parallel_operations"),
+    "reliability": ("enable_wal", "sync_frequency", "backup_retention", "checksum_validation"),
+    "history": ("max_age_days",),
+}
+
+
 @lru_cache
 def _config(_place: str, *options: frozenset[tuple[str, Any]]) -> config.Config:
     """The options of a store that is opened in a directory, whose files are read for them once."""
-    given = dict(zip(("compression", "performance", "reliability"), map(dict, options), strict=True))
+    given = dict(zip(_SECTIONS, map(dict, options), strict=True))
     return config.load("production", given, environment={})
 
 
 def directory_store(path: Path | str, *, read_only: bool = False, create: bool = True, **options: Any) -> TestedStore:
     """Open a directory store; options by their short name (`chunk_size=4096`)."""
-    sections = {
-        "compression": ("enabled", "algorithm", "level", "threshold", "chunk_size"),
-        "performance": ("max_memory_usage", "max_file_size", "batch_size", "parallel_operations"),
-        "reliability": ("enable_wal", "sync_frequency", "backup_retention", "checksum_validation"),
-    }
     given: dict[str, dict[str, Any]] = {}
-    for section, names in sections.items():
+    for section, names in _SECTIONS.items():
         given[section] = {name: options.pop(name) for name in names if name in options}
     assert not options, options
     loaded = _config(os.getcwd(), *(frozenset(each.items()) for each in given.values()))

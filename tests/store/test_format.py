@@ -390,7 +390,7 @@ def test_d07_a_compacted_log_without_its_snapshot_is_refused(path, monkeypatch):
     store = directory_store(path)
     for number in range(9):
         store.submit(putting(**{f"k{number}": b"value"})).result()
-    monkeypatch.setattr(compaction, "HISTORY_US", -1)
+    monkeypatch.setattr(compaction, "DAY_US", -1)
     assert store.tidy(WF, "compact")
     store.close()
     data = log_file(path).read_bytes()

@@ -21,7 +21,7 @@ from tests.totals import ring_size
 from waypost.blocking import Waypost
 from waypost.config import PRESETS
 from waypost.definitions import Definitions
-from waypost.models import StateQuery
+from waypost.queries import StateQuery
 from waypost.store.directory import DirectoryStore, files, index
 
 FIRST_US = 1_750_000_000_000_000
@@ -80,7 +80,7 @@ def test_c06_lists_taken_at_the_same_time_miss_nothing(tmp_path: Path) -> None:
 LISTER = """
 import json, os, resource, sys
 from tests.store.test_many import opened
-from waypost.models import StateQuery
+from waypost.queries import StateQuery
 resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 store, wp = opened(sys.argv[1])
 def resident():

@@ -211,11 +211,16 @@ def test_trap_04_presets_differ_on_disk(tmp_path):
 def test_trap_04_trap_29_every_option_has_a_test():
     """No option is read by nobody: a test of its effect bears its name, or names it in what it promises."""
     here = Path(__file__).parent
-    shown_in = (Path(__file__), here / "test_snapshots.py", here.parent / "test_steps.py")
+    shown_in = (
+        Path(__file__),
+        here / "test_snapshots.py",
+        here.parent / "test_steps.py",
+        here.parent / "test_retention.py",
+    )
     told = "".join(file.read_text() for file in shown_in)
     for row in config.describe(config.load_with_sources("production", environment={})):
         name = row.option.replace(".", "_")
-        assert re.search(rf"def test_{name}\(|^    \"\"\".*`{row.option}", told, re.MULTILINE), row.option
+        assert re.search(rf"def test_{name}\(|^    .*`{row.option}`", told, re.MULTILINE), row.option
 
 
 def test_trap_10_the_checksum_covers_every_value(tmp_path):

@@ -186,7 +186,7 @@ def shortened(path: Path, monkeypatch: pytest.MonkeyPatch, commits: int, kept: i
     now = clock.now_us()
     for number in range(1, commits + 1):
         old = number <= commits - kept
-        monkeypatch.setattr(clock, "now_us", lambda old=old: now - (2 * compaction.HISTORY_US if old else 0))
+        monkeypatch.setattr(clock, "now_us", lambda old=old: now - (2 * 30 * compaction.DAY_US if old else 0))
         store.submit(putting(n=b"%d" % number, big=LARGE if number == 1 else LARGE[:-1])).result()
     monkeypatch.undo()
     return store

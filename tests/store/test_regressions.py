@@ -334,7 +334,7 @@ def test_no_backup_is_dropped_before_there_are_more_than_are_kept(path, monkeypa
     real = clock.now_us
     for generation in range(7):
         store.submit(putting(a=b"%d" % generation)).result()
-        later = (generation + 1) * (compaction.HISTORY_US + 1)
+        later = (generation + 1) * (30 * compaction.DAY_US + 1)
         monkeypatch.setattr(clock, "now_us", lambda later=later: real() + later)
         assert store.tidy(WF, "compact")
         kept = {entry.name for entry in (path / "backups").iterdir()}

@@ -635,7 +635,7 @@ def test_whole_blocks_of_a_snapshot_are_kept_where_nothing_else_is_left(
     store = directory_store(path, enabled=False)
     parts = {f"k{number:03}": os.urandom(1000) for number in range(100)}
     store.submit(putting(**parts)).result()
-    monkeypatch.setattr(compaction, "HISTORY_US", -1)
+    monkeypatch.setattr(compaction, "DAY_US", -1)
     assert store.tidy(WF, "compact")
     store.submit(putting(k000=b"new", z=b"last")).result()
     store.close()

@@ -303,14 +303,18 @@ def test_operations_older_than_seven_days_are_forgotten(path, monkeypatch):
     store.close()
 
 
-def test_history_older_than_thirty_days_goes_at_compaction(path, monkeypatch):
-    """Commits beyond the age bound leave the log; their ids stay, and the version number goes on."""
-    store = directory_store(path)
+@pytest.mark.parametrize("days", [30, 2])
+def test_history_older_than_the_bound_goes_at_compaction(path, monkeypatch, days):
+    """Commits older than `history.max_age_days` leave the log; their ids stay, and the version number goes on."""
+    store = directory_store(path, max_age_days=days)
     for number in range(5):
         store.submit(change(WF, lambda tx, n=number: tx.put("a", b"%d" % n))).result()
     ids = [store.view_at(WF, version).commit_id for version in range(1, 6)]
     real = clock.now_us
-    monkeypatch.setattr(clock, "now_us", lambda: real() + compaction.HISTORY_US + 1)
+    monkeypatch.setattr(clock, "now_us", lambda: real() + days * compaction.DAY_US - 60_000_000)
+    assert store.tidy(WF, "compact") and store.view_at(WF, 1) is not None
+    store.submit(change(WF, lambda tx: tx.put("a", b"4"))).result()  # changes nothing, and opens the new log
+    monkeypatch.setattr(clock, "now_us", lambda: real() + days * compaction.DAY_US + 1)
     assert store.tidy(WF, "compact")
     assert store.submit(change(WF, lambda tx: tx.put("a", b"new"))).result().version == 6
     assert (store.view_at(WF, 3), store.view_at(WF, 5).get("a")) == (None, b"4")

@@ -15,7 +15,7 @@ STEP_UPDATES = """
 import os, sys
 import waypost
 count = int(sys.argv[2])
-with waypost.open(sys.argv[1]) as wp:
+with waypost.open(sys.argv[1], config={"checkpoints": {"post_step": sys.argv[4] == "kept", "initial": False}}) as wp:
     steps = [waypost.WorkflowStep(id=f"step{n}", name="a step", agent_id="agent") for n in range(count)]
     wp.create_workflow("wf", "A workflow", None, steps).unwrap()
     wp.update_step_status("wf", "step0", "running").unwrap()
@@ -50,28 +50,44 @@ def environment():
     return {**os.environ, "PYTHONPATH": "src"}
 
 
-@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
-@pytest.mark.parametrize("steps", [10, 1000, 10_000])
-def test_t21_a_step_update_is_one_positioned_write_and_one_sync(tmp_path, steps):
-    """At 10 and at 10,000 steps an update is one pwrite and one fdatasync; upkeep adds at most one write in 50."""
+def traced(tmp_path, steps, kept):
+    """What was asked of the kernel between the marks: (call, file), for each."""
     trace = tmp_path / "trace"
     names = "trace=pwrite64,pwritev,pwritev2,fdatasync,fsync,sync_file_range,ftruncate,rename,renameat,unlinkat,write"
-    command = ["strace", "-f", "-qq", "-o", str(trace), "-e", names]
+    command = ["strace", "-f", "-y", "-qq", "-o", str(trace), "-e", names]
     interpreter = subprocess.check_output(
         [sys.executable, "-c", "import sys; print(sys.executable)"], text=True
     ).strip()
     subprocess.run(
-        [*command, interpreter, "-c", STEP_UPDATES, str(tmp_path / "store"), str(steps), str(UPDATES)],
+        [*command, interpreter, "-c", STEP_UPDATES, str(tmp_path / "store"), str(steps), str(UPDATES), kept],
         env=environment(),
         check=True,
         stdout=subprocess.PIPE,
     )
     text = trace.read_text()
     between = text[text.index('"BEGIN"') : text.index('"END"')]
-    calls = re.findall(r"^\d+ +(\w+)\(", between, re.MULTILINE)
+    return re.findall(r"^\d+ +(\w+)\(\d+<([^>]*)>", between, re.MULTILINE)
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+@pytest.mark.parametrize("steps", [10, 1000, 10_000])
+def test_t21_a_step_update_is_one_positioned_write_and_one_sync(tmp_path, steps):
+    """At 10 and at 10,000 steps an update is one pwrite and one fdatasync; upkeep adds at most one write in 50."""
+    calls = [name for name, _ in traced(tmp_path, steps, "apart")]
     counted = {name: calls.count(name) for name in set(calls) - {"write"}}
     print(steps, counted)
     assert counted.pop("fdatasync") == UPDATES
+    assert UPDATES <= counted.pop("pwrite64") <= UPDATES + UPDATES // 50
+    assert counted == {}
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+def test_t21_an_update_with_a_checkpoint_is_one_write_and_one_sync_of_its_log(tmp_path):
+    """The checkpoint rides in the commit. What writes it out touches other files, and the log only to sync it."""
+    calls = [(name, file) for name, file in traced(tmp_path, 1000, "kept") if file.endswith("wf.state")]
+    counted = {name: [each for each, _ in calls].count(name) for name in {each for each, _ in calls}}
+    print(counted)
+    assert UPDATES <= counted.pop("fdatasync") <= UPDATES + UPDATES // 50
     assert UPDATES <= counted.pop("pwrite64") <= UPDATES + UPDATES // 50
     assert counted == {}
 

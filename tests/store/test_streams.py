@@ -602,7 +602,7 @@ def test_compaction_keeps_a_stream_whose_commit_is_dropped(path, monkeypatch):
         handle.add_step_output("wf", "a", io.BytesIO(noise(5 * MB, 1))).unwrap()
         handle.add_step_output("wf", "b", io.BytesIO(noise(5 * MB, 2))).unwrap()
         handle.update_step_status("wf", "a", "skipped").unwrap()
-        monkeypatch.setattr(compaction, "HISTORY_US", -1)
+        monkeypatch.setattr(compaction, "DAY_US", -1)
         store = handle.definitions.store
         assert upkeep.compact(store._document(WF), store._context)
         assert read_back(handle, "a") == noise(5 * MB, 1)

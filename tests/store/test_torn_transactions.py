@@ -139,7 +139,7 @@ def test_d12_what_history_has_dropped_is_not_missed(path: Path, monkeypatch: pyt
     put(store, b"1", A, B)
     put(store, b"2", B)
     store._settle()
-    monkeypatch.setattr(compaction, "HISTORY_US", -1)
+    monkeypatch.setattr(compaction, "DAY_US", -1)
     assert store.tidy(B, "compact")
     store.close()
     assert verified(path).sound
@@ -227,7 +227,7 @@ def test_d12_what_was_decided_is_not_laid_over_a_log_that_was_compacted_meanwhil
             writer._settle()
             put(writer, large, A)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(compaction, "HISTORY_US", -1)
+                patch.setattr(compaction, "DAY_US", -1)
                 assert writer.tidy(A, "compact")
             writer.close()
         return real(context, document, decided=decided)
@@ -270,7 +270,7 @@ def test_d12_a_decision_that_was_carried_out_before_a_compaction_stays_out_of_a_
     store = directory_store(path)
     store._settle()
     put(store, large, A)
-    monkeypatch.setattr(compaction, "HISTORY_US", -1)
+    monkeypatch.setattr(compaction, "DAY_US", -1)
     assert store.tidy(A, "compact")
     store.close()
     data = bytearray(log_of(path, A).read_bytes())
@@ -346,7 +346,7 @@ def test_e05_a_backup_starts_over_when_history_goes_meanwhile(path: Path, monkey
             put(store, b"3", C)
             store._settle()
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(compaction, "HISTORY_US", -1)
+                patch.setattr(compaction, "DAY_US", -1)
                 assert store.tidy(C, "compact")
         return found
 

@@ -12,7 +12,8 @@ from waypost.cli.invocation import Invocation, options, reading, workflow_id, wr
 from waypost.cli.text import ago, count, cut, listing
 from waypost.delta import Difference
 from waypost.errors import InvalidInput, WorkflowNotFound
-from waypost.models import StateCheckpoint, StateQuery, StateQueryResult
+from waypost.models import StateCheckpoint
+from waypost.queries import StateQuery, StateQueryResult
 
 if TYPE_CHECKING:
     from waypost.blocking import Waypost

@@ -13,7 +13,8 @@ from waypost.cli.invocation import Invocation, options, reading
 from waypost.cli.overview import Condition, Found, LeftOut, condition_of, damaged
 from waypost.cli.text import ago, duration, size
 from waypost.folding import WorkflowStatus
-from waypost.models import StateQuery, StateQueryResult, WorkflowSummary
+from waypost.models import WorkflowSummary
+from waypost.queries import StateQuery, StateQueryResult
 
 
 @click.command("list")

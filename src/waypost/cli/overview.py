@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Literal
 from waypost.cli.describe import owner
 from waypost.errors import StoreError, WorkflowNotFound
 from waypost.folding import WorkflowStatus
-from waypost.models import StateQuery, WorkflowState, WorkflowStep, WorkflowSummary
+from waypost.models import WorkflowState, WorkflowStep, WorkflowSummary
+from waypost.queries import StateQuery
 
 if TYPE_CHECKING:
     from waypost.cli.invocation import Reading

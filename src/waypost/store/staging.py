@@ -135,10 +135,14 @@ class StagedTransaction:
         return self._view.size_of(key)
 
     def keys(self, prefix: str = "") -> Iterator[str]:
+        if not self.staged.cleared:
+            self.read_prefixes.add(prefix)
+        return self.unwatched_keys(prefix)
+
+    def unwatched_keys(self, prefix: str) -> Iterator[str]:
         staged = self.staged
         found = {key for key in staged.puts if key.startswith(prefix)}
         if not staged.cleared:
-            self.read_prefixes.add(prefix)
             found.update(key for key in self._view.keys(prefix) if key not in staged.removed)
         return iter(sorted(found))
 

@@ -1,0 +1,74 @@
+"""Ids of checkpoints: the workflow's, `@c`, and letters and digits that sort by time.
+
+Behind the mark stand when it was made (11 digits, microseconds since the epoch), the process that made it (2), a
+serial number (1), and whether it may go when there are too many (1): what retention has to know of each checkpoint
+of a workflow, in each commit that makes one, is read from ids alone.
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import count
+
+from waypost import clock
+from waypost.store import Transaction
+
+MARK = "@c"
+"""Stands between the id of a workflow and what is a checkpoint's own; versions are named by `@` and a number."""
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_TIME_DIGITS = 11
+_PASSING, _LASTING = "a", "m"
+_OWN_DIGITS = _TIME_DIGITS + 4
+
+
+class _Process:
+    """Two digits that tell most processes apart: those that write at the same time need not clear up the same; and how
+    many ids this one has given.
+    """
+
+    def __init__(self) -> None:
+        self.digits = _digits(int.from_bytes(os.urandom(2), "big"), 2)
+        self.given = count(os.urandom(1)[0])
+
+
+def _digits(number: int, length: int) -> str:
+    return "".join(_ALPHABET[number >> 5 * place & 31] for place in reversed(range(length)))
+
+
+_PROCESS = _Process()
+os.register_at_fork(after_in_child=_PROCESS.__init__)
+
+
+def new(tx: Transaction, *, passing: bool = False) -> tuple[str, int]:
+    """(id, µs): behind those that were given in this workflow before, also where the clock was put back. Retention may
+    take those that are `passing`.
+    """
+    time_us = max(clock.now_us(), tx.time_us + 1)
+    serial = _digits(next(_PROCESS.given), 1)
+    last = _PASSING if passing else _LASTING
+    return f"{tx.document.id}{MARK}{_digits(time_us, _TIME_DIGITS)}{_PROCESS.digits}{serial}{last}", time_us
+
+
+def is_passing(checkpoint_id: str) -> bool:
+    """Whether retention may take it."""
+    return checkpoint_id.endswith(_PASSING) and _own(checkpoint_id) is not None
+
+
+def is_of_this_process(checkpoint_id: str) -> bool:
+    """Whether this process made it, or one that drew the same digits."""
+    return checkpoint_id[-4:-2] == _PROCESS.digits
+
+
+def time_us(checkpoint_id: str) -> int:
+    """When it was made; 0 for an id that tells no time."""
+    own = _own(checkpoint_id)
+    number = 0
+    for digit in own[:_TIME_DIGITS] if own else "":
+        number = number << 5 | _ALPHABET.index(digit)
+    return number
+
+
+def _own(checkpoint_id: str) -> str | None:
+    """What of an id is the checkpoint's own; None where it was not made by `new`."""
+    own = checkpoint_id.rpartition(MARK)[2]
+    return own if len(own) == _OWN_DIGITS and not set(own).difference(_ALPHABET) else None

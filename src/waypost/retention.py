@@ -1,0 +1,102 @@
+"""Which checkpoints go when there are too many: the oldest of those that were made in passing, never another.
+
+In passing are those of which nobody said that they matter: not of the type `manual`, and without a tag that protects.
+Their ids say so. The commit that makes one takes away the oldest, by number and age; what it knows of the others is
+remembered from commit to commit, and may be behind by a moment: then there are some too many for that long.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+
+from waypost import checkpoint_ids, clock
+from waypost.options import RetentionConfig
+from waypost.records import CHECKPOINT
+from waypost.store import DocumentId, Transaction
+
+PROTECTING_TAGS = frozenset({"milestone", "release", "backup", "stable"})
+_DAY_US = 24 * 3600 * 1_000_000
+_KNOWN_FOR_S = 1.0
+_OTHERS_US = 2_000_000
+"""For so long a checkpoint is left to its own process: several that clear up the same would get in each other's way."""
+_MOST_WORKFLOWS = 64
+
+
+def is_passing(type: str, tags: Iterable[str]) -> bool:
+    """Whether a checkpoint may go when there are too many."""
+    return type != "manual" and PROTECTING_TAGS.isdisjoint(tags)
+
+
+def excess(names: Iterable[str], limits: RetentionConfig, now_us: int) -> list[str]:
+    """Those of the checkpoints of a workflow, sorted, that are too many or too old, the oldest first."""
+    passing = [name for name in names if checkpoint_ids.is_passing(name)]
+    return passing[: _number_of_excess(passing, limits, now_us)]
+
+
+def _number_of_excess(passing: deque[str] | list[str], limits: RetentionConfig, now_us: int) -> int:
+    too_many = len(passing) - limits.max_checkpoints
+    may_go = len(passing) - limits.min_checkpoints
+    oldest_us = now_us - limits.max_age_days * _DAY_US
+    number = 0
+    while number < may_go and (number < too_many or checkpoint_ids.time_us(passing[number]) < oldest_us):
+        number += 1
+    return number
+
+
+class _Known:
+    """The checkpoints of a workflow that may go, as far as they are known, and until when that counts."""
+
+    __slots__ = ("names", "until")
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = deque(name for name in names if checkpoint_ids.is_passing(name))
+        self.until = time.monotonic() + _KNOWN_FOR_S
+
+
+class Retention:
+    """Takes old checkpoints away in the commits that make new ones."""
+
+    def __init__(self, limits: RetentionConfig) -> None:
+        self._limits = limits
+        self._known: OrderedDict[DocumentId, _Known] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def forget(self, document: DocumentId) -> None:
+        """Look again at what checkpoints a workflow has."""
+        with self._lock:
+            self._known.pop(document, None)
+
+    def make_room(self, tx: Transaction, made: str) -> None:
+        """Take those away that are too many now that one more was made, which is staged already."""
+        names = self._names(tx)
+        # what was tried and not committed, or belongs to a run of this work that came to nothing, does not count
+        while names and names[-1] != made and tx.size_of(CHECKPOINT + names[-1]) is None:
+            names.pop()
+        if not names or names[-1] < made:
+            names.append(made)
+        now_us = clock.now_us()
+        left: list[str] = []
+        for _ in range(_number_of_excess(names, self._limits, now_us)):
+            name = names.popleft()
+            if checkpoint_ids.is_of_this_process(name) or checkpoint_ids.time_us(name) < now_us - _OTHERS_US:
+                tx.delete(CHECKPOINT + name)
+            else:
+                left.append(name)
+        names.extendleft(reversed(left))
+
+    def _names(self, tx: Transaction) -> deque[str]:
+        with self._lock:
+            known = self._known.get(tx.document)
+            if known is not None and time.monotonic() < known.until:
+                self._known.move_to_end(tx.document)
+                return known.names
+        start = len(CHECKPOINT)
+        known = _Known(key[start:] for key in tx.unwatched_keys(CHECKPOINT))
+        with self._lock:
+            self._known[tx.document] = known
+            if len(self._known) > _MOST_WORKFLOWS:
+                self._known.popitem(last=False)
+        return known.names
