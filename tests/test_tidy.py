@@ -44,7 +44,7 @@ ORDER = """
     catalogue places checkpoint_ids
     retention
     checkpoints
-    automatic
+    automatic cleaning usage
     workflows delta references history
     blame operations
     requests

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from waypost.api import AsyncRun, AsyncWaypost, open_async
     from waypost.blame import Blame
     from waypost.blocking import Waypost, open
+    from waypost.cleaning import CleanupReport
     from waypost.codec.values import Unregistered, register_type, unregister_type
     from waypost.config import Config
     from waypost.delta import Difference, WorkflowDiff
@@ -97,6 +98,7 @@ _MODULES = {
     "waypost.api": "AsyncRun AsyncWaypost open_async",
     "waypost.blame": "Blame",
     "waypost.blocking": "Waypost open",
+    "waypost.cleaning": "CleanupReport",
     "waypost.codec.values": "Unregistered register_type unregister_type",
     "waypost.config": "Config",
     "waypost.delta": "Difference WorkflowDiff",
@@ -139,6 +141,7 @@ __all__ = [
     "Backup",
     "Blame",
     "CheckpointNotFound",
+    "CleanupReport",
     "Config",
     "DependencyUnfinished",
     "Difference",

@@ -168,6 +168,7 @@ class AsyncWaypost:
     get_recovery_suggestions = _awaits(Definitions.get_recovery_suggestions)
     restore_from_checkpoint = _awaits(Definitions.restore_from_checkpoint)
     fork_workflow = _awaits(Definitions.fork_workflow)
+    cleanup = _awaits(Definitions.cleanup)
     migrate_workflows = _awaits(Definitions.migrate_workflows)
     history = _awaits(Definitions.history)
     diff = _awaits(Definitions.diff)

@@ -79,6 +79,7 @@ class Waypost:
     get_recovery_suggestions = _waits(Definitions.get_recovery_suggestions)
     restore_from_checkpoint = _waits(Definitions.restore_from_checkpoint)
     fork_workflow = _waits(Definitions.fork_workflow)
+    cleanup = _waits(Definitions.cleanup)
     migrate_workflows = _waits(Definitions.migrate_workflows)
     history = _waits(Definitions.history)
     diff = _waits(Definitions.diff)

@@ -7,10 +7,11 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from waypost import checkpoints
+from waypost import checkpoints, cleaning
+from waypost.cleaning import CleanupReport
 from waypost.loading import Viewer
 from waypost.models import RecoverySuggestions, StateCheckpoint, ValidationReport, WorkflowState
-from waypost.operations import OperationResult, Request, Work
+from waypost.operations import Load, OperationResult, Request, Work
 from waypost.queries import StateQuery, StateQueryResult
 from waypost.requests import Requests, done_before
 from waypost.store import DocumentId
@@ -75,6 +76,19 @@ class CheckpointDefinitions(Requests):
         Raises WorkflowNotFound where there is neither the workflow nor a checkpoint of it.
         """
         return self._read("get_recovery_suggestions", lambda: checkpoints.suggestions(self.store, workflow_id))
+
+    def cleanup(self, dry_run: bool = False) -> Request[OperationResult[CleanupReport]]:
+        """Bring the checkpoints of all workflows within the bounds of retention, and give back the space of what goes.
+        With `dry_run` nothing is changed, and the report says what would go.
+
+        What retention never takes stays. `retention.max_store_size` is kept by this alone.
+        """
+        return Load(
+            self.store,
+            "cleanup",
+            lambda _: cleaning.cleanup(self.store, self.config.retention, dry_run=dry_run),
+            self.verbose,
+        )
 
     def restore_from_checkpoint(
         self, checkpoint_id: str, *, operation_id: str | None = None, session_id: str | None = None

@@ -39,7 +39,7 @@ class Requests:
         self._catalogue = Catalogue(store)
         self._chunk_size = config.compression.chunk_size
         self._enforce_dependencies = config.steps.enforce_dependencies
-        self.retention = Retention(config.retention)
+        self.retention = Retention(config.retention, store.checkpoint_bytes)
 
     def _read(self, operation: str, read: Callable[[], T]) -> Request[T]:
         return Read(self.store, operation, read, self.verbose)

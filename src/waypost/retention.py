@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from waypost import checkpoint_ids, clock
 from waypost.options import RetentionConfig
@@ -18,6 +18,7 @@ from waypost.records import CHECKPOINT
 from waypost.store import DocumentId, Transaction
 
 PROTECTING_TAGS = frozenset({"milestone", "release", "backup", "stable"})
+_MEGABYTE = 1 << 20
 _DAY_US = 24 * 3600 * 1_000_000
 _KNOWN_FOR_S = 1.0
 _OTHERS_US = 2_000_000
@@ -30,13 +31,12 @@ def is_passing(type: str, tags: Iterable[str]) -> bool:
     return type != "manual" and PROTECTING_TAGS.isdisjoint(tags)
 
 
-def excess(names: Iterable[str], limits: RetentionConfig, now_us: int) -> list[str]:
-    """Those of the checkpoints of a workflow, sorted, that are too many or too old, the oldest first."""
-    passing = [name for name in names if checkpoint_ids.is_passing(name)]
-    return passing[: _number_of_excess(passing, limits, now_us)]
+def excess(passing: Sequence[str], limits: RetentionConfig, now_us: int) -> list[str]:
+    """Those of the passing checkpoints of a workflow, sorted, that are too many or too old, the oldest first."""
+    return list(passing[: _number_of_excess(passing, limits, now_us)])
 
 
-def _number_of_excess(passing: deque[str] | list[str], limits: RetentionConfig, now_us: int) -> int:
+def _number_of_excess(passing: Sequence[str], limits: RetentionConfig, now_us: int) -> int:
     too_many = len(passing) - limits.max_checkpoints
     may_go = len(passing) - limits.min_checkpoints
     oldest_us = now_us - limits.max_age_days * _DAY_US
@@ -46,21 +46,34 @@ def _number_of_excess(passing: deque[str] | list[str], limits: RetentionConfig, 
     return number
 
 
+def number_too_large(names: Iterable[str], passing: Sequence[str], sizes: Mapping[str, int], most_bytes: int) -> int:
+    """How many of the passing checkpoints, the oldest first, have to go for all to take no more than so many bytes."""
+    taken = sum(sizes.get(name, 0) for name in names)
+    number = 0
+    while taken > most_bytes and number < len(passing):
+        taken -= sizes.get(passing[number], 0)
+        number += 1
+    return number
+
+
 class _Known:
     """The checkpoints of a workflow that may go, as far as they are known, and until when that counts."""
 
-    __slots__ = ("names", "until")
+    __slots__ = ("names", "too_large", "until")
 
-    def __init__(self, names: Iterable[str]) -> None:
-        self.names = deque(name for name in names if checkpoint_ids.is_passing(name))
+    def __init__(self, names: Iterable[str], too_large: int) -> None:
+        self.names = deque(names)
+        self.too_large = too_large
+        """How many of them have to go for what checkpoints may take on the medium."""
         self.until = time.monotonic() + _KNOWN_FOR_S
 
 
 class Retention:
     """Takes old checkpoints away in the commits that make new ones."""
 
-    def __init__(self, limits: RetentionConfig) -> None:
+    def __init__(self, limits: RetentionConfig, sizes: Callable[[Iterable[str]], Mapping[str, int]]) -> None:
         self._limits = limits
+        self._sizes = sizes
         self._known: OrderedDict[DocumentId, _Known] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -71,15 +84,19 @@ class Retention:
 
     def make_room(self, tx: Transaction, made: str) -> None:
         """Take those away that are too many now that one more was made, which is staged already."""
-        names = self._names(tx)
+        known = self._look(tx)
+        names = known.names
         # what was tried and not committed, or belongs to a run of this work that came to nothing, does not count
         while names and names[-1] != made and tx.size_of(CHECKPOINT + names[-1]) is None:
             names.pop()
         if not names or names[-1] < made:
             names.append(made)
         now_us = clock.now_us()
+        may_go = max(0, len(names) - self._limits.min_checkpoints)
+        number = max(_number_of_excess(names, self._limits, now_us), min(known.too_large, may_go))
+        known.too_large = 0
         left: list[str] = []
-        for _ in range(_number_of_excess(names, self._limits, now_us)):
+        for _ in range(number):
             name = names.popleft()
             if checkpoint_ids.is_of_this_process(name) or checkpoint_ids.time_us(name) < now_us - _OTHERS_US:
                 tx.delete(CHECKPOINT + name)
@@ -87,16 +104,19 @@ class Retention:
                 left.append(name)
         names.extendleft(reversed(left))
 
-    def _names(self, tx: Transaction) -> deque[str]:
+    def _look(self, tx: Transaction) -> _Known:
         with self._lock:
             known = self._known.get(tx.document)
             if known is not None and time.monotonic() < known.until:
                 self._known.move_to_end(tx.document)
-                return known.names
+                return known
         start = len(CHECKPOINT)
-        known = _Known(key[start:] for key in tx.unwatched_keys(CHECKPOINT))
+        names = [key[start:] for key in tx.unwatched_keys(CHECKPOINT)]
+        passing = [name for name in names if checkpoint_ids.is_passing(name)]
+        most_bytes = self._limits.max_workflow_size * _MEGABYTE
+        known = _Known(passing, number_too_large(names, passing, self._sizes(names), most_bytes))
         with self._lock:
             self._known[tx.document] = known
             if len(self._known) > _MOST_WORKFLOWS:
                 self._known.popitem(last=False)
-        return known.names
+        return known

@@ -108,6 +108,19 @@ class _StagedStore:
         del version  # that of what is staged is not known yet
         return self.view(document)
 
+    def log_bytes(self, document: DocumentId) -> int:
+        return self.home.log_bytes(document)
+
+    def checkpoint_bytes(self, names: Iterable[str]) -> dict[str, int]:
+        return self.home.checkpoint_bytes(names)
+
+    def reclaim(self, document: DocumentId) -> NoReturn:
+        del document
+        self.sweep()
+
+    def sweep(self) -> NoReturn:
+        raise InvalidInput("space is given back outside of transactions")
+
     def past(self, document: DocumentId) -> NoReturn:
         raise InvalidInput(f"the history of {document.kind} {document.id!r} is read outside of transactions")
 

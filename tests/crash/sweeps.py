@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import pytest
 from tests.crash.faults import Ended, Fault, Shim, Tell, in_child, installed
 from tests.crash.runs import NOW_US, Run, handle, open_store
 from tests.crash.workloads import Workload, no_store
-from waypost import checkpoints, clock
+from waypost import checkpoint_ids, clock
 from waypost.blocking import Waypost
 from waypost.errors import OperationNotFound, StoreNotFound, WaypostError
 from waypost.store import DocumentId, Store
@@ -43,6 +44,15 @@ _HERE = clock.process_identity()  # also in forks of this process
 _FAST_MEMORY = "/dev/shm"
 
 
+class _Alike:
+    """A process whose checkpoints have the same ids as those of any other at that time."""
+
+    digits = "00"
+
+    def __init__(self) -> None:
+        self.given = repeat(0)
+
+
 @contextmanager
 def standing_still() -> Iterator[None]:
     """Time and process do not change, waiting for locks is short, decisions are carried out only when that is
@@ -55,7 +65,7 @@ def standing_still() -> Iterator[None]:
         patch.setattr(log, "LOCK_TIMEOUT_S", 0.02)
         patch.setattr(lease, "LOCK_TIMEOUT_S", 0.02)
         patch.setattr(keeping, "LOCK_TIMEOUT_S", 0.02)
-        patch.setattr(checkpoints, "_NOISE_DIGITS", 0)  # ids are compared with the model's
+        patch.setattr(checkpoint_ids, "_PROCESS", _Alike())  # ids are compared with the model's
         # decisions are looked for every time, so that the calls do not depend on the time that passed
         patch.setattr(decisions, "_TICK_NS", 1 << 62)
         patch.setattr(upkeep.Upkeep, "ask", lambda self, document: None)

@@ -21,8 +21,8 @@ from waypost import records
 from waypost.codec import values
 from waypost.errors import DocumentDamaged, DocumentTooLarge, IllegalTransition, InvalidInput, InvalidValue
 from waypost.store import ContentLost
-from waypost.store.contract import Content
 from waypost.store.directory import compaction, content, files, upkeep
+from waypost.store.values import Content
 
 MB = 1 << 20
 

@@ -66,7 +66,8 @@ _COMMANDS = {
     "fork": Entry("waypost.cli.checkpoint:fork", "Make another workflow of what one was at a checkpoint."),
     "verify": Entry("waypost.cli.verify:verify", "Check every byte of the store."),
     "store": Entry(
-        "waypost.cli.commands:store", "Look after the store: doctor, repair, backup, restore, migrate, config."
+        "waypost.cli.commands:store",
+        "Look after the store: doctor, repair, backup, restore, migrate, du, cleanup, config.",
     ),
 }
 
@@ -77,6 +78,10 @@ _STORE_COMMANDS = {
     "restore": Entry("waypost.cli.backup:restore", "Put a backup in the place of what the store holds."),
     "migrate": Entry(
         "waypost.cli.migrate:migrate", "Bring workflows to another schema version, or show what that does."
+    ),
+    "du": Entry("waypost.cli.space:du", "What each workflow takes on disk, or each checkpoint and output of one."),
+    "cleanup": Entry(
+        "waypost.cli.space:cleanup", "Remove checkpoints beyond the bounds of retention, and give space back."
     ),
     "config": Entry("waypost.cli.configuration:configuration", "The options in effect, and where each comes from."),
 }

@@ -10,8 +10,6 @@ from waypost.store.contract import (
     Backup,
     Change,
     Commit,
-    Content,
-    ContentLost,
     Counters,
     DocumentId,
     Durability,
@@ -20,15 +18,14 @@ from waypost.store.contract import (
     JointTransaction,
     OperationRecord,
     Past,
-    Pieces,
     Receipt,
     Restored,
-    Scratch,
     Store,
     Ticket,
     Transaction,
     View,
 )
+from waypost.store.values import Content, ContentLost, Pieces, Scratch
 
 if TYPE_CHECKING:
     from waypost.config import Config

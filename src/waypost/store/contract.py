@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
-from waypost.errors import StoreUnavailable
+from waypost.store.values import Content, Pieces, Scratch
 
 Durability = Literal["none", "process", "power"]
 """`none`: memory only. `process`: safe once the operating system has it. `power`: safe once synced."""
@@ -60,41 +60,6 @@ class OperationRecord(NamedTuple):
     time_us: int
     operation: str
     projection: Any
-
-
-class Pieces(NamedTuple):
-    """A part that is read piece by piece: where in it each piece begins, and `read(number)` for its bytes."""
-
-    length: int
-    starts: Sequence[int]
-    read: Callable[[int], bytes]
-
-    @classmethod
-    def of(cls, value: bytes) -> Pieces:
-        return cls(len(value), (0,), (value,).__getitem__)
-
-
-class Content(Protocol):
-    """A value that a store took in ahead of the change that puts it, for one key of one document."""
-
-    @property
-    def key(self) -> str: ...
-    @property
-    def length(self) -> int: ...
-    def read(self) -> bytes:
-        """The whole value."""
-        ...
-
-
-class ContentLost(StoreUnavailable):
-    """Content was given up before a change put it; the store has to take it in again."""
-
-
-class Scratch(Protocol):
-    """Room for bytes that nobody else sees, and that are gone with the object."""
-
-    def write_all(self, data: bytes, offset: int) -> None: ...
-    def read(self, length: int, offset: int) -> bytes: ...
 
 
 class View(Protocol):
@@ -444,6 +409,22 @@ class Store(Protocol):
 
     def verify_checkpoint(self, document: DocumentId, name: str) -> None:
         """Read all that is kept of a checkpoint, and of those that it stands on. Raises DocumentDamaged."""
+        ...
+
+    def log_bytes(self, document: DocumentId) -> int:
+        """How many bytes of the medium a document takes, but for its checkpoints; 0 in a store that has no medium."""
+        ...
+
+    def checkpoint_bytes(self, names: Iterable[str]) -> dict[str, int]:
+        """How many bytes of the medium checkpoints take, by name: of those that take any of their own."""
+        ...
+
+    def reclaim(self, document: DocumentId) -> None:
+        """Give back what the document needs no more of the medium, as far as that pays."""
+        ...
+
+    def sweep(self) -> int:
+        """Remove what no document has any more; how many bytes of the medium that took."""
         ...
 
     def past(self, document: DocumentId) -> Past:

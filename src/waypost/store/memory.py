@@ -30,7 +30,6 @@ from waypost.store.contract import (
     Kind,
     OperationRecord,
     Past,
-    Pieces,
     Receipt,
     Restored,
     Ticket,
@@ -38,6 +37,7 @@ from waypost.store.contract import (
     View,
 )
 from waypost.store.staging import JointStaging, Staged, StagedTransaction, bytes_of
+from waypost.store.values import Pieces
 
 _PIECE_BYTES = 1 << 20
 
@@ -292,6 +292,20 @@ class MemoryStore:
 
     def verify_checkpoint(self, document: DocumentId, name: str) -> None:
         """There is nothing that could be damaged."""
+
+    def log_bytes(self, document: DocumentId) -> int:
+        del document
+        return 0
+
+    def checkpoint_bytes(self, names: Iterable[str]) -> dict[str, int]:
+        del names
+        return {}
+
+    def reclaim(self, document: DocumentId) -> None:
+        """There is no medium."""
+
+    def sweep(self) -> int:
+        return 0
 
     def past(self, document: DocumentId) -> Past:
         with self._lock:

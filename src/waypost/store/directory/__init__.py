@@ -53,6 +53,7 @@ from waypost.store.directory import (
     loading,
     past,
     restoring,
+    space,
     upkeep,
 )
 from waypost.store.directory.check import Report
@@ -61,7 +62,8 @@ from waypost.store.directory.document import Document
 from waypost.store.directory.files import File
 from waypost.store.directory.joint import Opened, settle
 from waypost.store.directory.joint import commit as commit_over
-from waypost.store.directory.layout import SUFFIXES, Layout, decode_id, open_layout, scratch, sweep
+from waypost.store.directory.layout import SUFFIXES, Layout, open_layout, scratch, sweep
+from waypost.store.directory.looking import Looking
 from waypost.store.directory.state import DocumentView
 from waypost.store.staging import JointStaging
 
@@ -73,7 +75,7 @@ _MOST_OPEN = 128
 _CHECK_MEMORY_EVERY = 64
 
 
-class DirectoryStore:
+class DirectoryStore(Looking):
     """Documents as logs in a directory; fulfils `contract.Store`. Safe to use from any thread, and after a fork."""
 
     def __init__(self, layout: Layout, config: Config, *, made: bool) -> None:
@@ -186,6 +188,14 @@ class DirectoryStore:
         if not checkpoints.verify(self._context, name) and self.checkpoint(document, name) is None:
             raise DocumentDamaged(f"there is no checkpoint {name!r}")
 
+    def reclaim(self, document: DocumentId) -> None:
+        self._check_writable()
+        space.reclaim(self._context, self._document(document))
+
+    def sweep(self) -> int:
+        self._check_writable()
+        return space.sweep(self._context, self._document)
+
     def past(self, document: DocumentId) -> past.LogPast:
         self._check_open()
         return past.read(self._context, document, self.view)
@@ -199,28 +209,23 @@ class DirectoryStore:
     def documents(self, kind: Kind) -> Iterator[str]:
         self._check_open()
         suffix = SUFFIXES[kind]
-        decided = self._decided(kind)
+        decided = self.decided(kind)
         for name in self.layout.documents(kind).names():
             if name.endswith(suffix):
-                identifier = self._id_of(kind, name.removesuffix(suffix))
+                identifier = self.id_of(kind, name.removesuffix(suffix))
                 if identifier is not None:
                     decided.discard(identifier)
                     yield identifier
         yield from decided
-
-    def _decided(self, kind: Kind) -> set[str]:
-        """The documents of a kind of which pending decisions say something; they may have no file yet."""
-        pending = self._context.decisions.pending().values()
-        return {each.id for body in pending for each in body.participants if each.kind == kind}
 
     def glance(self, kind: Kind) -> Iterator[tuple[str, bytes]]:
         self._check_open()
         with self._lock:
             # what is poisoned shows an earlier version than its file may hold
             unlike = {each.id.id for each in self._documents.values() if each.id.kind == kind and each.is_poisoned}
-        decided = self._decided(kind)
+        decided = self.decided(kind)
         for name, stamp in index.stamps(self.layout, kind):
-            identifier = self._id_of(kind, name)
+            identifier = self.id_of(kind, name)
             if identifier is not None:
                 yield identifier, b"" if identifier in unlike or identifier in decided else stamp
                 decided.discard(identifier)
@@ -236,12 +241,6 @@ class DirectoryStore:
         if self._context.decisions.pieces_for(document):
             return self.view(document, durable=False)
         return loading.load(self._context.apart(), document)[1].view()
-
-    def recall(self, name: str) -> bytes | None:
-        return index.recall(self.layout, name)
-
-    def keep(self, name: str, data: bytes) -> None:
-        index.keep(self.layout, name, data)
 
     def close(self) -> None:
         with self._lock:
@@ -380,20 +379,6 @@ class DirectoryStore:
                 idle.append(document)
         return idle
 
-    def _id_of(self, kind: Kind, name: str) -> str | None:
-        """The id that a file's name stands for, or that the file itself tells where its name was cut."""
-        identifier = decode_id(name)
-        if identifier is not None:
-            return identifier
-        try:
-            log = self._context.open_log(self.layout.documents(kind), name + SUFFIXES[kind], write=False)
-            if log is None or log.first(log.file.identity().size) is None or log.body is None:
-                return None
-        except WaypostError as error:
-            _LOG.warning("the id of %s %s cannot be read: %s", kind, name, error)
-            return None
-        return log.body.id
-
     def _check_writable(self) -> None:
         if self.layout.read_only:
             raise StoreReadOnly(f"{self.location} is open for reading only", location=self.location)
@@ -454,13 +439,7 @@ class DirectoryStore:
 
     def _close_document(self, document: Document) -> None:
         try:
-            with document.lock:
-                log = document.log_if_usable()
-                due = log is not None and upkeep.compaction_is_due(
-                    log, document.state_now(), self._context, closing=True
-                )
-            if due:
-                upkeep.compact(document, self._context)
+            upkeep.compact_if_due(document, self._context, closing=True)
         except WaypostError as error:
             _LOG.warning("%s %r was not compacted: %s", document.id.kind, document.id.id, error)
         try:

@@ -19,13 +19,14 @@ from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType, Standing
 from waypost.errors import DocumentDamaged, UnsupportedFormat
 from waypost.store import parts as sums
-from waypost.store.contract import ADOPTED, CHECKPOINT, DocumentId, OperationRecord, Pieces, View
+from waypost.store.contract import ADOPTED, CHECKPOINT, DocumentId, OperationRecord, View
 from waypost.store.directory import loading
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File
 from waypost.store.directory.layout import document_id, encode_id
 from waypost.store.directory.log import Frame, Log
 from waypost.store.directory.state import Blocks, Snapshot, Stands, damaged
+from waypost.store.values import Pieces
 
 FOLDER = "checkpoints"
 SUFFIX = ".checkpoint"

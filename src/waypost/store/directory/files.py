@@ -22,12 +22,14 @@ from weakref import WeakSet
 from waypost.errors import StoreError, StoreNotFound, StoreUnavailable
 from waypost.store.contract import Counters
 
+FileKind = Literal["file", "directory", "link", "other"]
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_FILE_MODE = 0o600
-_DIRECTORY_MODE = 0o700
+_FILE_MODE, _DIRECTORY_MODE = 0o600, 0o700
 _WRITE_AT_MOST = 1 << 26
 _READ_UNASKED = 1 << 22
 _LAST_OFFSET = (1 << 63) - 1
+_STAT_BLOCK = 512  # the unit of st_blocks, whatever that of the file system is
+_KINDS: dict[int, FileKind] = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
 # said of directories that this process may not read, or that are on media which cannot be synced
 _NOT_OURS = ("EACCES", "EPERM", "EROFS", "EINVAL")
 _LOCK_RETRY_S = (0.00002, 0.001)
@@ -312,15 +314,23 @@ class Directory:
             raise unavailable(error, "make", self._shown(name)) from error
         return True
 
-    def identity(self, name: str) -> Identity | None:
-        """Which file the name stands for now."""
+    def _found(self, name: str) -> os.stat_result | None:
         try:
-            found = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+            return os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
         except FileNotFoundError:
             return None
         except OSError as error:
             raise unavailable(error, "examine", self._shown(name)) from error
-        return Identity(found.st_dev, found.st_ino, found.st_size)
+
+    def identity(self, name: str) -> Identity | None:
+        """Which file the name stands for now."""
+        found = self._found(name)
+        return None if found is None else Identity(found.st_dev, found.st_ino, found.st_size)
+
+    def allocated(self, name: str) -> int | None:
+        """How many bytes of the medium the file takes; None where there is none."""
+        found = self._found(name)
+        return None if found is None else found.st_blocks * _STAT_BLOCK
 
     def changed_ns(self) -> int:
         """When a name in this directory last came or went, by the file system's clock."""
@@ -329,17 +339,10 @@ class Directory:
         except OSError as error:
             raise unavailable(error, "examine", self.path) from error
 
-    def kind(self, name: str) -> Literal["file", "directory", "link", "other"] | None:
+    def kind(self, name: str) -> FileKind | None:
         """What the name itself stands for, links not followed; None where there is nothing of that name."""
-        try:
-            mode = os.stat(name, dir_fd=self.descriptor, follow_symlinks=False).st_mode
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise unavailable(error, "examine", self._shown(name)) from error
-        if stat.S_ISLNK(mode):
-            return "link"
-        return "file" if stat.S_ISREG(mode) else "directory" if stat.S_ISDIR(mode) else "other"
+        found = self._found(name)
+        return None if found is None else _KINDS.get(stat.S_IFMT(found.st_mode), "other")
 
     def try_lock(self) -> bool:
         """Take the lock of the directory itself, if it is free; closing gives it back."""

@@ -20,9 +20,10 @@ from waypost.codec.bodies import Block, Extent, Part, SnapshotBody
 from waypost.codec.compression import PLAIN, Undecodable
 from waypost.codec.frame import FrameType, Standing, part_hash, touched_parts
 from waypost.errors import DocumentDamaged
-from waypost.store.contract import DocumentId, OperationRecord, Pieces, View
+from waypost.store.contract import DocumentId, OperationRecord, View
 from waypost.store.directory.files import File
 from waypost.store.directory.log import NOTHING, Frame
+from waypost.store.values import Pieces
 
 _DECODE_AT_BYTES = 1 << 20
 # of Python's objects, beside their content

@@ -110,6 +110,15 @@ def compaction_is_due(log: Log, state: DocumentState, context: Context, *, closi
     return log.end - superseded - kept > context.limit_bytes // 2
 
 
+def compact_if_due(document: Document, context: Context, *, closing: bool) -> None:
+    """Compact a log of which enough is no longer needed."""
+    with document.lock:
+        log = document.log_if_usable()
+        is_due = log is not None and compaction_is_due(log, document.state_now(), context, closing=closing)
+    if is_due:
+        compact(document, context)
+
+
 def compact(document: Document, context: Context) -> bool:
     """Write the log again without what is no longer needed; whether it was replaced."""
     origin = _origin_of(document)
@@ -305,9 +314,7 @@ class Upkeep:
             if document.is_to_keep_soon:
                 self._keep_checkpoints(document)
             take_snapshot(document, self._context)
-            log, state = document.log_if_usable(), document.state_now()
-            if log is not None and compaction_is_due(log, state, self._context, closing=False):
-                compact(document, self._context)
+            compact_if_due(document, self._context, closing=False)
         except Exception as error:  # it harms nobody, and must not end the thread
             _LOG.warning("%s %r: upkeep failed: %s", document.id.kind, document.id.id, error)
 

@@ -1,0 +1,44 @@
+"""What documents take on the medium, and giving back what they need no more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from waypost.errors import WaypostError
+from waypost.store.contract import DocumentId
+from waypost.store.directory import checkpoints, keeping, upkeep
+from waypost.store.directory.checkpoints import FOLDER, SUFFIX, file_name
+from waypost.store.directory.context import Context
+from waypost.store.directory.document import Document
+
+_LOG = logging.getLogger("waypost")
+
+
+def reclaim(context: Context, document: Document) -> None:
+    """Remove files of checkpoints that a document has no more, and compact its log where that pays."""
+    document.keep_checkpoints(newest_only=True)
+    upkeep.compact_if_due(document, context, closing=True)
+
+
+def sweep(context: Context, open_: Callable[[DocumentId], Document]) -> int:
+    """Remove files of checkpoints that their documents have no more: whoever removed one died before its file went.
+
+    Gives how many bytes they took. Those of documents that are lost stay, being all that is left of these.
+    """
+    folder = context.layout.existing(FOLDER)
+    freed = 0
+    for file in folder.names() if folder else []:
+        try:
+            layer = checkpoints.read_file(context, folder, file) if folder and file.endswith(SUFFIX) else None
+            if folder is None or layer is None or file != file_name(layer.name):
+                continue
+            restores, size = context.restores, folder.allocated(file) or 0
+            view = open_(layer.document).view(durable=True)  # newer than the file, which follows its commit
+            names = checkpoints.names_in(view)
+            if view.version and layer.name not in names:
+                keeping.let_go(context, keeping.Wanted(layer.document, names, {layer.name}, restores))
+                freed += size
+        except WaypostError as error:
+            _LOG.warning("%s", error)  # whose it is cannot be told, or is told wrongly: repair sees to it
+    return freed
