@@ -295,6 +295,17 @@ def test_ids_tell_when_and_whether_they_may_go(wp: Waypost) -> None:
         assert checkpoint_ids.time_us(strange) == 0 and not checkpoint_ids.is_passing(strange)
 
 
+def test_ids_follow_each_other_though_the_clock_does_not(wp: Waypost, at: Callable[[int], None]) -> None:
+    """Put back and standing still, it gives no two checkpoints one id, and none before another."""
+    wp.create_workflow("w", "W", steps=steps(80)).unwrap()
+    at(-3_600_000_000)
+    complete(wp, steps(40))
+    wp.transact(lambda tx: [tx.update_step_status("w", name, "completed") for name in steps(80)[40:]]).unwrap()
+    assert [one.description for one in passing(wp)] == [f"{name} completed" for name in steps(80)[30:]]
+    versions = [one.state.metadata.version for one in passing(wp)]
+    assert versions == sorted(versions)
+
+
 def test_a_checkpoint_whose_parent_went_stands_on_the_one_before(wp_with: Handles) -> None:
     """Also one that was made after going back to a checkpoint that is gone by now."""
     wp = wp_with(retention={"max_checkpoints": 2, "min_checkpoints": 1})

@@ -1,34 +1,31 @@
 """Ids of checkpoints: the workflow's, `@c`, and letters and digits that sort by time.
 
-Behind the mark stand when it was made (11 digits, microseconds since the epoch), the process that made it (2), a
-serial number (1), and whether it may go when there are too many (1): what retention has to know of each checkpoint
+Behind the mark stand when it was made (11 digits, microseconds since the epoch), the process that made it (3),
+and whether it may go when there are too many (1): what retention has to know of each checkpoint
 of a workflow, in each commit that makes one, is read from ids alone.
 """
 
 from __future__ import annotations
 
 import os
-from itertools import count
 
 from waypost import clock
+from waypost.records import CHECKPOINT
 from waypost.store import Transaction
 
 MARK = "@c"
 """Stands between the id of a workflow and what is a checkpoint's own; versions are named by `@` and a number."""
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
-_TIME_DIGITS = 11
+_TIME_DIGITS, _PROCESS_DIGITS = 11, 3
 _PASSING, _LASTING = "a", "m"
-_OWN_DIGITS = _TIME_DIGITS + 4
+_OWN_DIGITS = _TIME_DIGITS + _PROCESS_DIGITS + 1
 
 
 class _Process:
-    """Two digits that tell most processes apart: those that write at the same time need not clear up the same; and how
-    many ids this one has given.
-    """
+    """Three digits that tell most processes apart: those that write at the same time need not clear up the same."""
 
     def __init__(self) -> None:
-        self.digits = _digits(int.from_bytes(os.urandom(2), "big"), 2)
-        self.given = count(os.urandom(1)[0])
+        self.digits = _digits(int.from_bytes(os.urandom(2), "big"), _PROCESS_DIGITS)
 
 
 def _digits(number: int, length: int) -> str:
@@ -43,10 +40,13 @@ def new(tx: Transaction, *, passing: bool = False) -> tuple[str, int]:
     """(id, µs): behind those that were given in this workflow before, also where the clock was put back. Retention may
     take those that are `passing`.
     """
-    time_us = max(clock.now_us(), tx.time_us + 1)
-    serial = _digits(next(_PROCESS.given), 1)
-    last = _PASSING if passing else _LASTING
-    return f"{tx.document.id}{MARK}{_digits(time_us, _TIME_DIGITS)}{_PROCESS.digits}{serial}{last}", time_us
+    given_us = max(clock.now_us(), tx.time_us + 1)
+    while True:
+        own = f"{_digits(given_us, _TIME_DIGITS)}{_PROCESS.digits}{_PASSING if passing else _LASTING}"
+        checkpoint_id = f"{tx.document.id}{MARK}{own}"
+        if tx.size_of(CHECKPOINT + checkpoint_id) is None:
+            return checkpoint_id, given_us
+        given_us += 1  # several in one commit, of a clock that stands still
 
 
 def is_passing(checkpoint_id: str) -> bool:
@@ -56,7 +56,7 @@ def is_passing(checkpoint_id: str) -> bool:
 
 def is_of_this_process(checkpoint_id: str) -> bool:
     """Whether this process made it, or one that drew the same digits."""
-    return checkpoint_id[-4:-2] == _PROCESS.digits
+    return checkpoint_id[-1 - _PROCESS_DIGITS : -1] == _PROCESS.digits
 
 
 def time_us(checkpoint_id: str) -> int:

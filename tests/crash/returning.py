@@ -39,5 +39,16 @@ def fork(run: Run) -> None:
     run.write("fork_workflow", _newest(run), "forked")
 
 
+def complete_steps(run: Run) -> None:
+    """Each completed step makes a checkpoint, and the third lets the first go; then all have their files."""
+    run.write("create_workflow", "kept", "Kept", None, ["a", "b", "c"])
+    run.write("update_step_status", "kept", "a", "completed", LARGE)
+    run.upkeep("keep", of="kept")
+    run.write("update_step_status", "kept", "b", "completed", 1)
+    run.upkeep("keep", of="kept")
+    run.write("update_step_status", "kept", "c", "failed", error="no")
+    run.upkeep("keep", of="kept")
+
+
 RETURNING: tuple[Callable[[Run], None], ...] = (make_checkpoints, go_back, fork)
 """Each is done in a new store; making some, and closing with some that have no file yet, in a used one too."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import ON_REQUEST
 from tests.crash.faults import Fault, Shim, Tell, in_child, installed
 from tests.store.support import TestedStore
 from waypost import config
@@ -26,12 +27,14 @@ NOW_US = 1_790_000_000_000_000
 LARGE = random.Random(7).randbytes(9_000)
 """A value that does not compress, longer than two chunks."""
 
+_CHUNKED: dict[str, object] = {"chunk_size": 4096}
 OPTIONS: dict[str, dict[str, dict[str, object]]] = {
-    "chunked": {"compression": {"chunk_size": 4096}},
-    "plain": {"compression": {"chunk_size": 4096, "enabled": False}},
-    "relaxed": {"reliability": {"enable_wal": False, "sync_frequency": 3_600_000}},
+    "chunked": {"compression": _CHUNKED, "checkpoints": ON_REQUEST},
+    "plain": {"compression": {**_CHUNKED, "enabled": False}, "checkpoints": ON_REQUEST},
+    "relaxed": {"reliability": {"enable_wal": False, "sync_frequency": 3_600_000}, "checkpoints": ON_REQUEST},
+    "keeping": {"compression": _CHUNKED, "retention": {"max_checkpoints": 2, "min_checkpoints": 1}},
 }
-"""The configurations that workloads run under, by name."""
+"""The configurations that workloads run under, by name; `keeping` makes and removes checkpoints as steps go."""
 
 
 @cache
@@ -176,14 +179,14 @@ class Run:
             else:
                 self.settle(name, request.done(receipt))
 
-    def upkeep(self, action: str, *, by: Waypost | None = None) -> None:
+    def upkeep(self, action: str, *, by: Waypost | None = None, of: str = WF.id) -> None:
         """A snapshot or a compaction, now. What it fails with harms nobody."""
         if self.is_model:
             return
         store = (by or self.wp).definitions.store
         assert isinstance(store, TestedStore)
         try:
-            self.tell(f"upkeep {action} {'done' if store.tidy(WF, action) else 'left'}")
+            self.tell(f"upkeep {action} {'done' if store.tidy(DocumentId('workflow', of), action) else 'left'}")
         except WaypostError as error:
             self.tell(f"upkeep {action} {type(error).__name__}: {error}")
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +46,7 @@ _FAST_MEMORY = "/dev/shm"
 class _Alike:
     """A process whose checkpoints have the same ids as those of any other at that time."""
 
-    digits = "00"
-
-    def __init__(self) -> None:
-        self.given = repeat(0)
+    digits = "000"
 
 
 @contextmanager

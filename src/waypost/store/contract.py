@@ -74,7 +74,7 @@ class View(Protocol):
 
     @property
     def time_us(self) -> int:
-        """When the last commit was made, in microseconds since the epoch (wall clock); it never goes back."""
+        """When the last commit was made, in microseconds since the epoch (wall clock); later than the one before."""
         ...
 
     @property

@@ -97,7 +97,7 @@ class _Version:
         """The next version, with the change applied."""
         following = _Version(self.document)
         following.version = self.version + 1
-        following.time_us = max(time_us, self.time_us)
+        following.time_us = max(time_us, self.time_us + 1)
         following.parts = {} if staged.cleared else dict(self.parts)
         for key in staged.removed:
             following.parts.pop(key, None)

@@ -133,7 +133,7 @@ class Tentative:
         for key, value in body.puts.items():
             self._puts[key] = value if isinstance(value, bytes) else prepared.ahead[key]
         self.version += 1
-        self.time_us = max(prepared.time_us, self.time_us)
+        self.time_us = max(prepared.time_us, self.time_us + 1)
         self._unsummed.append(prepared)
         self._operations[body.operation_id] = OperationRecord(
             body.operation_id, self.version, self.time_us, body.operation, body.projection
@@ -225,7 +225,7 @@ class Prepared:
         cleared = self.body.cleared
         return Standing(
             before.version + 1,
-            max(self.time_us, before.time_us),
+            max(self.time_us, before.time_us + 1),
             self._size + (0 if cleared else before.size_bytes),
             sums.add_to_checksum(sums.EMPTY_CHECKSUM if cleared else before.checksum, self._checksum),
             sums.commit_id(before.commit_id, self.body.operation_id, self._body_hash),
