@@ -43,7 +43,7 @@ _HERE = clock.process_identity()  # also in forks of this process
 _FAST_MEMORY = "/dev/shm"
 
 
-class _Alike:
+class Alike:
     """A process whose checkpoints have the same ids as those of any other at that time."""
 
     digits = "000"
@@ -61,7 +61,7 @@ def standing_still() -> Iterator[None]:
         patch.setattr(log, "LOCK_TIMEOUT_S", 0.02)
         patch.setattr(lease, "LOCK_TIMEOUT_S", 0.02)
         patch.setattr(keeping, "LOCK_TIMEOUT_S", 0.02)
-        patch.setattr(checkpoint_ids, "_PROCESS", _Alike())  # ids are compared with the model's
+        patch.setattr(checkpoint_ids, "_PROCESS", Alike())  # ids are compared with the model's
         # decisions are looked for every time, so that the calls do not depend on the time that passed
         patch.setattr(decisions, "_TICK_NS", 1 << 62)
         patch.setattr(upkeep.Upkeep, "ask", lambda self, document: None)

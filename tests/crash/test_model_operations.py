@@ -2,7 +2,8 @@
 
 Every call goes to both, and what it gives is compared: data, error, whether it was a repetition. Between calls logs are
 compacted, stores reopened, processes forked and killed, and the clock moves. States that were loaded earlier are kept
-and looked at, changed and saved later, when their version is long past.
+and looked at, changed and saved later, when their version is long past. Checkpoints are made as steps go, and old ones
+go; at the end history goes too, and then logs, and each checkpoint that is listed still comes back to the byte.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.conftest import make_config
 from tests.crash import machine as m
+from tests.crash.sweeps import Alike
 from tests.crash.test_model import OPTIONS, run_machine
 from tests.store.support import TestedStore, directory_store
 from tests.totals import Totals, ring_size
-from waypost import clock
+from waypost import checkpoint_ids, clock, retention
 from waypost.blocking import Waypost
 from waypost.definitions import Definitions
 from waypost.errors import WaypostError
@@ -32,6 +34,7 @@ from waypost.models import StateMetadata, WorkflowStep
 from waypost.operations import Failure, Success
 from waypost.queries import StateQuery
 from waypost.store import DocumentId
+from waypost.store.directory import compaction
 from waypost.store.directory.document import Document
 from waypost.store.directory.upkeep import Upkeep
 from waypost.store.memory import MemoryStore
@@ -39,6 +42,7 @@ from waypost.store.memory import MemoryStore
 PARTS = ring_size(2, 100)
 STEPS_OF_A_PART = 1_500
 
+CONFIG = make_config({"retention": {"max_checkpoints": 3, "min_checkpoints": 2}})
 _TWO_DAYS_US = 2 * 24 * 3600 * 1_000_000
 WORKFLOWS = ["wf", "../Wf é", "long " * 40]
 STEPS = ["s0", "s1", "s2", "s é"]
@@ -91,11 +95,20 @@ writes = st.one_of(
     st.tuples(st.just("reset"), workflows, step_ids, st.booleans()),
     st.tuples(st.sampled_from(["pause", "resume"]), workflows),
     st.tuples(st.just("delete"), workflows),
+    st.tuples(st.just("checkpoint"), workflows, st.sampled_from([(), ("x",), ("stable",)]), st.booleans()),
+    st.tuples(st.just("back"), workflows, st.integers(0, 5)),
+    st.tuples(st.just("fork"), workflows, workflows, st.integers(0, 5)),
 )
 
 
 def made(given: list[tuple[str, list[str], int]]) -> list[WorkflowStep]:
     return [WorkflowStep(each, dependencies=needs, max_retries=retries) for each, needs, retries in given]
+
+
+def checkpoint_of(wp: Waypost, workflow: str, number: int) -> str:
+    """One of the checkpoints of a workflow, or an id that leads nowhere where it has none."""
+    ids = [one.id for one in wp.list_checkpoints(workflow, 1000)]
+    return ids[number % len(ids)] if ids else f"{workflow}@cnone"
 
 
 def call_of(asked: tuple[Any, ...], operation_id: str | None) -> Callable[[Waypost], Any]:
@@ -115,6 +128,11 @@ def call_of(asked: tuple[Any, ...], operation_id: str | None) -> Callable[[Waypo
         "pause": lambda wp: wp.pause_workflow(workflow, **once),
         "resume": lambda wp: wp.resume_workflow(workflow, **once),
         "delete": lambda wp: wp.delete_workflow(workflow, **once),
+        "checkpoint": lambda wp: wp.create_checkpoint(
+            workflow, "made", rest[0], type="automatic" if rest[1] else "manual", **once
+        ),
+        "back": lambda wp: wp.restore_from_checkpoint(checkpoint_of(wp, workflow, rest[0]), **once),
+        "fork": lambda wp: wp.fork_workflow(checkpoint_of(wp, rest[0], rest[1]), workflow, **once),
     }
     return calls[name]
 
@@ -130,8 +148,10 @@ class OperationsMachine(RuleBasedStateMachine):
         self.now, self.days = 1_750_000_000_000_000, 0
         self.patch.setattr(clock, "now_us", lambda: self.now)
         self.patch.setattr(Upkeep, "ask", lambda self, document: None)
+        self.patch.setattr(checkpoint_ids, "_PROCESS", Alike())  # both give the same ids
+        self.patch.setattr(retention, "_KNOWN_FOR_S", -1.0)  # neither is behind
         self.path = os.path.join(tempfile.mkdtemp(prefix="waypost-model-", dir=m.SCRATCH), "store")
-        self.memory = Waypost(Definitions(MemoryStore(), make_config(), verbose=False))
+        self.memory = Waypost(Definitions(MemoryStore(), CONFIG, verbose=False))
         self.handles: list[Waypost] = []
         self.loaded: list[tuple[int, Any, Any]] = []
 
@@ -140,7 +160,7 @@ class OperationsMachine(RuleBasedStateMachine):
         self.handles = [self.opened(OPTIONS[first]), self.opened(OPTIONS[second])]
 
     def opened(self, options: dict[str, Any]) -> Waypost:
-        return Waypost(Definitions(directory_store(self.path, **options), make_config(), verbose=False))
+        return Waypost(Definitions(directory_store(self.path, **options), CONFIG, verbose=False))
 
     def store(self, at: int) -> TestedStore:
         return self.handles[at].definitions.store  # type: ignore[return-value]
@@ -214,6 +234,55 @@ class OperationsMachine(RuleBasedStateMachine):
             results.append(result_of(lambda wp, state=state: wp.save_workflow_state(state), wp))
         assert results[0] == results[1], results
 
+    # --- checkpoints ---
+
+    @rule(at=st.integers(0, 1), workflow=workflows, number=st.integers(0, 5))
+    def look_at_checkpoints(self, at: int, workflow: str, number: int) -> None:
+        self.both(at, lambda wp: wp.list_checkpoints(workflow, 1000))
+        self.both(at, lambda wp: wp.get_checkpoint(checkpoint_of(wp, workflow, number)).state)
+        self.both(at, lambda wp: wp.validate_checkpoint(checkpoint_of(wp, workflow, number)))
+
+    @rule(at=st.integers(0, 1), workflow=workflows, times=st.integers(1, 6), value=outputs, keep=st.booleans())
+    def work(self, at: int, workflow: str, times: int, value: int, keep: bool) -> None:
+        """Steps are completed again and again, each time with a checkpoint, and the oldest go; their files come later
+        than the next one, or before it.
+        """
+        self.both(at, lambda wp: wp.create_workflow(workflow, "W", steps=STEPS, if_exists="open"))
+        for number in range(times):
+            step = STEPS[number % len(STEPS)]
+            self.both(at, lambda wp, step=step: wp.reset_step(workflow, step))
+            self.both(at, lambda wp, step=step: wp.update_step_status(workflow, step, "completed", OUTPUTS[value]))
+            if keep:
+                self.keep(at, workflow, True)
+
+    @rule(at=st.integers(0, 1), workflow=workflows)
+    def forget(self, at: int, workflow: str) -> None:
+        """A log is compacted without its history, where no result stands in that."""
+        view = self.view(self.memory, workflow)
+        if all(view.operation(f"op{number}") is None for number in range(6)):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(compaction, "DAY_US", 1)
+                self.store(at).tidy(DocumentId("workflow", workflow), "compact")
+
+    @rule(at=st.integers(0, 1))
+    def clean_up(self, at: int) -> None:
+        self.both(at, lambda wp: wp.cleanup().unwrap().deleted_checkpoints)
+
+    @rule(at=st.integers(0, 1), workflow=workflows, newest_only=st.booleans())
+    def keep(self, at: int, workflow: str, newest_only: bool) -> None:
+        """Checkpoints are written out of the log."""
+        document = self.store(at)._document(DocumentId("workflow", workflow))
+        document.keep_checkpoints(newest_only=newest_only)
+
+    def checkpoints_come_back(self, wp: Waypost) -> None:
+        """Each that is listed is what it was, part by part."""
+        for workflow in WORKFLOWS:
+            document = DocumentId("workflow", workflow)
+            for one in self.memory.list_checkpoints(workflow, 1000):
+                found, expected = (each.definitions.store.checkpoint(document, one.id) for each in (wp, self.memory))
+                assert found is not None and expected is not None
+                m.assert_equal_views(expected, found)
+
     # --- what happens between them ---
 
     @rule(at=st.integers(0, 1), workflow=workflows, what=st.sampled_from(["snapshot", "compact"]))
@@ -286,7 +355,20 @@ class OperationsMachine(RuleBasedStateMachine):
             for _, found, expected in self.loaded:
                 assert plain(found) == plain(expected)
             for wp in self.handles:
+                self.checkpoints_come_back(wp)
+            for workflow in WORKFLOWS:  # what a killed process left gets its files from whoever writes next
+                self.both(0, lambda wp, workflow=workflow: wp.update_context(workflow, variables={"end": self.now}))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(compaction, "DAY_US", 1)
+                for workflow in WORKFLOWS:
+                    self.store(0).tidy(DocumentId("workflow", workflow), "compact")
+            self.checkpoints_come_back(self.handles[1])
+            for wp in self.handles:
                 wp.close()
+            for name in os.listdir(os.path.join(self.path, "workflows")):
+                os.remove(os.path.join(self.path, "workflows", name))
+            with self.opened(OPTIONS[0]) as wp:
+                self.checkpoints_come_back(wp)
         finally:
             self.loaded.clear()
             self.patch.undo()
