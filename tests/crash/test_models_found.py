@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from waypost.errors import LockTimeout, StoreUnavailable
 from waypost.store import DocumentId, JointChange
 from waypost.store.directory import loading
 from waypost.store.directory.document import Document
+from waypost.store.directory.log import Log
 from waypost.store.directory.upkeep import Upkeep
 
 A, B = DocumentId("workflow", "a"), DocumentId("workflow", "b")
@@ -184,10 +186,58 @@ def test_c06_an_interrupt_behind_a_lock_of_a_transaction_leaves_no_log_locked(
         patch.setattr(owner, behind, interrupted)
         with pytest.raises(KeyboardInterrupt):
             put(store, b"2", A, B)
-    for name in ("a.state", "b.state"):
-        with open(path / "workflows" / name, "rb") as log:
-            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    check_not_locked(path, "a.state", "b.state")
     put(other, b"3", A, B)
     assert store.view(A).get("x") == store.view(B).get("x") == b"3"
     store.close()
     other.close()
+
+
+@pytest.mark.parametrize("behind", ["lock", "enter"])
+def test_c10_an_interrupt_behind_a_lock_in_settling_leaves_no_log_locked(
+    path: Path, monkeypatch: pytest.MonkeyPatch, behind: str
+) -> None:
+    """Whoever is interrupted right after the lock was had to carry out a decision gives it back at once."""
+    store, other = directory_store(path), directory_store(path)
+    put(other, b"1", A)
+    check_interrupted_behind(monkeypatch, behind, lambda: store._document(A).settle())
+    check_not_locked(path, "a.state")
+    put(other, b"2", A)
+    assert store.view(A).get("x") == b"2"
+    store.close()
+    other.close()
+
+
+def test_c10_an_interrupt_behind_a_lock_in_reading_leaves_no_log_locked(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader that is interrupted right after it had the lock, to sync what others wrote, gives it back at once."""
+    reader, writer = directory_store(path), directory_store(path)
+    put(writer, b"1", A)
+    check_interrupted_behind(monkeypatch, "lock", lambda: reader.view(A))
+    check_not_locked(path, "a.state")
+    put(writer, b"2", A)
+    assert reader.view(A).get("x") == b"2"
+    reader.close()
+    writer.close()
+
+
+def check_interrupted_behind(monkeypatch: pytest.MonkeyPatch, behind: str, act: Callable[[], object]) -> None:
+    """Do something, with an interrupt right behind the call that takes the lock."""
+    owner: Any = Document if behind == "enter" else Log
+    real = getattr(owner, behind)
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        real(*args, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, behind, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            act()
+
+
+def check_not_locked(path: Path, *names: str) -> None:
+    for name in names:
+        with open(path / "workflows" / name, "rb") as log:
+            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -300,12 +300,16 @@ class Document(CheckpointedDocument):
 
         Raises LockTimeout at once when another holds the lock: whoever does sees to it, and readers here must not wait.
         """
-        with self.lock:
-            while self.enter(wait=False) is None:
-                pass  # each time another has put a file in its place
-            log = self.open_for_writing()
-            log.file.unlock()
-            covered = log.end
+        try:
+            with self.lock:
+                while self.enter(wait=False) is None:
+                    pass  # each time another has put a file in its place
+                log = self.open_for_writing()
+                log.file.unlock()
+                covered = log.end
+        except BaseException:
+            self.let_go_of_lock()  # an interrupt can come right behind the lock
+            raise
         self.sync_to(log, covered)
 
     def close(self) -> None:

@@ -275,11 +275,13 @@ class OpenDocument:
             if self._log is not log or log.poisoned is not None:
                 return
             opened = self.open_for_writing()
-            identity = opened.lock() if opened is log else None
-            if identity is None:
-                self.forget()  # compacted by now, and with that written anew
-                return
             try:
+                identity = opened.lock() if opened is log else None
+                if identity is None:
+                    self.forget()  # compacted by now, and with that written anew
+                    return
                 self.catch_up(opened, identity.size)
-            finally:
                 opened.file.unlock()
+            except BaseException:
+                self.let_go_of_lock()  # an interrupt can come right behind the lock
+                raise
