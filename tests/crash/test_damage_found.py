@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,14 +35,17 @@ def cut_off_restore(path: Path, plan: bytes) -> None:
 )
 def test_t09_a_damaged_plan_of_a_restore_is_refused_and_repaired(tmp_path: Path, plan: bytes) -> None:
     """A plan that is none, or that names other places than those of a restore, is damage; nothing is moved by it, and a
-    repair takes it away.
+    repair takes it away, as a dry run says it would.
     """
     path = tmp_path / "store"
     cut_off_restore(path, plan)
     with pytest.raises(DocumentDamaged):
         directory_store(path)
     assert (path / "workflows" / "wf.state").exists()
+    planned = waypost.repair(path, dry_run=True)
+    assert (path / "restoring" / "plan.json").read_bytes() == plan
     report = waypost.repair(path)
+    assert [replace(each, original=None) for each in report.repaired] == planned.repaired
     assert [(each.file, each.action) for each in report.repaired] == [("restoring", "moved aside")]
     assert (path / "damaged" / "restoring.1" / "plan.json").read_bytes() == plan
     store = directory_store(path)

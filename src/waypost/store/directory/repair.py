@@ -105,10 +105,11 @@ class _Repair(Mender):
 
     def _finish_restore(self) -> None:
         """Carry out a restore that was cut off; of one whose plan is gone, what is left goes aside."""
-        if self.is_dry:
-            return
         try:
-            restoring.finish(self.layout)
+            if self.is_dry:
+                restoring.check_plan(self.layout)
+            else:
+                restoring.finish(self.layout)
         except DocumentDamaged as error:
             self.move_aside(self.layout.root, restoring.DECIDED, str(error))
 

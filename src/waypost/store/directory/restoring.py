@@ -251,6 +251,14 @@ def is_pending(layout: Layout) -> bool:
     return layout.root.kind(DECIDED) is not None
 
 
+def check_plan(layout: Layout) -> None:
+    """Read the plan of a restore that is pending, and change nothing. Raises DocumentDamaged."""
+    decided = layout.root.open_directory(DECIDED)
+    plan_file = decided.open(_PLAN) if decided is not None else None
+    if plan_file is not None:
+        _read_plan(plan_file)
+
+
 def finish(layout: Layout) -> bool:
     """Carry out a decision, from wherever it was cut off; whether there was one."""
     decided = layout.root.open_directory(DECIDED)
