@@ -84,8 +84,14 @@ class _StagedStore:
     def _document(self, document: DocumentId) -> JointPart:
         found = self.opened.get(document)
         if found is None:
-            found = self.opened[document] = self.joint.document(document)
-            if self._change.repeatable and (seen := found.operation(self._change.operation_id)) is not None:
+            try:
+                found = self.opened[document] = self.joint.document(document)
+                seen = found.operation(self._change.operation_id) if self._change.repeatable else None
+            except WaypostError as error:
+                if self._change.repeatable:  # an earlier call of that id may have been committed
+                    error.details.setdefault("outcome", "unknown")
+                raise
+            if seen is not None:
                 raise _Repeated(document, seen)
         return found
 

@@ -305,6 +305,7 @@ def _run_one(
     change, counters = submission.change, submission.counters
     if change.repeatable and (seen := before.operation(change.operation_id)) is not None:
         return Receipt(seen.version, changed=False, repeated=seen, counters=counters)
+    submission.is_new = True
     data = change.work(transaction)
     if not transaction.staged.changes_anything and not change.repeatable:
         return Receipt(before.version, changed=False, data=data, counters=counters)

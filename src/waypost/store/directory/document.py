@@ -95,7 +95,7 @@ class Document(CheckpointedDocument):
             self._acknowledge(outcomes, log, covered)
         except Exception as error:
             for submission in batch:
-                submission.settle(_copy_of(error))
+                submission.fail(_copy_of(error))
         finally:
             for submission in batch:  # an interrupt belongs to the thread that it hit, and nobody else waits for ever
                 submission.settle(StoreError("the commit was interrupted", outcome="unknown"))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from threading import Lock
 
+from waypost.errors import WaypostError
 from waypost.store.contract import Change, Counters, Receipt, Ticket
 
 _LOG = logging.getLogger("waypost")
@@ -15,7 +16,7 @@ _LOG = logging.getLogger("waypost")
 class Submission:
     """A change on its way; fulfils `contract.Ticket`. `drive` carries out a batch of what is queued."""
 
-    __slots__ = ("_done", "_drive", "change", "counters", "on_done", "outcome", "queued_ns", "taken")
+    __slots__ = ("_done", "_drive", "change", "counters", "is_new", "on_done", "outcome", "queued_ns", "taken")
 
     def __init__(self, drive: Callable[[], None], change: Change, on_done: Callable[[Ticket], None] | None) -> None:
         self._drive = drive
@@ -27,6 +28,14 @@ class Submission:
         self.counters = Counters()
         self.queued_ns = time.perf_counter_ns()
         self.taken = False
+        self.is_new = not change.repeatable
+        """Whether no earlier call can have carried it out: its operation id was looked for, and not found."""
+
+    def fail(self, error: BaseException) -> None:
+        """Settle it with what kept it from being carried out."""
+        if not self.is_new and isinstance(error, WaypostError):
+            error.details.setdefault("outcome", "unknown")  # an earlier call of that id may have been committed
+        self.settle(error)
 
     def settle(self, outcome: Receipt | BaseException) -> None:
         if self.outcome is None:

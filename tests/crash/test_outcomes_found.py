@@ -1,0 +1,80 @@
+"""What is said of an operation that was called before, where the store cannot look up whether it was carried out."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import make_config
+from tests.store.support import directory_store, failing, system_calls
+from waypost.blocking import Waypost
+from waypost.definitions import Definitions
+from waypost.operations import Failure, OperationResult, Success
+from waypost.transactions import WorkflowTransaction
+
+Act = Callable[[Waypost, str | None], OperationResult[object]]
+
+
+def opened(path: Path) -> Waypost:
+    return Waypost(Definitions(directory_store(path), make_config(), verbose=False))
+
+
+def single(wp: Waypost, operation_id: str | None) -> OperationResult[object]:
+    return wp.pause_workflow("w", operation_id=operation_id)
+
+
+def joint(wp: Waypost, operation_id: str | None) -> OperationResult[object]:
+    def work(tx: WorkflowTransaction) -> int:
+        tx.pause_workflow("w")
+        return 1
+
+    return wp.transact(work, operation_id=operation_id)
+
+
+@pytest.mark.parametrize("act", [single, joint])
+@pytest.mark.parametrize(("operation_id", "status"), [("op", "unknown"), (None, "rolled_back")])
+def test_trap_09_what_could_not_be_looked_up_is_not_called_rolled_back(
+    tmp_path: Path, act: Act, operation_id: str | None, status: str
+) -> None:
+    """A call that was committed is not told to have been rolled back when it is repeated and the log cannot be read;
+    one that nobody can have made before did not happen.
+    """
+    wp = opened(tmp_path / "s")
+    wp.create_workflow("w", "W", steps=["a"]).unwrap()
+    if operation_id:
+        act(wp, operation_id).unwrap()
+    wp.close()
+    wp = opened(tmp_path / "s")
+    with system_calls() as calls:
+        calls.fault = failing("pread", 1, errno.EIO, onwards=True)
+        result = act(wp, operation_id)
+    assert isinstance(result, Failure)
+    assert result.status == status
+    wp.close()
+    wp = opened(tmp_path / "s")
+    again = act(wp, operation_id)
+    assert isinstance(again, Success)
+    assert again.repeated is (operation_id is not None)
+    wp.close()
+
+
+@pytest.mark.parametrize("act", [single, joint])
+def test_trap_09_what_was_looked_up_and_not_found_is_rolled_back(tmp_path: Path, act: Act) -> None:
+    """Where the log says that the operation is new, a refused one did not happen, also under an id of the caller."""
+    wp = opened(tmp_path / "s")
+    result = act(wp, "op")
+    assert isinstance(result, Failure)
+    assert result.status == "rolled_back"
+    wp.create_workflow("w", "W", steps=["a"]).unwrap()
+    with system_calls() as calls:
+        calls.fault = failing("pwrite", 1, errno.ENOSPC, onwards=True)
+        result = act(wp, "op")
+    assert isinstance(result, Failure)
+    assert result.status == "rolled_back"
+    again = act(wp, "op")
+    assert isinstance(again, Success)
+    assert not again.repeated
+    wp.close()
