@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import make_config
-from tests.store.support import directory_store, failing, system_calls
+from tests.store.support import TestedStore, directory_store, failing, system_calls
 from waypost.blocking import Waypost
 from waypost.definitions import Definitions
 from waypost.operations import Failure, OperationResult, Success
+from waypost.store import DocumentId
 from waypost.transactions import WorkflowTransaction
 
 Act = Callable[[Waypost, str | None], OperationResult[object]]
@@ -59,6 +60,32 @@ def test_trap_09_what_could_not_be_looked_up_is_not_called_rolled_back(
     assert isinstance(again, Success)
     assert again.repeated is (operation_id is not None)
     wp.close()
+
+
+@pytest.mark.parametrize("act", [single, joint])
+def test_trap_09_one_read_that_fails_does_not_make_what_was_carried_out_rolled_back(tmp_path: Path, act: Act) -> None:
+    """After a compaction what the log remembers of operations stands in a block of its own, and the reading of that
+    alone may fail.
+    """
+    wp = opened(tmp_path / "s")
+    wp.create_workflow("w", "W", steps=["a"]).unwrap()
+    act(wp, "op").unwrap()
+    for _ in range(2):
+        wp.add_step_output("w", "a", bytes(range(256)) * 300).unwrap()
+    store = wp.definitions.store
+    assert isinstance(store, TestedStore)
+    assert store.tidy(DocumentId("workflow", "w"), "compact")
+    wp.close()
+    told: list[str] = []
+    while "repeated" not in told:
+        wp = opened(tmp_path / "s")
+        with system_calls() as calls:
+            calls.fault = failing("pread", len(told) + 1, errno.EIO)
+            result = act(wp, "op")
+        told.append("repeated" if result else result.status)
+        assert act(wp, "op").unwrap() is not None
+        wp.close()
+    assert set(told) == {"unknown", "repeated"}
 
 
 @pytest.mark.parametrize("act", [single, joint])

@@ -111,7 +111,9 @@ class Document(CheckpointedDocument):
         for submission, outcome in outcomes:
             if isinstance(outcome, Receipt):
                 outcome.counters.syncs += syncs
-            submission.settle(outcome)
+                submission.settle(outcome)
+            else:
+                submission.fail(outcome)
 
     def _commit(self, batch: list[Submission]) -> tuple[Outcomes, Log | None, int]:
         """Run and append a batch; what came of each, and how far the log must be synced for it."""
