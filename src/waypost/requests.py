@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
 from waypost import loading, migrations, records
 from waypost.automatic import Automatic
 from waypost.catalogue import Catalogue
 from waypost.config import Config
+from waypost.errors import StoreError
 from waypost.loading import Viewer
 from waypost.models import WorkflowState
 from waypost.operations import OperationResult, Read, Request, Work, Write
@@ -23,6 +25,17 @@ T = TypeVar("T")
 def done_before(tx: Transaction) -> NoReturn:
     """The work of an operation that was found to be done before, and so does not run."""
     raise ContentLost("what was remembered of the operation is gone")
+
+
+@contextmanager
+def _looking_for(operation_id: str | None) -> Generator[None]:
+    """What keeps the store from looking for an operation leaves open whether it was carried out before."""
+    try:
+        yield
+    except StoreError as error:
+        if operation_id is not None:
+            error.details.setdefault("outcome", "unknown")
+        raise
 
 
 class Requests:
@@ -87,15 +100,17 @@ class Requests:
         self, source: Source, workflow_id: str, step_id: str, operation_id: str | None, check: Callable[[View], object]
     ) -> Value | None:
         """Take in what a file holds, unless it is refused; None where the operation was done before."""
-        view = self._view(workflow_id)
-        if operation_id is not None and view.operation(operation_id) is not None:
-            return None
+        with _looking_for(operation_id):
+            view = self._view(workflow_id)
+            if operation_id is not None and view.operation(operation_id) is not None:
+                return None
         check(view)
         return Value.staged(source, self.store, view.document, step_id, self._chunk_size)
 
     def _was_done(self, document: DocumentId, operation_id: str | None) -> bool:
         """Whether a document remembers an operation, so that what it needs may be gone by now."""
-        return operation_id is not None and self.store.view(document).operation(operation_id) is not None
+        with _looking_for(operation_id):
+            return operation_id is not None and self.store.view(document).operation(operation_id) is not None
 
     @property
     def _large_bytes(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,13 +63,26 @@ def test_trap_09_what_could_not_be_looked_up_is_not_called_rolled_back(
     wp.close()
 
 
-@pytest.mark.parametrize("act", [single, joint])
+def streamed(wp: Waypost, operation_id: str | None) -> OperationResult[object]:
+    return wp.add_step_output("w", "a", io.BytesIO(bytes(100_000)), operation_id=operation_id)
+
+
+def returned(wp: Waypost, operation_id: str | None) -> OperationResult[object]:
+    return wp.restore_from_checkpoint("w@c1", operation_id=operation_id)
+
+
+def forked(wp: Waypost, operation_id: str | None) -> OperationResult[object]:
+    return wp.fork_workflow("w@c1", "forked", operation_id=operation_id)
+
+
+@pytest.mark.parametrize("act", [single, joint, streamed, returned, forked])
 def test_trap_09_one_read_that_fails_does_not_make_what_was_carried_out_rolled_back(tmp_path: Path, act: Act) -> None:
-    """After a compaction what the log remembers of operations stands in a block of its own, and the reading of that
-    alone may fail.
+    """Whatever is looked at first, and also where what the log remembers of operations stands in a block of its own, as
+    after a compaction, and the reading of that alone fails.
     """
     wp = opened(tmp_path / "s")
     wp.create_workflow("w", "W", steps=["a"]).unwrap()
+    wp.create_checkpoint("w", "first").unwrap()
     act(wp, "op").unwrap()
     for _ in range(2):
         wp.add_step_output("w", "a", bytes(range(256)) * 300).unwrap()
