@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -102,10 +102,26 @@ class Run:
         self.tell(f"attempt {name}")
         return name
 
+    def repeat(
+        self,
+        operation: str,
+        act: Callable[[Waypost, str], OperationResult[Any]],
+        *by: AbstractContextManager[Waypost],
+    ) -> None:
+        """Try one write by each of several in turn, under one operation id, as after answers that were lost."""
+        name = self.attempt(operation)
+        if name is None:
+            return
+        for turn, one in enumerate(by):
+            if turn:
+                self.tell(f"attempt {name}")
+            with one as wp:
+                self.settle(name, act(wp, name))
+
     def settle(self, name: str, result: OperationResult[Any]) -> None:
         """Tell what became of a write."""
         if result:
-            self.tell(f"acknowledged {name}")
+            self.tell(f"{'repeated' if result.repeated else 'acknowledged'} {name}")
         else:
             self.tell(f"{result.status} {name} {type(result.error).__name__}: {result.error}")
 
@@ -130,10 +146,8 @@ class Run:
 
     def transact(self, work: Callable[[Any], Any], *, times: int = 1, by: Waypost | None = None) -> None:
         """Try one transaction; with `times`, again under the same operation id, as after an answer that was lost."""
-        name = self.attempt("transact")
-        if name is not None:
-            for _ in range(times):
-                self.settle(name, (by or self.wp).transact(work, operation_id=name))
+        callers = [nullcontext(by or self.wp)] * times
+        self.repeat("transact", lambda wp, name: wp.transact(work, operation_id=name), *callers)
 
     def transact_and_die(self, work: Callable[[Any], Any], fault: Callable[[], Fault]) -> None:
         """Another process tries a transaction, decides it, and is killed by a fault that comes behind the decision."""

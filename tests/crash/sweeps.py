@@ -163,23 +163,28 @@ class Told:
 
     @classmethod
     def of(cls, lines: list[str]) -> Told:
-        told = cls()
+        told, words = cls(), dict[str, list[str]]()
         for line in lines:
             kind, _, rest = line.partition(" ")
-            name = rest.partition(" ")[0]
-            if kind == "attempt":
-                told.attempted.append(name)
-            elif kind in ("acknowledged", "rolled_back", "unknown"):
-                getattr(told, kind).add(name)
+            name, _, details = rest.partition(" ")
+            if kind in ("attempt", "acknowledged", "repeated", "rolled_back", "unknown"):
+                words.setdefault(name, []).append(kind)
             elif kind == "upkeep":
                 told.upkeep.append(rest)
-            if kind in ("rolled_back", "unknown", "failed"):
-                told.errors.append(rest.partition(" ")[2])
-            if kind == "upkeep" and ":" in rest:
-                told.errors.append(rest.partition(" ")[2])
-        told.unknown |= set(told.attempted) - told.acknowledged - told.rolled_back
-        told.rolled_back -= told.acknowledged | told.unknown  # it was tried twice under one operation id
+            if kind in ("rolled_back", "unknown", "failed") or (kind == "upkeep" and ":" in rest):
+                told.errors.append(details)
+        told.attempted = list(words)
+        told.acknowledged = {name for name, said in words.items() if {"acknowledged", "repeated"} & set(said)}
+        told.rolled_back = {name for name, said in words.items() if _is_rolled_back(said)}
+        told.unknown = {name for name, said in words.items() if said[-1] in ("attempt", "unknown")}
         return told
+
+
+def _is_rolled_back(said: list[str]) -> bool:
+    """Of a write that was tried again under its operation id the last word holds. One that is told to be `repeated`
+    was there before: then nothing but `rolled_back` before that was wrong, which shows, since it is there.
+    """
+    return said[-1] == "rolled_back" or (said[-1] == "repeated" and set(said[:-1]) <= {"attempt", "rolled_back"})
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from tests.crash.faults import Call, Fault
@@ -83,6 +84,16 @@ def repeat_a_transaction(run: Run) -> None:
     run.transact(_over_two, times=2)
 
 
+def repeat_what_others_transacted(run: Run) -> None:
+    """Whoever repeats it has not read any of the workflows yet."""
+    run.repeat(
+        "transact",
+        lambda wp, name: wp.transact(_over_two, operation_id=name),
+        run.elsewhere(),
+        nullcontext(run.wp),
+    )
+
+
 def transact_and_carry_out(run: Run) -> None:
     run.transact(_over_two)
     run.carry_out()
@@ -139,6 +150,7 @@ FOR_USED: tuple[Callable[[Run], None], ...] = (
     transact_after_others_wrote,
     transact_after_others_compacted,
     transact_after_others_transacted,
+    repeat_what_others_transacted,
     transact_and_carry_out,
     transact_and_tidy,
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,10 +204,16 @@ def commit_a_batch(run: Run) -> None:
 
 def repeat_an_operation(run: Run) -> None:
     """The same operation id twice, as after an answer that was lost."""
-    name = run.attempt("add_step_output")
-    if name is not None:
-        for _ in range(2):
-            run.settle(name, run.wp.add_step_output("wf", "a", "once", operation_id=name))
+    run.repeat("add_step_output", _add_once, nullcontext(run.wp), nullcontext(run.wp))
+
+
+def repeat_what_others_did(run: Run) -> None:
+    """Whoever repeats it has not read the workflow yet."""
+    run.repeat("add_step_output", _add_once, run.elsewhere(), nullcontext(run.wp))
+
+
+def _add_once(wp: Any, name: str) -> Any:
+    return wp.add_step_output("wf", "a", "once", operation_id=name)
 
 
 def take_a_snapshot(run: Run) -> None:
@@ -337,6 +344,7 @@ def _table() -> Iterator[Workload]:
     for act in OPERATIONS:
         for prepare in (new_store, used_store):
             yield Workload(f"{act.__name__}-{prepare.__name__}", act, prepare)
+    yield Workload("repeat_what_others_did", repeat_what_others_did, used_store)
     for act in FOR_USED:
         yield Workload(act.__name__, act, used_store)
     for prepare in (decided_store, half_decided_store):
