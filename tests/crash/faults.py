@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import signal
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -60,12 +61,15 @@ _NOT_CALLS = frozenset({"fspath", "fsencode", "fsdecode", "urandom", "strerror",
 
 
 class Call(NamedTuple):
-    """One call that is about to be made. `number` counts from 1 over all calls of a run."""
+    """One call that is about to be made. `number` counts from 1 over all calls of a run, and `place` is where the store
+    makes it, and what for.
+    """
 
     number: int
     name: str
     args: tuple[Any, ...]
     make: Callable[[], Any]
+    place: int
 
 
 Fault = Callable[[Call], Any]
@@ -80,6 +84,16 @@ def no_fault(_: Call) -> None:
     """Lets everything pass."""
 
 
+def _place() -> int:
+    """The lines of the store, and of what stands on it, that are under way."""
+    place, frame = 0, sys._getframe()
+    while frame is not None:
+        if frame.f_globals["__name__"].startswith("waypost."):
+            place = hash((place, frame.f_code, frame.f_lineno))
+        frame = frame.f_back
+    return place
+
+
 class Shim:
     """Counts the calls, and shows each to the fault. `trace` holds what was called, in order."""
 
@@ -92,7 +106,7 @@ class Shim:
     def call(self, name: str, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.is_paused:
             return function(*args, **kwargs)
-        call = Call(len(self.trace) + 1, name, args, lambda: function(*args, **kwargs))
+        call = Call(len(self.trace) + 1, name, args, lambda: function(*args, **kwargs), _place())
         self.trace.append(call)
         if call.number > MOST_CALLS:
             raise Stuck(f"{MOST_CALLS:,} calls, the last ones {[each.name for each in self.trace[-6:]]}")

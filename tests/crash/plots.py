@@ -175,7 +175,7 @@ def unsynced(run: Run) -> None:
     run.close(store)
 
 
-@workload("transactions")
+@workload("transactions", share=2)
 def transactions(run: Run) -> None:
     """Over documents that are there or new, with commits to one document before, between and behind them."""
     store = run.open()
@@ -189,7 +189,7 @@ def transactions(run: Run) -> None:
     run.close(store)
 
 
-@workload("transactions of two")
+@workload("transactions of two", share=2)
 def transactions_of_two(run: Run) -> None:
     """Another process reads, and is told of, what the first is deciding, and goes on from there."""
     first = run.open()
@@ -212,7 +212,7 @@ def transactions_of_two(run: Run) -> None:
         run.close(second)
 
 
-@workload("transactions and upkeep")
+@workload("transactions and upkeep", share=2)
 def transactions_and_upkeep(run: Run) -> None:
     """Logs are compacted, and snapshots taken, while decisions over them are still to be carried out."""
     store = run.open()
@@ -228,7 +228,7 @@ def transactions_and_upkeep(run: Run) -> None:
     run.close(store)
 
 
-@workload("torn transactions")
+@workload("torn transactions", share=2)
 def torn_transactions(run: Run) -> None:
     """Coordinators die within the decision, and within the writing of what was decided."""
     store = run.open()
@@ -246,7 +246,7 @@ def torn_transactions(run: Run) -> None:
         run.close(store)
 
 
-@workload("unsynced transactions", reliability__enable_wal=False)
+@workload("unsynced transactions", share=2, reliability__enable_wal=False)
 def unsynced_transactions(run: Run) -> None:
     """Acknowledged before the sync: the end of the process costs nothing, the power what was not synced."""
     for large in (0, 5000):

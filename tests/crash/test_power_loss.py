@@ -67,7 +67,7 @@ def test_t02_a_crash_loses_nothing_that_was_promised(chosen: Workload, part: int
 @each_workload
 def test_t03_after_the_end_of_all_processes_others_go_on_and_the_power_goes(chosen: Workload, totals: Totals) -> None:
     """All processes die before any one change; what they left unsynced in the page cache is what others build on."""
-    states = _cut_short(chosen, record_with_a_kill, ring_size(5, 150), "died before change")
+    states = _cut_short(chosen, record_with_a_kill, ring_size(6, 150), "died before change")
     totals("crash states within recovery", states)
 
 

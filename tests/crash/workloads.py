@@ -312,22 +312,31 @@ class Workload:
     killed: bool = False
 
     @property
+    def is_plain(self) -> bool:
+        """Whether it makes the calls of any other write, and no more."""
+        return self.act in PLAIN and self.phases == ACT and self.options == "chunked"
+
+    @property
     def condition(self) -> tuple[str, str, bool, str]:
         """Workloads of one condition begin with equal stores."""
         return self.prepare.__name__, self.disturb.__name__, self.killed, self.options
 
 
-OPERATIONS: tuple[Act, ...] = (
-    create_workflow,
+PLAIN: tuple[Act, ...] = (
     start_and_complete_a_step,
     fail_a_step,
     add_a_small_output,
     add_a_large_output,
-    save_a_state,
     change_agent_and_context,
     add_and_reset_steps,
     pause_and_resume,
     delete_and_make_anew,
+)
+"""The calls of these are alike: a document is opened, and twice or three times one frame is written to it."""
+OPERATIONS: tuple[Act, ...] = (
+    *PLAIN,
+    create_workflow,
+    save_a_state,
     commit_a_batch,
     repeat_an_operation,
     take_a_snapshot,
@@ -349,7 +358,7 @@ def _table() -> Iterator[Workload]:
         yield Workload(act.__name__, act, used_store)
     for prepare in (decided_store, half_decided_store):
         yield Workload(f"open_a_{prepare.__name__}", write_one, prepare, phases=ALL, killed=True)
-        yield Workload(f"close_a_{prepare.__name__}", do_nothing, prepare, phases=ALL, killed=True)
+        yield Workload(f"close_a_{prepare.__name__}", do_nothing, prepare, phases=CLOSE, killed=True)
         yield Workload(f"transact_in_a_{prepare.__name__}", transact_over_what_was_decided, prepare, killed=True)
     for act in RETURNING:
         yield Workload(act.__name__, act, new_store)
