@@ -333,6 +333,8 @@ def _digest(file: File, size: int) -> str:
 
 def _verify(layout: Layout, context: Context, documents: int) -> None:
     report = check.verify(layout, Context(layout, context.config))
+    if report.refused:
+        raise report.refused[0]
     if report.findings or report.documents != documents:
         first = report.findings[0] if report.findings else None
         raise DocumentDamaged(

@@ -17,7 +17,7 @@ from waypost.codec import bodies
 from waypost.codec.bodies import Extent, Part
 from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType
-from waypost.errors import WaypostError
+from waypost.errors import StoreUnavailable, WaypostError
 from waypost.store import parts as sums
 from waypost.store.contract import CHECKPOINT, DocumentId, Kind
 from waypost.store.directory import checkpoints, decisions, lease, participants
@@ -66,6 +66,8 @@ class Report:
     checkpoints: dict[str, Place | None] = field(default_factory=dict[str, "Place | None"])
     """Those that documents have, each with the place where it is missed if it has no file."""
     checked: set[DocumentId] = field(default_factory=set[DocumentId])
+    refused: list[StoreUnavailable] = field(default_factory=list[StoreUnavailable])
+    """Why something could not be read, which may be found whole another time."""
 
     @property
     def sound(self) -> bool:
@@ -81,6 +83,14 @@ class Report:
         self.marks.add(other.marks)
         self.checkpoints.update(other.checkpoints)
         self.checked |= other.checked
+        self.refused += other.refused
+
+    def cannot_read(self, file: str, error: WaypostError, offset: int | None = None) -> None:
+        """Note what kept a file from being read to its end."""
+        found = error.details.get("offset", offset)
+        self.findings.append(Finding("damage", file, found if isinstance(found, int) else None, str(error)))
+        if isinstance(error, StoreUnavailable):
+            self.refused.append(error)
 
 
 def verify(layout: Layout, context: Context) -> Report:
@@ -140,8 +150,7 @@ def _check_checkpoint(folder: Directory, file: str, report: Report, context: Con
         checkpoints.check_layer(layer)
         checkpoints.read(context, layer.name)  # with all that it stands on
     except WaypostError as error:
-        offset = error.details.get("offset")
-        report.findings.append(Finding("damage", shown, offset if isinstance(offset, int) else None, str(error)))
+        report.cannot_read(shown, error)
         return
     found.add(layer.name)
 
@@ -174,7 +183,7 @@ def _check_transactions(layout: Layout, report: Report) -> None:
         try:
             body = decisions.read(folder, name) if folder else None
         except WaypostError as error:
-            report.findings.append(Finding("damage", shown, 0, str(error)))
+            report.cannot_read(shown, error, 0)
             continue
         if body is not None:
             text = f"decides a commit over {len(body.participants)} documents, which is still to be carried out"
@@ -224,8 +233,7 @@ def check_log(folder: Directory, name: str, kind: Kind, context: Context) -> Rep
         if log is not None:
             _LogCheck(log, kind, context, report).run()
     except WaypostError as error:
-        offset = error.details.get("offset")
-        report.findings.append(Finding("damage", shown, offset if isinstance(offset, int) else None, str(error)))
+        report.cannot_read(shown, error)
     return report
 
 

@@ -162,9 +162,11 @@ def _copy(origin: Directory, target: Directory, each: BackedUp | BackedUpFile) -
 
 def _stage_one(origin: Directory, target: Directory, each: BackedUp, context: Context) -> None:
     _copy(origin, target, each)
-    findings = check.check_log(target, each.file, each.kind, context).findings
-    if findings:
-        raise DocumentDamaged(f"{origin.path}/{each.file}: {findings[0].text}", file=each.file)
+    report = check.check_log(target, each.file, each.kind, context)
+    if report.refused:
+        raise report.refused[0]
+    if report.findings:
+        raise DocumentDamaged(f"{origin.path}/{each.file}: {report.findings[0].text}", file=each.file)
     log = context.open_log(target, each.file, write=False)
     assert log is not None
     standing = loading.read(log, context, DocumentId(each.kind, each.id)).standing
