@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import opened
+from tests.crash.faults import Call, Shim, installed
 from tests.store.support import failing, system_calls
 from waypost.blocking import Waypost
 from waypost.operations import Failure, OperationResult
@@ -27,6 +29,21 @@ def _back_up(wp: Waypost, path: Path) -> OperationResult[Any]:
 
 def _restore(wp: Waypost, path: Path) -> OperationResult[Any]:
     return wp.restore_backup(path / "backup", allow_older=True)
+
+
+def _refused() -> OSError:
+    return OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def _carried_out(name: str, end: str) -> Callable[[Call], None]:
+    """The call of that name whose first argument ends so is carried out, and said to have failed."""
+
+    def fault(call: Call) -> None:
+        if call.name == name and str(call.args[0]).endswith(end):
+            call.make()
+            raise _refused()
+
+    return fault
 
 
 @pytest.mark.parametrize("act", [_back_up, _restore])
@@ -48,3 +65,36 @@ def test_e01_what_cannot_be_read_back_for_now_is_not_called_damaged(
             break
     assert errors == {"StoreUnavailable"}
     wp.close()
+
+
+def test_e01_a_backup_that_got_its_name_and_is_said_not_to_have_it_leaves_nothing(tmp_path: Path) -> None:
+    """Its renaming fails and happens all the same, as on file systems of a network."""
+    wp = _made(tmp_path / "s")
+    with installed(Shim(_carried_out("rename", ".partial"))) as shim, shim.active():
+        result = _back_up(wp, tmp_path)
+    assert isinstance(result, Failure)
+    assert (result.status, os.listdir(tmp_path)) == ("rolled_back", ["s"])
+    wp.close()
+
+
+def test_e01_a_backup_that_cannot_be_taken_back_is_unknown_and_whole(tmp_path: Path) -> None:
+    """From its renaming on nothing goes any more: it may be there, so it is not said not to be, nor is it broken."""
+    wp = _made(tmp_path / "s")
+    failed = False
+
+    def fault(call: Call) -> None:
+        nonlocal failed
+        if failed:
+            raise _refused()
+        if call.name == "rename" and str(call.args[0]).endswith(".partial"):
+            failed = True
+            _carried_out("rename", ".partial")(call)
+
+    with installed(Shim(fault)) as shim, shim.active():
+        result = _back_up(wp, tmp_path)
+    assert isinstance(result, Failure)
+    assert result.status == "unknown"
+    wp.close()
+    again = opened(tmp_path / "backup", read_only=True)
+    assert again.load_workflow_state("w")
+    again.close()

@@ -21,7 +21,7 @@ from waypost import clock
 from waypost.codec import frame
 from waypost.codec.bodies import JointMark
 from waypost.codec.frame import FrameType, Place, Standing
-from waypost.errors import DocumentDamaged, InvalidInput, LockTimeout, StoreUnavailable
+from waypost.errors import DocumentDamaged, InvalidInput, LockTimeout, StoreError, StoreUnavailable, WaypostError
 from waypost.store.contract import BackedUp, BackedUpFile, Backup, DocumentId, Kind
 from waypost.store.directory import check, checkpoints, loading
 from waypost.store.directory.context import Context
@@ -75,14 +75,20 @@ def write(layout: Layout, context: Context, path: str) -> Backup:
         raise InvalidInput(f"{path} is there already: a backup is never written over anything", path=path)
     partial = f".{name}.{os.urandom(8).hex()}.partial"
     parent.make_directory(partial)
-    made = partial
+    naming = False
     try:
         backup = _fill(parent, partial, layout, context, path)
+        naming = True
         parent.move(partial, parent, name)
-        made = name
         parent.sync()
-    except BaseException:
-        remove_tree(parent, made)
+    except BaseException as error:
+        try:
+            if naming and parent.kind(partial) is None:
+                parent.move(name, parent, partial)  # first of all, so that nobody takes what is left for a backup
+            remove_tree(parent, partial)
+        except StoreError:
+            if naming and isinstance(error, WaypostError):
+                error.details.setdefault("outcome", "unknown")
         raise
     return backup
 
