@@ -14,6 +14,7 @@ from tests.conftest import opened
 from tests.crash.faults import Call, Shim, installed
 from tests.store.support import failing, system_calls
 from waypost.blocking import Waypost
+from waypost.errors import StoreClosed, StoreUnavailable
 from waypost.operations import Failure, OperationResult
 
 
@@ -97,4 +98,33 @@ def test_e01_a_backup_that_cannot_be_taken_back_is_unknown_and_whole(tmp_path: P
     wp.close()
     again = opened(tmp_path / "backup", read_only=True)
     assert again.load_workflow_state("w")
+    again.close()
+
+
+def test_d14_e01_a_restore_that_may_be_decided_is_unknown_and_closes_the_handle(tmp_path: Path) -> None:
+    """From its decision on nothing goes any more, not even a look for it. Whoever next opens the store carries it out:
+    nothing is written by this handle that would go with what is replaced.
+    """
+    wp = _made(tmp_path / "s")
+    _back_up(wp, tmp_path).unwrap()
+    wp.create_workflow("younger", "Younger", None, ["a"]).unwrap()
+    decided = False
+
+    def fault(call: Call) -> None:
+        nonlocal decided
+        if decided and call.name != "close":
+            raise _refused()
+        decided |= call.name == "rename" and call.args[1] == "restoring"
+
+    with installed(Shim(fault)) as shim, shim.active():
+        result = _restore(wp, tmp_path)
+    assert decided
+    assert isinstance(result, Failure)
+    assert isinstance(result.error, StoreUnavailable)
+    assert result.status == "unknown"
+    late = wp.create_workflow("late", "Late", None, ["a"])
+    assert isinstance(late, Failure)
+    assert isinstance(late.error, StoreClosed)
+    again = opened(tmp_path / "s")
+    assert [each.id for each in again.list_workflows().items] == ["w"]
     again.close()

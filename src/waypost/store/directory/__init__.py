@@ -22,6 +22,7 @@ from waypost.errors import (
     DocumentDamaged,
     LockTimeout,
     StoreClosed,
+    StoreError,
     StorePoisoned,
     StoreReadOnly,
     StoreUnavailable,
@@ -119,7 +120,7 @@ class DirectoryStore(Looking):
         return store
 
     def _give_up(self) -> None:
-        """Close a store that could not be opened; the caller is told of the first error."""
+        """Close a store that could not be opened, or restored; the caller is told of the first error."""
         try:
             self.close()
         except WaypostError as error:
@@ -286,6 +287,7 @@ class DirectoryStore(Looking):
             raise StoreReadOnly(f"{self.location} is open for reading only", location=self.location)
         self._check_open()
         path = os.path.abspath(path)
+        deciding = False
         try:
             with self._alone():
                 source, found = restoring.read(path, self._context)
@@ -294,13 +296,18 @@ class DirectoryStore(Looking):
                     newer = restoring.taken_back(self.layout, self._context, found)
                     if not allow_older:
                         restoring.check_may_take_back(newer, found, path)
-                    return restoring.decide(self.layout, found, path, newer)
+                    restored = restoring.plan(self.layout, found, path, newer)
+                    deciding = True
+                    restoring.decide(self.layout)
+                    return restored
+        except StoreError as error:
+            if deciding:
+                error.details.setdefault("outcome", "unknown")
+            raise
         finally:
             restoring.give_up(self.layout)
-            if restoring.is_pending(
-                self.layout
-            ):  # it was decided, and could not be carried out: whoever opens it next will
-                self.close()
+            if deciding and restoring.may_be_pending(self.layout):
+                self._give_up()  # whoever next opens it carries it out, and what is written until then would go
 
     @contextmanager
     def _alone(self) -> Generator[None]:

@@ -10,11 +10,20 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
 import msgspec
 
-from waypost.errors import DocumentDamaged, InvalidInput, LockTimeout, Refused, StoreUnavailable, WaypostError
+from waypost.errors import (
+    DocumentDamaged,
+    InvalidInput,
+    LockTimeout,
+    Refused,
+    StoreError,
+    StoreUnavailable,
+    WaypostError,
+)
 from waypost.store.contract import BackedUp, BackedUpFile, Backup, DocumentId, Kind, Restored
 from waypost.store.directory import check, checkpoints, decisions, loading
 from waypost.store.directory.backup import FOLDERS, MANIFEST, copy, new_file, remove_tree
@@ -175,8 +184,9 @@ def _stage_one(origin: Directory, target: Directory, each: BackedUp, context: Co
 
 
 def give_up(layout: Layout) -> None:
-    """Remove what was staged."""
-    remove_tree(layout.folder("temp"), _STAGED)
+    """Remove what was staged. Where that cannot be, the next restore begins with it."""
+    with suppress(StoreError):
+        remove_tree(layout.folder("temp"), _STAGED)
 
 
 # --- deciding ---
@@ -223,8 +233,8 @@ def check_may_take_back(newer: list[str], backup: Backup, path: str) -> None:
         )
 
 
-def decide(layout: Layout, backup: Backup, path: str, newer: list[str]) -> Restored:
-    """Let what was staged take the place of what the store holds, all of it or nothing."""
+def plan(layout: Layout, backup: Backup, path: str, newer: list[str]) -> Restored:
+    """Write down durably what is to take the place of what the store holds. Nothing is decided yet."""
     temp, backups = layout.folder("temp"), layout.folder("backups")
     staged = temp.open_directory(_STAGED)
     assert staged is not None
@@ -234,15 +244,22 @@ def decide(layout: Layout, backup: Backup, path: str, newer: list[str]) -> Resto
     files = {name: [each.file for each in backup.documents if each.kind == kind] for kind, name in FOLDERS.items()}
     if backup.checkpoints or layout.existing(checkpoints.FOLDER) is not None:
         files[checkpoints.FOLDER] = [each.file for each in backup.checkpoints]
-    plan = _Plan(files, f"before-restore.{number}")
+    made = _Plan(files, f"before-restore.{number}")
     file = new_file(staged, _PLAN)
-    file.write_all(msgspec.json.encode(plan), 0)
+    file.write_all(msgspec.json.encode(made), 0)
     file.sync_all()
     staged.sync()
-    temp.move(_STAGED, layout.root, DECIDED)
+    return Restored(layout.path, path, len(backup.documents), f"backups/{made.kept_in}", tuple(newer))
+
+
+def decide(layout: Layout) -> None:
+    """Let what was planned take the place of what the store holds, all of it or nothing.
+
+    What fails here leaves open whether it was decided; then whoever next opens the store for writing carries it out.
+    """
+    layout.folder("temp").move(_STAGED, layout.root, DECIDED)
     layout.root.sync()
     finish(layout)
-    return Restored(layout.path, path, len(backup.documents), f"backups/{plan.kept_in}", tuple(newer))
 
 
 # --- carrying out ---
@@ -251,6 +268,14 @@ def decide(layout: Layout, backup: Backup, path: str, newer: list[str]) -> Resto
 def is_pending(layout: Layout) -> bool:
     """Whether a restore was decided and not carried out to its end."""
     return layout.root.kind(DECIDED) is not None
+
+
+def may_be_pending(layout: Layout) -> bool:
+    """The same, as far as can be seen."""
+    try:
+        return is_pending(layout)
+    except StoreError:
+        return True
 
 
 def check_plan(layout: Layout) -> None:
