@@ -188,7 +188,7 @@ def _is_rolled_back(said: list[str]) -> bool:
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     """Files of earlier runs are not closed, and so counted, in the middle of this one."""
     gc.collect()
     gc.disable()
@@ -222,7 +222,7 @@ def play(workload: Workload, path: Path, fault: Fault, tell: Tell, beside: Besid
         else:
             yield
 
-    with installed(shim), _no_collection():
+    with installed(shim), no_collection():
         try:
             with part("open"):
                 store = open_store(path, workload.options)
