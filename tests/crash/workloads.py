@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,40 @@ def add_a_small_output(run: Run) -> None:
 def add_a_large_output(run: Run) -> None:
     run.write("add_step_output", "wf", "a", LARGE[::-1])
     run.write("add_step_output", "wf", "a", {"after": "it"})
+
+
+def stream_outputs(run: Run) -> None:
+    """From a file that can seek, and from one that is spooled first; their blocks are written ahead of the commits."""
+    with _equal_names():
+        run.write("add_step_output", "wf", "a", BytesIO(LARGE[::-1]))
+        run.write("update_step_status", "wf", "b", "running")
+        run.write("update_step_status", "wf", "b", "completed", Pipe(LARGE[1:]))
+
+
+def repeat_a_stream_of_others(run: Run) -> None:
+    """Whoever repeats it has not read the workflow yet, and takes nothing in."""
+    with _equal_names():
+        run.repeat(
+            "add_step_output",
+            lambda wp, name: wp.add_step_output("wf", "a", BytesIO(LARGE[::-1]), operation_id=name),
+            run.elsewhere(),
+            nullcontext(run.wp),
+        )
+
+
+class Pipe(BytesIO):
+    """A file that cannot seek."""
+
+    def seekable(self) -> bool:
+        return False
+
+
+@contextmanager
+def _equal_names() -> Iterator[None]:
+    """The part of a value that is taken in ahead has a name that is drawn; here it is the model's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "new_id", lambda prefix: f"{prefix}_equal")
+        yield
 
 
 def save_a_state(run: Run) -> None:
@@ -353,6 +388,8 @@ def _table() -> Iterator[Workload]:
     for act in OPERATIONS:
         for prepare in (new_store, used_store):
             yield Workload(f"{act.__name__}-{prepare.__name__}", act, prepare)
+    yield Workload("stream_outputs", stream_outputs, used_store)
+    yield Workload("repeat_a_stream_of_others", repeat_a_stream_of_others, used_store)
     yield Workload("repeat_what_others_did", repeat_what_others_did, used_store)
     for act in FOR_USED:
         yield Workload(act.__name__, act, used_store)
