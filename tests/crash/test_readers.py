@@ -34,7 +34,7 @@ from waypost.store.directory.log import Log
 SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 ROUNDS = ring_size(2, 200)
 READERS = 4
-READS = 12_600
+READS = 8_200
 VERSIONS = 150
 PARTS = 7
 LARGE = 6
