@@ -14,6 +14,9 @@ from tests.crash.faults import Call, Fault, Shim, installed, no_fault
 from tests.crash.runs import handle, open_store
 from tests.crash.sweeps import standing_still
 from tests.store.support import directory_store
+from waypost.codec import compression
+from waypost.codec.compression import Compressor, unpack
+from waypost.config import PRESETS
 from waypost.errors import DocumentDamaged
 
 
@@ -91,3 +94,15 @@ def test_n07_a_damaged_plan_of_a_restore_is_refused_and_leads_nowhere(tmp_path: 
         directory_store(place)
     assert os.listdir(tmp_path) == ["store"]
     assert (place / "restoring" / "plan.json").read_bytes() == plan
+
+
+def test_e01_a_lack_of_memory_for_a_lock_is_no_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library says RuntimeError then, where it is about to read what is whole."""
+    packed = Compressor(PRESETS["production"].compression).pack(b"whole " * 1000)
+
+    def starved(**_: object) -> None:
+        raise RuntimeError("Unable to allocate lock")
+
+    monkeypatch.setattr(compression._zstd(), "ZstdDecompressor", starved)
+    with pytest.raises(MemoryError):
+        unpack(*packed, 6000)

@@ -155,11 +155,19 @@ def unpack(codec: int, stored: bytes | memoryview, raw: int) -> bytes:
 
 
 def _read_zstd(stored: bytes | memoryview, raw: int) -> bytes:
-    return _finished(_zstd().ZstdDecompressor(), stored, raw)
+    return _finished(_decompressor(), stored, raw)
 
 
 def _read_zstd_primed(stored: bytes | memoryview, raw: int) -> bytes:
-    return _finished(_zstd().ZstdDecompressor(zstd_dict=_dictionary()), stored, raw)
+    return _finished(_decompressor(zstd_dict=_dictionary()), stored, raw)
+
+
+def _decompressor(**options: Any) -> Any:
+    zstd = _zstd()
+    try:
+        return zstd.ZstdDecompressor(**options)
+    except RuntimeError as error:  # it lacks memory for a lock, which says nothing of what is to be read
+        raise MemoryError(str(error)) from error
 
 
 def _finished(decompressor: Any, stored: bytes | memoryview, raw: int) -> bytes:
