@@ -16,6 +16,8 @@ CHECKS = "tests/store/test_needed_checks.py"
 LEASES = "tests/store/test_needed_leases.py"
 LOCKS = "tests/store/test_needed_locks.py"
 KEPT = "tests/store/test_checkpoints.py"
+ARRIVING = "tests/store/test_arriving.py"
+EXPORTED = "tests/store/test_exported.py"
 KEPT_FOUND = "tests/store/test_checkpoints_found.py"
 KEPT_SYNCS = "tests/crash/test_needed_checkpoints.py"
 ORDER = "tests/store/test_needed_order.py"
@@ -128,10 +130,23 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/joint.py::_remove_if_empty::log.file.identity().size == 0": by(f"{CHECKS}::test_c10_a_new_log_that_a_commit_was_written_to_is_not_taken_away"),
     "store/directory/joint.py::_decide::each.entered.opened.document.sync_to(each.entered.log, each.entered.log.end)": by(f"{SYNCS}::test_t20_logs_are_synced_up_to_where_decided_frames_will_stand"),
     "store/directory/joint.py::_acknowledge::document.sync_to(log, log.end)": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_that_changes_one_is_synced"),
+    # --- store/directory/arriving.py, exported.py ---
+    "store/directory/arriving.py::_check_is_alike::(there.document, there.checksum) != (version.document, version.checksum)": by(f"{ARRIVING}::test_another_import_under_the_same_id_has_to_wait"),
+    "store/directory/arriving.py::_settle::file.try_lock()": by(f"{ARRIVING}::test_a_living_process_keeps_what_it_took_in"),
+    "store/directory/arriving.py::take_in::file.sync_all()": by(f"{ARRIVING}::test_d01_it_is_durable_before_it_is_adopted"),
+    "store/directory/arriving.py::take_in::temp.sync()": by(f"{ARRIVING}::test_d01_it_is_durable_before_it_is_adopted"),
+    "store/directory/checkpoints.py::names_now::log.sync_to(log.data_end)": by(f"{ARRIVING}::test_d23_it_gets_its_place_once_the_commit_is_durable"),
+    "store/directory/exported.py::_check_frames::frame.block_checksum(memoryview(data)[block.offset : end]) != block.checksum": by(f"{EXPORTED}::test_x19_right_checksums_do_not_make_an_export_sound"),
+    "store/directory/exported.py::_frame_at::frame.intact(header, data, offset, offset)": by(f"{EXPORTED}::test_t08_every_flipped_bit_is_told"),
+    "store/directory/exported.py::_frame_at::header.file_id != file_id": by(f"{EXPORTED}::test_x19_right_checksums_do_not_make_an_export_sound"),
+    "store/directory/exported.py::_frame_at::header.link != link": by(f"{EXPORTED}::test_x19_right_checksums_do_not_make_an_export_sound"),
     # --- store/directory/keeping.py ---
     "store/directory/keeping.py::_locked::folder.identity(LOCK) == file.identity()": by(f"{KEPT_FOUND}::test_c04_the_folder_is_locked_by_the_file_that_has_the_name"),
     "store/directory/keeping.py::_lock::file.lock(patience, lambda: _locked_too_long(file, patience))": by(f"{KEPT_FOUND}::test_c04_the_folder_is_locked_by_the_file_that_has_the_name"),
     "store/directory/keeping.py::write_missing::folder.identity(file_name(name)) is None": by(f"{KEPT}::test_trap_13_every_checkpoint_comes_back_whatever_is_lost"),
+    "store/directory/keeping.py::_without_arrivals::temp.identity(arrival_name(name)) is not None": by(f"{KEPT}::test_trap_13_every_checkpoint_comes_back_whatever_is_lost"),
+    "store/directory/keeping.py::_without_arrivals::temp.identity(arrival_name(name)) is not None #2": by(f"{ARRIVING}::test_what_another_process_gave_its_place_meanwhile_has_it"),
+    "store/directory/keeping.py::give_place::folder.sync()": by(f"{ARRIVING}::test_d14_what_a_dead_process_was_giving_its_place_has_it"),
     "store/directory/keeping.py::write_out::folder.identity(file_name(name)) is None": by(f"{KEPT}::test_trap_13_every_checkpoint_comes_back_whatever_is_lost"),
     "store/directory/keeping.py::write_out::folder.sync()": by(f"{KEPT_SYNCS}::test_t20_checkpoints_outlive_the_history_that_held_them"),
     "store/directory/keeping.py::_put_in_place::file.sync_all()": by(f"{KEPT_SYNCS}::test_t20_checkpoints_outlive_the_history_that_held_them"),

@@ -32,7 +32,7 @@ from waypost.store import (
     Ticket,
     View,
 )
-from waypost.store.contract import CHECKPOINT, Kind
+from waypost.store.contract import ADOPTED, CHECKPOINT, Kind
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -72,6 +72,8 @@ class _StagedStore:
         self.joint: JointTransaction = home.begin()
         self.opened: dict[DocumentId, JointPart] = {}
         self._change = change
+        self._taken_in: dict[tuple[DocumentId, str], View] = {}
+        self._kept: list[Callable[[], None]] = []
 
     @property
     def location(self) -> str:
@@ -160,13 +162,30 @@ class _StagedStore:
         self.home.keep(name, data)
 
     def checkpoint(self, document: DocumentId, name: str) -> View | None:
-        if self.view(document).size_of(CHECKPOINT + name) is None:
+        view = self.view(document)
+        if view.size_of(ADOPTED + name) is not None:
+            return self._taken_in.get((document, name)) or self.home.checkpoint(document, name)
+        if not view.version and view.size_of(CHECKPOINT + name) is None:
+            return self.home.checkpoint(document, name)
+        if view.size_of(CHECKPOINT + name) is None:
             return None
         # of one that is made here the version is what is staged by now
-        return self.home.checkpoint(document, name) or self.view(document)
+        return self.home.checkpoint(document, name) or view
 
     def checkpoints(self, document: DocumentId) -> list[str]:
-        return [key.removeprefix(CHECKPOINT) for key in self.view(document).keys(CHECKPOINT)]
+        view = self.view(document)
+        if not view.version:  # nothing is there but what is staged, and what outlived its workflow
+            return sorted({*_names_in(view), *self.home.checkpoints(document)})
+        return _names_in(view)
+
+    def take_in(self, version: View, name: str) -> Callable[[], None]:
+        check = self.home.take_in(version, name)
+        self._taken_in[version.document, name] = version
+        self._kept.append(check)  # for as long as the transaction may still be committed
+        return check
+
+    def left(self, kind: Kind) -> NoReturn:
+        raise InvalidInput(f"a transaction reads {kind}s by their ids: look for what is left of them outside of it")
 
     def verify_checkpoint(self, document: DocumentId, name: str) -> None:
         self.home.verify_checkpoint(document, name)
@@ -184,6 +203,10 @@ class _StagedStore:
 
     def close(self) -> None:
         """There is nothing to let go of."""
+
+
+def _names_in(view: View) -> list[str]:
+    return sorted(key.removeprefix(prefix) for prefix in (CHECKPOINT, ADOPTED) for key in view.keys(prefix))
 
 
 def _within(define: Callable[Concatenate[Definitions, P], Request[R]]) -> Callable[..., Any]:

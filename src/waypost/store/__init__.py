@@ -29,6 +29,7 @@ from waypost.store.values import Content, ContentLost, Pieces, Scratch
 
 if TYPE_CHECKING:
     from waypost.config import Config
+    from waypost.options import CompressionConfig
 
 __all__ = [
     "BackedUp",
@@ -54,7 +55,10 @@ __all__ = [
     "Ticket",
     "Transaction",
     "View",
+    "export_version",
     "open_store",
+    "owner_of_export",
+    "read_export",
 ]
 
 
@@ -73,3 +77,27 @@ def open_store(location: str, config: Config, *, create: bool = True, read_only:
     from waypost.store.directory import DirectoryStore
 
     return DirectoryStore.open(location, config, create=create, read_only=read_only)
+
+
+def export_version(version: View, name: str, compression: CompressionConfig) -> bytes:
+    """A version as it is exported, as the checkpoint of that name. Raises DocumentDamaged."""
+    from waypost.store.directory import exported
+
+    return exported.write(version, name, compression)
+
+
+def owner_of_export(data: bytes) -> tuple[DocumentId, str]:
+    """The document and the name of the checkpoint that an export is of, by its beginning. Raises as `read_export`."""
+    from waypost.store.directory import exported
+
+    return exported.owner(data)
+
+
+def read_export(data: bytes, limit_bytes: int) -> View:
+    """The version that an export holds, every byte of it checked.
+
+    Raises InvalidInput, UnsupportedFormat, DocumentTooLarge beyond `limit_bytes`, DocumentDamaged.
+    """
+    from waypost.store.directory import exported
+
+    return exported.read(data, limit_bytes)

@@ -11,10 +11,9 @@ key and bytes), and promises five things:
 * A version that a checkpoint stands for is kept, whatever becomes of the rest of history.
 * An operation id that a document has seen before changes nothing and leads to the first outcome.
 
-Keys sort by code point. A document that was never written has version 0 and no parts.
-
-A commit over several documents takes two calls, `begin` and `commit`, with the work in between: it may be user code, so
-no store runs it, and none holds a lock meanwhile.
+Keys sort by code point. A document that was never written has version 0 and no parts. A commit over several documents
+takes two calls, `begin` and `commit`, with the work in between: it may be user code, so no store runs it, and none
+holds a lock meanwhile.
 """
 
 from __future__ import annotations
@@ -427,6 +426,16 @@ class Store(Protocol):
         """Remove what no document has any more; how many bytes of the medium that took."""
         ...
 
+    def take_in(self, version: View, name: str) -> Callable[[], None]:
+        """Keep a version, be it of another history, for the change whose work puts `ADOPTED` and that name. The work
+        calls what is given here, which raises ContentLost where the version was given up. Nobody sees it until then.
+        """
+        ...
+
+    def left(self, kind: Kind) -> dict[str, list[str]]:
+        """The documents of a kind of which nothing is left but checkpoints, with the names of those, sorted."""
+        ...
+
     def past(self, document: DocumentId) -> Past:
         """How the document came to its newest version. Nothing is shown that a crash could take back."""
         ...
@@ -444,9 +453,7 @@ class Store(Protocol):
         ...
 
     def backup(self, path: str) -> Backup:
-        """Copy all documents to a new place, each as it is at one of its commits. Raises InvalidInput where the store
-        has no such copies.
-        """
+        """Copy all documents to a new place, each at one of its commits. Raises InvalidInput where none is made."""
         ...
 
     def restore_backup(self, path: str, *, allow_older: bool = False) -> Restored:
@@ -457,9 +464,7 @@ class Store(Protocol):
         ...
 
     def glance(self, kind: Kind) -> Iterator[tuple[str, bytes]]:
-        """As `documents`, each id with a stamp. While its stamp is the same, so is the document; an empty one says
-        nothing.
-        """
+        """As `documents`, each with a stamp. While that is the same, so is the document; an empty one says nothing."""
         ...
 
     def peek(self, document: DocumentId) -> View:

@@ -17,6 +17,7 @@ from waypost import clock
 from waypost.errors import InvalidInput, StoreClosed, WaypostError
 from waypost.store import parts
 from waypost.store.contract import (
+    ADOPTED,
     CHECKPOINT,
     Backup,
     Change,
@@ -199,6 +200,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._history: dict[DocumentId, list[_Version]] = {}
+        self._taken_in: dict[tuple[DocumentId, str], View] = {}
         self._closed = False
 
     def submit(self, change: Change, on_done: Callable[[Ticket], None] | None = None) -> Ticket:
@@ -278,17 +280,30 @@ class MemoryStore:
             return versions[version] if 0 <= version < len(versions) else None
 
     def checkpoint(self, document: DocumentId, name: str) -> View | None:
-        key = CHECKPOINT + name  # none is adopted here, where nothing is lost
+        key = CHECKPOINT + name
         with self._lock:
             self._check_open()
             versions = self._history.get(document, [_Version(document)])
+            if ADOPTED + name in versions[-1].parts:
+                return self._taken_in.get((document, name))
             if key not in versions[-1].parts:
                 return None
             lacking = max(index for index, each in enumerate(versions) if key not in each.parts)
             return versions[lacking + 1]
 
     def checkpoints(self, document: DocumentId) -> list[str]:
-        return [key.removeprefix(CHECKPOINT) for key in self.view(document).keys(CHECKPOINT)]
+        view = self.view(document)
+        return sorted(key.removeprefix(prefix) for prefix in (CHECKPOINT, ADOPTED) for key in view.keys(prefix))
+
+    def take_in(self, version: View, name: str) -> Callable[[], None]:
+        with self._lock:
+            self._check_open()
+            self._taken_in[version.document, name] = version
+        return lambda: None  # nothing is ever given up
+
+    def left(self, kind: Kind) -> dict[str, list[str]]:
+        del kind  # nothing is ever lost
+        return {}
 
     def verify_checkpoint(self, document: DocumentId, name: str) -> None:
         """There is nothing that could be damaged."""

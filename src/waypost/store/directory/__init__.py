@@ -43,6 +43,7 @@ from waypost.store.contract import (
     View,
 )
 from waypost.store.directory import (
+    arriving,
     backup,
     check,
     checkpoints,
@@ -112,6 +113,7 @@ class DirectoryStore(Looking):
                     _LOG.warning("%s: a restore that was cut off is carried out now", layout.path)
                 for name in sweep(layout):
                     _LOG.info("%s: removed temp/%s, which a dead process was writing", layout.path, name)
+                arriving.settle(store._context)
                 store._context.decisions.pending()  # of a process that died: they are carried out soon
             except BaseException:
                 store._give_up()
@@ -197,6 +199,13 @@ class DirectoryStore(Looking):
         self._check_writable()
         return space.sweep(self._context, self._document)
 
+    def take_in(self, version: View, name: str) -> arriving.Taken:
+        self._check_writable()
+        return arriving.take_in(self._context, version, name)
+
+    def left(self, kind: Kind) -> dict[str, list[str]]:
+        return checkpoints.left(self._context, kind, set(self.documents(kind)))
+
     def past(self, document: DocumentId) -> past.LogPast:
         self._check_open()
         return past.read(self._context, document, self.view)
@@ -270,10 +279,7 @@ class DirectoryStore(Looking):
         """Check every byte; see `check`. Changes nothing."""
         return check.verify(self.layout, self._context)
 
-    # --- backups ------------------------------------------------------------------------------
-
     def backup(self, path: str) -> Backup:
-        """See the contract. Raises what `backup.write` raises."""
         self._check_open()
         return backup.write(self.layout, self._context, path)
 

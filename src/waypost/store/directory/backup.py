@@ -264,8 +264,7 @@ def _copy_checkpoints(
     for each in documents:
         _, state = loading.load(made, DocumentId(each.kind, each.id))
         for kept in checkpoints.names_in(state.view()):
-            for found in checkpoints.files_of(context, kept):
-                name = found.name.rpartition("/")[2]
+            for name, found in checkpoints.files_of(context, kept):
                 if name not in copied:
                     file, size = new_file(target, name), found.identity().size
                     copied[name] = BackedUpFile(name, size, copy(found, size, file))

@@ -122,6 +122,7 @@ def _check_checkpoints(layout: Layout, report: Report, context: Context) -> None
     """Each file of a checkpoint on its own and with those that it stands on, and whether one is missing."""
     folder = layout.existing(checkpoints.FOLDER)
     found: set[str] = set()
+    _check_arrivals(layout, report, context, found)  # first, since they may get their places meanwhile
     for file in sorted(folder.names()) if folder else []:
         if folder and file != checkpoints.LOCK:
             _check_checkpoint(folder, file, report, context, found)
@@ -129,6 +130,28 @@ def _check_checkpoints(layout: Layout, report: Report, context: Context) -> None
         if place is not None and name not in found:
             text = f"checkpoint {name!r} has no file, and history does not reach back to it"
             report.findings.append(Finding("damage", *place, text))
+
+
+def _check_arrivals(layout: Layout, report: Report, context: Context, found: set[str]) -> None:
+    """What was taken in, and is a checkpoint of a document by now; what is not is told of as a leftover."""
+    temp = _existing(layout, "temp")
+    for file in sorted(temp.names()) if temp else []:
+        if temp and file.endswith(checkpoints.ARRIVING):
+            shown = f"{temp.path}/{file}"
+            try:
+                layer = checkpoints.read_file(context, temp, file)
+                if layer is None:
+                    continue
+                checkpoints.check_layer(layer)
+                name = layer.name
+            except WaypostError as error:
+                report.findings.append(Finding("leftover", shown, None, f"was taken in, and is not whole: {error}"))
+                continue
+            if name in report.checkpoints:
+                found.add(name)
+                report.findings.append(Finding("note", shown, None, "was imported, and is still to get its place"))
+            else:
+                report.findings.append(Finding("leftover", shown, None, "is being imported, or its writer died"))
 
 
 def _check_checkpoint(folder: Directory, file: str, report: Report, context: Context, found: set[str]) -> None:
@@ -220,7 +243,7 @@ def _check_temp(layout: Layout, report: Report) -> None:
         shown = f"{layout.path}/temp/{name}"
         if name.endswith(".torn"):
             report.findings.append(Finding("note", shown, None, "bytes of a torn tail, moved aside"))
-        else:
+        elif not name.endswith(checkpoints.ARRIVING):
             report.findings.append(Finding("leftover", shown, None, "is being written, or its writer died"))
 
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator
 
 from waypost.errors import DocumentDamaged, UnsupportedFormat, WaypostError
-from waypost.store.contract import CHECKPOINT, DocumentId, View
+from waypost.store.contract import ADOPTED, CHECKPOINT, DocumentId, View
 from waypost.store.directory import checkpoints, keeping, loading
 from waypost.store.directory.batch import Prepared
 from waypost.store.directory.context import Context
@@ -53,7 +53,7 @@ class CheckpointedDocument(OpenDocument):
         for key in prepared.body.puts:
             if key.startswith(CHECKPOINT):
                 self._made[key.removeprefix(CHECKPOINT)] = state.standing.version
-                self.keeping_is_due = True
+            self.keeping_is_due |= key.startswith((ADOPTED, CHECKPOINT))
         while len(self._made) > _MOST_NOTED:
             del self._made[next(iter(self._made))]
 
@@ -69,7 +69,7 @@ class CheckpointedDocument(OpenDocument):
             return made
         try:
             # what is in neither was written out, and taken from history, between the two looks
-            found = self._kept(name) or self._checkpoint_in_log(name) or self._kept(name)
+            found = self._kept(name) or self._checkpoint_in_log(name) or self._arrived(name) or self._kept(name)
         except (DocumentDamaged, UnsupportedFormat):
             found = self._checkpoint_in_log(name)
             if found is None and self._has_checkpoint(name):
@@ -99,6 +99,10 @@ class CheckpointedDocument(OpenDocument):
     def _kept(self, name: str) -> View | None:
         kept = checkpoints.read(self._context, name)
         return kept if kept is not None and kept.document == self.id else None
+
+    def _arrived(self, name: str) -> View | None:
+        arrived = checkpoints.read_arrival(self._context, name)
+        return arrived if arrived is not None and arrived.document == self.id else None
 
     def _checkpoint_in_log(self, name: str) -> View | None:
         return next((view for _, view in self._checkpoints_in_log([name])), None)

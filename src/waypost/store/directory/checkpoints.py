@@ -6,7 +6,7 @@ compared with the checksum that its last file says, so that no mixture of files 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from copy import copy
 from heapq import merge
@@ -19,9 +19,10 @@ from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType, Standing
 from waypost.errors import DocumentDamaged, UnsupportedFormat
 from waypost.store import parts as sums
-from waypost.store.contract import ADOPTED, CHECKPOINT, DocumentId, OperationRecord, View
+from waypost.store.contract import ADOPTED, CHECKPOINT, DocumentId, Kind, OperationRecord, View
 from waypost.store.directory import loading
 from waypost.store.directory.context import Context
+from waypost.store.directory.decisions import missing_from
 from waypost.store.directory.files import Directory, File
 from waypost.store.directory.layout import document_id, encode_id
 from waypost.store.directory.log import Frame, Log
@@ -30,6 +31,7 @@ from waypost.store.values import Pieces
 
 FOLDER = "checkpoints"
 SUFFIX = ".checkpoint"
+ARRIVING = ".arriving"
 LOCK = "lock"
 """The file that is locked by who writes in the folder."""
 LONGEST_CHAIN = 32
@@ -188,6 +190,22 @@ def file_name(name: str) -> str:
     return encode_id(name) + SUFFIX
 
 
+def arrival_name(name: str) -> str:
+    """The name of the file in `temp` of a version that was taken in, until it gets its place."""
+    return f"{encode_id(name)}{ARRIVING}"
+
+
+def read_arrival(context: Context, name: str) -> Kept | None:
+    """What was taken in as the checkpoint of a name, if it has no other place yet. Raises what opening a log raises."""
+    layer = _arrival(context, name)
+    return None if layer is None else Kept(layer)
+
+
+def _arrival(context: Context, name: str) -> Layer | None:
+    layer = read_file(context, context.layout.folder("temp"), arrival_name(name))
+    return None if layer is None or layer.base is None or layer.name != name else layer
+
+
 def read(context: Context, name: str, above: Mapping[str, Kept] = MappingProxyType({})) -> Kept | None:
     """A checkpoint by its files; None where it has none. What it stands on need not be read again where it is `above`.
 
@@ -211,9 +229,13 @@ def read(context: Context, name: str, above: Mapping[str, Kept] = MappingProxyTy
     return kept
 
 
-def files_of(context: Context, name: str) -> list[File]:
-    """The files that a checkpoint is read from, its own first; none where it has none."""
-    return [layer.blocks.file for layer in _layers(context, name, {})]
+def files_of(context: Context, name: str) -> list[tuple[str, File]]:
+    """The files that a checkpoint is read from, each with its name, its own first; none where it has none. What was
+    imported may be still to get its name.
+    """
+    arrived = _arrival(context, name)  # first, since it may get its place meanwhile
+    layers = _layers(context, name, {}) or ([] if arrived is None else [arrived])
+    return [(file_name(layer.name), layer.blocks.file) for layer in layers]
 
 
 def _layers(context: Context, name: str, above: Mapping[str, Kept]) -> list[Layer]:
@@ -317,15 +339,48 @@ def _layer(context: Context, log: Log, name: str, main: Frame) -> Layer:
 
 def names_of(context: Context, document: DocumentId) -> list[str]:
     """The names of the checkpoints of a document that have a file which can be read, by the files alone."""
+    return names_by_files(context, lambda each: each == document).get(document, [])
+
+
+def names_by_files(context: Context, is_wanted: Callable[[DocumentId], bool]) -> dict[DocumentId, list[str]]:
+    """The same for all documents that are wanted, of which there are any."""
     folder = context.layout.existing(FOLDER)
-    parents: dict[str, str | None] = {}
+    found: dict[DocumentId, dict[str, str | None]] = {}
     for file in folder.names() if folder else []:
         if folder and file.endswith(SUFFIX):
             with suppress(DocumentDamaged, UnsupportedFormat):
-                layer = read_file(context, folder, file)
-                if layer is not None and layer.document == document and file == file_name(layer.name):
-                    parents[layer.name] = layer.parent
-    return sorted(name for name in parents if _stands(name, parents))
+                owner = _owner_of(context, folder, file)
+                layer = read_file(context, folder, file) if owner is not None and is_wanted(owner) else None
+                if layer is not None and layer.document == owner and file == file_name(layer.name):
+                    found.setdefault(layer.document, {})[layer.name] = layer.parent
+    standing = {document: [name for name in parents if _stands(name, parents)] for document, parents in found.items()}
+    return {document: sorted(names) for document, names in standing.items() if names}
+
+
+def left(context: Context, kind: Kind, there: set[str]) -> dict[str, list[str]]:
+    """The names of the checkpoints of all other documents of a kind than those that are there."""
+    found = names_by_files(context, lambda each: each.kind == kind and each.id not in there)
+    return {document.id: names for document, names in found.items()}
+
+
+def _owner_of(context: Context, folder: Directory, file: str) -> DocumentId | None:
+    """The document that a file is a checkpoint of, by its beginning."""
+    log = context.open_log(folder, file, write=False)
+    if log is None or log.first(log.file.identity().size) is None or log.body is None:
+        return None
+    return document_id(log.body.kind, log.body.id)
+
+
+def names_now(context: Context, document: DocumentId, *, durable: bool = False) -> set[str]:
+    """The names of the checkpoints that a document has by its log as it is now, whatever is open; no lock is taken."""
+    pieces = context.decisions.pieces_for(document)
+    log, state = loading.load(context.apart(), document)
+    missing = missing_from(log, pieces)
+    if missing:
+        _, state = loading.load(context.apart(), document, decided=missing)
+    if durable and log is not None and log.end:
+        log.sync_to(log.data_end)
+    return set(names_in(state.view()))
 
 
 def _stands(name: str, parents: dict[str, str | None]) -> bool:

@@ -18,11 +18,12 @@ from typing import NamedTuple, Protocol
 from waypost import clock
 from waypost.codec import bodies, frame
 from waypost.codec.bodies import DeltaBody, Extent, FileBody, Part, SnapshotBody, SnapshotBuilder
+from waypost.codec.compression import Compressor
 from waypost.codec.frame import FORMAT_VERSION, Standing, part_hash, touched_parts
 from waypost.errors import DocumentDamaged, LockTimeout, StoreUnavailable
 from waypost.store.contract import CHECKPOINT, DocumentId, View
 from waypost.store.directory import checkpoints
-from waypost.store.directory.checkpoints import FOLDER, LOCK, LONGEST_CHAIN, Kept, file_name
+from waypost.store.directory.checkpoints import FOLDER, LOCK, LONGEST_CHAIN, Kept, arrival_name, file_name
 from waypost.store.directory.compaction import Rewriter, commits
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File
@@ -126,8 +127,30 @@ def write_missing(context: Context, wanted: Wanted, versions: Versions, *, newes
         return
     folder = context.layout.folder(FOLDER)
     missing = [name for name in wanted.names if folder.identity(file_name(name)) is None]
+    missing = _without_arrivals(context, wanted, folder, missing)
     if missing:
         write_out(context, wanted, versions(missing[-1:] if newest_only else missing))
+
+
+def _without_arrivals(context: Context, wanted: Wanted, folder: Directory, missing: list[str]) -> list[str]:
+    """Give what was taken in, and is adopted by now, its place among the files; those that are still missing."""
+    temp = context.layout.folder("temp")
+    arrived = [name for name in missing if temp.identity(arrival_name(name)) is not None]
+    if arrived:
+        with alone(context, wanted.restores):
+            for name in arrived:
+                if temp.identity(arrival_name(name)) is not None:
+                    give_place(temp, folder, name)
+    return [name for name in missing if name not in arrived]
+
+
+def give_place(temp: Directory, folder: Directory, name: str) -> None:
+    """Put a version that was taken in, and of which there may be no other copy, among the files of checkpoints."""
+    # it keeps its first name until the second is durable, unless that is taken
+    if not temp.link(arrival_name(name), folder, file_name(name)):
+        temp.move(arrival_name(name), folder, file_name(name))
+    folder.sync()
+    temp.remove(arrival_name(name))
 
 
 def write_out(context: Context, wanted: Wanted, versions: Iterator[tuple[str, Source]], *, anew: bool = False) -> None:
@@ -203,7 +226,21 @@ def _put_in_place(
 def _write(context: Context, file: File, name: str, version: Source, parent: Kept | None, near: Source | None) -> None:
     """Write a base, or a delta on `parent`, which is the version `near` where that is known."""
     compressor = context.take_compressor()
-    out = Rewriter(file, new_file_id(), context.limit_bytes, compressor)
+    put_checkpoint(
+        Rewriter(file, new_file_id(), context.limit_bytes, compressor), compressor, name, version, parent, near
+    )
+    context.give_back(compressor)
+
+
+def put_checkpoint(
+    out: Rewriter,
+    compressor: Compressor,
+    name: str,
+    version: Source,
+    parent: Kept | None,
+    near: Source | None = None,
+) -> None:
+    """Write all that the file of a checkpoint holds, as a base or as a delta on another."""
     document = version.document
     first = FileBody(FORMAT_VERSION, document.kind, document.id, 0, clock.now_us(), b"", name)
     out.put(bodies.file_draft(first), NOTHING)
@@ -221,7 +258,6 @@ def _write(context: Context, file: File, name: str, version: Source, parent: Kep
         draft = bodies.delta_draft(DeltaBody(parent.name, puts, removed), compressor)
     out.put(draft, version.standing)
     out.put(frame.seal_draft(), version.standing)
-    context.give_back(compressor)
 
 
 def is_same(part: Part | None, other: Part | None) -> bool:
@@ -251,6 +287,7 @@ def let_go(context: Context, wanted: Wanted) -> None:
 
 def _let_go(context: Context, folder: Directory, wanted: Wanted, going: set[str]) -> None:
     """Those that are kept and stand on what goes are first written again without it."""
+    going = going - checkpoints.names_now(context, wanted.document)  # one that went may have been imported again
     parents: dict[str, str | None] = {}
 
     def above(name: str) -> Iterator[str]:

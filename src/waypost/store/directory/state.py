@@ -116,6 +116,7 @@ def damaged(file: File, offset: int, error: Exception) -> DocumentDamaged:
         f"{file.name}: damaged at byte {offset}: {error} (waypost store repair keeps what is whole)",
         file=file.name,
         offset=offset,
+        reason=str(error),
     )
 
 
