@@ -23,7 +23,9 @@ from waypost.operations import OperationResult, Request
 from waypost.store import Change, Receipt, Store, Ticket
 
 OPERATIONS = [*(name for name in dir(Definitions) if not name.startswith("_")), "transact"]
-REPORTED = {name for name in OPERATIONS if not name.startswith(("get_", "list_", "migrate_", "open_", "validate_"))}
+REPORTED = {
+    name for name in OPERATIONS if not name.startswith(("export_", "get_", "list_", "migrate_", "open_", "validate_"))
+}
 REPORTED -= {"history", "diff", "blame"}
 
 

@@ -45,7 +45,7 @@ ORDER = """
     retention
     checkpoints
     automatic cleaning usage
-    workflows delta references history
+    workflows carrying delta references history
     blame operations
     requests
     checkpointing lookback

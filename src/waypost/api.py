@@ -169,6 +169,8 @@ class AsyncWaypost:
     restore_from_checkpoint = _awaits(Definitions.restore_from_checkpoint)
     fork_workflow = _awaits(Definitions.fork_workflow)
     cleanup = _awaits(Definitions.cleanup)
+    export_checkpoint = _awaits(Definitions.export_checkpoint)
+    import_checkpoint = _awaits(Definitions.import_checkpoint)
     migrate_workflows = _awaits(Definitions.migrate_workflows)
     history = _awaits(Definitions.history)
     diff = _awaits(Definitions.diff)

@@ -80,6 +80,8 @@ class Waypost:
     restore_from_checkpoint = _waits(Definitions.restore_from_checkpoint)
     fork_workflow = _waits(Definitions.fork_workflow)
     cleanup = _waits(Definitions.cleanup)
+    export_checkpoint = _waits(Definitions.export_checkpoint)
+    import_checkpoint = _waits(Definitions.import_checkpoint)
     migrate_workflows = _waits(Definitions.migrate_workflows)
     history = _waits(Definitions.history)
     diff = _waits(Definitions.diff)

@@ -19,6 +19,7 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _TIME_DIGITS, _PROCESS_DIGITS = 11, 3
 _PASSING, _LASTING = "a", "m"
 _OWN_DIGITS = _TIME_DIGITS + _PROCESS_DIGITS + 1
+_MOST_OWN = 32
 
 
 class _Process:
@@ -72,3 +73,9 @@ def _own(checkpoint_id: str) -> str | None:
     """What of an id is the checkpoint's own; None where it was not made by `new`."""
     own = checkpoint_id.rpartition(MARK)[2]
     return own if len(own) == _OWN_DIGITS and not set(own).difference(_ALPHABET) else None
+
+
+def is_of(workflow_id: str, checkpoint_id: str) -> bool:
+    """Whether an id is one that checkpoints of that workflow are given."""
+    own = checkpoint_id.removeprefix(workflow_id + MARK)
+    return own != checkpoint_id and 0 < len(own) <= _MOST_OWN and not set(own).difference(_ALPHABET)

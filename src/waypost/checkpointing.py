@@ -7,7 +7,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from waypost import checkpoints, cleaning
+from waypost import carrying, checkpoints, cleaning
 from waypost.cleaning import CleanupReport
 from waypost.loading import Viewer
 from waypost.models import RecoverySuggestions, StateCheckpoint, ValidationReport, WorkflowState
@@ -111,6 +111,39 @@ class CheckpointDefinitions(Requests):
         return self._write(
             "restore_from_checkpoint", workflow_id, prepare, self._state, operation_id, session_id, stages=True
         )
+
+    def export_checkpoint(self, checkpoint_id: str) -> Request[bytes]:
+        """A checkpoint as bytes that stand alone: the version that it keeps, all of it, and what it says of itself.
+
+        Raises CheckpointNotFound, InvalidInput, DocumentDamaged.
+        """
+        return self._read("export_checkpoint", lambda: carrying.export(self.store, checkpoint_id, self.config))
+
+    def import_checkpoint(
+        self,
+        data: bytes,
+        new_workflow_id: str | None = None,
+        *,
+        operation_id: str | None = None,
+        session_id: str | None = None,
+    ) -> Request[OperationResult[StateCheckpoint]]:
+        """Have what was exported among the checkpoints of its workflow, which is made of it where there is none; or
+        make another workflow of it, which keeps it under an id of its own. Gives the checkpoint; one that is there
+        already stays as it is.
+
+        Fails with InvalidInput, InvalidId, DocumentDamaged, UnsupportedFormat, DocumentTooLarge, WorkflowExists.
+        """
+        workflow_id = carrying.workflow_in(data) if new_workflow_id is None else new_workflow_id
+
+        def prepare() -> Work[str]:
+            if self._was_done(DocumentId("workflow", workflow_id), operation_id):
+                return done_before
+            return carrying.prepare(self.store, data, new_workflow_id, self.config, self.retention, self._large_bytes)
+
+        def finish(checkpoint_id: str, viewer: Viewer) -> StateCheckpoint:
+            return checkpoints.made(self.store, viewer(), checkpoint_id)
+
+        return self._write("import_checkpoint", workflow_id, prepare, finish, operation_id, session_id, stages=True)
 
     def fork_workflow(
         self,

@@ -89,7 +89,7 @@ def workflow_of(checkpoint_id: str) -> DocumentId:
         raise InvalidInput(f"a checkpoint id is a text, not {type(checkpoint_id).__name__}")
     workflow_id, mark, _ = checkpoint_id.rpartition(MARK)
     if not mark or not workflow_id:
-        raise _unknown(checkpoint_id)
+        raise unknown(checkpoint_id)
     return DocumentId("workflow", records.validate_id(workflow_id, "workflow id"))
 
 
@@ -104,13 +104,14 @@ def find(store: Store, checkpoint_id: str) -> tuple[DocumentId, str]:
         return document, checkpoint_id
     found = [name for name in names if name.startswith(checkpoint_id)]
     if not found:
-        raise _unknown(checkpoint_id)
+        raise unknown(checkpoint_id)
     if len(found) > 1:
         raise InvalidInput(f"{len(found)} checkpoints begin with {checkpoint_id!r}: {', '.join(found[:5])}")
     return document, found[0]
 
 
-def _unknown(checkpoint_id: str) -> CheckpointNotFound:
+def unknown(checkpoint_id: str) -> CheckpointNotFound:
+    """There is no checkpoint of that id."""
     return CheckpointNotFound(f"there is no checkpoint {checkpoint_id!r}", checkpoint_id=checkpoint_id)
 
 
@@ -118,7 +119,7 @@ def version_of(store: Store, document: DocumentId, name: str) -> View:
     """The version of a checkpoint, as this release reads it. Raises CheckpointNotFound, DocumentDamaged."""
     view = store.checkpoint(document, name)
     if view is None:
-        raise _unknown(name)
+        raise unknown(name)
     return migrations.current(view)
 
 
@@ -126,12 +127,12 @@ def get(store: Store, checkpoint_id: str) -> StateCheckpoint:
     """A checkpoint by its id, or by what tells it from others. Raises CheckpointNotFound, InvalidInput."""
     document, name = find(store, checkpoint_id)
     view = store.view(document)
-    return _described(store, view, name, store.checkpoints(document))
+    return _described(store, view, name, _own(view, store.checkpoints(document)))
 
 
 def made(store: Store, view: View, name: str) -> StateCheckpoint:
     """The checkpoint that a version made."""
-    return _described(store, view, name, [*records.names(view, ADOPTED), *records.names(view, CHECKPOINT)])
+    return _described(store, view, name, _own(view, _names_in(view)))
 
 
 def _described(store: Store, view: View, name: str, names: Sequence[str]) -> StateCheckpoint:
@@ -141,7 +142,7 @@ def _described(store: Store, view: View, name: str, names: Sequence[str]) -> Sta
         view = version_of(store, document, name)
         record = _record(view, name)
     if record is None:
-        raise _unknown(name)
+        raise unknown(name)
     found = StateCheckpoint(
         id=name,
         workflow_id=document.id,
@@ -158,30 +159,55 @@ def _described(store: Store, view: View, name: str, names: Sequence[str]) -> Sta
 
 def _record(view: View, name: str) -> CheckpointRecord | None:
     """What a version holds of a checkpoint, be it the one that made it or one that it has adopted."""
-    return records.CHECKPOINTS.get(view, CHECKPOINT + name) or records.CHECKPOINTS.get(view, ADOPTED + name)
+    return records.CHECKPOINTS.get(view, CHECKPOINT + name) or records.ADOPTIONS.get(view, ADOPTED + name)
+
+
+def _names_in(view: View) -> list[str]:
+    return [*records.names(view, ADOPTED), *records.names(view, CHECKPOINT)]
+
+
+def _own(view: View, names: Sequence[str]) -> list[str]:
+    """Those checkpoints that the workflow came by itself: what was imported was never on its way."""
+    imported = {name for name in records.names(view, ADOPTED) if _is_imported(view, name)}
+    return [name for name in names if name not in imported]
+
+
+def _is_imported(view: View, name: str) -> bool:
+    record = records.ADOPTIONS.get(view, ADOPTED + name)
+    return record is not None and record.imported
+
+
+def parent_in(version: View, name: str) -> str | None:
+    """The checkpoint made last before the one of a version, as that version tells it."""
+    return _parent_of(version, name, _own(version, _names_in(version)))
 
 
 def _parent_of(view: View, name: str, names: Sequence[str]) -> str | None:
-    """The checkpoint made last before this one, or the one that the workflow went back to since; where that is gone,
-    the one before it.
+    """The checkpoint made last before this one of its own, or the one that the workflow went back to since; where that
+    is gone, the one before it.
     """
+    record = records.ADOPTIONS.get(view, ADOPTED + name)
+    if record is not None and record.imported:
+        return record.parent_id
     restored = max((each for each in records.names(view, RESTORED) if each < name), default="")
     earlier = max((each for each in names if restored < each < name), default=None)
     if earlier is not None or not restored:
         return earlier
     origin = records.TEXTS.get(view, RESTORED + restored) or ""
-    if origin in names or origin.rpartition(MARK)[0] != view.document.id:
+    is_there = any(view.size_of(prefix + origin) is not None for prefix in (CHECKPOINT, ADOPTED))
+    if origin in names or is_there or origin.rpartition(MARK)[0] != view.document.id:
         return origin
     return max((each for each in names if each < origin), default=None)
 
 
-def every(store: Store, document: DocumentId) -> Iterator[StateCheckpoint]:
-    """All checkpoints of a workflow, newest first. One that cannot be read is left out."""
-    names = store.checkpoints(document)
+def every(store: Store, document: DocumentId, names: Sequence[str] | None = None) -> Iterator[StateCheckpoint]:
+    """All checkpoints of a workflow, or those of some names, newest first. One that cannot be read is left out."""
+    names = store.checkpoints(document) if names is None else names
     view = store.view(document, durable=False)
+    own = _own(view, names)
     for name in reversed(names):
         try:
-            yield _described(store, view, name, names)
+            yield _described(store, view, name, own)
         except DocumentDamaged:
             continue
 
@@ -190,11 +216,10 @@ def listed(store: Store, workflow_id: str | None, query: StateQuery) -> StateQue
     """The checkpoints that a query asks for, one page of them. Raises InvalidInput."""
     query, _ = _QUERIES.check(query, "a query")
     wanted = [each for each in (workflow_id, query.workflow_id) if each is not None]
-    ids = [records.validate_id(each, "workflow id") for each in dict.fromkeys(wanted)] or [*store.documents("workflow")]
     found: list[StateCheckpoint] = []
     if len(wanted) < 2 or wanted[0] == wanted[1]:
-        for each in ids:
-            found += (one for one in every(store, DocumentId("workflow", each)) if _is_asked_for(one, query))
+        for document, names in _asked_for(store, wanted):
+            found += (one for one in every(store, document, names) if _is_asked_for(one, query))
     key = _SORT_KEYS[query.sort_by]
     found.sort(key=lambda one: (key(one), one.id), reverse=query.sort_order == "desc")
     end = query.offset + query.limit
@@ -202,6 +227,19 @@ def listed(store: Store, workflow_id: str | None, query: StateQuery) -> StateQue
     return StateQueryResult(
         items=found[query.offset : end], total=len(found), has_more=has_more, next_offset=end if has_more else None
     )
+
+
+def _asked_for(store: Store, wanted: Sequence[str]) -> Iterator[tuple[DocumentId, list[str] | None]]:
+    """The workflows whose checkpoints are asked for, with their names where they are known already: one, or all, also
+    those of which nothing else is left.
+    """
+    if wanted:
+        yield DocumentId("workflow", records.validate_id(wanted[0], "workflow id")), None
+        return
+    for each in store.documents("workflow"):
+        yield DocumentId("workflow", each), None
+    for each, names in store.left("workflow").items():
+        yield DocumentId("workflow", each), names
 
 
 _QUERIES = records.Record(StateQuery)
@@ -287,28 +325,35 @@ def prepare_return(store: Store, checkpoint_id: str, to: DocumentId | None, larg
     InvalidInput, DocumentDamaged, and what staging raises. With `large_bytes` 0 no value is taken in ahead.
     """
     document, name = find(store, checkpoint_id)
-    version = version_of(store, document, name)
-    target = document if to is None else to
+    wanted = prepare_version(
+        store, name, version_of(store, document, name), document if to is None else to, large_bytes
+    )
+    return wanted if to is not None else wanted._replace(others=all_that_is_left(store, store.view(document)))
+
+
+def prepare_version(store: Store, name: str, version: View, target: DocumentId, large_bytes: int) -> Wanted:
+    """The same of a version, which the store need not hold."""
     now = store.view(target)
     staged: dict[str, Content] = {}
     for key in _restored(now.differing(version)):
         length = version.size_of(key) or 0
         if large_bytes and length > large_bytes and not _is_same_value(now, version, key):
             staged[key] = store.stage(target, key, length, _pieces_of(version, key))
-    others = {} if to is not None or now.version else dict(_all_that_is_left(store, document))
-    return Wanted(name, version, staged, others)
+    return Wanted(name, version, staged, {})
 
 
-def _all_that_is_left(store: Store, document: DocumentId) -> Iterator[tuple[str, bytes]]:
+def all_that_is_left(store: Store, now: View) -> dict[str, bytes]:
     """The checkpoints of a workflow that is lost. A damaged one keeps no other from coming back, and stays."""
-    for name in store.checkpoints(document):
+    found: dict[str, bytes] = {}
+    for name in store.checkpoints(now.document) if not now.version else ():
         try:
-            data = version_of(store, document, name).get(CHECKPOINT + name)
+            data = version_of(store, now.document, name).get(CHECKPOINT + name)
         except DocumentDamaged as error:
             _LOG.warning("checkpoint %s is not taken along: %s", name, error)
             continue
         if data is not None:
-            yield name, data
+            found[name] = data
+    return found
 
 
 def _restored(keys: Iterable[str]) -> Iterator[str]:
@@ -350,16 +395,16 @@ def restore(tx: Transaction, wanted: Wanted) -> None:
         tx.put(ADOPTED + name, data)
 
 
-def fork(tx: Transaction, wanted: Wanted) -> None:
-    """Make another workflow of a checkpoint's version. Raises WorkflowExists."""
+def fork(tx: Transaction, wanted: Wanted, restored_id: str | None = None) -> None:
+    """Make another workflow of a checkpoint's version; the id says when, if not now. Raises WorkflowExists."""
     tx.project(["state"])
     if records.find_workflow(tx) is not None:
         name = tx.document.id
         raise WorkflowExists(f"there is a workflow {name!r} already: choose another id", workflow_id=name)
-    _put_all(tx, wanted)
+    _put_all(tx, wanted, restored_id)
 
 
-def _put_all(tx: Transaction, wanted: Wanted) -> None:
+def _put_all(tx: Transaction, wanted: Wanted, restored_id: str | None = None) -> None:
     for key in _restored(tx.differing(wanted.version)):
         staged = wanted.staged.get(key)
         if staged is not None:
@@ -370,4 +415,4 @@ def _put_all(tx: Transaction, wanted: Wanted) -> None:
             data = wanted.version.get(key)
             assert data is not None
             tx.put(key, data)
-    tx.put(RESTORED + checkpoint_ids.new(tx)[0], records.encode(wanted.checkpoint_id))
+    tx.put(RESTORED + (restored_id or checkpoint_ids.new(tx)[0]), records.encode(wanted.checkpoint_id))

@@ -9,7 +9,7 @@
     context                         session, user, environment
     variable|configuration|feature <name>   one value each
     checkpoint <id>                 a checkpoint: the version whose commit put it is kept
-    adopted <id>                    the same of a checkpoint that outlived the rest of its workflow, which came back
+    adopted <id>                    the same of one that outlived the rest of its workflow, or was imported
     restored <id>                   the checkpoint that it went back to, or was forked from, at that time
     session <id>                    there when that session has written to the workflow
     tombstone                       what is left once the workflow was deleted
@@ -173,6 +173,13 @@ class CheckpointRecord(Struct, array_like=True, frozen=True):
     session_id: str | None = None
 
 
+class AdoptedRecord(CheckpointRecord, array_like=True, frozen=True):
+    """The same of one that no commit of this history made; if imported, it came after the checkpoint `parent_id`."""
+
+    imported: bool = False
+    parent_id: str | None = None
+
+
 class OutputRecord(StepOutput, array_like=True, dict=True, frozen=True):
     """An output with the bytes of its value, or with None where they are a part of their own; `name` is what that
     part is named after when it is not the version.
@@ -250,6 +257,7 @@ OUTPUT_RECORDS = Record(OutputRecord)
 TOMBSTONES = Record(Tombstone)
 TEXTS = Record(str)
 CHECKPOINTS = Record(CheckpointRecord)
+ADOPTIONS = Record(AdoptedRecord)
 PAGES: Record[list[str]] = Record(list[str])
 
 

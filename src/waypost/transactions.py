@@ -269,6 +269,7 @@ class WorkflowTransaction:
     get_checkpoint = _within(Definitions.get_checkpoint)
     restore_from_checkpoint = _within(Definitions.restore_from_checkpoint)
     fork_workflow = _within(Definitions.fork_workflow)
+    import_checkpoint = _within(Definitions.import_checkpoint)
 
 
 class Attempt:

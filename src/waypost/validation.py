@@ -63,7 +63,7 @@ _DECODERS: dict[str, Callable[[str, bytes], Any]] = {
     records.FEATURE: _decode_value,
     records.SESSION: _decode_value,
     records.CHECKPOINT: records.CHECKPOINTS.decode,
-    records.ADOPTED: records.CHECKPOINTS.decode,
+    records.ADOPTED: records.ADOPTIONS.decode,
     records.RESTORED: records.TEXTS.decode,
 }
 

@@ -1,0 +1,194 @@
+"""Carrying checkpoints from store to store: what one is exported as, and what an import makes of that.
+
+An export is a version as bytes that stand alone (docs/format.md, section 7). It may come from anywhere, so that all of
+it is checked before anything is done: its bytes, its ids, and whether what it holds is a sound workflow.
+
+What an import adds is the version itself, as it was: it keeps its id, its version and commit id, and its own past.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from msgspec.structs import astuple
+
+from waypost import checkpoint_ids, checkpoints, migrations, records, validation
+from waypost.checkpoints import NewCheckpoint, Wanted
+from waypost.config import Config
+from waypost.errors import DocumentDamaged, InvalidId, InvalidInput, UnsupportedFormat
+from waypost.records import ADOPTED, CHECKPOINT, AdoptedRecord, CheckpointRecord
+from waypost.retention import Retention
+from waypost.store import (
+    ContentLost,
+    DocumentId,
+    Store,
+    Transaction,
+    View,
+    export_version,
+    owner_of_export,
+    read_export,
+)
+
+_MEGABYTE = 1 << 20
+_NAMED = (
+    (records.STEP, "step id"),
+    (records.AGENT, "agent id"),
+    (records.VARIABLE, "name of a variable"),
+    (records.CONFIGURATION, "name in a configuration"),
+    (records.FEATURE, "name of a feature"),
+)
+"""Parts that are named by what a caller gave, and what that was."""
+
+
+def export(store: Store, checkpoint_id: str, config: Config) -> bytes:
+    """A checkpoint as bytes that stand alone. Raises CheckpointNotFound, InvalidInput, DocumentDamaged."""
+    document, name = checkpoints.find(store, checkpoint_id)
+    try:
+        store.view(document)  # nothing leaves the store that a crash could take back
+    except (DocumentDamaged, UnsupportedFormat):
+        pass  # then the checkpoint was found without its workflow
+    version = store.checkpoint(document, name)
+    if version is None:
+        raise checkpoints.unknown(checkpoint_id)
+    return export_version(version, name, config.compression)
+
+
+# --- reading an export ---
+
+
+class Arrived(NamedTuple):
+    """What an export holds, checked."""
+
+    name: str
+    version: View
+    record: CheckpointRecord
+    parent_id: str | None
+
+    @property
+    def current(self) -> View:
+        """The version as this release reads it."""
+        return migrations.current(self.version)
+
+    @property
+    def as_adopted(self) -> bytes:
+        return records.encode(AdoptedRecord(*astuple(self.record), imported=True, parent_id=self.parent_id))
+
+
+def workflow_in(data: bytes) -> str:
+    """The id of the workflow that an export is of, unchecked; one that is as good where that cannot be told, since who
+    reads the rest is told why.
+    """
+    try:
+        return owner_of_export(_bytes(data))[0].id
+    except (InvalidInput, DocumentDamaged, UnsupportedFormat):
+        return "an export"
+
+
+def _bytes(data: object) -> bytes:
+    if not isinstance(data, (bytes, bytearray)):
+        raise InvalidInput(f"an export is bytes, not {type(data).__name__}")
+    return bytes(data)
+
+
+def read(data: bytes, config: Config) -> Arrived:
+    """What an export holds. Raises InvalidInput, InvalidId, UnsupportedFormat, DocumentTooLarge, DocumentDamaged,
+    MigrationFailed.
+    """
+    data = _bytes(data)
+    document, name = owner_of_export(data)
+    records.validate_id(document.id, "workflow id")
+    if not checkpoint_ids.is_of(document.id, name):
+        raise InvalidId(f"{name!a:.80} is not the id of a checkpoint of workflow {document.id!a:.80}")
+    version = read_export(data, config.performance.max_file_size * _MEGABYTE)
+    record = records.CHECKPOINTS.get(version, CHECKPOINT + name)
+    if record is None:
+        raise InvalidInput(f"the export holds another version than that of checkpoint {name!r}")
+    checkpoints.prepare_new(record.type, record.description, record.tags, record.session_id)
+    if record.session_id is not None:
+        records.validate_id(record.session_id, "session id")
+    for time_us in (record.created_us, version.time_us):
+        records.moment(time_us)
+    arrived = Arrived(name, version, record, checkpoints.parent_in(version, name))
+    _check_is_sound(arrived.current)
+    return arrived
+
+
+def _check_is_sound(version: View) -> None:
+    records.workflow(version)
+    report = validation.inspect(version)
+    if not report.is_valid:
+        raise InvalidInput(f"the export holds a workflow that is not sound: {report.errors[0]}")
+    for prefix, what in _NAMED:
+        for name in records.names(version, prefix):
+            records.validate_id(name, what)
+
+
+# --- importing it ---
+
+
+Work = Callable[[Transaction], str]
+"""The work of an import; it gives the id of the checkpoint."""
+
+
+def prepare(
+    store: Store, data: bytes, new_workflow_id: str | None, config: Config, old: Retention, large_bytes: int
+) -> Work:
+    """Check an export, take in what is to be kept of it, and give the work. Raises as `read` and staging do."""
+    arrived = read(data, config)
+    if new_workflow_id is not None:
+        target = DocumentId("workflow", new_workflow_id)
+        wanted = checkpoints.prepare_version(store, arrived.name, arrived.current, target, large_bytes)
+        return partial(_make_another, wanted=wanted, arrived=arrived, old=old)
+    document = arrived.version.document
+    is_kept = _is_kept(store, arrived)
+    check = None if is_kept else store.take_in(arrived.version, arrived.name)
+    now = store.view(document)
+    wanted = None
+    if now.size_of(records.WORKFLOW) is None:
+        wanted = checkpoints.prepare_version(store, arrived.name, arrived.current, document, large_bytes)
+        wanted = wanted._replace(others=checkpoints.all_that_is_left(store, now))
+    return partial(_adopt, arrived=arrived, check=check, wanted=wanted)
+
+
+def _is_kept(store: Store, arrived: Arrived) -> bool:
+    """Whether the checkpoint is there already. Raises InvalidInput where another is, under its id."""
+    document, name = arrived.version.document, arrived.name
+    there = store.checkpoint(document, name) if name in store.checkpoints(document) else None
+    if there is not None and _what_it_is(there) != _what_it_is(arrived.version):
+        raise InvalidInput(f"there is a checkpoint {name!r} already, which holds something else", checkpoint_id=name)
+    return there is not None
+
+
+def _what_it_is(version: View) -> tuple[int, bytes, bytes]:
+    return version.version, version.checksum, version.commit_id
+
+
+def _adopt(tx: Transaction, arrived: Arrived, check: Callable[[], None] | None, wanted: Wanted | None) -> str:
+    """Have the checkpoint among those of its workflow, which is made again where there is none."""
+    name = arrived.name
+    tx.project(["checkpoint", name])
+    has_workflow = tx.size_of(records.WORKFLOW) is not None
+    is_there = any(tx.size_of(prefix + name) is not None for prefix in (CHECKPOINT, ADOPTED))
+    if has_workflow == (wanted is not None) or (check is None and has_workflow != is_there):
+        raise ContentLost(f"checkpoint {name!r} or its workflow came or went meanwhile")
+    if is_there:
+        return name
+    if check is not None:
+        check()
+    if wanted is not None:
+        checkpoints.restore(tx, wanted)
+        tx.project(["checkpoint", name])
+    if wanted is None or name not in wanted.others:
+        tx.put(ADOPTED + name, arrived.as_adopted)
+    return name
+
+
+def _make_another(tx: Transaction, wanted: Wanted, arrived: Arrived, old: Retention) -> str:
+    """Make another workflow of the version, and keep it there under an id of its own. Raises WorkflowExists."""
+    record = arrived.record
+    name = checkpoints.put(tx, NewCheckpoint(record.type, record.description, record.tags, None), old)
+    checkpoints.fork(tx, wanted, name[:-1])  # which sorts before it, so that the checkpoint comes after
+    tx.project(["checkpoint", name])
+    return name
