@@ -463,3 +463,19 @@ def test_listing_all_tells_of_workflows_that_are_lost(tmp_path: Path) -> None:
         assert sorted(each.id for each in wp.list_checkpoints()) == sorted(ids)
         assert wp.list_checkpoints(limit=2).has_more
         assert all(each.state.workflow.name == "W" for each in wp.list_checkpoints())
+
+
+def test_checkpoints_of_a_damaged_workflow_are_told(tmp_path: Path) -> None:
+    """Its log cannot be read: its checkpoints are listed, by themselves and with all others, and one is recommended."""
+    path = tmp_path / "s"
+    with opened(path) as wp:
+        filled(wp)
+        ids = [wp.create_checkpoint("w", "one").unwrap().id]
+        ids.append(wp.import_checkpoint(wp.export_checkpoint(ids[0]), "v").unwrap().id)
+    log = path / "workflows" / "v.state"
+    log.write_bytes(log.read_bytes()[:10] + b"damaged" + log.read_bytes()[17:])
+    with opened(path, read_only=True) as wp:
+        assert sorted(each.id for each in wp.list_checkpoints()) == sorted(ids)
+        assert wp.get_checkpoint(ids[1]).description == "one" and wp.list_checkpoints("v").total == 1
+        recommended = wp.get_recovery_suggestions("v").recommended_recovery_point
+        assert recommended is not None and recommended.id == ids[1]

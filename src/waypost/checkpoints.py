@@ -19,6 +19,7 @@ from waypost.errors import (
     DocumentDamaged,
     InvalidInput,
     StoreError,
+    UnsupportedFormat,
     WaypostError,
     WorkflowExists,
 )
@@ -126,19 +127,28 @@ def version_of(store: Store, document: DocumentId, name: str) -> View:
 def get(store: Store, checkpoint_id: str) -> StateCheckpoint:
     """A checkpoint by its id, or by what tells it from others. Raises CheckpointNotFound, InvalidInput."""
     document, name = find(store, checkpoint_id)
-    view = store.view(document)
-    return _described(store, view, name, _own(view, store.checkpoints(document)))
+    view = _readable(store, document, durable=True)
+    return _described(store, document, view, name, _own(view, store.checkpoints(document)))
 
 
 def made(store: Store, view: View, name: str) -> StateCheckpoint:
     """The checkpoint that a version made."""
-    return _described(store, view, name, _own(view, _names_in(view)))
+    return _described(store, view.document, view, name, _own(view, _names_in(view)))
 
 
-def _described(store: Store, view: View, name: str, names: Sequence[str]) -> StateCheckpoint:
-    document = view.document
-    record = _record(view, name)
-    if record is None:  # all that is left of the workflow are its checkpoints
+def _readable(store: Store, document: DocumentId, *, durable: bool) -> View | None:
+    """The workflow as it is; None where it cannot be read, as if all that is left of it were its checkpoints."""
+    try:
+        return store.view(document, durable=durable)
+    except (DocumentDamaged, UnsupportedFormat):
+        return None
+
+
+def _described(
+    store: Store, document: DocumentId, view: View | None, name: str, names: Sequence[str]
+) -> StateCheckpoint:
+    record = None if view is None else _record(view, name)
+    if view is None or record is None:  # all that is left of the workflow are its checkpoints
         view = version_of(store, document, name)
         record = _record(view, name)
     if record is None:
@@ -166,9 +176,10 @@ def _names_in(view: View) -> list[str]:
     return [*records.names(view, ADOPTED), *records.names(view, CHECKPOINT)]
 
 
-def _own(view: View, names: Sequence[str]) -> list[str]:
+def _own(view: View | None, names: Sequence[str]) -> list[str]:
     """Those checkpoints that the workflow came by itself: what was imported was never on its way."""
-    imported = {name for name in records.names(view, ADOPTED) if _is_imported(view, name)}
+    adopted = [] if view is None else records.names(view, ADOPTED)
+    imported = {name for name in adopted if view is not None and _is_imported(view, name)}
     return [name for name in names if name not in imported]
 
 
@@ -203,11 +214,11 @@ def _parent_of(view: View, name: str, names: Sequence[str]) -> str | None:
 def every(store: Store, document: DocumentId, names: Sequence[str] | None = None) -> Iterator[StateCheckpoint]:
     """All checkpoints of a workflow, or those of some names, newest first. One that cannot be read is left out."""
     names = store.checkpoints(document) if names is None else names
-    view = store.view(document, durable=False)
+    view = _readable(store, document, durable=False)
     own = _own(view, names)
     for name in reversed(names):
         try:
-            yield _described(store, view, name, own)
+            yield _described(store, document, view, name, own)
         except DocumentDamaged:
             continue
 
