@@ -7,6 +7,7 @@ damage, and after a clean close nothing at all to clear away.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -17,10 +18,11 @@ from tests.crash.simulated import BASE, Machine, Tree, running_on
 from tests.store.support import TestedStore, change
 from waypost import clock, config
 from waypost.errors import StoreNotFound, WaypostError
-from waypost.store import DocumentId, View
-from waypost.store.contract import CHECKPOINT
+from waypost.store import Change, DocumentId, Transaction, View
+from waypost.store.contract import ADOPTED, CHECKPOINT
 from waypost.store.directory import checkpoints
 from waypost.store.directory.check import Finding
+from waypost.store.memory import MemoryStore
 
 MADE = 0
 """The number of the promise that there is a store."""
@@ -137,6 +139,25 @@ class Story:
                 made = [number for number in present if number <= int(name)]
                 if kept is None or parts_of(kept) != self._parts(document, made) or kept.version != len(made):
                     raise Wrong(f"checkpoint {name} of {document.id} is not what it was")
+
+            for key in view.keys(ADOPTED):
+                name = key.removeprefix(ADOPTED)
+                kept, version = store.checkpoint(document, name), imported(document, name)
+                if kept is None or (parts_of(kept), kept.commit_id) != (parts_of(version), version.commit_id):
+                    raise Wrong(f"checkpoint {name} of {document.id} is not what was imported")
+
+
+@lru_cache
+def imported(document: DocumentId, name: str) -> View:
+    """What another store has kept as the checkpoint of that name."""
+    store = MemoryStore()
+
+    def work(tx: Transaction) -> None:
+        tx.put("from elsewhere", name.encode())
+        tx.put("large", random.Random(name).randbytes(6000))
+
+    store.submit(Change(document, work, name, "elsewhere")).result()
+    return store.view(document)
 
 
 @contextmanager

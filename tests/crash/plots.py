@@ -299,3 +299,29 @@ def checkpoints_of_two(run: Run) -> None:
     run.close(store)
     with run.acting_as("second"):
         run.close(second)
+
+
+@workload("imports", share=8)
+def imports(run: Run) -> None:
+    """Taken in and adopted, in a document that there is and in a new one; removed; left where their process died."""
+    store = run.open()
+    run.commit(store, checkpoint=True)
+    first = run.commit(store, imports=True)
+    run.keep(store)
+    run.commit(store, OTHER, imports=True)
+    run.commit(store, without=(first,))
+    run.meanwhile(lambda: run.open().close(), "beside")
+    run.commit(store, imports=True)
+    with run.acting_as("second"):
+        dying = run.open()
+        run.die_within_a_write(200, lambda: run.commit(dying, imports=True), 1)
+    with run.acting_as("third"):
+        last = run.open()
+        run.commit(last, imports=True)
+        run.kill("third")
+    with run.acting_as("fourth"):
+        heir = run.open()
+        run.commit(heir)
+        run.close(heir)
+    run.keep(store)
+    run.close(store)

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
 
-from tests.crash.runs import LARGE, Run
+import pytest
+
+from tests.crash.runs import LARGE, NOW_US, Run, handle
+from waypost import clock
 from waypost.errors import WaypostError
+from waypost.store.memory import MemoryStore
 
 
 def _newest(run: Run) -> str:
@@ -50,5 +56,37 @@ def complete_steps(run: Run) -> None:
     run.upkeep("keep", of="kept")
 
 
-RETURNING: tuple[Callable[[Run], None], ...] = (make_checkpoints, go_back, fork)
+@cache
+def carried() -> bytes:
+    """What another history of the workflow has kept, as it was exported there: a large value among it."""
+    wp = handle(MemoryStore(), "chunked")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock, "now_us", lambda: NOW_US - 5_000_000)
+        wp.create_workflow("wf", "Elsewhere", None, ["a", "b"]).unwrap()
+        wp.add_step_output("wf", "a", LARGE[::-1]).unwrap()
+        made = wp.create_checkpoint("wf", "made elsewhere", ["t"]).unwrap()
+    return wp.export_checkpoint(made.id)
+
+
+def carry_in(run: Run) -> None:
+    """To a workflow that there is, twice; it becomes another workflow as well; then it is gone back to."""
+    run.write("import_checkpoint", carried())
+    run.write("update_context", "wf", variables={"n": "second"})
+    run.write("import_checkpoint", carried(), "carried")
+    run.write("import_checkpoint", carried())
+    run.upkeep("keep")
+    run.write("restore_from_checkpoint", "wf@c")
+
+
+def carry_away(run: Run) -> None:
+    """What was exported before is all that is left, and the workflow is made of it."""
+    run.write("create_checkpoint", "wf", "before")
+    with suppress(WaypostError):
+        run.wp.export_checkpoint(_newest(run))  # what it gives depends on what was done before it
+    run.write("delete_workflow", "wf")
+    run.write("import_checkpoint", carried())
+    run.write("update_context", "wf", variables={"n": "after"})
+
+
+RETURNING: tuple[Callable[[Run], None], ...] = (make_checkpoints, go_back, fork, carry_in, carry_away)
 """Each is done in a new store; making some, and closing with some that have no file yet, in a used one too."""

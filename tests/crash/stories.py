@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.crash.oracle import MADE, Changes, Parts, Standing, Story, after_reboot, key_of, open_store
+from tests.crash.oracle import MADE, Changes, Parts, Standing, Story, after_reboot, imported, key_of, open_store
 from tests.crash.recording import Event, Killed, Mark, Recorder, Synced
 from tests.crash.simulated import BASE, Machine, Tree, running_on
 from tests.store.support import WF, TestedStore, change
 from waypost.errors import StoreError, StoreNotFound, WaypostError
 from waypost.store import DocumentId, JointChange, Transaction
-from waypost.store.contract import CHECKPOINT
+from waypost.store.contract import ADOPTED, CHECKPOINT
 from waypost.store.directory import context, decisions, document, log, upkeep
 
 OTHER, THIRD = DocumentId("workflow", "other"), DocumentId("workflow", "third")
@@ -76,11 +76,12 @@ class Run:
         large: int = 0,
         again: int | None = None,
         checkpoint: bool = False,
+        imports: bool = False,
         without: tuple[int, ...] = (),
     ) -> int:
         """Commit to documents (to `WF` when none is named), or repeat an attempt; the number of the attempt.
 
-        With a `checkpoint`, which gets that number, and `without` those of earlier attempts.
+        With a `checkpoint`, which gets that number, or imports one as that, and `without` those of earlier attempts.
         """
         number = again or max(self.story.attempts, default=0) + 1
         if again is None:
@@ -89,7 +90,9 @@ class Run:
                 parts[f"large{number % 2}"] = self._random.randbytes(large)
             if checkpoint:
                 parts[f"{CHECKPOINT}{number:06}"] = b"%d" % number
-            parts.update({f"{CHECKPOINT}{each:06}": None for each in without})
+            if imports:
+                parts[f"{ADOPTED}{number:06}"] = b"%d" % number
+            parts.update({f"{kind}{each:06}": None for each in without for kind in (CHECKPOINT, ADOPTED)})
             self.attempt(number, dict.fromkeys(documents or (WF,), parts))
         try:
             self._submit(store, number)
@@ -112,7 +115,15 @@ class Run:
             _commit_jointly(store, changes, name)
             return
         ((target, parts),) = changes.items()
-        store.submit(change(target, lambda tx: _put(tx, parts), operation_id=name, repeatable=True)).result()
+        adopted = [key.removeprefix(ADOPTED) for key in parts if key.startswith(ADOPTED) and parts[key]]
+        checks = [store.take_in(imported(target, each), each) for each in adopted]
+
+        def work(tx: Transaction) -> None:
+            for check in checks:
+                check()
+            _put(tx, parts)
+
+        store.submit(change(target, work, operation_id=name, repeatable=True)).result()
 
     def look(self, store: TestedStore, *documents: DocumentId) -> None:
         """Read, which promises what is shown."""

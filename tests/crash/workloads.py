@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.crash.returning import RETURNING, complete_steps, make_checkpoints
+from tests.crash.returning import RETURNING, carry_in, complete_steps, make_checkpoints
 from tests.crash.runs import LARGE, NOW_US, Run, frequent_snapshots
 from tests.crash.transacting import FOR_USED, SIMPLE, die_decided, die_half_way, transact_over_two
 from waypost import clock
@@ -401,6 +401,7 @@ def _table() -> Iterator[Workload]:
         yield Workload(act.__name__, act, new_store)
     yield Workload("complete_steps_and_let_go", complete_steps, new_store, options="keeping", phases=ACT | CLOSE)
     yield Workload("close_with_pending_checkpoints", make_checkpoints, used_store, phases=CLOSE)
+    yield Workload("close_after_an_import", carry_in, used_store, phases=CLOSE)
     yield Workload("close_after_a_transaction", transact_over_two, used_store, phases=CLOSE)
     yield Workload("make_a_store", make_the_first, no_store, phases=ALL)
     yield Workload("finish_a_half_made_store", make_the_first, empty_store, half_made, phases=ALL)
