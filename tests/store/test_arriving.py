@@ -147,11 +147,11 @@ def test_d14_what_a_dead_process_was_giving_its_place_has_it(path: Path) -> None
     version, store = foreign(), directory_store(path)
     put(store, a=b"1")
     adopt(store, store.take_in(version, NAME))
-    temp, folder = (store.layout.folder(name) for name in ("temp", "checkpoints"))
+    store.layout.folder("checkpoints")
     with system_calls() as calls:
         calls.fault = failing("fsync", 1)
         with pytest.raises(StoreUnavailable):
-            keeping.give_place(temp, folder, NAME)
+            keeping.give_place(store._context, NAME)
     die(store)
     assert arrivals(path) and files(path)
     is_whole(path, version)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from waypost.errors import DocumentDamaged, LockTimeout, WaypostError
 from waypost.store.contract import View
 from waypost.store.directory import checkpoints, exported, keeping
-from waypost.store.directory.checkpoints import ARRIVING, FOLDER, arrival_name
+from waypost.store.directory.checkpoints import ARRIVING, arrival_name
 from waypost.store.directory.compaction import Rewriter
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File
@@ -102,7 +102,7 @@ def _settle(context: Context, temp: Directory, name: str) -> None:
     # only now is it sure that no commit will adopt it which has not done so
     layer = checkpoints.read_file(context, temp, name)
     if layer is not None and layer.name in checkpoints.names_now(context, layer.document, durable=True):
-        keeping.give_place(temp, context.layout.folder(FOLDER), layer.name)
+        keeping.give_place(context, layer.name)
     else:
         temp.remove(name)
     file.close()

@@ -127,12 +127,12 @@ def write_missing(context: Context, wanted: Wanted, versions: Versions, *, newes
         return
     folder = context.layout.folder(FOLDER)
     missing = [name for name in wanted.names if folder.identity(file_name(name)) is None]
-    missing = _without_arrivals(context, wanted, folder, missing)
+    missing = _without_arrivals(context, wanted, missing)
     if missing:
         write_out(context, wanted, versions(missing[-1:] if newest_only else missing))
 
 
-def _without_arrivals(context: Context, wanted: Wanted, folder: Directory, missing: list[str]) -> list[str]:
+def _without_arrivals(context: Context, wanted: Wanted, missing: list[str]) -> list[str]:
     """Give what was taken in, and is adopted by now, its place among the files; those that are still missing."""
     temp = context.layout.folder("temp")
     arrived = [name for name in missing if temp.identity(arrival_name(name)) is not None]
@@ -140,15 +140,19 @@ def _without_arrivals(context: Context, wanted: Wanted, folder: Directory, missi
         with alone(context, wanted.restores):
             for name in arrived:
                 if temp.identity(arrival_name(name)) is not None:
-                    give_place(temp, folder, name)
+                    give_place(context, name)
     return [name for name in missing if name not in arrived]
 
 
-def give_place(temp: Directory, folder: Directory, name: str) -> None:
+def give_place(context: Context, name: str) -> None:
     """Put a version that was taken in, and of which there may be no other copy, among the files of checkpoints."""
-    # it keeps its first name until the second is durable, unless that is taken
+    temp, folder = context.layout.folder("temp"), context.layout.folder(FOLDER)
+    # it keeps its first name until the second is durable
     if not temp.link(arrival_name(name), folder, file_name(name)):
-        temp.move(arrival_name(name), folder, file_name(name))
+        # somebody did that already, and may have failed to make it durable: then no sync of ours would cover it
+        version = checkpoints.read_arrival(context, name)
+        if version is not None:
+            _put_in_place(context, name, version, None)
     folder.sync()
     temp.remove(arrival_name(name))
 
