@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -112,3 +117,113 @@ def test_checkpoints_of_a_lost_workflow_are_listed(made: Waypost, call: Call, he
     assert kept.id in call("checkpoint", "survey", "--list").out
     assert call("restore", kept.id, "--yes").status == 0 and call("show", "survey").status == 0
     assert call("fork", kept.id, "again").status == 0
+
+
+# --- carrying ---
+
+
+def test_a_checkpoint_is_carried_to_another_store(
+    made: Waypost, call: Call, call_json: CallJson, here: Any, tmp_path: Path
+) -> None:
+    """One file holds it; what is imported is listed there and can be gone back to; doing it twice changes nothing."""
+    kept = made.create_checkpoint("survey", "as it was", ["t"]).unwrap()
+    exported = call_json("checkpoint", "export", kept.id[:-2], "--output", "kept.bin")
+    data = (here / "kept.bin").read_bytes()
+    assert (exported["checkpoint_id"], exported["file"]) == (kept.id, "kept.bin")
+    assert (exported["size_bytes"], exported["sha256"]) == (len(data), sha256(data).hexdigest())
+    assert (here / "kept.bin").stat().st_mode & 0o777 == 0o600
+    other = str(tmp_path / "other")
+    shown = call("checkpoint", "import", "kept.bin", "--state", other)
+    assert shown.status == 0 and kept.id in shown.out and "survey" in shown.out
+    for _ in range(2):
+        assert call_json("checkpoint", "--state", other, "import", "kept.bin")["checkpoint_id"] == kept.id
+    assert call_json("checkpoint", "--list", "--state", other)["total"] == 1
+    assert call("restore", kept.id, "--yes", "--state", other).status == 0
+    again = call_json("checkpoint", "import", "--as", "survey2", "kept.bin", "--state", other)
+    assert again["workflow_id"] == "survey2" and again["description"] == "as it was"
+    assert call("checkpoint", "import", "kept.bin", "--as", "survey2", "--state", other).status == 4
+
+
+def test_an_export_has_a_name_of_its_own_and_takes_no_others_place(made: Waypost, call: Call, here: Any) -> None:
+    """Without --output it is named by the id; what is there stays, unless --yes is said."""
+    kept = made.create_checkpoint("survey").unwrap()
+    assert call("checkpoint", "export", kept.id).status == 0
+    (name,) = [each.name for each in here.iterdir() if each.name.endswith(".checkpoint")]
+    whole = (here / name).read_bytes()
+    (here / name).write_bytes(b"mine")
+    refused = call("checkpoint", "export", kept.id)
+    assert refused.status == 2 and "--yes" in refused.err and (here / name).read_bytes() == b"mine"
+    assert call("checkpoint", "export", kept.id, "--yes").status == 0
+    assert len((here / name).read_bytes()) == len(whole)
+    assert not [each for each in here.iterdir() if each.name.startswith(".waypost-")]
+    nowhere = call("checkpoint", "export", kept.id, "-o", "nowhere/file")
+    assert nowhere.status == 5 and "nowhere/file" in nowhere.err
+
+
+def test_an_export_goes_through_a_pipe(made: Waypost, call_json: CallJson, here: Any) -> None:
+    """From one process to the next: `waypost checkpoint export ID -o - | waypost checkpoint import - --state OTHER`."""
+    kept = made.create_checkpoint("survey").unwrap()
+    assert call_json("checkpoint", "export", kept.id, "-o", "-", status=2)["error"]["code"] == "usage"
+    made.close()
+    waypost = [sys.executable, "-m", "waypost", "checkpoint"]
+    data = subprocess.run([*waypost, "export", kept.id, "-o", "-"], capture_output=True, check=True).stdout
+    told = subprocess.run(
+        [*waypost, "import", "-", "--state", "other", "--json"], input=data, capture_output=True, check=True
+    )
+    assert json.loads(told.stdout)["checkpoint_id"] == kept.id
+
+
+def test_a_workflow_may_be_called_like_a_command(made: Waypost, call: Call, call_json: CallJson) -> None:
+    """Behind `--` it is meant, and nothing else is."""
+    for name in ("export", "import"):
+        made.create_workflow(name, name).unwrap()
+        assert call("checkpoint", "-m", "x", "--", name).status == 0
+        assert made.list_checkpoints(name).total == 1
+        assert call("checkpoint", "--list", name).status == 0
+    assert "export" in call("checkpoint", "--help").out and "FILE" in call("checkpoint", "import", "--help").out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status"),
+    [
+        (("checkpoint", "export"), 2),
+        (("checkpoint", "import"), 2),
+        (("checkpoint", "export", "survey@c"), 2),
+        (("checkpoint", "export", "survey@c0"), 3),
+        (("checkpoint", "export", "nonsense"), 3),
+        (("checkpoint", "import", "missing"), 2),
+        (("checkpoint", "import", "."), 2),
+        (("checkpoint", "import", "a\0b"), 2),
+        (("checkpoint", "import", "text"), 2),
+        (("checkpoint", "import", "cut"), 6),
+        (("checkpoint", "import", "newer"), 6),
+        (("checkpoint", "import", "whole", "--as", ""), 2),
+        (("checkpoint", "import", "whole", "--as", "survey"), 4),
+        (("checkpoint", "import", "whole", "more"), 2),
+    ],
+)
+def test_what_cannot_be_carried_is_told(
+    made: Waypost, call: Call, here: Any, arguments: tuple[str, ...], status: int
+) -> None:
+    """Files that are not there, no exports, damaged or newer; ids that name nothing, or too much."""
+    for _ in range(2):
+        kept = made.create_checkpoint("survey").unwrap()
+    whole = made.export_checkpoint(kept.id)
+    files = {"whole": whole, "cut": whole[:-9], "newer": b"WPF\2" + whole[4:], "text": b"some text"}
+    for name, data in files.items():
+        (here / name).write_bytes(data)
+    before = made.list_checkpoints().total
+    shown = call(*arguments)
+    assert shown.status == status and shown.err.startswith("error: ") and not shown.out
+    assert made.list_checkpoints().total == before
+
+
+def test_where_there_is_no_store_an_import_makes_one(made: Waypost, call: Call, here: Any, tmp_path: Path) -> None:
+    """And not before what is to be imported was read."""
+    place = str(tmp_path / "new")
+    assert call("checkpoint", "import", "missing", "--state", place).status == 2
+    assert not (tmp_path / "new").exists()
+    kept = made.create_checkpoint("survey").unwrap()
+    assert call("checkpoint", "export", kept.id, "-o", "file").status == 0
+    assert call("checkpoint", "import", "file", "--state", place).status == 0
+    assert call("checkpoint", "export", kept.id, "--state", str(tmp_path / "none")).status == 3

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from waypost.cli import describe, diff, messages
+from waypost.cli.commands import Entry, Verb
 from waypost.cli.invocation import Invocation, options, reading, workflow_id, writing
 from waypost.cli.text import ago, count, cut, listing
 from waypost.delta import Difference
@@ -22,7 +23,13 @@ _DESCRIPTION = 60
 _MOST_CHANGES = 30
 
 
-@click.command()
+_CARRYING = {
+    "export": Entry("waypost.cli.carrying:export", "Write a checkpoint to one file that stands alone."),
+    "import": Entry("waypost.cli.carrying:import_", "Keep what such a file holds, here or in another store."),
+}
+
+
+@click.command(cls=Verb, entries=_CARRYING)
 @click.argument("workflow", required=False)
 @click.option("-m", "--message", default="", metavar="TEXT", help="What the checkpoint is for.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="A tag; may be repeated. With --list: only these.")
@@ -33,9 +40,9 @@ _MOST_CHANGES = 30
 def checkpoint(
     invocation: Invocation, workflow: str | None, message: str, tags: tuple[str, ...], listed: bool, limit: int
 ) -> None:
-    """Keep WORKFLOW as it is now, whatever becomes of it; or list what is kept.
+    """Keep WORKFLOW as it is now, whatever becomes of it; or list what is kept; or carry it to another store.
 
-    WORKFLOW is an id, or the beginning of one.
+    WORKFLOW is an id, or the beginning of one. One that is called like a command stands behind `--`.
     """
     if listed:
         _list(invocation, workflow, tags, limit)

@@ -50,6 +50,42 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
+class Verb(click.Command):
+    """A command that has others below it: where the first word names none of them, it is for the command itself.
+
+    Behind `--` every word is.
+    """
+
+    def __init__(self, *args: Any, entries: Mapping[str, Entry], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._entries = entries
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        at = _first_word(args)
+        entry = None if at is None else self._entries.get(args[at])
+        if at is None or entry is None:
+            return super().make_context(info_name, args, parent, **extra)
+        module, _, name = entry.place.partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command.make_context(f"{info_name} {args[at]}", args[:at] + args[at + 1 :], parent, **extra)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in self._entries.items()])
+
+
+def _first_word(args: list[str]) -> int | None:
+    """Where the first word stands, with nothing before it but options that every command takes."""
+    at = 0
+    while at < len(args) and args[at].startswith("-"):
+        if args[at] not in ("--json", "--state") and not args[at].startswith("--state="):
+            return None
+        at += 2 if args[at] == "--state" else 1
+    return at if at < len(args) else None
+
+
 _COMMANDS = {
     "demo": Entry("waypost.cli.demo:demo", "See Waypost lose a process and carry on."),
     "run": Entry("waypost.cli.run:run", "Do the steps of a TOML file, or go on with them."),
@@ -59,7 +95,9 @@ _COMMANDS = {
     "log": Entry("waypost.cli.log:log", "The commits of a workflow, the newest first."),
     "diff": Entry("waypost.cli.diff:diff", "What differs between two versions, or two workflows."),
     "blame": Entry("waypost.cli.blame:blame", "Who made a value what it is, and what was there before."),
-    "checkpoint": Entry("waypost.cli.checkpoint:checkpoint", "Keep a workflow as it is now, or list what is kept."),
+    "checkpoint": Entry(
+        "waypost.cli.checkpoint:checkpoint", "Keep a workflow as it is now, list what is kept, export or import it."
+    ),
     "restore": Entry(
         "waypost.cli.checkpoint:restore", "Make a workflow what it was at a checkpoint; shows what changes."
     ),
