@@ -300,7 +300,7 @@ TRAVERSAL = ["", ".", "..", "../../x", "/etc/passwd", "a\0b", "a\nb", "a\x1fb", 
 
 
 @pytest.mark.parametrize("workflow_id", TRAVERSAL, ids=lambda each: repr(each)[:12])
-def test_trap_32_x09_a_workflow_id_within_an_export_is_an_id(
+def test_trap_32_a_workflow_id_within_an_export_is_an_id(
     make: Callable[[], Waypost], tmp_path: Path, workflow_id: str
 ) -> None:
     """What callers may not give, an export may not either; what they may, stays in the store."""

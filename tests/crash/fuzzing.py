@@ -537,11 +537,12 @@ def _store_readers(folder: Path) -> Iterator[Reader]:
         ("backup", fuzzing_stores.backup),
         ("plan", fuzzing_stores.plan),
         ("checkpoint", fuzzing_stores.checkpoint),
+        ("import", fuzzing_stores.imported),
     ):
         (folder / name).mkdir()
         read, valid = make(folder / name)
-        if name in ("decision", "checkpoint"):
-            yield Reader(name, read, valid, weight=1, mend=summed)
+        if name in ("decision", "checkpoint", "import"):
+            yield Reader(name, read, valid, weight=3 if name == "import" else 1, mend=summed)
         else:
             yield Reader(name, read, valid, weight=1, words=_PATHS)
 

@@ -11,12 +11,16 @@ from contextlib import suppress
 from pathlib import Path
 from unittest.mock import patch
 
+from tests.conftest import make_config
 from tests.store.support import TestedStore, change, directory_store
+from waypost.blocking import Waypost
+from waypost.definitions import Definitions
 from waypost.errors import WaypostError
 from waypost.store import DocumentId, JointChange, Transaction
 from waypost.store.contract import CHECKPOINT
 from waypost.store.directory.state import BlockCache
 from waypost.store.directory.upkeep import Upkeep
+from waypost.store.memory import MemoryStore
 
 A, B = DocumentId("workflow", "a"), DocumentId("workflow", "b")
 
@@ -137,5 +141,35 @@ def checkpoint(folder: Path) -> tuple[Callable[[bytes], object], list[bytes]]:
         with suppress(WaypostError):
             store.verify_checkpoint(A, "a@1")
         store.checkpoints(A)
+
+    return read, valid
+
+
+def imported(folder: Path) -> tuple[Callable[[bytes], object], list[bytes]]:
+    """What reads an export that is to be imported, and valid ones; what is taken must be all there, and sound."""
+    del folder
+    config = make_config({"compression": {"chunk_size": 4096}})
+    plain = make_config({"compression": {"chunk_size": 4096, "enabled": False}})
+    valid: list[bytes] = []
+    for options in (config, plain):
+        wp = Waypost(Definitions(MemoryStore(), options, verbose=False))
+        wp.create_workflow("w", "W", "s", ["a", "b"]).unwrap()
+        wp.update_step_status("w", "a", "completed", {"rows": [1, 2]}).unwrap()
+        valid.append(wp.export_checkpoint(wp.create_checkpoint("w", "small", ["t"]).unwrap().id))
+        wp.add_step_output("w", "b", bytes(range(256)) * 24).unwrap()
+        wp.update_context("w", variables={"x": "text " * 30}).unwrap()
+        valid.append(wp.export_checkpoint(wp.create_checkpoint("w").unwrap().id))
+
+    def read(data: bytes) -> None:
+        store = MemoryStore()
+        wp = Waypost(Definitions(store, config, verbose=False))
+        result = wp.import_checkpoint(data)
+        if not result:
+            assert result.status == "rolled_back" and not list(store.documents("workflow"))
+            result.unwrap()
+        kept = result.unwrap()
+        assert wp.validate_workflow_state(kept.workflow_id).is_valid and wp.validate_checkpoint(kept.id).is_valid
+        assert repr(kept) and repr(kept.state) and wp.import_checkpoint(data, "again")
+        assert wp.restore_from_checkpoint(kept.id) and wp.import_checkpoint(wp.export_checkpoint(kept.id))
 
     return read, valid
