@@ -1,8 +1,8 @@
 """T10 with checkpoints: whatever happens, each document has those that the model has, and each reads as it was made.
 
 The machine of `test_model` goes on as it does there, with checkpoints in its changes: in every third one or two are
-made, in some the oldest are removed, and files are written and removed at its upkeep. At the end the logs are taken
-away, and what is left must be all checkpoints of all documents.
+made, in some the oldest are removed, some are imported, and files are written and removed at its upkeep. At the end the
+logs are taken away, and what is left must be all checkpoints of all documents.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from hypothesis.stateful import rule
 
 from tests.crash import machine as m
 from tests.crash.machine import DOCUMENTS, Action
-from tests.crash.test_model import StoreMachine, any_document, any_handle, run_machine
+from tests.crash.test_model import StoreMachine, any_document, any_handle, run_machine, submit
 from tests.store.support import TestedStore, directory_store
 from tests.totals import Totals, ring_size
-from waypost.errors import WaypostError
+from waypost.errors import DocumentTooLarge, WaypostError
 from waypost.store import Change, DocumentId, Store, Transaction
-from waypost.store.contract import CHECKPOINT
+from waypost.store.contract import ADOPTED, CHECKPOINT
 from waypost.store.directory.layout import file_name
+from waypost.store.memory import MemoryStore
 
 PARTS = ring_size(1, 100)
 STEPS_OF_A_PART = ring_size(600, 2_000)
@@ -39,6 +40,9 @@ def with_checkpoints(work: Callable[[Transaction], Any], document: DocumentId, n
             for key in list(tx.keys(CHECKPOINT))[: number % 4]:
                 if key.removeprefix(CHECKPOINT) not in names:  # nor may it be made again once it is gone
                     tx.delete(key)
+        if number % 7 == 4:
+            for key in list(tx.keys(ADOPTED))[: number % 3]:
+                tx.delete(key)
         for name in names if number % 3 == 0 else ():
             if tx.size_of(CHECKPOINT + name) is None:  # a change that is handed in twice makes it once
                 tx.put(CHECKPOINT + name, b"%d" % number)
@@ -69,6 +73,30 @@ class CheckpointMachine(StoreMachine):
         """Files are written for checkpoints, and removed."""
         self.handles[at]._document(document).keep_checkpoints(newest_only=newest_only)
         self.touched.add(document)
+
+    @rule(at=any_handle, document=any_document, source=any_document, adopts=st.booleans())
+    def take_in(self, at: int, document: DocumentId, source: DocumentId, adopts: bool) -> None:
+        """A version of another history is imported, or is taken in by somebody who gives up."""
+        asked = super().change(document, [])
+        name, other = f"{DOCUMENTS.index(document)}@{self.number:06}i", MemoryStore()
+        parts = {key: self.memory.view(source).get(key) or b"" for key in self.memory.view(source).keys()}
+        other.submit(Change(document, lambda tx: [tx.put(*part) for part in [("x", b"y"), *parts.items()]], "x", "x"))
+        try:
+            check = self.handles[at].take_in(other.view(document), name)
+        except DocumentTooLarge:
+            assert self.bounded
+            return
+        self.memory.take_in(other.view(document), name)
+        self.touched.add(document)
+
+        def work(tx: Transaction) -> None:
+            check()
+            if tx.size_of(ADOPTED + name) is None:
+                tx.put(ADOPTED + name, b"from elsewhere")
+
+        if adopts:
+            asked = Change(document, work, asked.operation_id, asked.operation, repeatable=asked.repeatable)
+            self.mirror(asked, submit(self.handles[at], asked))
 
     def compare(self, documents: Any) -> None:
         CheckpointMachine.steps += 1
