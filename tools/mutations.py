@@ -17,6 +17,7 @@ LEASES = "tests/store/test_needed_leases.py"
 LOCKS = "tests/store/test_needed_locks.py"
 KEPT = "tests/store/test_checkpoints.py"
 ARRIVING = "tests/store/test_arriving.py"
+REGISTER = "tests/store/test_register.py"
 EXPORTED = "tests/store/test_exported.py"
 KEPT_FOUND = "tests/store/test_checkpoints_found.py"
 KEPT_SYNCS = "tests/crash/test_needed_checkpoints.py"
@@ -142,6 +143,10 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/exported.py::_frame_at::header.link != link": by(f"{EXPORTED}::test_x19_right_checksums_do_not_make_an_export_sound"),
     # --- store/directory/keeping.py ---
     "store/directory/keeping.py::_locked::folder.identity(LOCK) == file.identity()": by(f"{KEPT_FOUND}::test_c04_the_folder_is_locked_by_the_file_that_has_the_name"),
+    "store/directory/keeping.py::alone_if_free::file.try_lock()": by(f"{REGISTER}::test_c07_who_finds_the_folder_locked_leaves_it_to_others"),
+    "store/directory/keeping.py::alone_if_free::context.layout.folder(FOLDER).identity(LOCK) == file.identity()": by(f"{REGISTER}::test_c04_the_folder_is_locked_by_the_file_that_has_the_name"),
+    "store/directory/register.py::_is_stale::file.read(_HEAD_BYTES, 0).startswith(_head(folder.changed_ns()))": by(f"{REGISTER}::test_whoever_closes_writes_what_others_left_undone"),
+    "store/directory/register.py::parse::checksum != f'{crc32(text):08x}\"}}\\n'.encode()": by(f"{REGISTER}::test_it_is_told_when_it_is_amiss_and_written_anew"),
     "store/directory/keeping.py::_lock::file.lock(patience, lambda: _locked_too_long(file, patience))": by(f"{KEPT_FOUND}::test_c04_the_folder_is_locked_by_the_file_that_has_the_name"),
     "store/directory/keeping.py::write_missing::folder.identity(file_name(name)) is None": by(f"{KEPT}::test_trap_13_every_checkpoint_comes_back_whatever_is_lost"),
     "store/directory/keeping.py::_without_arrivals::temp.identity(arrival_name(name)) is not None": by(f"{KEPT}::test_trap_13_every_checkpoint_comes_back_whatever_is_lost"),

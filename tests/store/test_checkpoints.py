@@ -299,7 +299,7 @@ def test_verify_names_checkpoints_that_are_missing_or_too_many(path: Path, monke
     whole = kept.read_bytes()
     kept.unlink()
     with closing(directory_store(path, read_only=True)) as store:
-        (found,) = store.verify().findings
+        (found,) = [each for each in store.verify().findings if each.severity != "note"]
         assert found.severity == "damage" and name_of(2) in found.text
         with pytest.raises(DocumentDamaged, match=name_of(2)):
             store.checkpoint(WF, name_of(2))
@@ -310,7 +310,7 @@ def test_verify_names_checkpoints_that_are_missing_or_too_many(path: Path, monke
     monkeypatch.undo()
     with closing(directory_store(path, read_only=True)) as store:
         assert store.checkpoint(WF, name_of(2)) is None
-        assert [(found.severity, found.file) for found in store.verify().findings] == [("leftover", str(kept))]
+        assert [(each.severity, each.file) for each in store.verify().findings] == [("leftover", str(kept))]
 
 
 def test_a_backup_holds_the_checkpoints_and_a_restore_brings_them_back(

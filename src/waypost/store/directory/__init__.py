@@ -54,6 +54,7 @@ from waypost.store.directory import (
     lease,
     loading,
     past,
+    register,
     restoring,
     space,
     upkeep,
@@ -267,6 +268,7 @@ class DirectoryStore(Looking):
         try:
             for document in documents.values():
                 self._close_document(document)
+            register.Register(self._context).close()
         finally:
             try:
                 if self._lease is not None:
@@ -460,8 +462,6 @@ class DirectoryStore(Looking):
         except WaypostError as error:
             _LOG.warning("%s %r was not closed cleanly: %s", document.id.kind, document.id.id, error)
 
-    # --- fork ---------------------------------------------------------------------------------
-
     def before_fork(self) -> None:
         """Wait for appends under way, so that no lock of a file is held by two processes."""
         self._lock.acquire()
@@ -474,7 +474,7 @@ class DirectoryStore(Looking):
         self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Keep nothing that the parent has open; everything is opened again when it is needed."""
+        """Keep nothing that the parent has open."""
         self._lock = threading.Lock()
         self._pool = None
         if self._lease is not None:

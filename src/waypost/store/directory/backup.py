@@ -23,7 +23,7 @@ from waypost.codec.bodies import JointMark
 from waypost.codec.frame import FrameType, Place, Standing
 from waypost.errors import DocumentDamaged, InvalidInput, LockTimeout, StoreError, StoreUnavailable, WaypostError
 from waypost.store.contract import BackedUp, BackedUpFile, Backup, DocumentId, Kind
-from waypost.store.directory import check, checkpoints, loading
+from waypost.store.directory import check, checkpoints, loading, register
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import missing_from
 from waypost.store.directory.files import Directory, File, make_path, open_path
@@ -340,8 +340,9 @@ def _verify(layout: Layout, context: Context, documents: int) -> None:
     report = check.verify(layout, Context(layout, context.config))
     if report.refused:
         raise report.refused[0]
-    if report.findings or report.documents != documents:
-        first = report.findings[0] if report.findings else None
+    findings = [found for found in report.findings if not found.file.endswith(register.NAME)]  # it is not copied
+    if findings or report.documents != documents:
+        first = findings[0] if findings else None
         raise DocumentDamaged(
             "the store cannot be backed up as it is: "
             + (f"{first.file}: {first.text}" if first else "a document was lost on the way")

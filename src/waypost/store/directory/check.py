@@ -20,7 +20,7 @@ from waypost.codec.frame import FrameType
 from waypost.errors import StoreUnavailable, WaypostError
 from waypost.store import parts as sums
 from waypost.store.contract import CHECKPOINT, DocumentId, Kind
-from waypost.store.directory import checkpoints, decisions, lease, participants
+from waypost.store.directory import checkpoints, decisions, lease, participants, register
 from waypost.store.directory.checkpoints import check_extent
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory
@@ -115,6 +115,10 @@ def verify(layout: Layout, context: Context) -> Report:
     _check_participants(report, context)
     _check_checkpoints(layout, report, context)
     _check_temp(layout, report)
+    amiss = register.finding(layout)
+    if amiss is not None:
+        text = f"{amiss}; it is derived, and written anew when the store is closed"
+        report.findings.append(Finding("note", f"{layout.path}/{register.NAME}", None, text))
     return report
 
 

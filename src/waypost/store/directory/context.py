@@ -36,6 +36,8 @@ class Context:
         self.decisions = Decisions(layout)
         self.restores = 0
         """How often all documents were replaced since the store was opened."""
+        self.checkpoints_changed = False
+        """Whether this process wrote or removed files of checkpoints since their index was written."""
         self.stuck_until = float("-inf")
         """Until when somebody is known to hold the folder of checkpoints, who may not let it go."""
         self._compressors: list[Compressor] = []

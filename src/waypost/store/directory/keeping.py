@@ -69,10 +69,22 @@ def alone(context: Context, restores: int | None = None) -> Generator[None]:
     how often the store had been restored when the caller looked at it: what was seen before counts no more.
     """
     file = _locked(context)
+    context.checkpoints_changed = True
     try:
         if restores is not None and restores != context.restores:
             raise StoreUnavailable(f"the store was restored while {file.name} was waited for", file=file.name)
         yield
+    finally:
+        file.close()
+
+
+@contextmanager
+def alone_if_free(context: Context) -> Generator[bool]:
+    """As `alone`, without waiting: whether the folder was free."""
+    file = context.layout.folder(FOLDER).open(LOCK, write=True, create=True)
+    assert file is not None
+    try:
+        yield file.try_lock() and context.layout.folder(FOLDER).identity(LOCK) == file.identity()
     finally:
         file.close()
 

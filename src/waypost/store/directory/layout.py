@@ -168,6 +168,7 @@ _OURS = frozenset(
         "backups",
         "damaged",
         "index",
+        "checkpoint-index.json",
         "backup.json",
         ".gitignore",
         "FORMAT",

@@ -19,7 +19,7 @@ from waypost.codec.compression import Undecodable
 from waypost.config import Config
 from waypost.errors import DocumentDamaged, LockTimeout, StoreNotFound, UnsupportedFormat
 from waypost.store.contract import DocumentId, Kind
-from waypost.store.directory import check, compaction, lease, loading, restoring
+from waypost.store.directory import check, compaction, lease, loading, register, restoring
 from waypost.store.directory.compaction import Origin
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File, open_path
@@ -102,6 +102,12 @@ class _Repair(Mender):
             self._mend_fixed(".gitignore", IGNORE_TEXT)
             CheckpointMender(self.layout, self.context, self.report).mend()
             self._clear_temp()
+            self._mend_index()
+
+    def _mend_index(self) -> None:
+        """What is derived is derived again, which is no repair to tell of."""
+        if not self.is_dry and register.finding(self.layout) is not None:
+            register.refresh(self.context)
 
     def _finish_restore(self) -> None:
         """Carry out a restore that was cut off; of one whose plan is gone, what is left goes aside."""

@@ -16,7 +16,7 @@ from waypost.codec.bodies import SnapshotBody
 from waypost.codec.frame import Draft, FrameType
 from waypost.errors import DocumentTooLarge
 from waypost.store.contract import DocumentId
-from waypost.store.directory import compaction, loading, snapshots
+from waypost.store.directory import compaction, loading, register, snapshots
 from waypost.store.directory.compaction import Origin
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import missing_from
@@ -236,6 +236,7 @@ class Upkeep:
         self, context: Context, tick: Callable[[], None], settle: Callable[[], None], period_s: float | None
     ) -> None:
         self._context = context
+        self._register = register.Register(context)
         self._tick = tick
         self._settle = settle
         self._period_s = period_s
@@ -326,6 +327,7 @@ class Upkeep:
             return
         document.kept_at = time.monotonic()
         document.keep_checkpoints(newest_only=True)
+        self._register.look_after()
 
     def _waken(self) -> None:
         """Take up what was put off until now."""

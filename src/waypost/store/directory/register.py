@@ -1,0 +1,199 @@
+"""`checkpoint-index.json`: what stands in `checkpoints/`, for people and tools (docs/format.md, section 7).
+
+It is derived from the files alone, and no answer of ours depends on it: it is written without a sync, may be removed at
+any time, and what is torn or foreign is as good as not there. It is written with the folder locked, so that whoever is
+last to change the folder is not overtaken by an older look at it; who finds it locked leaves it to whoever holds it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from contextlib import suppress
+from typing import Any, NamedTuple, cast
+from zlib import crc32
+
+import msgspec
+
+from waypost import clock
+from waypost.errors import StoreError, UnsupportedFormat, WaypostError
+from waypost.store.contract import CHECKPOINT
+from waypost.store.directory import checkpoints, keeping
+from waypost.store.directory.checkpoints import FOLDER, SUFFIX, Layer
+from waypost.store.directory.context import Context
+from waypost.store.directory.files import Directory
+from waypost.store.directory.layout import Layout, new_file
+
+NAME = "checkpoint-index.json"
+_LOG = logging.getLogger("waypost")
+_FORMAT = 1
+_MOST_BYTES = 1 << 28
+_HEAD_BYTES = 64
+_APART_S = 5.0
+_SHARE = 50
+
+Row = dict[str, Any]
+"""What is told of one file, with the stamp of the file that it was read from."""
+
+
+class Index(NamedTuple):
+    """When the folder was last changed as the index was written, and its rows by the names of files."""
+
+    folder_ns: int
+    rows: dict[str, Row]
+
+
+class Register:
+    """Keeps the index of one open store true, off every commit's path, and no oftener than it is worth."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._next_at = float("-inf")
+
+    def look_after(self) -> None:
+        """After upkeep: write it if files came or went and the last time is long enough ago."""
+        if self._context.checkpoints_changed and time.monotonic() >= self._next_at:
+            began = time.monotonic()
+            self._refresh()
+            self._next_at = began + max(_APART_S, _SHARE * (time.monotonic() - began))
+
+    def close(self) -> None:
+        """When the store is closed: write it if it is not true any more, whoever changed that."""
+        with suppress(StoreError):
+            if self._context.layout.read_only:
+                return
+            if self._context.checkpoints_changed or _is_stale(self._context.layout):
+                self._refresh()
+
+    def _refresh(self) -> None:
+        self._context.checkpoints_changed = False
+        try:
+            if not refresh(self._context):
+                self._context.checkpoints_changed = True
+        except WaypostError as error:
+            _LOG.info("%s was not written: %s", NAME, error)
+
+
+def refresh(context: Context) -> bool:
+    """Write the index anew from the files; only those are read that it does not know. False where another process has
+    the folder locked, which sees to it.
+    """
+    folder = context.layout.existing(FOLDER)
+    if folder is None:
+        return True
+    index = recall(context.layout)
+    rows = _rows_of(context, folder, {} if index is None else index.rows)  # most of it while others may go on
+    with keeping.alone_if_free(context) as is_alone:
+        if is_alone:
+            changed_ns = folder.changed_ns()
+            _put(context.layout, changed_ns, _rows_of(context, folder, rows))
+    return is_alone
+
+
+def _is_stale(layout: Layout) -> bool:
+    """Whether the folder was changed since the index was written, by one look at the beginning of it."""
+    folder = layout.existing(FOLDER)
+    if folder is None:
+        return False
+    file = layout.root.open(NAME)
+    return file is None or not file.read(_HEAD_BYTES, 0).startswith(_head(folder.changed_ns()))
+
+
+def _head(changed_ns: int) -> bytes:
+    return f'{{"format": {_FORMAT}, "folder_ns": {changed_ns}, '.encode()
+
+
+def stamps(folder: Directory) -> dict[str, list[int]]:
+    """What the file system says of each file of a checkpoint: inode, size, time of writing."""
+    return {name: [found.st_ino, found.st_size, found.st_mtime_ns] for name, found in folder.states(SUFFIX)}
+
+
+def _rows_of(context: Context, folder: Directory, known: dict[str, Row]) -> dict[str, Row]:
+    rows: dict[str, Row] = {}
+    for name, stamp in sorted(stamps(folder).items()):
+        row = known.get(name)
+        rows[name] = row if row is not None and row.get("stamp") == stamp else _row(context, folder, name, stamp)
+    return rows
+
+
+def _row(context: Context, folder: Directory, name: str, stamp: list[int]) -> Row:
+    row: Row = {"file": name, "size_bytes": stamp[1], "stamp": stamp}
+    try:
+        layer = checkpoints.read_file(context, folder, name)
+        return row if layer is None else {"id": layer.name, **_told(layer), **row}
+    except (WaypostError, UnsupportedFormat) as error:
+        return {**row, "problem": str(error)}
+
+
+def _told(layer: Layer) -> Row:
+    key = CHECKPOINT + layer.name
+    part = layer.puts.get(key) if layer.base is None else layer.base.get(key)
+    return {
+        layer.document.kind: layer.document.id,
+        **_said(part if isinstance(part, bytes) else b""),
+        "version": layer.standing.version,
+        "stands_on": layer.parent,
+    }
+
+
+def _said(data: bytes) -> Row:
+    """What the layer above keeps of a checkpoint, as far as it is what docs/format.md says."""
+    try:
+        kind, description, tags, created_us = msgspec.msgpack.decode(data, type=list[Any])[:4]
+        created = clock.to_datetime(msgspec.convert(created_us, int)).isoformat()
+        told = msgspec.convert([kind, description, tags], tuple[str, str, list[str]])
+    except (msgspec.MsgspecError, ValueError, OverflowError):
+        return {}
+    return {"type": told[0], "tags": told[2], "description": told[1], "created": created}
+
+
+def _put(layout: Layout, changed_ns: int, rows: dict[str, Row]) -> None:
+    """Put it in its place, whole or not at all as long as the system stands; it needs no sync."""
+    lines = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in rows.values())
+    text = _head(changed_ns) + f'"checkpoints": [\n{lines}\n]'.encode("utf-8", "backslashreplace")
+    temp = layout.folder("temp")
+    name, file = new_file(layout)
+    try:
+        file.write_all(text + f', "checksum": "{crc32(text):08x}"}}\n'.encode(), 0)
+        temp.move(name, layout.root, NAME)
+    finally:
+        file.close()
+        temp.remove(name)
+
+
+def recall(layout: Layout) -> Index | None:
+    """The index, if there is one and it is whole."""
+    try:
+        file = layout.root.open(NAME)
+        if file is None or (size := file.identity().size) > _MOST_BYTES:
+            return None
+        return parse(file.read(size, 0))
+    except StoreError:
+        return None
+
+
+def parse(data: bytes) -> Index | None:
+    """The index as its bytes tell it; None where they are not those of one."""
+    text, mark, checksum = data.rpartition(b', "checksum": "')
+    if not mark or checksum != f'{crc32(text):08x}"}}\n'.encode():
+        return None
+    try:
+        found: Any = json.loads(data)
+        rows = {str(row["file"]): cast("Row", row) for row in found["checkpoints"]}
+        return Index(found["folder_ns"], rows) if found["format"] == _FORMAT else None
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
+
+
+def finding(layout: Layout) -> str | None:
+    """What is amiss with the index of a store; None where nothing is, or there is nothing to tell of."""
+    folder = layout.existing(FOLDER)
+    there = {} if folder is None else stamps(folder)
+    if layout.root.kind(NAME) is None:
+        return "is missing" if there else None
+    index = recall(layout)
+    if index is None:
+        return "is damaged"
+    told = {name: row.get("stamp") for name, row in index.rows.items()}
+    return None if told == there else "tells of other files than there are"
