@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import StoreFactory, make_config, opened
+from tests.conftest import StoreFactory, make_config
 from tests.test_checkpoints import LARGE, own_parts, view_of
 from waypost import records
 from waypost.api import AsyncWaypost
@@ -27,17 +27,23 @@ from waypost.errors import (
     WorkflowExists,
 )
 from waypost.models import StateCheckpoint, WorkflowStep
-from waypost.store import Change, DocumentId, Transaction, View, export_version
+from waypost.store import Change, DocumentId, Transaction, View, export_version, open_store
 from waypost.store.memory import MemoryStore
 
 W = DocumentId("workflow", "w")
+CONFIG = make_config({"checkpoints": {"initial": False, "post_step": False, "error": False, "pause": False}})
+"""Checkpoints are made only where a test makes one."""
 KEPT = "w@c1k1b07868gjt591"
 
 
 @pytest.fixture
 def make(store_factory: StoreFactory) -> Callable[[], Waypost]:
     """Makes handles over new empty stores of a kind."""
-    return lambda: Waypost(Definitions(store_factory(), make_config(), verbose=False))
+    return lambda: Waypost(Definitions(store_factory(CONFIG), CONFIG, verbose=False))
+
+
+def opened(path: Path, *, read_only: bool = False) -> Waypost:
+    return Waypost(Definitions(open_store(str(path), CONFIG, read_only=read_only), CONFIG, verbose=False))
 
 
 def filled(wp: Waypost) -> Waypost:
@@ -53,7 +59,7 @@ def filled(wp: Waypost) -> Waypost:
 @pytest.fixture
 def source() -> tuple[Waypost, list[StateCheckpoint], list[bytes]]:
     """A store with three checkpoints of a workflow, what they are and what they are exported as."""
-    wp = filled(Waypost(Definitions(MemoryStore(), make_config(), verbose=False)))
+    wp = filled(Waypost(Definitions(MemoryStore(), CONFIG, verbose=False)))
     kept: list[StateCheckpoint] = []
     for number in range(3):
         wp.update_context("w", variables={"x": number}).unwrap()
@@ -272,7 +278,7 @@ def forged(
     record: Any = ("manual", "", (), 1, None),
 ) -> bytes:
     """An export of somebody who knows the format: each sum is right, and what it holds is his choice."""
-    wp = filled(Waypost(Definitions(MemoryStore(), make_config(), verbose=False)))
+    wp = filled(Waypost(Definitions(MemoryStore(), CONFIG, verbose=False)))
     parts = own_parts(view_of(wp))
     name = f"{workflow_id}@c1k1b07868gjt591" if name is None else name
     store, document = MemoryStore(), DocumentId("workflow", workflow_id)
@@ -286,7 +292,7 @@ def forged(
 
     store.submit(Change(document, work, "op", "test")).result()
     version: View = store.view(document)
-    return export_version(version, name, make_config().compression)
+    return export_version(version, name, CONFIG.compression)
 
 
 def test_a_forged_export_that_is_sound_is_imported(make: Callable[[], Waypost]) -> None:
@@ -431,7 +437,7 @@ def test_a_checkpoint_is_exported_whatever_became_of_its_workflow(tmp_path: Path
 
 
 def imported(data: bytes) -> Waypost:
-    wp = Waypost(Definitions(MemoryStore(), make_config(), verbose=False))
+    wp = Waypost(Definitions(MemoryStore(), CONFIG, verbose=False))
     wp.import_checkpoint(data).unwrap()
     return wp
 
