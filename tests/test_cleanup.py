@@ -151,6 +151,20 @@ def test_trap_15_a_file_that_no_workflow_speaks_of_goes(tmp_path: Path) -> None:
         assert wp.load_workflow_state("lost").unwrap().workflow.status == "completed"
 
 
+def test_what_was_imported_stays(tmp_path: Path) -> None:
+    """Whoever imported a checkpoint wanted it, however it was made and however old it is."""
+    filled(tmp_path / "one", "w")
+    with opened(tmp_path / "one", retention=MANY) as wp:
+        oldest = passing(wp)[0].id
+        data = wp.export_checkpoint(oldest)
+    filled(tmp_path / "two", "w")
+    with opened(tmp_path / "two", retention={"max_checkpoints": 1, "min_checkpoints": 1}) as wp:
+        wp.import_checkpoint(data).unwrap()
+        assert len(wp.cleanup().unwrap().deleted_checkpoints) == 5
+        assert passing(wp)[0].id == oldest and len(passing(wp)) == 2
+        wp.restore_from_checkpoint(oldest).unwrap()
+
+
 def test_a_damaged_workflow_is_left_as_it_is(tmp_path: Path) -> None:
     """The report names it, and the others are cleaned up."""
     filled(tmp_path, "v", "w", each_bytes=1000)

@@ -179,11 +179,12 @@ def _names_in(view: View) -> list[str]:
 def _own(view: View | None, names: Sequence[str]) -> list[str]:
     """Those checkpoints that the workflow came by itself: what was imported was never on its way."""
     adopted = [] if view is None else records.names(view, ADOPTED)
-    imported = {name for name in adopted if view is not None and _is_imported(view, name)}
+    imported = {name for name in adopted if view is not None and is_imported(view, name)}
     return [name for name in names if name not in imported]
 
 
-def _is_imported(view: View, name: str) -> bool:
+def is_imported(view: View, name: str) -> bool:
+    """Whether a checkpoint of a workflow was made elsewhere, and imported."""
     record = records.ADOPTIONS.get(view, ADOPTED + name)
     return record is not None and record.imported
 

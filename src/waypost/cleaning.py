@@ -8,6 +8,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from waypost import checkpoint_ids, clock, retention
+from waypost.checkpoints import is_imported
 from waypost.errors import WaypostError
 from waypost.options import RetentionConfig
 from waypost.records import ADOPTED, CHECKPOINT
@@ -93,13 +94,15 @@ class _Cleanup:
     def _look(self, document: DocumentId) -> _Workflow | None:
         """The checkpoints of a workflow. Where nothing but these is left of it, or it cannot be read, none may go."""
         try:
-            if not self._store.peek(document).version:
+            view = self._store.peek(document)
+            if not view.version:
                 return None
             names = [name for name in self._store.checkpoints(document) if name not in self._deleted]
         except WaypostError as error:
             self._note(document, error)
             return None
-        passing = [name for name in names if checkpoint_ids.is_passing(name)]
+        # whoever imported one wanted it
+        passing = [name for name in names if checkpoint_ids.is_passing(name) and not is_imported(view, name)]
         return _Workflow(document, names, passing, self._store.checkpoint_bytes(names))
 
     def _note(self, document: DocumentId, error: WaypostError) -> None:
