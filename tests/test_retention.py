@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -328,3 +333,45 @@ def test_a_handle_remembers_few_workflows(tmp_path: Path) -> None:
             wp.create_workflow(f"w{number}", "W", steps=["a"]).unwrap()
             complete(wp, ["a"], f"w{number}")
         assert len(wp.definitions.retention._known) == 64
+
+
+RACER = """
+import sys
+import waypost
+with waypost.open(sys.argv[1], config={"retention": {"max_checkpoints": 6, "min_checkpoints": 2}}) as wp:
+    for number in range(12):
+        wp.update_step_status("w", f"{sys.argv[2]}-{number}", "completed", {"by": sys.argv[2]}).unwrap()
+"""
+
+
+def test_trap_17_the_index_may_be_anything_and_eight_processes_lose_nothing(tmp_path: Path) -> None:
+    """Eight processes make checkpoints at once while the index is removed, cut and written over: each completed step is
+    there, listing is complete and each that is listed comes back; then the index tells the truth again.
+    """
+    path = tmp_path / "s"
+    names = [f"{who}-{number}" for who in range(8) for number in range(12)]
+    with opened(path) as wp:
+        wp.create_workflow("w", "W", steps=names).unwrap()
+    command = [sys.executable, "-c", RACER, str(path)]
+    racers = [subprocess.Popen([*command, str(who)]) for who in range(8)]
+    index = path / "checkpoint-index.json"
+    spoiled = 0
+    while any(racer.poll() is None for racer in racers):
+        with suppress(OSError):
+            data = index.read_bytes()
+            index.unlink() if spoiled % 3 == 0 else index.write_bytes(data[: len(data) // 2 if spoiled % 3 == 1 else 2])
+            spoiled += 1
+        time.sleep(0.01)
+    assert [racer.wait() for racer in racers] == [0] * 8
+    index.write_bytes(b"not an index")
+    with opened(path, retention={"max_checkpoints": 6, "min_checkpoints": 2}) as wp:
+        assert wp.load_workflow_state("w").unwrap().workflow.status == "completed"
+        shown = kept(wp)
+        assert [one.id for one in shown] == wp.definitions.store.checkpoints(DocumentId("workflow", "w"))
+        assert all(one.state.workflow.id == "w" and wp.validate_checkpoint(one.id).is_valid for one in shown)
+        wp.create_checkpoint("w", "after").unwrap()
+        wp.cleanup().unwrap()
+        assert [one.id for one in passing(wp)] == [one.id for one in shown if one.type != "manual"][-6:]
+        expected = {one.id for one in kept(wp)}
+    rows = json.loads(index.read_text(encoding="utf-8"))["checkpoints"]
+    assert {row["id"] for row in rows} == expected
