@@ -215,7 +215,11 @@ def _least(documentation: dict[str, Any]) -> str:
 
 
 def _files(story: Story) -> list[RenderableType]:
-    rows = [[name, size(number)] for name, number in story.files if number > 16]
+    checkpoints = [number for name, number in story.files if name.startswith("checkpoints/") and number]
+    rows = [[name, size(number)] for name, number in story.files if number > 16 and "checkpoints/" not in name]
+    rows.append(
+        [f"checkpoints/  {count(len(checkpoints), 'file')}: the beginning, and the newest", size(sum(checkpoints))]
+    )
     table = screen.table(("file", ">size"), rows, headless=True)
     held = f"with all {story.verified['commits']:,} versions; the state itself is {size(story.state_bytes)}"
     return [
