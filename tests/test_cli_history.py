@@ -219,3 +219,13 @@ def test_x21_colours_are_those_of_the_commands(nasty: blocking.Waypost) -> None:
         printed = shared.on_terminal(*arguments)
         assert re.search("\x1b\\[", printed)
         assert shared.hostile(re.sub("\x1b\\[[0-9;]*m", "", printed).replace("\r\n", "\n")) == []
+
+
+def test_log_tells_what_a_checkpoint_came_with(call, wp: blocking.Waypost) -> None:
+    """The checkpoint that a step leaves is named only where nothing else was changed; --json has all of it."""
+    wp.create_workflow("w", "W", steps=["a"]).unwrap()
+    wp.update_step_status("w", "a", "completed").unwrap()
+    kept = wp.create_checkpoint("w").unwrap()
+    lines = call("log", "w").out.splitlines()
+    assert kept.id in lines[1] and "steps.a" in lines[2] and "checkpoints" not in lines[2]
+    assert "checkpoints[" in call("log", "w", "--json").out

@@ -88,7 +88,9 @@ def _row(entry: HistoryEntry) -> list[Any]:
 
 
 def _changed(entry: HistoryEntry) -> str:
-    shown = listing([cut(path, _LONGEST) for path in entry.changed], _PATHS)
+    # most steps leave a checkpoint: what it came with tells more
+    own = [path for path in entry.changed if not path.startswith("checkpoints[")]
+    shown = listing([cut(path, _LONGEST) for path in own or entry.changed], _PATHS)
     return f"all, but for {shown}" if entry.cleared and shown else "all" if entry.cleared else shown
 
 
