@@ -153,6 +153,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/keeping.py::_without_arrivals::temp.identity(arrival_name(name)) is not None #2": by(f"{ARRIVING}::test_what_another_process_gave_its_place_meanwhile_has_it"),
     "store/directory/keeping.py::give_place::folder.sync()": by(f"{ARRIVING}::test_d14_what_a_dead_process_was_giving_its_place_has_it"),
     "store/directory/keeping.py::write_out::folder.identity(file_name(name)) is None": by(f"{KEPT}::test_trap_13_every_checkpoint_comes_back_whatever_is_lost"),
+    "store/directory/keeping.py::_place_again::folder.sync()": by(f"{KEPT_FOUND}::test_d16_a_file_whose_name_was_not_synced_is_written_again_before_history_goes"),
     "store/directory/keeping.py::write_out::folder.sync()": by(f"{KEPT_SYNCS}::test_t20_checkpoints_outlive_the_history_that_held_them"),
     "store/directory/keeping.py::_put_in_place::file.sync_all()": by(f"{KEPT_SYNCS}::test_t20_checkpoints_outlive_the_history_that_held_them"),
     "store/directory/keeping.py::_put_in_place::folder.sync()": by(f"{KEPT_SYNCS}::test_t20_checkpoints_outlive_the_history_that_held_them"),

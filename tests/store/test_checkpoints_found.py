@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.store.needed import calm, die, path
-from tests.store.support import WF, TestedStore, change, directory_store
+from tests.store.support import WF, TestedStore, change, directory_store, system_calls
 from tests.store.test_checkpoints import (
     commit,
     contents,
@@ -465,3 +466,36 @@ def test_two_checkpoints_of_one_commit_are_both_kept(path: Path) -> None:
     store.close()
     assert written(path, 1, 2)
     assert by_files(path)[1] == by_files(path)[2]
+
+
+def test_d16_a_file_whose_name_was_not_synced_is_written_again_before_history_goes(path: Path) -> None:
+    """The sync of the folder failed once. Later ones do not cover what was lost then, so that the file gets its name a
+    second time, as another one, before what else holds its version may go.
+    """
+    store = directory_store(path)
+    made = {number: make(store, number, a=b"%d" % number) for number in range(2)}
+    folder = (path / "checkpoints").absolute()
+
+    def inodes() -> dict[str, int]:
+        return {each.name: each.stat().st_ino for each in folder.iterdir() if each.name != "lock"}
+
+    def fault(name: str, *_: Any) -> None:
+        if name == "fsync" and calls.count("rename") == 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with system_calls() as calls:
+        calls.fault = fault
+        with pytest.raises(StoreUnavailable):
+            keep(store)
+        before, calls.fault = inodes(), None
+        assert len(before) == 2
+        calls.trace.clear()
+        keep(store)
+        done = [name for name, *_ in calls.trace if name in ("rename", "fsync")]
+    assert done[-2:] == ["rename", "fsync"] and done.count("rename") == 2
+    assert all(inode != before[name] for name, inode in inodes().items())
+    with system_calls() as calls:
+        keep(store)
+        assert "rename" not in [name for name, *_ in calls.trace]
+    store.close()
+    assert by_files(path) == made

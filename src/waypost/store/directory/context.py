@@ -40,6 +40,11 @@ class Context:
         """Whether this process wrote or removed files of checkpoints since their index was written."""
         self.stuck_until = float("-inf")
         """Until when somebody is known to hold the folder of checkpoints, who may not let it go."""
+        self.placed: dict[str, int] = {}
+        """Checkpoints whose files got their names, and no sync since is known to cover that; with each, how often
+        writing such files had failed by then.
+        """
+        self.keeping_failures = 0
         self._compressors: list[Compressor] = []
 
     def apart(self, cache_bytes: int = 0) -> Context:

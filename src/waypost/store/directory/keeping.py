@@ -74,8 +74,17 @@ def alone(context: Context, restores: int | None = None) -> Generator[None]:
         if restores is not None and restores != context.restores:
             raise StoreUnavailable(f"the store was restored while {file.name} was waited for", file=file.name)
         yield
+    except BaseException:
+        context.keeping_failures += 1
+        raise
     finally:
         file.close()
+
+
+def _are_durable(context: Context) -> None:
+    """Note that the folder was synced. What had its name when a sync failed is not covered by a later one."""
+    for name in [name for name, failures in context.placed.items() if failures == context.keeping_failures]:
+        del context.placed[name]
 
 
 @contextmanager
@@ -138,10 +147,25 @@ def write_missing(context: Context, wanted: Wanted, versions: Versions, *, newes
     if not wanted.names:
         return
     folder = context.layout.folder(FOLDER)
+    _place_again(context, wanted)
     missing = [name for name in wanted.names if folder.identity(file_name(name)) is None]
     missing = _without_arrivals(context, wanted, missing)
     if missing:
         write_out(context, wanted, versions(missing[-1:] if newest_only else missing))
+
+
+def _place_again(context: Context, wanted: Wanted) -> None:
+    """Write files again that got their names before a sync of the folder failed: no later one covers that."""
+    if context.placed.keys().isdisjoint(wanted.names):
+        return
+    folder = context.layout.folder(FOLDER)
+    with alone(context, wanted.restores):
+        for name in wanted.names:
+            kept = checkpoints.read(context, name) if name in context.placed else None
+            if kept is not None:
+                _put_in_place(context, name, kept, None)
+        folder.sync()
+        _are_durable(context)
 
 
 def _without_arrivals(context: Context, wanted: Wanted, missing: list[str]) -> list[str]:
@@ -166,6 +190,7 @@ def give_place(context: Context, name: str) -> None:
         if version is not None:
             _put_in_place(context, name, version, None)
     folder.sync()
+    _are_durable(context)
     temp.remove(arrival_name(name))
 
 
@@ -182,6 +207,7 @@ def write_out(context: Context, wanted: Wanted, versions: Iterator[tuple[str, So
                     parent = None if name in stood_on else _parent_for(context, wanted.names, name, version, last)
                     last = _put_in_place(context, name, version, parent, last)
             folder.sync()
+            _are_durable(context)
 
 
 class _Last(NamedTuple):
@@ -230,6 +256,7 @@ def _put_in_place(
         file.sync_all()
         if parent is not None:
             folder.sync()  # no name may be durable before that of what it stands on
+        context.placed[name] = context.keeping_failures
         temp.move(temporary, folder, file_name(name))
     finally:
         temp.remove(temporary)
@@ -331,6 +358,7 @@ def _let_go(context: Context, folder: Directory, wanted: Wanted, going: set[str]
             _LOG.warning("%s", error)
             going = going.difference(ancestors)  # what is left of it stays as it is
     folder.sync()
+    _are_durable(context)
     for name in sorted(going, reverse=True):
         folder.remove(file_name(name))
     folder.sync()
