@@ -332,7 +332,7 @@ def test_a_handle_remembers_few_workflows(tmp_path: Path) -> None:
         for number in range(100):
             wp.create_workflow(f"w{number}", "W", steps=["a"]).unwrap()
             complete(wp, ["a"], f"w{number}")
-        assert len(wp.definitions.retention._known) == 64
+            assert 0 < len(wp.definitions.retention._known) <= 64
 
 
 RACER = """

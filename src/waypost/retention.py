@@ -7,9 +7,8 @@ remembered from commit to commit, and may be behind by a moment: then there are 
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from waypost import checkpoint_ids, clock
@@ -69,18 +68,18 @@ class _Known:
 
 
 class Retention:
-    """Takes old checkpoints away in the commits that make new ones."""
+    """Takes old checkpoints away in the commits that make new ones. Several threads may be in here, each for a workflow
+    of its own, and there is no lock, since a fork would copy it as it is held.
+    """
 
     def __init__(self, limits: RetentionConfig, sizes: Callable[[Iterable[str]], Mapping[str, int]]) -> None:
         self._limits = limits
         self._sizes = sizes
-        self._known: OrderedDict[DocumentId, _Known] = OrderedDict()
-        self._lock = threading.Lock()
+        self._known: dict[DocumentId, _Known] = {}
 
     def forget(self, document: DocumentId) -> None:
         """Look again at what checkpoints a workflow has."""
-        with self._lock:
-            self._known.pop(document, None)
+        self._known.pop(document, None)
 
     def make_room(self, tx: Transaction, made: str) -> None:
         """Take those away that are too many now that one more was made, which is staged already."""
@@ -105,18 +104,15 @@ class Retention:
         names.extendleft(reversed(left))
 
     def _look(self, tx: Transaction) -> _Known:
-        with self._lock:
-            known = self._known.get(tx.document)
-            if known is not None and time.monotonic() < known.until:
-                self._known.move_to_end(tx.document)
-                return known
+        known = self._known.get(tx.document)
+        if known is not None and time.monotonic() < known.until:
+            return known
         start = len(CHECKPOINT)
         names = [key[start:] for key in tx.unwatched_keys(CHECKPOINT)]
         passing = [name for name in names if checkpoint_ids.is_passing(name)]
         most_bytes = self._limits.max_workflow_size * _MEGABYTE
         known = _Known(passing, number_too_large(names, passing, self._sizes(names), most_bytes))
-        with self._lock:
-            self._known[tx.document] = known
-            if len(self._known) > _MOST_WORKFLOWS:
-                self._known.popitem(last=False)
+        if len(self._known) >= _MOST_WORKFLOWS:
+            self._known = {}
+        self._known[tx.document] = known
         return known

@@ -38,7 +38,7 @@ class Kept:
         self.names = [
             name
             for name in self.store.checkpoints(WF)
-            if any(each.name.endswith(f"/{file}") for each in checkpoints.files_of(self.store._context, name))
+            if any(each == file for each, _ in checkpoints.files_of(self.store._context, name))
         ]
         self.expected = {name: self._read(name) for name in self.names}
 

@@ -106,3 +106,13 @@ def test_e01_a_lack_of_memory_for_a_lock_is_no_damage(monkeypatch: pytest.Monkey
     monkeypatch.setattr(compression._zstd(), "ZstdDecompressor", starved)
     with pytest.raises(MemoryError):
         unpack(*packed, 6000)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_c01_a_child_has_a_dictionary_of_its_own() -> None:
+    """That of its parent has a lock, which another thread may have held in the moment of the fork."""
+    before = compression._dictionary()
+    child = os.fork()
+    if not child:
+        os._exit(compression._dictionary() is before)
+    assert os.waitpid(child, 0)[1] == 0 and compression._dictionary() is before

@@ -11,6 +11,7 @@ the frame declares, stops there, and refuses anything that is not exactly that l
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -54,6 +55,9 @@ def _dictionary() -> Any:
     content = Path(__file__).with_name(DICTIONARY_FILE).read_bytes()
     return _zstd().ZstdDict(content)
 
+
+# it has a lock, which another thread may hold as a process is forked; the child takes one of its own
+os.register_at_fork(after_in_child=_dictionary.cache_clear)
 
 Squeeze = Callable[[bytes], bytes]
 

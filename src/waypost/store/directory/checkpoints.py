@@ -202,7 +202,8 @@ def read_arrival(context: Context, name: str) -> Kept | None:
 
 
 def _arrival(context: Context, name: str) -> Layer | None:
-    layer = read_file(context, context.layout.folder("temp"), arrival_name(name))
+    temp = context.layout.existing("temp")  # a copy that is only read may lack it, being empty
+    layer = None if temp is None else read_file(context, temp, arrival_name(name))
     return None if layer is None or layer.base is None or layer.name != name else layer
 
 
