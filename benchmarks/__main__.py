@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import loads, machine, rates, report, updates
+from benchmarks import checkpoints, disk, loads, machine, rates, report, updates
 from benchmarks.bench import FULL, QUICK, ROWS, Bench, Scale
 from benchmarks.figures import Findings
 
@@ -33,10 +33,13 @@ def measure(rows: frozenset[int], scale: Scale, place: str, console: Console) ->
         bench = Bench(scale, rows, directory, with_peer, findings, status.update)
         steps = {
             updates.measure: {1, 3},
+            checkpoints.measure_updates: {2},
             loads.measure: {4},
+            checkpoints.measure_restores: {5},
             rates.measure_apart: {6},
             rates.measure_together: {7},
             rates.measure_callers: {8},
+            disk.measure: {10},
         }
         for step, of_rows in steps.items():
             if rows & of_rows:

@@ -10,22 +10,27 @@ from benchmarks.figures import Findings
 
 ROWS = {
     1: "durable step update, one caller",
+    2: "the same with an automatic checkpoint",
     3: "growth with the size of the state",
     4: "load",
+    5: "restore from a checkpoint",
     6: "processes, a workflow each",
     7: "processes, one workflow, different steps",
     8: "asynchronous callers, one workflow",
+    10: "disk, with every version kept",
 }
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is measured. Counts are those of one engine in one turn; `window` is in seconds."""
+    """How much is measured. Counts are those of one engine in one turn; `window` and `settling` are in seconds."""
 
     rounds: int = 10
     sizes: tuple[int, ...] = (10, 1_000, 10_000)
     steps: int = 1_000
     updates: int = 30
+    beside: int = 300
+    kept: int = 1_000
     accounted: int = 300
     loads: int = 10
     slow_loads: int = 2
@@ -33,6 +38,7 @@ class Scale:
     processes: int = 8
     callers: int = 64
     window: float = 0.25
+    settling: float = 1.2
 
     def saves(self, steps: int) -> int:
         """How often the peer saves: fewer times where each takes long."""
@@ -40,7 +46,9 @@ class Scale:
 
 
 FULL = Scale()
-QUICK = Scale(rounds=2, updates=20, accounted=100, loads=5, slow_loads=1, long_log=2_000, window=0.15)
+QUICK = Scale(
+    rounds=2, updates=20, beside=60, kept=100, accounted=100, loads=5, slow_loads=1, long_log=2_000, window=0.15
+)
 
 
 @dataclass

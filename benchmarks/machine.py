@@ -48,6 +48,14 @@ def bytes_handed_over() -> int:
     return next(int(line.split()[1]) for line in counts.splitlines() if line.startswith("wchar:"))
 
 
+def bytes_on_medium(directory: str) -> int:
+    """What all files below a directory take on the medium, itself included: blocks, not lengths."""
+    found = os.lstat(directory).st_blocks
+    for above, folders, files in os.walk(directory):
+        found += sum(os.lstat(os.path.join(above, name)).st_blocks for name in [*folders, *files])
+    return 512 * found
+
+
 def has_peer() -> bool:
     """Whether the peer is installed, without importing it."""
     return find_spec("langgraph") is not None and find_spec("langgraph.checkpoint.sqlite") is not None

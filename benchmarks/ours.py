@@ -2,7 +2,8 @@
 
 An *update* is `update_step_status(..., "completed", output)`; the step is reset before, outside the time that is
 measured. Where rates are measured, callers go round and round their own steps: reset, running, completed with an
-output, and each of the three counts as the commit that it is.
+output, and each of the three counts as the commit that it is. Completing a step makes a checkpoint, which rides in the
+commit, unless the options that the store is opened with say otherwise.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from typing import Any
 
 import waypost
 from benchmarks import states
-from benchmarks.machine import bytes_handed_over
+from benchmarks.machine import bytes_handed_over, bytes_on_medium
 
 PRESET = "production"
+ALONE: dict[str, Any] = {"checkpoints": {"post_step": False}}
+"""Options with which completing a step makes no checkpoint."""
 UPKEEP = 0.1
 """Seconds in which the store's own thread finishes what it has begun."""
 
@@ -35,6 +38,7 @@ class Engine:
     def __init__(self) -> None:
         self._outputs = states.outputs()
         self._path = self._workflow = ""
+        self._options: dict[str, Any] = {}
         self._handle: waypost.Waypost | None = None
         self._own: list[str] = []
         self._next = 0
@@ -45,9 +49,9 @@ class Engine:
 
     # --- preparing ---
 
-    def open(self, path: str) -> str:
-        """Open the store and say its durability."""
-        self._path = path
+    def open(self, path: str, alone: bool = False) -> str:
+        """Open the store and say its durability; `alone` is without the checkpoints that completed steps make."""
+        self._path, self._options = path, ALONE if alone else {}
         return self._open().durability
 
     def create(self, workflow: str, steps: int) -> int:
@@ -141,6 +145,42 @@ class Engine:
                 self.close()
         return {"latencies_ns": latencies}
 
+    def settle(self, seconds: float) -> None:
+        """Leave time for what the store does later, so that it falls into nobody else's turn."""
+        time.sleep(seconds)
+
+    def restore(self, cold: bool, count: int, after: int) -> dict[str, Any]:
+        """Go back to the checkpoint that some updates ago was made; cold with a newly opened store.
+
+        Opening counts, closing does not: the restored workflow is there, durable, before.
+        """
+        latencies: list[int] = []
+        for _ in range(count):
+            self.update(1)
+            handle = self._open()
+            checkpoint_id = handle.list_checkpoints(self._workflow, 1).items[0].id
+            self.update(after)
+            expected = handle.get_checkpoint(checkpoint_id).state.metadata.version
+            if cold:
+                self.close()
+            started = time.perf_counter_ns()
+            result = self._open().restore_from_checkpoint(checkpoint_id)
+            latencies.append(time.perf_counter_ns() - started)
+            self._check_restored(result, checkpoint_id, expected)
+        return {"latencies_ns": latencies}
+
+    def occupy(self) -> dict[str, int]:
+        """What the closed store takes on the medium, and how many versions of the workflow it still holds."""
+        self.close()
+        taken = bytes_on_medium(self._path)
+        handle = self._open()
+        versions = handle.load_workflow_state(self._workflow).unwrap().metadata.version
+        handle.diff(
+            f"{self._workflow}@1", f"{self._workflow}@{versions}"
+        )  # fails where history does not go so far back
+        self.close()
+        return {"bytes": taken, "versions": versions}
+
     def audit(self) -> dict[str, Any]:
         """What is stored in the end, read by a newly opened handle, and what this process was told is stored."""
         self.close()
@@ -151,6 +191,13 @@ class Engine:
             "commits": self._commits,
             "missing": sum(max(0, told - versions[step_id]) for step_id, told in self._acknowledged.items()),
         }
+
+    def _check_restored(self, result: Any, checkpoint_id: str, version: int) -> None:
+        """That the state is that of the checkpoint, by a step and by its number."""
+        restored = result.unwrap()
+        then = self._open().get_checkpoint(checkpoint_id).state
+        if then.metadata.version != version or restored.workflow.steps != then.workflow.steps:
+            raise AssertionError("the workflow was not restored")
 
     # --- many callers in one event loop ---
 
@@ -185,7 +232,7 @@ class Engine:
 
     def _open(self) -> waypost.Waypost:
         if self._handle is None:
-            self._handle = waypost.open(self._path, preset=PRESET)
+            self._handle = waypost.open(self._path, preset=PRESET, config=self._options)
         return self._handle
 
     def _choose(self, count: int) -> list[str]:

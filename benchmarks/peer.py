@@ -7,6 +7,7 @@ A save is a real `put` of a checkpoint whose channel values hold the whole state
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, ExitStack
@@ -18,7 +19,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
 from benchmarks import states
-from benchmarks.machine import bytes_handed_over
+from benchmarks.machine import bytes_handed_over, bytes_on_medium
 
 THREAD = "measured"
 
@@ -94,6 +95,27 @@ class Engine:
             if cold:
                 self.close()
         return {"latencies_ns": latencies}
+
+    def restore(self, cold: bool, count: int, after: int) -> dict[str, Any]:
+        """Get the checkpoint of some saves ago and put it as the newest one; cold with a newly opened database."""
+        latencies: list[int] = []
+        for _ in range(count):
+            self.update(1)
+            wanted = self._config
+            self.update(after)
+            if cold:
+                self.close()
+            started = time.perf_counter_ns()
+            self._checkpoint = self._open().get_tuple(wanted).checkpoint
+            self._put()
+            latencies.append(time.perf_counter_ns() - started)
+        return {"latencies_ns": latencies}
+
+    def occupy(self) -> dict[str, int]:
+        """What the closed database takes on the medium, and how many checkpoints are in it."""
+        versions = sum(1 for _ in self._open().conn.execute("SELECT checkpoint_id FROM checkpoints"))
+        self.close()
+        return {"bytes": bytes_on_medium(os.path.dirname(self._path)), "versions": versions}
 
     def audit(self) -> dict[str, int]:
         """The increments that this process was told are saved, and those of everybody that are."""

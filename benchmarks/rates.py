@@ -6,6 +6,7 @@ each changed step. Rates count from a worker's first operation to the end of its
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -58,35 +59,36 @@ def measure_together(bench: Bench) -> None:
         peers = _hire_peers(bench, crew, scale.processes)
         ours = crew.hire("ours", scale.processes)
         ask_all(ours, "open", [{"path": bench.place("together", "store")}] * scale.processes)
-        ours[0].ask("create", workflow="measured", steps=scale.steps)
+        alone = crew.hire("ours", scale.processes)
+        ask_all(alone, "open", [{"path": bench.place("together", "alone"), "alone": True}] * scale.processes)
         shares = [{"steps": scale.steps, "share": number, "shares": scale.processes} for number in each]
-        ask_all(ours, "use", [{"workflow": "measured", **share} for share in shares])
+        for workers in (ours, alone):
+            workers[0].ask("create", workflow="measured", steps=scale.steps)
+            ask_all(workers, "use", [{"workflow": "measured", **share} for share in shares])
         first = ours[0].ask("audit")["version"]
+        first_alone = alone[0].ask("audit")["version"]
         floors = crew.hire("floor", scale.processes)
         frame, path = _mean_frame(ours), bench.place("together", "floor")
         regions = [{"path": path, "frame_bytes": frame, "region": number, "length": REGION} for number in each]
         ask_all(floors, "open", regions)
         _prepare_peers(peers, [bench.place("together", "peer.sqlite")] * len(peers), shares)
         bench.say("row 7: commits")
-        lanes = _take_turns(bench, ours, floors, peers, "rate_on_shared")
-        lost, acknowledged = _lost(ours, first)
+        _mean_frame(alone)  # so that both have begun
+        lanes = _take_turns(bench, ours, floors, peers, "rate_on_shared", alone)
+        (lost, acknowledged), (lost_alone, _) = _lost(ours, first), _lost(alone, first_alone)
         theirs = [worker.ask("audit") for worker in peers]
     measured = Measure(
         7, f"{scale.processes} processes, one workflow", "rate", lanes["ours"], lanes["floor"], lanes.get("peer")
     )
-    bench.findings.measures.append(measured)
-    bench.findings.goals += [
-        Goal(
-            7,
-            f"{scale.processes} processes, one workflow: commits per second",
-            "at least",
-            8_000,
-            "/s",
-            lanes["ours"].rate,
-        ),
-        Goal(7, "acknowledged updates that were lost", "at most", 0, "", lost),
-        Goal(7, "p99 of a commit", "at most", 5, " ms", lanes["ours"].p99_us / 1000),
-    ]
+    without = Measure(7, "the same without checkpoints", "rate", lanes["alone"], lanes["floor"], lanes.get("peer"))
+    bench.findings.measures += [measured, without]
+    for lane, lost_updates, how in (("ours", lost, ""), ("alone", lost_alone, ", without checkpoints")):
+        name = f"{scale.processes} processes, one workflow{how}: commits per second"
+        bench.findings.goals += [
+            Goal(7, name, "at least", 8_000, "/s", lanes[lane].rate),
+            Goal(7, f"acknowledged updates that were lost{how}", "at most", 0, "", lost_updates),
+            Goal(7, f"p99 of a commit{how}", "at most", 5, " ms", lanes[lane].p99_us / 1000),
+        ]
     bench.findings.notes.append(
         f"Row 7: Waypost lost {lost:,} of {acknowledged:,} acknowledged commits{_peers_loss(theirs)}. Fairness of "
         f"Waypost {lanes['ours'].fairness:.2f}, of the floor {lanes['floor'].fairness:.2f}{_peers_fairness(lanes)}."
@@ -148,11 +150,18 @@ def _prepare_peers(peers: list[Worker], paths: list[str], shares: list[dict[str,
 
 
 def _take_turns(
-    bench: Bench, ours: list[Worker], floors: list[Worker], peers: list[Worker], peers_do: str
+    bench: Bench,
+    ours: list[Worker],
+    floors: list[Worker],
+    peers: list[Worker],
+    peers_do: str,
+    alone: Sequence[Worker] = (),
 ) -> dict[str, Lane]:
     window = bench.scale.window
     floor = ("floor", partial(turn_of_all, floors, "rate", window))
     order: Order[str] = [floor, ("ours", partial(turn_of_all, ours, "rate", window)), floor]
+    if alone:
+        order += [("alone", partial(turn_of_all, [*alone], "rate", window)), floor]
     if peers:
         order.insert(0, ("peer", partial(turn_of_all, peers, peers_do, window)))
     return take_turns(bench.scale.rounds, order)

@@ -15,8 +15,8 @@ NONE = "-"
 METHOD = (
     "The floor is one pwrite and one fdatasync of a frame as long as Waypost's, in a file written before, on the same "
     "file system; with several processes it has as many.",
-    "Turns go round: SqliteSaver, floor, Waypost, floor. A ratio is the median over the rounds of ratios taken within "
-    "each; medians and p99 are over all operations, rates the medians of the rounds.",
+    "Turns go round, in most rows SqliteSaver, floor, Waypost, floor. A ratio is the median over the rounds of ratios "
+    "taken within each; medians and p99 are over all operations, rates the medians of the rounds.",
     "An update of Waypost gives a step the status completed and a new output; a save of SqliteSaver is put() of the "
     "whole state with one step's output changed. A step is about 1.2 KB.",
     "Times depend on how long this disk's flush takes, and many virtual disks do not really flush: compare ratios and "

@@ -1,7 +1,7 @@
 """Rows 1 and 3: one caller's durable step updates at several sizes of state, what they cost, and how the time grows.
 
-Each size has processes of its own. In a round the sizes follow each other, and at each the turns are: the peer, the
-floor, Waypost, the floor.
+No checkpoint rides with them: row 2 says what one adds. Each size has processes of its own. In a round the sizes follow
+each other, and at each the turns are: the peer, the floor, Waypost, the floor.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def measure(bench: Bench) -> None:
 
 
 def _prepare_ours(bench: Bench, worker: Worker, steps: int, place: str = "ours") -> None:
-    durability = worker.ask("open", path=bench.place(place, f"{steps}"))
+    durability = worker.ask("open", path=bench.place(place, f"{steps}"), alone=True)
     bench.findings.header["Waypost"] = f"durability {durability!r}, preset production"
     worker.ask("create", workflow="measured", steps=steps)
     worker.ask("use", workflow="measured", steps=steps)

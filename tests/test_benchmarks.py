@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 
 import pytest
-from benchmarks import bench, crew, figures, machine, states
+from benchmarks import bench, crew, figures, machine, ours, states
 from benchmarks.__main__ import main
+
+import waypost
 
 TINY = bench.Scale(
     rounds=1,
     sizes=(10, 60),
     steps=60,
     updates=2,
+    beside=3,
+    kept=5,
     accounted=4,
     loads=1,
     slow_loads=1,
@@ -21,6 +26,7 @@ TINY = bench.Scale(
     processes=2,
     callers=4,
     window=0.02,
+    settling=0.0,
 )
 
 
@@ -66,12 +72,57 @@ def test_a_row_is_measured_beside_the_floor_and_says_that_the_peer_is_absent(run
 def test_loads_and_rates_are_measured_and_no_update_is_lost(run):
     """Rows 4, 6, 7 and 8 give each of their measures, and all commits that processes were told of are there."""
     found = run("--rows", "4,6,7,8")
-    assert [measure["row"] for measure in found["measures"]] == [4] * 8 + [6, 7, 8]
+    assert [measure["row"] for measure in found["measures"]] == [4] * 8 + [6, 7, 7, 8]
     for measure in found["measures"][8:]:
         assert measure["waypost"]["per_second"] > 0 and measure["floor"]["per_second"] > 0
-    (lost,) = [goal for goal in found["goals"] if "lost" in goal["name"]]
-    assert (lost["reached"], lost["verdict"]) == (0, "met")
+    lost = [(goal["reached"], goal["verdict"]) for goal in found["goals"] if "lost" in goal["name"]]
+    assert lost == [(0, "met")] * 2  # with checkpoints and without
     assert "costs" in found and found["costs"] == []
+
+
+def test_checkpoints_are_measured_beside_updates_and_what_they_take(run):
+    """Rows 2, 5 and 10 give an update with a checkpoint and without, both ways of going back, and the disk taken."""
+    found = run("--rows", "2,5,10")
+    names = [measure["name"] for measure in found["measures"]]
+    assert names == [
+        "update, 60 steps, with a checkpoint",
+        "update, 60 steps, alone",
+        "restore, 60 steps, hot",
+        "restore, 60 steps, cold",
+    ]
+    goals = {(goal["row"], goal["goal"]): goal for goal in found["goals"]}
+    assert goals[2, "at most 1.1 x"]["reached"] > 0
+    assert goals[5, "at least 30 x"]["verdict"] == goals[5, "at least 10 x"]["verdict"] == "not measured"
+    assert goals[10, "at least 1000 x"]["verdict"] == "not measured"
+    (taken,) = [note for note in found["notes"] if note.startswith("Row 10")]
+    assert "for 11 versions" in taken  # one as it was made, five resets, five completions
+
+
+def test_an_update_alone_makes_no_checkpoint_and_others_do(tmp_path):
+    """What rows 1 and 2 call an update alone leaves no checkpoint, and a completion by default leaves one."""
+    found = {}
+    for alone in (False, True):
+        engine = ours.Engine()
+        engine.open(str(tmp_path / str(alone)), alone=alone)
+        engine.create("measured", 20)
+        engine.use("measured", 20)
+        engine.update(3)
+        engine.close()
+        with waypost.open(tmp_path / str(alone)) as handle:
+            found[alone] = handle.list_checkpoints("measured").total
+    assert found == {False: 3, True: 0}
+
+
+def test_bytes_on_the_medium_are_counted_in_blocks(tmp_path):
+    """A file of one byte takes what the file system gives it, and one that is all hole takes nothing."""
+    empty = machine.bytes_on_medium(str(tmp_path))
+    (tmp_path / "hole").touch()
+    os.truncate(tmp_path / "hole", 1 << 20)
+    assert machine.bytes_on_medium(str(tmp_path)) == empty
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "full").write_bytes(bytes(1 << 16))
+    os.sync()
+    assert machine.bytes_on_medium(str(tmp_path)) >= empty + (1 << 16)
 
 
 def test_steps_are_the_same_in_each_run_and_about_as_large_as_said():
@@ -126,12 +177,12 @@ def test_an_error_in_a_worker_ends_the_run():
         hired.hire("floor")[0].ask("no_such_thing")
 
 
-@pytest.mark.parametrize("rows", ["2", "1,x", ""])
+@pytest.mark.parametrize("rows", ["9", "1,x", ""])
 def test_a_row_that_is_not_there_is_refused(rows, capsys):
     """Only rows that the benchmarks have are taken."""
     with pytest.raises(SystemExit):
         main(["--rows", rows])
-    assert "rows are 1, 3, 4, 6, 7, 8" in capsys.readouterr().err
+    assert "rows are 1, 2, 3, 4, 5, 6, 7, 8, 10" in capsys.readouterr().err
 
 
 def test_memory_is_never_taken_for_a_disk():
