@@ -64,7 +64,8 @@ class CheckpointedDocument(OpenDocument):
         if not self._has_checkpoint(name):
             return None
         with self.lock:
-            made = self._recent(self._made[name]) if name in self._made else None
+            version = self._made.get(name) or self._current().version_that_put(CHECKPOINT + name)
+            made = None if version is None else self._recent(version)
         if made is not None:
             return made
         try:

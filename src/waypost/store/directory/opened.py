@@ -95,18 +95,22 @@ class OpenDocument:
     # --- the state and its file (with the lock held) --------------------------------------------
 
     def _recent(self, version: int) -> DocumentView | None:
-        """A version that stands on the newest snapshot; None for others, and where the log is another by now.
+        """A version of the last commits, or since the newest snapshot; None for others, and where the log is another
+        by now.
 
         Each write asks for the version that it made, and must not pay for all that was ever committed.
         """
         state, log = self._current(), self._log
-        if not state.base.standing.version <= version <= state.standing.version:
+        if version > state.standing.version:
             return None
         if log is None or not log.end or log.poisoned is not None or not log.is_current():
             return None
         if version == state.standing.version:
             return state.view()
-        return loading.read_on(log, state, version)
+        earlier = state.earlier(version)
+        if earlier is None and version >= state.base.standing.version:
+            earlier = loading.read_on(log, state, version)
+        return earlier
 
     def _doubt_absence(self) -> None:
         """Look again whether there is a document: somebody may have made it since."""

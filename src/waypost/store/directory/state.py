@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from heapq import merge
-from itertools import accumulate, islice
+from itertools import accumulate, chain, islice
 from threading import Lock
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from waypost.errors import DocumentDamaged
 from waypost.store.contract import DocumentId, OperationRecord, View
 from waypost.store.directory.files import File
 from waypost.store.directory.log import NOTHING, Frame
+from waypost.store.directory.recent import Recent
 from waypost.store.values import Pieces
 
 _DECODE_AT_BYTES = 1 << 20
@@ -279,11 +280,8 @@ class DocumentView(Stands):
         return {key for key in changed if self.part(key) != other.part(key)}
 
     def operation(self, operation_id: str) -> OperationRecord | None:
-        for record in islice(self._operations, self._operation_count):
-            if record.operation_id == operation_id:
-                return record
-        for record in self._base.operations():
-            if record.operation_id == operation_id:
+        for record in chain(islice(self._operations, self._operation_count), self._base.operations()):  # may be later
+            if record.operation_id == operation_id and record.version <= self.version:
                 return record
         return None
 
@@ -304,6 +302,8 @@ class _Ready(NamedTuple):
     removed: list[str]
     cleared: bool
     record: OperationRecord
+    standing: Standing
+    compressed: bool
 
 
 _ABSENT = object()
@@ -321,6 +321,8 @@ class DocumentState:
         self._overlay_shared = False
         self._compressed = base.body.compressed
         self._compressed_at = 0
+        self._recent = Recent()
+        self._laid_compressed = base.body.compressed
         self._clears = 0
         self._operations: list[OperationRecord] = []
         self._undecoded: list[Frame | _Ready] = []
@@ -367,7 +369,7 @@ class DocumentState:
         """Lay what was only taken note of over the rest, in its order."""
         for found in self._undecoded:
             if isinstance(found, _Ready):
-                self._lay_over(found.parts, found.removed, found.cleared)
+                self._lay_over(found.parts, found.removed, found.cleared, found.standing, found.compressed)
                 self._remember(found.record)
                 continue
             try:
@@ -376,10 +378,12 @@ class DocumentState:
                 parts = dict(bodies.commit_parts(body, table))
             except Undecodable as error:
                 raise damaged(self.base.blocks.file, found.offset, error) from error
-            if any(block.codec != PLAIN for block in table):
-                self._note_compressed(found.header.version)
-            self._lay_over(parts, body.removed, body.cleared)
             header = found.header
+            has_compressed = any(block.codec != PLAIN for block in table)
+            if has_compressed:
+                self._note_compressed(header.version)
+            compressed = has_compressed or header.codec != PLAIN
+            self._lay_over(parts, body.removed, body.cleared, found.standing, compressed)
             self._remember(
                 OperationRecord(body.operation_id, header.version, header.time_us, body.operation, body.projection)
             )
@@ -395,23 +399,30 @@ class DocumentState:
         self.standing = found.standing
         self.frames += 1
         self.frame_bytes += found.header.length
-        if found.header.codec != PLAIN or any(
+        compressed = found.header.codec != PLAIN or any(
             block.codec != PLAIN for part in parts.values() if isinstance(part, Extent) for block in part.table
-        ):
+        )
+        if compressed:
             self._note_compressed(found.header.version)
         if self._undecoded:  # frames of others come before it, and this is no time to decode them
-            self._await_decoding(_Ready(parts, removed, cleared, record), touched_parts(found.header, found.data))
+            ready = _Ready(parts, removed, cleared, record, found.standing, compressed)
+            self._await_decoding(ready, touched_parts(found.header, found.data))
             return
-        self._lay_over(parts, removed, cleared)
+        self._lay_over(parts, removed, cleared, found.standing, compressed)
         self._remember(record)
 
-    def _lay_over(self, parts: dict[str, Part], removed: list[str], cleared: bool) -> None:
+    def _lay_over(
+        self, parts: dict[str, Part], removed: list[str], cleared: bool, standing: Standing, compressed: bool
+    ) -> None:
         if self._overlay_shared:
             self._overlay = dict(self._overlay)
             self._overlay_shared = False
         if cleared:
             self._clears += 1
             self._overlay = dict.fromkeys(self.base.keys())
+            self._recent.forget()
+        self._laid_compressed |= compressed
+        self._recent.note(self._overlay, self.base, chain(parts, removed), standing, self._laid_compressed)
         for key in removed:
             self._overlay[key] = None
         self._overlay.update(parts)
@@ -442,6 +453,16 @@ class DocumentState:
         self._overlay_shared = True
         return DocumentView(self.document, self.base, self._overlay, self.standing, self._compressed, self._operations)
 
+    def earlier(self, version: int) -> DocumentView | None:
+        """One of the last versions, if it is at hand."""
+        self.decode()
+        found = self._recent.earlier(self._overlay, self.base, version)
+        return found and DocumentView(self.document, self.base, *found, self._operations)
+
+    def version_that_put(self, key: str) -> int | None:
+        """The version whose commit put a part that is there; None where that is too long ago."""
+        return None if self.part(key) is None else self._recent.version_touching(key)
+
     def operation(self, operation_id: str) -> OperationRecord | None:
         """What is remembered of a write. The first question reads all that is remembered."""
         self.decode()
@@ -467,7 +488,7 @@ class DocumentState:
         self._overlay = {key: part for key, part in self._overlay.items() if then.get(key, _ABSENT) is not part}
         self._overlay_shared = False
         self._operations = self._operations[mark.operations :]
-        self._compressed = base.body.compressed or self._compressed_at > view.version
+        self._compressed = self._laid_compressed = base.body.compressed or self._compressed_at > view.version
         self.frames -= mark.frames
         self.frame_bytes -= mark.frame_bytes
         self.base = base
