@@ -98,11 +98,11 @@ class _Cleanup:
             if not view.version:
                 return None
             names = [name for name in self._store.checkpoints(document) if name not in self._deleted]
+            # whoever imported one wanted it
+            passing = [name for name in names if checkpoint_ids.is_passing(name) and not is_imported(view, name)]
         except WaypostError as error:
             self._note(document, error)
             return None
-        # whoever imported one wanted it
-        passing = [name for name in names if checkpoint_ids.is_passing(name) and not is_imported(view, name)]
         return _Workflow(document, names, passing, self._store.checkpoint_bytes(names))
 
     def _note(self, document: DocumentId, error: WaypostError) -> None:
