@@ -12,10 +12,15 @@ import pytest
 
 from tests.conftest import opened
 from tests.crash.faults import Call, Shim, installed
+from tests.store.needed import calm
 from tests.store.support import failing, system_calls
 from waypost.blocking import Waypost
 from waypost.errors import StoreClosed, StoreUnavailable
 from waypost.operations import Failure, OperationResult
+
+__all__ = ["calm"]
+
+pytestmark = pytest.mark.usefixtures("calm")  # a fault is for the call that is made here, and not for upkeep beside it
 
 
 def _made(path: Path) -> Waypost:
