@@ -32,7 +32,8 @@ class CheckpointedDocument(OpenDocument):
         self._gone: set[str] = set()
         self.keeping_is_due = False
         """Whether checkpoints were made or removed since their files were seen to."""
-        self.kept_at = float("-inf")
+        self.keep_again_at = float("-inf")
+        """From when on the newest checkpoint is written out again."""
 
     @property
     def is_to_keep_soon(self) -> bool:

@@ -28,6 +28,7 @@ from waypost.store.directory.state import DocumentState, DocumentView, Snapshot
 _LOG = logging.getLogger("waypost")
 _LINGER_S = 0.5
 _APART_S = 1.0
+_SHARE = 20
 _COMPACT_FROM = 128 * 1024
 _CLOSING_SHARE = 10
 _COPY_BYTES = 1 << 20
@@ -321,12 +322,14 @@ class Upkeep:
 
     def _keep_checkpoints(self, document: Document) -> None:
         """Write the newest checkpoint out; where another of the document was just now, a moment later."""
-        next_at = document.kept_at + _APART_S
-        if time.monotonic() < next_at:
-            self._later[document] = next_at
+        began = time.monotonic()
+        if began < document.keep_again_at:
+            self._later[document] = document.keep_again_at
             return
-        document.kept_at = time.monotonic()
+        document.keep_again_at = began + _APART_S
         document.keep_checkpoints(newest_only=True)
+        # where many checkpoints come and go each second, it must not slow the commits that make them
+        document.keep_again_at = began + max(_APART_S, _SHARE * (time.monotonic() - began))
         self._register.look_after()
 
     def _waken(self) -> None:
