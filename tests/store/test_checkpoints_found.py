@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ from waypost import config
 from waypost.errors import DocumentDamaged, LockTimeout, StoreUnavailable
 from waypost.store import DocumentId
 from waypost.store.contract import CHECKPOINT
-from waypost.store.directory import checkpoints, keeping
+from waypost.store.directory import checkpoints, keeping, upkeep
 from waypost.store.directory.document import Document
 from waypost.store.directory.repair import repair
 
@@ -499,3 +500,22 @@ def test_d16_a_file_whose_name_was_not_synced_is_written_again_before_history_go
         assert "rename" not in [name for name, *_ in calls.trace]
     store.close()
     assert by_files(path) == made
+
+
+def test_the_newest_is_written_out_for_a_twentieth_of_the_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing that takes two seconds is not begun again for forty, though checkpoints come all the while."""
+    now, began = [100.0], list[float]()
+
+    def slow(_: Document, *, newest_only: bool) -> None:
+        assert newest_only
+        began.append(now[0])
+        now[0] += 2
+
+    monkeypatch.setattr(upkeep, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    with closing(directory_store(path)) as store, monkeypatch.context() as patch:
+        patch.setattr(Document, "keep_checkpoints", slow)
+        while now[0] < 200:
+            store._upkeep._keep_checkpoints(store._document(WF))
+            now[0] += 1
+        store._upkeep._later.clear()
+    assert began == [100, 140, 180]

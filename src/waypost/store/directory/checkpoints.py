@@ -215,18 +215,13 @@ def read(context: Context, name: str, above: Mapping[str, Kept] = MappingProxyTy
     layers = _layers(context, name, above)
     if not layers:
         return None
-    newest, oldest = layers[0], layers.pop()
-    if oldest.parent is None:
-        kept = Kept(oldest)
-        sound = True if layers else kept.is_sound()
-    else:
-        parent = above[oldest.parent]
-        kept = parent.below(oldest)
-        sound = kept.is_sound_on(parent, oldest)
-    for layer in reversed(layers):
+    *deltas, oldest = layers
+    parent = None if oldest.parent is None else above[oldest.parent]
+    kept = Kept(oldest) if parent is None else parent.below(oldest)
+    for layer in reversed(deltas):
         kept = kept.below(layer)
-    if not (kept.is_sound() if layers else sound):
-        raise damaged(newest.blocks.file, 0, Undecodable("its parts are not what its checksum says"))
+    if not (kept.is_sound() if parent is None or deltas else kept.is_sound_on(parent, oldest)):
+        raise damaged(layers[0].blocks.file, 0, Undecodable("its parts are not what its checksum says"))
     return kept
 
 
