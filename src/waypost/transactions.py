@@ -32,7 +32,8 @@ from waypost.store import (
     Ticket,
     View,
 )
-from waypost.store.contract import ADOPTED, CHECKPOINT, Kind
+from waypost.store.contract import ADOPTED, CHECKPOINT
+from waypost.store.kinds import Kind
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -5,13 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from waypost.store.contract import (
-    BackedUp,
-    BackedUpFile,
-    Backup,
     Change,
     Commit,
     Counters,
-    DocumentId,
     Durability,
     JointChange,
     JointPart,
@@ -19,12 +15,13 @@ from waypost.store.contract import (
     OperationRecord,
     Past,
     Receipt,
-    Restored,
     Store,
     Ticket,
     Transaction,
     View,
 )
+from waypost.store.copies import BackedUp, BackedUpFile, Backup, Restored
+from waypost.store.kinds import DocumentId
 from waypost.store.values import Content, ContentLost, Pieces, Scratch
 
 if TYPE_CHECKING:

@@ -22,12 +22,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
+from waypost.store.copies import Backup, Restored
+from waypost.store.kinds import DocumentId, Kind
 from waypost.store.values import Content, Pieces, Scratch
 
 Durability = Literal["none", "process", "power"]
 """`none`: memory only. `process`: safe once the operating system has it. `power`: safe once synced."""
-
-Kind = Literal["workflow", "session"]
 
 CHECKPOINT = "checkpoint\x1f"
 """A part under a key that begins so is a *checkpoint*; its name is the rest of the key. The version whose commit put it
@@ -38,13 +38,6 @@ ADOPTED = "adopted\x1f"
 """A part under a key that begins so says that the document has a checkpoint which was put before all else of it was
 lost. What is kept of that checkpoint stays so for as long as the part is there.
 """
-
-
-class DocumentId(NamedTuple):
-    """Names a document: what kind it is of, and its id as the user gave it."""
-
-    kind: Kind
-    id: str
 
 
 class OperationRecord(NamedTuple):
@@ -284,56 +277,6 @@ class Receipt:
     data: Any = None
     repeated: OperationRecord | None = None
     counters: Counters = field(default_factory=Counters)
-
-
-@dataclass(slots=True, frozen=True)
-class BackedUp:
-    """One document in a backup: its version, and the file that holds it.
-
-    `commit_id` and `sha256` are in hex; `generation` counts how often the file was written anew.
-    """
-
-    kind: Kind
-    id: str
-    version: int
-    commit_id: str
-    generation: int
-    file: str
-    size_bytes: int
-    sha256: str
-
-
-@dataclass(slots=True, frozen=True)
-class BackedUpFile:
-    """A file in a backup beside the logs; `sha256` is in hex."""
-
-    file: str
-    size_bytes: int
-    sha256: str
-
-
-@dataclass(slots=True, frozen=True)
-class Backup:
-    """A backup: where it is, when it was made (UTC, ISO text), and what it holds."""
-
-    location: str
-    made: str
-    documents: tuple[BackedUp, ...]
-    checkpoints: tuple[BackedUpFile, ...] = ()
-
-
-@dataclass(slots=True, frozen=True)
-class Restored:
-    """A backup that was restored: how many documents it held, and where what they replaced is kept in the store.
-
-    `taken_back` names the documents of which the store held something newer.
-    """
-
-    location: str
-    source: str
-    documents: int
-    replaced: str
-    taken_back: tuple[str, ...]
 
 
 class Ticket(Protocol):

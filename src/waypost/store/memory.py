@@ -19,24 +19,22 @@ from waypost.store import parts
 from waypost.store.contract import (
     ADOPTED,
     CHECKPOINT,
-    Backup,
     Change,
     Commit,
     Counters,
-    DocumentId,
     Durability,
     JointChange,
     JointCommit,
     JointTransaction,
-    Kind,
     OperationRecord,
     Past,
     Receipt,
-    Restored,
     Ticket,
     Transaction,
     View,
 )
+from waypost.store.copies import Backup, Restored
+from waypost.store.kinds import DocumentId, Kind
 from waypost.store.staging import JointStaging, Staged, StagedTransaction, bytes_of
 from waypost.store.values import Pieces
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from waypost.errors import InvalidId
-from waypost.store.contract import DocumentId, OperationRecord, View
+from waypost.store.contract import OperationRecord, View
+from waypost.store.kinds import DocumentId
 from waypost.store.values import Content, Pieces
 
 MAX_KEY_BYTES = 4096

@@ -29,19 +29,16 @@ from waypost.errors import (
     WaypostError,
 )
 from waypost.store.contract import (
-    Backup,
     Change,
     Counters,
-    DocumentId,
     Durability,
     JointChange,
     JointTransaction,
-    Kind,
     Receipt,
-    Restored,
     Ticket,
     View,
 )
+from waypost.store.copies import Backup, Restored
 from waypost.store.directory import (
     arriving,
     backup,
@@ -68,6 +65,7 @@ from waypost.store.directory.joint import commit as commit_over
 from waypost.store.directory.layout import SUFFIXES, Layout, open_layout, scratch, sweep
 from waypost.store.directory.looking import Looking
 from waypost.store.directory.state import DocumentView
+from waypost.store.kinds import DocumentId, Kind
 from waypost.store.staging import JointStaging
 
 if TYPE_CHECKING:

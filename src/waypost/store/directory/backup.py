@@ -22,7 +22,7 @@ from waypost.codec import frame
 from waypost.codec.bodies import JointMark
 from waypost.codec.frame import FrameType, Place, Standing
 from waypost.errors import DocumentDamaged, InvalidInput, LockTimeout, StoreError, StoreUnavailable, WaypostError
-from waypost.store.contract import BackedUp, BackedUpFile, Backup, DocumentId, Kind
+from waypost.store.copies import BackedUp, BackedUpFile, Backup
 from waypost.store.directory import check, checkpoints, loading, register
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import missing_from
@@ -38,6 +38,7 @@ from waypost.store.directory.layout import (
 )
 from waypost.store.directory.log import Frame, Log
 from waypost.store.directory.participants import mark_of
+from waypost.store.kinds import DocumentId, Kind
 
 MANIFEST = "backup.json"
 FOLDERS: dict[Kind, str] = {"workflow": "workflows", "session": "sessions"}

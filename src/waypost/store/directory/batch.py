@@ -17,12 +17,13 @@ from waypost.codec import bodies
 from waypost.codec.bodies import CommitBody, Extent, JointMark, Part
 from waypost.codec.frame import Draft, FrameType, Standing, part_hash, touched_parts
 from waypost.store import parts as sums
-from waypost.store.contract import DocumentId, OperationRecord, Receipt, View
+from waypost.store.contract import OperationRecord, Receipt, View
 from waypost.store.directory.content import Written
 from waypost.store.directory.context import Context
 from waypost.store.directory.log import NOTHING, Frame, Log
 from waypost.store.directory.state import DocumentState
 from waypost.store.directory.submission import Outcomes, Submission
+from waypost.store.kinds import DocumentId
 from waypost.store.staging import StagedTransaction, bytes_of, length_of
 from waypost.store.values import Content, ContentLost, Pieces
 

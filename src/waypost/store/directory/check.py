@@ -19,7 +19,7 @@ from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType
 from waypost.errors import StoreUnavailable, WaypostError
 from waypost.store import parts as sums
-from waypost.store.contract import CHECKPOINT, DocumentId, Kind
+from waypost.store.contract import CHECKPOINT
 from waypost.store.directory import checkpoints, decisions, lease, participants, register
 from waypost.store.directory.checkpoints import check_extent
 from waypost.store.directory.context import Context
@@ -28,6 +28,7 @@ from waypost.store.directory.layout import FORMAT_TEXT, IGNORE_TEXT, SUFFIXES, L
 from waypost.store.directory.log import LACKS_BASE, Frame, Log
 from waypost.store.directory.participants import Marks, Place, Torn
 from waypost.store.directory.state import Blocks, Snapshot
+from waypost.store.kinds import DocumentId, Kind
 
 Severity = Literal["damage", "torn tail", "leftover", "note"]
 _MODULUS = 1 << 256

@@ -19,7 +19,7 @@ from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType, Standing
 from waypost.errors import DocumentDamaged, UnsupportedFormat
 from waypost.store import parts as sums
-from waypost.store.contract import ADOPTED, CHECKPOINT, DocumentId, Kind, OperationRecord, View
+from waypost.store.contract import ADOPTED, CHECKPOINT, OperationRecord, View
 from waypost.store.directory import loading
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import missing_from
@@ -27,6 +27,7 @@ from waypost.store.directory.files import Directory, File
 from waypost.store.directory.layout import document_id, encode_id
 from waypost.store.directory.log import Frame, Log
 from waypost.store.directory.state import Blocks, Snapshot, Stands, damaged
+from waypost.store.kinds import DocumentId, Kind
 from waypost.store.values import Pieces
 
 FOLDER = "checkpoints"

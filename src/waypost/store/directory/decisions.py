@@ -20,10 +20,10 @@ from waypost.codec.bodies import DecidedFrames, DecisionBody
 from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType, Place, Standing
 from waypost.errors import DocumentDamaged, StoreUnavailable
-from waypost.store.contract import DocumentId
 from waypost.store.directory.files import Directory, File, Identity
 from waypost.store.directory.layout import Layout, new_file
 from waypost.store.directory.log import NOTHING, Frame, Log, new_file_id
+from waypost.store.kinds import DocumentId
 
 FOLDER = "transactions"
 _NAME = re.compile(r"[0-9a-f]{32}")

@@ -16,7 +16,7 @@ from waypost.codec.frame import FrameType, Standing
 from waypost.errors import DocumentDamaged, DocumentTooLarge, InvalidInput, UnsupportedFormat
 from waypost.options import CompressionConfig
 from waypost.store import parts as sums
-from waypost.store.contract import DocumentId, OperationRecord, Pieces, View
+from waypost.store.contract import OperationRecord, Pieces, View
 from waypost.store.directory import keeping
 from waypost.store.directory.checkpoints import Kept, Layer, check_extent
 from waypost.store.directory.compaction import Rewriter
@@ -26,6 +26,7 @@ from waypost.store.directory.keeping import Source
 from waypost.store.directory.layout import document_id
 from waypost.store.directory.log import new_file_id
 from waypost.store.directory.state import BlockCache, Blocks, DocumentView, Snapshot, Stands
+from waypost.store.kinds import DocumentId
 
 NAME = "the export"
 _TIMES, _SLACK_BYTES = 4, 64 * 1024

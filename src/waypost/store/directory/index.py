@@ -17,8 +17,8 @@ from zlib import crc32
 
 from waypost import clock
 from waypost.errors import StoreError
-from waypost.store.contract import Kind
 from waypost.store.directory.layout import SUFFIXES, Layout, replace
+from waypost.store.kinds import Kind
 
 SETTLED_NS = 2_000_000_000
 """For how long after a change two more may have the same times: some file systems count in steps of two seconds."""

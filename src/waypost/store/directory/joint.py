@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from waypost.codec.bodies import DecidedFrames, Extent, JointMark, Part, Participant
 from waypost.errors import DocumentTooLarge, LockTimeout, StoreClosed, StoreUnavailable, WaypostError
-from waypost.store.contract import Change, Counters, DocumentId, JointChange, Receipt, Transaction
+from waypost.store.contract import Change, Counters, JointChange, Receipt, Transaction
 from waypost.store.directory.batch import Prepared, Tentative, compose
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import new_transaction_id
@@ -23,6 +23,7 @@ from waypost.store.directory.layout import document_id
 from waypost.store.directory.log import Frame, Log
 from waypost.store.directory.state import DocumentState, DocumentView
 from waypost.store.directory.submission import Submission
+from waypost.store.kinds import DocumentId
 from waypost.store.staging import StagedTransaction
 
 _LOG = logging.getLogger("waypost")

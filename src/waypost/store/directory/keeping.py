@@ -21,7 +21,7 @@ from waypost.codec.bodies import DeltaBody, Extent, FileBody, Part, SnapshotBody
 from waypost.codec.compression import Compressor
 from waypost.codec.frame import FORMAT_VERSION, Standing, part_hash, touched_parts
 from waypost.errors import DocumentDamaged, LockTimeout, StoreUnavailable
-from waypost.store.contract import CHECKPOINT, DocumentId, View
+from waypost.store.contract import CHECKPOINT, View
 from waypost.store.directory import checkpoints
 from waypost.store.directory.checkpoints import FOLDER, LOCK, LONGEST_CHAIN, Kept, arrival_name, file_name
 from waypost.store.directory.compaction import Rewriter, commits
@@ -30,6 +30,7 @@ from waypost.store.directory.files import Directory, File
 from waypost.store.directory.layout import new_file
 from waypost.store.directory.log import LOCK_TIMEOUT_S, NOTHING, Log, new_file_id
 from waypost.store.directory.state import Blocks
+from waypost.store.kinds import DocumentId
 
 _LOG = logging.getLogger("waypost")
 _AT_A_TIME = 32

@@ -13,8 +13,8 @@ import sys
 from hashlib import sha256
 
 from waypost.errors import LockTimeout, StoreNotFound, UnsupportedFormat, UnsupportedPlatform
-from waypost.store.contract import DocumentId, Kind
 from waypost.store.directory.files import Directory, File, make_path, open_path, sync_above
+from waypost.store.kinds import DocumentId, Kind
 
 FORMAT_TEXT = b"waypost 1\n"
 IGNORE_TEXT = b"*\n"

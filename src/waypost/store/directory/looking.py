@@ -6,11 +6,11 @@ import logging
 from collections.abc import Iterable
 
 from waypost.errors import WaypostError
-from waypost.store.contract import DocumentId, Kind
 from waypost.store.directory import checkpoints, index
 from waypost.store.directory.checkpoints import FOLDER
 from waypost.store.directory.context import Context
 from waypost.store.directory.layout import SUFFIXES, Layout, decode_id, file_name
+from waypost.store.kinds import DocumentId, Kind
 
 _LOG = logging.getLogger("waypost")
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
-from waypost.store.contract import Kind
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File
 from waypost.store.directory.layout import Layout, new_file, replace
 from waypost.store.directory.log import Log
 from waypost.store.directory.salvage import KeyRange, Span
+from waypost.store.kinds import Kind
 
 Action = Literal["written anew", "cut", "renamed", "moved aside", "made", "closed to others", "taken out", "left"]
 ASIDE = "damaged"

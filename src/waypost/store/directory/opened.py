@@ -10,12 +10,13 @@ import logging
 from threading import RLock
 
 from waypost.errors import StoreClosed, StorePoisoned, WaypostError
-from waypost.store.contract import Counters, DocumentId
+from waypost.store.contract import Counters
 from waypost.store.directory import loading
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import Piece, missing_from
 from waypost.store.directory.log import Frame, Log
 from waypost.store.directory.state import DocumentState, DocumentView
+from waypost.store.kinds import DocumentId
 
 _LOG = logging.getLogger("waypost")
 

@@ -13,10 +13,10 @@ from waypost.codec import bodies
 from waypost.codec.bodies import TRANSACTION_MARK, JointMark
 from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType, touched_parts
-from waypost.store.contract import DocumentId
 from waypost.store.directory.context import Context
 from waypost.store.directory.layout import document_id, file_name
 from waypost.store.directory.log import Frame, Log
+from waypost.store.kinds import DocumentId
 
 
 class Place(NamedTuple):

@@ -14,13 +14,14 @@ from waypost.codec import bodies
 from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType
 from waypost.store import parts
-from waypost.store.contract import Commit, DocumentId, JointCommit, View
+from waypost.store.contract import Commit, JointCommit, View
 from waypost.store.directory import loading
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import missing_from
 from waypost.store.directory.layout import document_id
 from waypost.store.directory.log import Frame, Log
 from waypost.store.directory.state import DocumentState, Snapshot, damaged
+from waypost.store.kinds import DocumentId
 
 _ID_BYTES = len(parts.NO_COMMIT)
 

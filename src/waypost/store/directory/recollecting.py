@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from waypost import clock
 from waypost.errors import DocumentDamaged, UnsupportedFormat, WaypostError
-from waypost.store.contract import ADOPTED, CHECKPOINT, Change, DocumentId, Transaction
+from waypost.store.contract import ADOPTED, CHECKPOINT, Change, Transaction
 from waypost.store.directory import checkpoints
 from waypost.store.directory.document import Document
 from waypost.store.directory.files import Directory
 from waypost.store.directory.layout import SUFFIXES
 from waypost.store.directory.log import Log
 from waypost.store.directory.mending import Mender
+from waypost.store.kinds import DocumentId
 
 
 class CheckpointMender(Mender):

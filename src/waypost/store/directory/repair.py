@@ -18,7 +18,6 @@ from waypost.codec.bodies import FileBody, read_file
 from waypost.codec.compression import Undecodable
 from waypost.config import Config
 from waypost.errors import DocumentDamaged, LockTimeout, StoreNotFound, UnsupportedFormat
-from waypost.store.contract import DocumentId, Kind
 from waypost.store.directory import check, compaction, lease, loading, register, restoring
 from waypost.store.directory.compaction import Origin
 from waypost.store.directory.context import Context
@@ -38,6 +37,7 @@ from waypost.store.directory.recollecting import CheckpointMender
 from waypost.store.directory.salvage import Kept, Salvage, find_frames, salvage
 from waypost.store.directory.state import Mark, Snapshot
 from waypost.store.directory.transactions import TransactionMender
+from waypost.store.kinds import DocumentId, Kind
 
 _FOLDERS: dict[Kind, str] = {"workflow": "workflows", "session": "sessions"}
 _NEWER = re.compile(rb"waypost ([2-9]|[1-9][0-9]+)\n")

@@ -24,13 +24,14 @@ from waypost.errors import (
     StoreUnavailable,
     WaypostError,
 )
-from waypost.store.contract import BackedUp, BackedUpFile, Backup, DocumentId, Kind, Restored
+from waypost.store.copies import BackedUp, BackedUpFile, Backup, Restored
 from waypost.store.directory import check, checkpoints, decisions, loading
 from waypost.store.directory.backup import FOLDERS, MANIFEST, copy, new_file, remove_tree
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File, open_path
 from waypost.store.directory.layout import SUFFIXES, Layout
 from waypost.store.directory.log import LOCK_TIMEOUT_S
+from waypost.store.kinds import DocumentId, Kind
 
 _STAGED, DECIDED, _PLAN = "restore", "restoring", "plan.json"
 _KEPT_IN = re.compile(r"before-restore\.[0-9]{1,9}")

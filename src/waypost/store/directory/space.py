@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable
 
 from waypost.errors import WaypostError
-from waypost.store.contract import DocumentId
 from waypost.store.directory import checkpoints, keeping, upkeep
 from waypost.store.directory.checkpoints import FOLDER, SUFFIX, file_name
 from waypost.store.directory.context import Context
 from waypost.store.directory.document import Document
+from waypost.store.kinds import DocumentId
 
 _LOG = logging.getLogger("waypost")
 

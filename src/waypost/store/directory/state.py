@@ -1,8 +1,8 @@
 """A document in memory: the newest snapshot, and what was committed since.
 
 `Snapshot` reads a block when a part in it is asked for; `DocumentState` lays the frames behind it over that, decoding
-them when a part they touch is asked for; `DocumentView` is one version, which later commits
-leave alone. A state is changed only under the lock of its document; views are free.
+them when a part they touch is asked for; `DocumentView` is one version, which later commits leave alone. A state is
+changed only under the lock of its document; views are free.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from waypost.codec.bodies import Block, Extent, Part, SnapshotBody
 from waypost.codec.compression import PLAIN, Undecodable
 from waypost.codec.frame import FrameType, Standing, part_hash, touched_parts
 from waypost.errors import DocumentDamaged
-from waypost.store.contract import DocumentId, OperationRecord, View
+from waypost.store.contract import OperationRecord, View
 from waypost.store.directory.files import File
 from waypost.store.directory.log import NOTHING, Frame
 from waypost.store.directory.recent import Recent
+from waypost.store.kinds import DocumentId
 from waypost.store.values import Pieces
 
 _DECODE_AT_BYTES = 1 << 20
-# of Python's objects, beside their content
-_PART_BYTES, _EXTENT_BYTES, _BLOCK_BYTES = 200, 280, 200
+_PART_BYTES, _EXTENT_BYTES, _BLOCK_BYTES = 200, 280, 200  # of Python's objects, beside their content
 
 
 class BlockCache:

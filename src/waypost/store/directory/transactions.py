@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from waypost.codec import frame
 from waypost.errors import DocumentDamaged, WaypostError
-from waypost.store.contract import DocumentId
 from waypost.store.directory import check, compaction, decisions, loading
 from waypost.store.directory.compaction import History, Origin, commits
 from waypost.store.directory.decisions import Overlaid
@@ -18,6 +17,7 @@ from waypost.store.directory.layout import document_id
 from waypost.store.directory.log import Log
 from waypost.store.directory.mending import Mender, Repaired
 from waypost.store.directory.salvage import find_frames
+from waypost.store.kinds import DocumentId
 from waypost.store.parts import NO_COMMIT
 
 

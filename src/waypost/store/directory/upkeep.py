@@ -15,7 +15,6 @@ from waypost import clock
 from waypost.codec.bodies import SnapshotBody
 from waypost.codec.frame import Draft, FrameType
 from waypost.errors import DocumentTooLarge
-from waypost.store.contract import DocumentId
 from waypost.store.directory import compaction, loading, register, snapshots
 from waypost.store.directory.compaction import Origin
 from waypost.store.directory.context import Context
@@ -24,6 +23,7 @@ from waypost.store.directory.document import Document
 from waypost.store.directory.layout import new_file
 from waypost.store.directory.log import Log
 from waypost.store.directory.state import DocumentState, DocumentView, Snapshot
+from waypost.store.kinds import DocumentId
 
 _LOG = logging.getLogger("waypost")
 _LINGER_S = 0.5

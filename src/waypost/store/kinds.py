@@ -1,0 +1,14 @@
+"""What documents there are."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Kind = Literal["workflow", "session"]
+
+
+class DocumentId(NamedTuple):
+    """Names a document: what kind it is of, and its id as the user gave it."""
+
+    kind: Kind
+    id: str
