@@ -32,6 +32,7 @@ from waypost.store import (
     Ticket,
     View,
 )
+from waypost.store.claims import Sight
 from waypost.store.contract import ADOPTED, CHECKPOINT
 from waypost.store.kinds import Kind
 
@@ -201,6 +202,16 @@ class _StagedStore:
     def restore_backup(self, path: str, *, allow_older: bool = False) -> NoReturn:
         del allow_older
         raise InvalidInput(f"a transaction cannot restore {path}")
+
+    def claim(self, document: DocumentId, *, by_force: bool = False) -> NoReturn:
+        del by_force
+        raise InvalidInput(f"{document.kind} {document.id!r} is claimed outside of transactions")
+
+    def holder(self, document: DocumentId) -> Sight | None:
+        return self.home.holder(document)
+
+    def claimed(self, kind: Kind) -> Iterator[str]:
+        return self.home.claimed(kind)
 
     def close(self) -> None:
         """There is nothing to let go of."""

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
+from waypost.store.claims import Claim, Sight
 from waypost.store.copies import Backup, Restored
 from waypost.store.kinds import DocumentId, Kind
 from waypost.store.values import Content, Pieces, Scratch
@@ -389,6 +390,20 @@ class Store(Protocol):
         False, and nothing is kept, when the newest version is another one by now. A store whose history is never
         shortened has nothing to do.
         """
+        ...
+
+    def claim(self, document: DocumentId, *, by_force: bool = False) -> Claim | None:
+        """Hold a document, be it there or not, for as long as this process lives; None while another claim of it is
+        held, unless `by_force`: then that one holds nothing any more, and is not told. Commits are not hindered by it.
+        """
+        ...
+
+    def holder(self, document: DocumentId) -> Sight | None:
+        """What is seen of who claimed a document; None where he has let go of it, or nobody did."""
+        ...
+
+    def claimed(self, kind: Kind) -> Iterator[str]:
+        """The ids of the documents of a kind that somebody claimed and has not let go of, by now dead or not."""
         ...
 
     def documents(self, kind: Kind) -> Iterator[str]:

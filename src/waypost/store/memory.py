@@ -16,6 +16,7 @@ import msgspec
 from waypost import clock
 from waypost.errors import InvalidInput, StoreClosed, WaypostError
 from waypost.store import parts
+from waypost.store.claims import Sight
 from waypost.store.contract import (
     ADOPTED,
     CHECKPOINT,
@@ -189,6 +190,18 @@ class _Done:
         return self._outcome
 
 
+class _Claim:
+    """A document that is held until it is let go of; fulfils `claims.Claim`."""
+
+    def __init__(self, held: dict[DocumentId, _Claim], document: DocumentId) -> None:
+        self._held = held
+        self._document = document
+
+    def release(self) -> None:
+        if self._held.get(self._document) is self:
+            del self._held[self._document]
+
+
 class MemoryStore:
     """Documents in a dictionary. Nothing outlives the object."""
 
@@ -199,6 +212,7 @@ class MemoryStore:
         self._lock = threading.RLock()
         self._history: dict[DocumentId, list[_Version]] = {}
         self._taken_in: dict[tuple[DocumentId, str], View] = {}
+        self._claims: dict[DocumentId, _Claim] = {}
         self._closed = False
 
     def submit(self, change: Change, on_done: Callable[[Ticket], None] | None = None) -> Ticket:
@@ -328,6 +342,20 @@ class MemoryStore:
     def keep_generation(self, document: DocumentId, version: int) -> bool:
         """Every version is kept anyway."""
         return self.view(document).version == version
+
+    def claim(self, document: DocumentId, *, by_force: bool = False) -> _Claim | None:
+        self._check_open()
+        with self._lock:
+            if document in self._claims and not by_force:
+                return None
+            claim = self._claims[document] = _Claim(self._claims, document)
+            return claim
+
+    def holder(self, document: DocumentId) -> Sight | None:
+        return Sight(is_held=True, beat=None) if document in self._claims else None
+
+    def claimed(self, kind: Kind) -> Iterator[str]:
+        return (each.id for each in list(self._claims) if each.kind == kind)
 
     def documents(self, kind: Kind) -> Iterator[str]:
         with self._lock:

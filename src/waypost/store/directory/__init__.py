@@ -44,6 +44,7 @@ from waypost.store.directory import (
     backup,
     check,
     checkpoints,
+    claims,
     content,
     forks,
     index,
@@ -92,6 +93,7 @@ class DirectoryStore(Looking):
         self._uses = 0
         period_s = None if self._context.durable else config.reliability.sync_frequency / 1000
         self._upkeep = upkeep.Upkeep(self._context, self._sync_all, self._settle, period_s)
+        self._claims = claims.Claims(layout, config.reliability.sync_frequency)
         if not layout.read_only:
             self._context.decisions.when_pending = self._upkeep.ask_to_settle
 
@@ -113,6 +115,7 @@ class DirectoryStore(Looking):
                 for name in sweep(layout):
                     _LOG.info("%s: removed temp/%s, which a dead process was writing", layout.path, name)
                 arriving.settle(store._context)
+                store._claims.sweep()
                 store._context.decisions.pending()  # of a process that died: they are carried out soon
             except BaseException:
                 store._give_up()
@@ -215,6 +218,10 @@ class DirectoryStore(Looking):
         self._check_open()
         return upkeep.back_up(document, self._context, version)
 
+    def claim(self, document: DocumentId, *, by_force: bool = False) -> claims.Held | None:
+        self._check_writable()
+        return self._claims.claim(document, by_force=by_force)
+
     def documents(self, kind: Kind) -> Iterator[str]:
         self._check_open()
         suffix = SUFFIXES[kind]
@@ -260,6 +267,7 @@ class DirectoryStore(Looking):
             self._documents.clear()
         if self._pool is not None:
             self._pool.shutdown(wait=True)
+        self._claims.close()
         self._upkeep.close()
         if not self.layout.read_only:
             settle(self._context, lambda each: documents.setdefault(each, self._new_document(each)))
@@ -482,4 +490,5 @@ class DirectoryStore(Looking):
         self._context.decisions.after_fork()
         for document in self._documents.values():
             document.after_fork()
+        self._claims.after_fork()
         self._upkeep.after_fork()

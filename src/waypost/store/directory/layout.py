@@ -168,6 +168,7 @@ _OURS = frozenset(
         "backups",
         "damaged",
         "index",
+        "owners",
         "checkpoint-index.json",
         "backup.json",
         ".gitignore",

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from waypost.errors import WaypostError
+from waypost.store.claims import Sight
 from waypost.store.directory import checkpoints, index
 from waypost.store.directory.checkpoints import FOLDER
+from waypost.store.directory.claims import Claims
 from waypost.store.directory.context import Context
 from waypost.store.directory.layout import SUFFIXES, Layout, decode_id, file_name
 from waypost.store.kinds import DocumentId, Kind
@@ -20,6 +22,7 @@ class Looking:
 
     layout: Layout
     _context: Context
+    _claims: Claims
 
     def decided(self, kind: Kind) -> set[str]:
         """The documents of a kind of which pending decisions say something; they may have no file yet."""
@@ -33,6 +36,12 @@ class Looking:
         folder = self.layout.existing(FOLDER)
         found = {name: None if folder is None else folder.allocated(checkpoints.file_name(name)) for name in names}
         return {name: taken for name, taken in found.items() if taken is not None}
+
+    def holder(self, document: DocumentId) -> Sight | None:
+        return self._claims.sight(document)
+
+    def claimed(self, kind: Kind) -> Iterator[str]:
+        return self._claims.documents(kind)
 
     def recall(self, name: str) -> bytes | None:
         return index.recall(self.layout, name)

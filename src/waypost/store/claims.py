@@ -1,0 +1,34 @@
+"""Holding a document for as long as a process lives, and what others can see of that (docs/sessions.md, section 3)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+
+class Beat(NamedTuple):
+    """A sign of life. `number` grows with each; `steady_ns` is `clock.steady_ns` of its writer, which means something
+    in the same boot and with the same `clocks` only; the next one is due after `period_ms`.
+    """
+
+    number: int
+    boot: str
+    clocks: str
+    steady_ns: int
+    period_ms: int
+
+
+class Sight(NamedTuple):
+    """What is seen of whoever claimed a document and did not let go of it: whether he holds it still, and his last
+    sign of life, None where it cannot be read.
+    """
+
+    is_held: bool
+    beat: Beat | None
+
+
+class Claim(Protocol):
+    """A document that this process holds. The child of a fork holds nothing."""
+
+    def release(self) -> None:
+        """Let go of it. May be called twice."""
+        ...

@@ -1,0 +1,199 @@
+"""Documents that are held for as long as a process lives: a locked file in `owners/` for each.
+
+The kernel frees the lock when its holder ends, in whatever way, and keeps it while he is stopped. The file also tells
+when he was last seen alive, for those whom the lock tells nothing. None of it is synced: it says nothing to a kernel
+that was started later.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from zlib import crc32
+
+from waypost import clock
+from waypost.errors import WaypostError
+from waypost.store.claims import Beat, Sight
+from waypost.store.directory.files import Directory, File
+from waypost.store.directory.layout import SUFFIXES, Layout, decode_id, file_name
+from waypost.store.kinds import DocumentId, Kind
+
+_LOG = logging.getLogger("waypost")
+FOLDER = "owners"
+_LENGTH = 512
+_PATIENCE_S = 0.25
+_RETRY_S = 0.005
+
+
+class Held:
+    """A document that this process holds; fulfils `claims.Claim`."""
+
+    def __init__(self, claims: Claims, folder: Directory, name: str, file: File) -> None:
+        self._claims = claims
+        self._folder = folder
+        self._name = name
+        self._file = file
+        self._beats = 0
+
+    def beat(self, period_ms: int) -> None:
+        """Leave a sign of life. Nobody may let go of it meanwhile: the descriptor may be another file's then."""
+        self._beats += 1
+        sign = Beat(self._beats, clock.boot_id(), clock.time_namespace(), clock.steady_ns(), period_ms)
+        self._file.write_all(_text(sign), 0)
+
+    def release(self) -> None:
+        with self._claims.forgetting(self):
+            if self._file.descriptor < 0:
+                return
+            try:
+                if _is_named(self._folder, self._name, self._file):
+                    self._folder.remove(self._name)
+            finally:
+                self._file.close()
+
+    def disown(self) -> None:
+        """In the child of a fork: leave it to the parent."""
+        self._file.disown()
+
+
+class Claims:
+    """What an open store holds, with a thread that leaves signs of life while it holds anything."""
+
+    def __init__(self, layout: Layout, period_ms: int) -> None:
+        self._layout = layout
+        self._period_ms = period_ms
+        self._held: set[Held] = set()
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def claim(self, document: DocumentId, *, by_force: bool) -> Held | None:
+        """See `contract.Store.claim`."""
+        folder, name = self._layout.folder(FOLDER), file_name(document)
+        if by_force:
+            folder.remove(name)  # whoever has it locked holds a file that nobody finds any more
+        while True:
+            file = folder.open(name, write=True, create=True)
+            assert file is not None
+            if not _locked(file):
+                file.close()
+                return None
+            if _is_named(folder, name, file):
+                break
+            file.close()
+        held = Held(self, folder, name, file)
+        try:
+            held.beat(self._period_ms)
+            self._remember(held)
+        except BaseException:
+            held.release()
+            raise
+        return held
+
+    def sight(self, document: DocumentId) -> Sight | None:
+        """See `contract.Store.holder`. Changes nothing, but that the lock is tried for a moment."""
+        folder = self._layout.existing(FOLDER)
+        file = None if folder is None else folder.open(file_name(document))
+        if file is None:
+            return None
+        try:
+            is_held = not file.try_lock(shared=True)
+            return Sight(is_held, parse(file.read(_LENGTH, 0)))
+        finally:
+            file.close()
+
+    def documents(self, kind: Kind) -> Iterator[str]:
+        """The ids of the documents of a kind that somebody claimed and did not let go of."""
+        folder, suffix = self._layout.existing(FOLDER), SUFFIXES[kind]
+        for name in folder.names() if folder else []:
+            identifier = decode_id(name.removesuffix(suffix)) if name.endswith(suffix) else None
+            if identifier is not None:
+                yield identifier
+
+    def sweep(self) -> None:
+        """Remove the files of those who died before they had made what they claimed."""
+        folder = self._layout.existing(FOLDER)
+        for kind, suffix in SUFFIXES.items():
+            for name in folder.names() if folder else []:
+                if folder and name.endswith(suffix) and self._layout.documents(kind).identity(name) is None:
+                    file = folder.open(name)
+                    if file is not None and file.try_lock() and _is_named(folder, name, file):
+                        folder.remove(name)
+
+    @contextmanager
+    def forgetting(self, held: Held) -> Generator[None]:
+        """No sign of life is left for it meanwhile, nor later."""
+        with self._lock:
+            self._held.discard(held)
+            if not self._held:
+                self._done.set()
+                self._thread = None
+            yield
+
+    def _remember(self, held: Held) -> None:
+        with self._lock:
+            self._held.add(held)
+            if self._thread is None:
+                self._done = threading.Event()
+                self._thread = threading.Thread(
+                    target=self._beat, args=(self._done,), name="waypost-heartbeat", daemon=True
+                )
+                self._thread.start()
+
+    def _beat(self, done: threading.Event) -> None:
+        while not done.wait(self._period_ms / 1000):
+            with self._lock:
+                for each in self._held:
+                    try:
+                        each.beat(self._period_ms)
+                    except WaypostError as error:
+                        _LOG.warning("no sign of life could be left: %s", error)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for held in list(self._held):
+            try:
+                held.release()
+            except WaypostError as error:
+                _LOG.warning("a document was not let go of cleanly: %s", error)
+
+    def after_fork(self) -> None:
+        """In the child: what is held is the parent's."""
+        for held in self._held:
+            held.disown()
+        self.__init__(self._layout, self._period_ms)
+
+
+def _locked(file: File) -> bool:
+    """Whether the lock was free. Whoever only looks has it for a moment."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while not file.try_lock():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_RETRY_S)
+    return True
+
+
+def _is_named(folder: Directory, name: str, file: File) -> bool:
+    """Whether the file that is locked is the one that others find."""
+    named = folder.identity(name)
+    return named is not None and named[:2] == file.identity()[:2]
+
+
+def _text(beat: Beat) -> bytes:
+    body = json.dumps(beat._asdict())[:-1]
+    return f'{body}, "checksum": "{crc32(body.encode()):08x}"}}\n'.rjust(_LENGTH).encode()
+
+
+def parse(data: bytes) -> Beat | None:
+    """The sign of life that a file holds; None when its bytes are not what was written."""
+    try:
+        fields = json.loads(data)
+        beat = Beat(*(fields[name] for name in Beat._fields))
+        return beat if _text(beat) == data else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
