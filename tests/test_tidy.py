@@ -28,13 +28,16 @@ ORDER = """
     folding graph
     models
     queries
+    session_models
     options
     config
     codec
     store
-    maintenance
+    maintenance ownership
     streams
     records
+    session_records
+    tenures
     loading
     frontier
     steps
@@ -42,13 +45,16 @@ ORDER = """
     migrating
     migrations
     catalogue places checkpoint_ids
-    retention
+    session_states retention
     checkpoints
+    triage
+    recovery
+    sessions
     automatic cleaning usage
     workflows carrying delta references history
     blame operations
     requests
-    checkpointing lookback
+    checkpointing lookback sessioning
     definitions
     transactions
     runner

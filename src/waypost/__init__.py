@@ -38,6 +38,12 @@ if TYPE_CHECKING:
         RetriesExhausted,
         SchemaOutdated,
         SecretsNotSealed,
+        SessionBusy,
+        SessionEnded,
+        SessionExists,
+        SessionFenced,
+        SessionNotFound,
+        SessionPaused,
         StepBusy,
         StepFailed,
         StepNotFound,
@@ -90,6 +96,15 @@ if TYPE_CHECKING:
     from waypost.queries import StateQuery, StateQueryResult, TimeRange
     from waypost.runs import Run
     from waypost.schema import register_migration, unregister_migration
+    from waypost.session_models import (
+        CrashRecoveryData,
+        Presence,
+        SessionQuery,
+        SessionRecoveryPlan,
+        SessionState,
+        SessionStatistics,
+        WorkflowTriage,
+    )
     from waypost.store import BackedUp, BackedUpFile, Backup, Restored
     from waypost.transactions import WorkflowTransaction
 
@@ -106,7 +121,8 @@ _MODULES = {
         "CheckpointNotFound DependencyUnfinished DocumentDamaged DocumentTooLarge IllegalTransition "
         "InvalidConfiguration InvalidId InvalidInput InvalidValue InvalidWorkflow LockTimeout "
         "MigrationFailed NotFound OperationNotFound OutputNotFound PathNotFound Refused RetriesExhausted "
-        "SchemaOutdated SecretsNotSealed StepBusy StepFailed StepNotFound StoreClosed StoreError StoreLeased "
+        "SchemaOutdated SecretsNotSealed SessionBusy SessionEnded SessionExists SessionFenced SessionNotFound "
+        "SessionPaused StepBusy StepFailed StepNotFound StoreClosed StoreError StoreLeased "
         "StoreNotFound StorePoisoned StoreReadOnly StoreUnavailable UnsupportedFormat UnsupportedPlatform "
         "VersionConflict VersionNotFound WaypostError WorkflowExists WorkflowNotFound WorkflowPaused"
     ),
@@ -125,6 +141,9 @@ _MODULES = {
     "waypost.runs": "Run",
     "waypost.transactions": "WorkflowTransaction",
     "waypost.schema": "register_migration unregister_migration",
+    "waypost.session_models": (
+        "CrashRecoveryData Presence SessionQuery SessionRecoveryPlan SessionState SessionStatistics WorkflowTriage"
+    ),
     "waypost.store": "BackedUp BackedUpFile Backup Restored",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
@@ -143,6 +162,7 @@ __all__ = [
     "CheckpointNotFound",
     "CleanupReport",
     "Config",
+    "CrashRecoveryData",
     "DependencyUnfinished",
     "Difference",
     "DocumentDamaged",
@@ -167,6 +187,7 @@ __all__ = [
     "OutputNotFound",
     "PathNotFound",
     "PerformanceMetrics",
+    "Presence",
     "RecoverySuggestions",
     "Refused",
     "RepairReport",
@@ -175,6 +196,16 @@ __all__ = [
     "Run",
     "SchemaOutdated",
     "SecretsNotSealed",
+    "SessionBusy",
+    "SessionEnded",
+    "SessionExists",
+    "SessionFenced",
+    "SessionNotFound",
+    "SessionPaused",
+    "SessionQuery",
+    "SessionRecoveryPlan",
+    "SessionState",
+    "SessionStatistics",
     "StateCheckpoint",
     "StateMetadata",
     "StateQuery",
@@ -214,6 +245,7 @@ __all__ = [
     "WorkflowStep",
     "WorkflowSummary",
     "WorkflowTransaction",
+    "WorkflowTriage",
     "open",
     "open_async",
     "register_migration",

@@ -94,7 +94,7 @@ class Opening:
 def _close_unused(opening: asyncio.Future[Definitions]) -> None:
     """Close a store that nobody waits for any more."""
     if not opening.cancelled() and opening.exception() is None:
-        threading.Thread(target=opening.result().store.close).start()
+        threading.Thread(target=opening.result().close).start()
 
 
 class _Completions:
@@ -171,6 +171,15 @@ class AsyncWaypost:
     cleanup = _awaits(Definitions.cleanup)
     export_checkpoint = _awaits(Definitions.export_checkpoint)
     import_checkpoint = _awaits(Definitions.import_checkpoint)
+    start_session = _awaits(Definitions.start_session)
+    resume_session = _awaits(Definitions.resume_session)
+    pause_session = _awaits(Definitions.pause_session)
+    end_session = _awaits(Definitions.end_session)
+    update_session = _awaits(Definitions.update_session)
+    get_session = _awaits(Definitions.get_session)
+    list_sessions = _awaits(Definitions.list_sessions)
+    get_session_statistics = _awaits(Definitions.get_session_statistics)
+    detect_and_recover_crashed_sessions = _awaits(Definitions.detect_and_recover_crashed_sessions)
     migrate_workflows = _awaits(Definitions.migrate_workflows)
     history = _awaits(Definitions.history)
     diff = _awaits(Definitions.diff)
@@ -190,6 +199,15 @@ class AsyncWaypost:
         """What a commit survives once it is acknowledged."""
         return self.definitions.store.durability
 
+    @property
+    def session_id(self) -> str | None:
+        """The current session: the last that this handle started or resumed, unless it has left it."""
+        return self.definitions.session_id
+
+    def in_session(self, session_id: str) -> AsyncWaypost:
+        """A handle on the same open store that writes in a session's name, as on the blocking face."""
+        return AsyncWaypost(self.definitions.in_session(session_id))
+
     def run(
         self,
         workflow_id: str,
@@ -203,7 +221,7 @@ class AsyncWaypost:
 
     async def close(self) -> None:
         """Finish what is under way and let go of the store. May be called twice."""
-        await asyncio.shield(asyncio.to_thread(self.definitions.store.close))
+        await asyncio.shield(asyncio.to_thread(self.definitions.close))
         self._closed = True
         if self._readers is not None:
             self._readers.shutdown(wait=False)

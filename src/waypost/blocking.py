@@ -82,6 +82,15 @@ class Waypost:
     cleanup = _waits(Definitions.cleanup)
     export_checkpoint = _waits(Definitions.export_checkpoint)
     import_checkpoint = _waits(Definitions.import_checkpoint)
+    start_session = _waits(Definitions.start_session)
+    resume_session = _waits(Definitions.resume_session)
+    pause_session = _waits(Definitions.pause_session)
+    end_session = _waits(Definitions.end_session)
+    update_session = _waits(Definitions.update_session)
+    get_session = _waits(Definitions.get_session)
+    list_sessions = _waits(Definitions.list_sessions)
+    get_session_statistics = _waits(Definitions.get_session_statistics)
+    detect_and_recover_crashed_sessions = _waits(Definitions.detect_and_recover_crashed_sessions)
     migrate_workflows = _waits(Definitions.migrate_workflows)
     history = _waits(Definitions.history)
     diff = _waits(Definitions.diff)
@@ -100,6 +109,17 @@ class Waypost:
     def durability(self) -> Durability:
         """What a commit survives once it is acknowledged."""
         return self.definitions.store.durability
+
+    @property
+    def session_id(self) -> str | None:
+        """The current session: the last that this handle started or resumed, unless it has left it."""
+        return self.definitions.session_id
+
+    def in_session(self, session_id: str) -> Waypost:
+        """A handle on the same open store that writes in a session's name; closing it closes nothing else. Entering a
+        session that was taken over, it writes under the new owner.
+        """
+        return Waypost(self.definitions.in_session(session_id))
 
     def run(
         self,
@@ -126,7 +146,7 @@ class Waypost:
 
     def close(self) -> None:
         """Finish what is under way and let go of the store. May be called twice."""
-        self.definitions.store.close()
+        self.definitions.close()
 
     def __enter__(self) -> Self:
         return self

@@ -35,6 +35,8 @@ class CheckpointDefinitions(Requests):
         Fails with WorkflowNotFound, InvalidInput.
         """
 
+        session_id = self._session(session_id)
+
         def prepare() -> Work[str]:
             new = checkpoints.prepare_new(type, description, tags, session_id)
             return lambda tx: checkpoints.make(tx, new, self.retention)

@@ -138,7 +138,7 @@ def _pid_namespace() -> str:
         return ""
 
 
-def _start_ticks(pid: int) -> int | None:
+def start_ticks(pid: int) -> int | None:
     """The start time of a living process, 0 where the system does not tell it, None where there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
@@ -169,7 +169,7 @@ def process_identity() -> ProcessIdentity:
     global _identity
     pid = os.getpid()
     if _identity is None or _identity.pid != pid:
-        _identity = ProcessIdentity(host(), boot_id(), _pid_namespace(), pid, _start_ticks(pid) or 0)
+        _identity = ProcessIdentity(host(), boot_id(), _pid_namespace(), pid, start_ticks(pid) or 0)
     return _identity
 
 
@@ -184,7 +184,7 @@ def liveness(owner: ProcessIdentity) -> Literal["alive", "dead", "unknown"]:
         return "dead" if owner.host == here.host else "unknown"
     if owner.namespace != here.namespace:
         return "unknown"
-    start = _start_ticks(owner.pid)
+    start = start_ticks(owner.pid)
     if start is None:
         return "dead"
     if start and owner.start and start != owner.start:

@@ -12,13 +12,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from functools import partial
 from inspect import Signature, signature
 from typing import Any, BinaryIO, TypeVar
 
 from msgspec import UNSET, UnsetType
 
-from waypost import checkpoints, clock, loading, migrations, records, saving, validation, workflows
+from waypost import checkpoints, clock, loading, migrations, records, recovery, saving, validation, workflows
 from waypost import config as configuration_
 from waypost import steps as steps_
 from waypost.checkpointing import CheckpointDefinitions
@@ -40,6 +41,7 @@ from waypost.models import (
 from waypost.operations import Load, OperationResult, Request, Success, Work, find_outcome
 from waypost.queries import StateQuery, StateQueryResult
 from waypost.requests import done_before
+from waypost.sessioning import SessionDefinitions
 from waypost.store import (
     Backup,
     Counters,
@@ -72,7 +74,9 @@ def open_definitions(
         logger.info("created a store in %s", place)
     if store.durability != "power":
         logger.info("the store %s is %s durable: a loss of power may take commits back", place, store.durability)
-    return Definitions(store, loaded.config, "preset development" in loaded.sources.values())
+    definitions = Definitions(store, loaded.config, "preset development" in loaded.sources.values())
+    recovery.report(definitions.sessions.looker)
+    return definitions
 
 
 def signature_of(define: Callable[..., Request[Any]]) -> Signature:
@@ -101,8 +105,22 @@ def _context(_: None, viewer: Viewer) -> WorkflowContext:
     return loading.load_context(viewer())
 
 
-class Definitions(CheckpointDefinitions, LookingBack):
+class Definitions(CheckpointDefinitions, SessionDefinitions, LookingBack):
     """The operations over one open store."""
+
+    def in_session(self, session_id: str) -> Definitions:
+        """The same over the same store, in a session's name. Closing it lets go of nothing."""
+        bound = copy(self)
+        bound.session_id = records.validate_id(session_id, "session id")
+        bound._is_bound = True
+        self.sessions.held.enter_anew(session_id)
+        return bound
+
+    def close(self) -> None:
+        """Finish what is under way, pause the sessions that are held, and let go of the store."""
+        if not self._is_bound:
+            self.sessions.close()
+            self.store.close()
 
     # --- whole workflows ---
 
@@ -123,6 +141,8 @@ class Definitions(CheckpointDefinitions, LookingBack):
 
         Fails with WorkflowExists, InvalidId, InvalidWorkflow, InvalidValue, SecretsNotSealed.
         """
+
+        session_id = self._session(session_id)
 
         def prepare() -> Work[None]:
             new = workflows.prepare_new(name, session_id, steps, context, if_exists)
@@ -148,6 +168,8 @@ class Definitions(CheckpointDefinitions, LookingBack):
         Fails with VersionConflict (retryable) if another commit changed one of the same parts since, and with
         WorkflowNotFound, InvalidWorkflow, InvalidInput, InvalidValue, SecretsNotSealed.
         """
+
+        session_id = self._session(session_id)
 
         def prepare() -> Work[None]:
             plan = saving.prepare(state, self._home)
@@ -191,6 +213,8 @@ class Definitions(CheckpointDefinitions, LookingBack):
         self, workflow_id: str, *, operation_id: str | None = None, session_id: str | None = None
     ) -> Request[OperationResult[Tombstone]]:
         """Delete a workflow with all that belongs to it; a tombstone says when. Fails with WorkflowNotFound."""
+
+        session_id = self._session(session_id)
 
         def prepare() -> Work[Tombstone]:
             time_us = clock.now_us()

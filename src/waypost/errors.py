@@ -8,6 +8,7 @@
     │   └── InvalidWorkflow         (duplicate, unknown or cyclic steps)
     ├── NotFound
     │   ├── WorkflowNotFound
+    │   ├── SessionNotFound
     │   ├── StepNotFound
     │   ├── OutputNotFound
     │   ├── OperationNotFound
@@ -17,6 +18,11 @@
     ├── Refused                 understood, and against a rule of the data
     │   ├── WorkflowExists
     │   ├── WorkflowPaused
+    │   ├── SessionExists
+    │   ├── SessionBusy             (retryable: another process holds it)
+    │   ├── SessionPaused
+    │   ├── SessionEnded
+    │   ├── SessionFenced           somebody else has taken it over
     │   ├── IllegalTransition
     │   ├── RetriesExhausted
     │   ├── StepBusy                (retryable)
@@ -120,6 +126,12 @@ class WorkflowNotFound(NotFound):
     code = "workflow_not_found"
 
 
+class SessionNotFound(NotFound):
+    """There is no session of that id."""
+
+    code = "session_not_found"
+
+
 class StepNotFound(NotFound):
     """The workflow has no step of that id."""
 
@@ -198,6 +210,37 @@ class StepBusy(Refused):
 
     code = "step_busy"
     retryable = True
+
+
+class SessionExists(Refused):
+    """There is a session of that id already."""
+
+    code = "session_exists"
+
+
+class SessionBusy(Refused):
+    """The session is held by an owner that is alive, or cannot be shown to be dead."""
+
+    code = "session_busy"
+    retryable = True
+
+
+class SessionPaused(Refused):
+    """Nobody is in the session: it is paused, or its owner died."""
+
+    code = "session_paused"
+
+
+class SessionEnded(Refused):
+    """The session has ended, and stays so."""
+
+    code = "session_ended"
+
+
+class SessionFenced(Refused):
+    """The session was taken over by somebody else since this handle entered it; nothing was written."""
+
+    code = "session_fenced"
 
 
 class DependencyUnfinished(Refused):

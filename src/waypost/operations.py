@@ -18,14 +18,14 @@ import logging
 import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, ClassVar, Generic, Literal, NoReturn, TypeVar
 
 from msgspec import Struct
 
-from waypost import clock, migrations, records, workflows
-from waypost.errors import OperationNotFound, SchemaOutdated, StorePoisoned, WaypostError
+from waypost import clock, migrations, records, session_records, workflows
+from waypost.errors import OperationNotFound, Refused, SchemaOutdated, StorePoisoned, WaypostError
 from waypost.store import (
     Change,
     ContentLost,
@@ -38,6 +38,8 @@ from waypost.store import (
     Transaction,
     View,
 )
+from waypost.store.kinds import KINDS
+from waypost.tenures import Tenures
 
 logger = logging.getLogger("waypost")
 
@@ -276,11 +278,12 @@ class Write(Request[OperationResult[T]]):
     makes the result of what the work returned; the function it gets finds the version that the work made.
     """
 
-    __slots__ = ("_agent_id", "_finish", "_prepare", "_session_id", "is_repeatable", "stages", "workflow_id")
+    __slots__ = ("_agent_id", "_finish", "_held", "_prepare", "_session_id", "is_repeatable", "stages", "workflow_id")
 
     def __init__(
         self,
         store: Store,
+        held: Tenures,
         operation: str,
         workflow_id: str,
         prepare: Callable[[], Work[Any]],
@@ -294,9 +297,10 @@ class Write(Request[OperationResult[T]]):
     ) -> None:
         super().__init__(store, operation, operation_id, verbose)
         self.workflow_id = workflow_id
-        self.stages = stages
-        """Whether preparing reads a file and writes its content ahead, and takes its time."""
+        self.stages = stages or (session_id is not None and not held.has_entered(session_id, workflow_id))
+        """Whether preparing reads or writes files, and takes its time."""
         self.is_repeatable = operation_id is not None
+        self._held = held
         self._prepare = prepare
         self._finish = finish
         self._session_id = session_id
@@ -327,7 +331,7 @@ class Write(Request[OperationResult[T]]):
             records.validate_id(self.operation_id, "operation id")
         work = self._prepare()
         if self._session_id is not None:
-            work = partial(_linking, work, records.validate_id(self._session_id, "session id"))
+            work = partial(_linking, work, self._session_id, self._enter(document, self._session_id))
         return Change(
             document,
             work,
@@ -337,6 +341,15 @@ class Write(Request[OperationResult[T]]):
             self._session_id,
             self._agent_id,
         )
+
+    def _enter(self, document: DocumentId, session_id: str) -> int | None:
+        """Under which number the session writes; see `Tenures.enter`."""
+        try:
+            return self._held.enter(self.store, session_id, document.id)
+        except Refused:
+            if self.is_repeatable and self.store.view(document).operation(self.operation_id) is not None:
+                return None  # it was done before, and is not done now
+            raise
 
     def done(self, receipt: Receipt) -> OperationResult[T]:
         """The result of a commit."""
@@ -357,11 +370,12 @@ class Write(Request[OperationResult[T]]):
         return self._success(data, receipt.counters, receipt.repeated is not None)
 
 
-def _linking(work: Work[T], session_id: str, tx: Transaction) -> T:
-    """Do the work, and remember the session in what it wrote to."""
+def _linking(work: Work[T], session_id: str, number: int | None, tx: Transaction) -> T:
+    """Do the work unless the session was taken over, and remember the session in what it wrote to."""
+    session_records.check_number(tx, session_id, number)
     data = work(tx)
     if tx.size_of(records.WORKFLOW) is not None:
-        records.link_session(tx, session_id)
+        session_records.link(tx, session_id, number)
     return data
 
 
@@ -379,8 +393,7 @@ def find_outcome(store: Store, operation_id: str) -> Success[Any]:
     records.validate_id(operation_id, "operation id")
     started_ns = clock.monotonic_ns()
     unread: WaypostError | None = None
-    for workflow_id in store.documents("workflow"):
-        document = DocumentId("workflow", workflow_id)
+    for document in _documents(store):
         try:
             found = store.view(document).operation(operation_id)
         except WaypostError as error:
@@ -399,6 +412,12 @@ def find_outcome(store: Store, operation_id: str) -> Success[Any]:
         # it may stand where nothing could be read, and "not found" would say that it did not happen
         raise unread
     raise OperationNotFound(f"no commit of operation {operation_id!r} is known", operation_id=operation_id)
+
+
+def _documents(store: Store) -> Iterator[DocumentId]:
+    for kind in KINDS:
+        for name in store.documents(kind):
+            yield DocumentId(kind, name)
 
 
 def outcome_of(store: Store, document: DocumentId, found: OperationRecord) -> Any:

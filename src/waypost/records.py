@@ -11,7 +11,7 @@
     checkpoint <id>                 a checkpoint: the version whose commit put it is kept
     adopted <id>                    the same of one that outlived the rest of its workflow, or was imported
     restored <id>                   the checkpoint that it went back to, or was forked from, at that time
-    session <id>                    there when that session has written to the workflow
+    session <id>                    a session that has written to the workflow, and the number below which it may not
     tombstone                       what is left once the workflow was deleted
 
 Invariants:
@@ -80,9 +80,6 @@ SESSION = f"session{SEPARATOR}"
 CHECKPOINT = contract.CHECKPOINT
 ADOPTED = contract.ADOPTED
 RESTORED = f"restored{SEPARATOR}"
-
-_PRESENT = b"\xc0"
-"""The bytes of a part that says all by being there: nil."""
 
 encode = Encoder().encode
 
@@ -477,11 +474,6 @@ def remove_outputs(tx: Transaction, step_id: str) -> None:
 
 
 # --- the rest ---
-
-
-def link_session(tx: Transaction, session_id: str) -> None:
-    """Remember that a session has written to the workflow."""
-    tx.put(SESSION + session_id, _PRESENT)
 
 
 def names(view: View, prefix: str) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
-from waypost import loading, migrations, records
+from waypost import clock, loading, migrations, records
 from waypost.automatic import Automatic
 from waypost.catalogue import Catalogue
 from waypost.config import Config
@@ -16,8 +16,10 @@ from waypost.models import WorkflowState
 from waypost.operations import OperationResult, Read, Request, Work, Write
 from waypost.records import Value
 from waypost.retention import Retention
+from waypost.sessions import Sessions
 from waypost.store import ContentLost, Counters, DocumentId, Store, Transaction, View
 from waypost.streams import Source
+from waypost.tenures import Tenures
 
 T = TypeVar("T")
 
@@ -44,15 +46,23 @@ class Requests:
     States that are loaded belong to `home`, the store itself unless it is another's stand-in.
     """
 
-    def __init__(self, store: Store, config: Config, verbose: bool, home: Store | None = None) -> None:
+    def __init__(
+        self, store: Store, config: Config, verbose: bool, home: Store | None = None, held: Tenures | None = None
+    ) -> None:
         self.store = store
         self._home = store if home is None else home
+        self.session_id: str | None = None
+        """The session in whose name is written what names no other."""
+        self._is_bound = False
+        """Whether another owns the store."""
         self.config = config
         self.verbose = verbose
         self._catalogue = Catalogue(store)
         self._chunk_size = config.compression.chunk_size
         self._enforce_dependencies = config.steps.enforce_dependencies
         self.retention = Retention(config.retention, store.checkpoint_bytes)
+        held = Tenures(self._home) if held is None else held
+        self.sessions = Sessions(self._home, self._catalogue, self.retention, held)
 
     def _read(self, operation: str, read: Callable[[], T]) -> Request[T]:
         return Read(self.store, operation, read, self.verbose)
@@ -71,19 +81,31 @@ class Requests:
     ) -> Request[OperationResult[T]]:
         return Write(
             self.store,
+            self.sessions.held,
             operation,
             workflow_id,
             prepare,
             finish,
             operation_id=operation_id,
-            session_id=session_id,
+            session_id=self._session(session_id),
             agent_id=agent_id,
             verbose=self.verbose,
             stages=stages,
         )
 
     def _automatic(self, session_id: str | None) -> Automatic:
-        return Automatic(self.config.checkpoints, self.retention, session_id)
+        return Automatic(self.config.checkpoints, self.retention, self._session(session_id))
+
+    def _session(self, session_id: str | None) -> str | None:
+        """In whose name an operation is done."""
+        return self.session_id if session_id is None else session_id
+
+    @staticmethod
+    def _operation_id(operation_id: str | None) -> tuple[str, bool]:
+        """An operation's id, and whether it may have been seen before. Raises InvalidId."""
+        if operation_id is None:
+            return clock.new_id("op"), False
+        return records.validate_id(operation_id, "operation id"), True
 
     def _state(self, _: None, viewer: Viewer) -> WorkflowState:
         return loading.load(viewer(), self._home)

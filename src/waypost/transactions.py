@@ -282,6 +282,8 @@ class WorkflowTransaction:
     restore_from_checkpoint = _within(Definitions.restore_from_checkpoint)
     fork_workflow = _within(Definitions.fork_workflow)
     import_checkpoint = _within(Definitions.import_checkpoint)
+    get_session = _within(Definitions.get_session)
+    update_session = _within(Definitions.update_session)
 
 
 class Attempt:
@@ -292,7 +294,7 @@ class Attempt:
         self._retention = home.retention
         self._change = change
         self._staged = _StagedStore(home.store, change)
-        definitions = Definitions(self._staged, home.config, verbose=False, home=home.store)
+        definitions = Definitions(self._staged, home.config, False, home.store, home.sessions.held)
         self.face = WorkflowTransaction(definitions, change.session)
 
     def was_consistent(self) -> bool:
@@ -337,7 +339,7 @@ class _Transact(Request[OperationResult[T]]):
         self._definitions = definitions
         self._work = work
         self._repeatable = operation_id is not None
-        self._session_id = session_id
+        self._session_id = definitions.session_id if session_id is None else session_id
 
     def run(self) -> OperationResult[T]:
         try:
@@ -404,6 +406,7 @@ class TransactionBlock:
 
     def __init__(self, definitions: Definitions, operation_id: str | None, session_id: str | None) -> None:
         name = clock.new_id("op") if operation_id is None else operation_id
+        session_id = definitions.session_id if session_id is None else session_id
         change = _change("transaction", name, session_id, repeatable=operation_id is not None)
         self._attempt = Attempt(definitions, change)
 

@@ -24,8 +24,10 @@ from waypost.codec import values
 from waypost.errors import InvalidInput, StoreError, WorkflowExists
 from waypost.loading import Viewer
 from waypost.models import AgentState, StepOutput, Tombstone, WorkflowContext, WorkflowStep, WorkflowSummary
+from waypost.ownership import Watch
 from waypost.queries import StateQuery, StateQueryResult, TimeRange
-from waypost.store import Store, Transaction, View
+from waypost.session_states import Looker, state_of
+from waypost.store import DocumentId, Store, Transaction, View
 
 IfExists = Literal["error", "open"]
 
@@ -114,7 +116,11 @@ def delete(tx: Transaction, time_us: int, session_id: str | None) -> Tombstone:
     tx.project(["tombstone"])
     records.workflow(tx)
     made = Tombstone(tx.document.id, clock.to_datetime(time_us), session_id)
+    sessions = {key: tx.get(key) for key in tx.keys(records.SESSION)}
     tx.clear()
+    for key, data in sessions.items():
+        if data is not None:
+            tx.put(key, data)  # whoever was fenced off stays so
     tx.put(records.TOMBSTONE, records.encode(made))
     return made
 
@@ -220,6 +226,10 @@ def render(view: View, projection: Sequence[Any], viewer: Viewer, store: Store) 
             return records.TOMBSTONES.get(view, records.TOMBSTONE)
         case ["checkpoint", checkpoint_id]:
             return checkpoints.made(store, view, checkpoint_id)
+        case ["session"]:
+            return state_of(Looker(store, Catalogue(store), Watch()), view)
+        case ["session", session_id]:
+            return state_of(Looker(store, Catalogue(store), Watch()), store.view(DocumentId("session", session_id)))
         case ["transaction", result]:
             return None if result is None else values.decode(result)
         case _:

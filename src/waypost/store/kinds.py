@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 Kind = Literal["workflow", "session"]
+KINDS: tuple[Kind, ...] = ("workflow", "session")
 
 
 class DocumentId(NamedTuple):

@@ -1,0 +1,334 @@
+"""Starting, resuming, pausing, changing and ending sessions (docs/sessions.md).
+
+Only its owner changes a session, or whoever takes it over from a dead one, or finds it without one. Nothing follows
+its end.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from hashlib import sha256
+from typing import Any
+
+from msgspec.structs import replace
+
+from waypost import checkpoints, clock, loading, records, recovery, session_records, tenures
+from waypost.catalogue import Catalogue
+from waypost.checkpoints import NewCheckpoint
+from waypost.errors import DocumentDamaged, SessionBusy, SessionExists, VersionConflict, WaypostError
+from waypost.folding import fold
+from waypost.models import StepOwner
+from waypost.ownership import Watch
+from waypost.retention import Retention
+from waypost.session_models import SessionState
+from waypost.session_records import ENVIRONMENT, PREFERENCE, SESSION_RECORD, TOUCHED, SessionRecord
+from waypost.session_states import Looker, presence_of, state_of
+from waypost.store import Change, DocumentId, JointChange, Receipt, Store, Transaction, View
+from waypost.tenures import Tenures
+
+logger = logging.getLogger("waypost")
+
+_TRIES = 16
+_PROJECTION = ["session"]
+FINAL_TAG = "session_end"
+
+
+class Sessions:
+    """The sessions of a store, as one handle sees and holds them. Safe to use from any thread."""
+
+    def __init__(self, store: Store, catalogue: Catalogue, retention: Retention, held: Tenures) -> None:
+        self.looker = Looker(store, catalogue, Watch())
+        self.held = held
+        self._store = store
+        self._retention = retention
+
+    def state(self, session_id: str) -> SessionState:
+        """A session as it is. Raises SessionNotFound, InvalidId, DocumentDamaged."""
+        return state_of(self.looker, self._view(session_id))
+
+    def _view(self, session_id: str) -> View:
+        return self._store.view(session_records.document_of(session_id))
+
+    # --- beginning ---
+
+    def start(
+        self,
+        session_id: str | None,
+        user_id: str | None,
+        values: Mapping[str, bytes],
+        operation_id: str,
+        *,
+        repeatable: bool,
+    ) -> str:
+        """Make a session that this process holds; its id. Raises SessionExists, InvalidId."""
+        if session_id is None:
+            session_id = f"session_{sha256(operation_id.encode()).hexdigest()[:32]}" if repeatable else _new_id()
+        document = session_records.document_of(session_id)
+        claim = self._store.claim(document)
+        if claim is None:
+            if repeatable and self._store.view(document).operation(operation_id) is not None:
+                return session_id
+            raise SessionExists(f"there is a session {session_id!r} already", session_id=session_id)
+        record = SessionRecord(
+            user_id, clock.now_us(), session_records.SESSION_SCHEMA, "active", 1, StepOwner.this_process()
+        )
+        try:
+            work = partial(_make, record=record, values=values)
+            receipt = self._submit(document, work, "start_session", operation_id, repeatable=repeatable)
+        except BaseException:
+            claim.release()
+            raise
+        if receipt.repeated is not None:
+            claim.release()
+        else:
+            self.held.hold(session_id, 1, claim)
+        return session_id
+
+    def resume(self, session_id: str, *, take_over: bool) -> str:
+        """Hold a session that nobody holds, or whose owner is dead; with `take_over` any other, too. One that has ended
+        is left as it is. Raises SessionNotFound, SessionBusy, InvalidId.
+        """
+        document = session_records.document_of(session_id)
+        for _ in range(_TRIES):
+            view = self._store.view(document)
+            record = session_records.expect(view)
+            if record.status == "completed":
+                logger.warning("session %r has ended: it is given as it was, and not entered", session_id)
+                return session_id
+            if self._holds(session_id, record):
+                return session_id
+            seen = presence_of(self.looker, view, record)
+            if seen is not None and seen.state == "crashed":
+                recovery.recover(self._store, view, record, seen.evidence)
+                record = session_records.expect(self._store.view(document))
+            elif seen is not None and not take_over:
+                raise busy(session_id, seen.evidence)
+            if self._enter(document, record, take_over=take_over):
+                return session_id
+        raise VersionConflict(f"others were faster {_TRIES} times", tries=_TRIES)
+
+    def _holds(self, session_id: str, record: SessionRecord) -> bool:
+        is_mine = record.owner is not None and record.owner == StepOwner.this_process()
+        return is_mine and session_id in self.held.held() and record.number == self.held.number_of(session_id)
+
+    def _enter(self, document: DocumentId, judged: SessionRecord, *, take_over: bool) -> bool:
+        """Become the owner of a session that is as it was judged; false where it is so no more."""
+        claim = self._store.claim(document, by_force=take_over)
+        if claim is None:
+            raise busy(document.id, "another process holds it, or is about to")
+        try:
+            work = partial(_begin, judged=judged, owner=StepOwner.this_process())
+            number: int | None = self._submit(document, work, "resume_session", clock.new_id("op")).data
+            if number is not None:
+                tenures.put_numbers(self._store, document.id, number)
+        except BaseException:
+            claim.release()
+            raise
+        if number is None:
+            claim.release()
+            return False
+        self.held.hold(document.id, number, claim)
+        return True
+
+    # --- changing ---
+
+    def update(
+        self, session_id: str, values: Mapping[str, bytes], operation_id: str, *, repeatable: bool, store: Store
+    ) -> Receipt:
+        """Merge into a session's environment and preferences. Raises SessionNotFound, SessionEnded, SessionBusy."""
+
+        def work(tx: Transaction, record: SessionRecord) -> None:
+            del record
+            _put_values(tx, values)
+
+        return self._change(session_id, work, "update_session", operation_id, repeatable=repeatable, store=store)
+
+    def pause(self, session_id: str, operation_id: str, *, repeatable: bool) -> Receipt:
+        """Let go of a session. Raises SessionNotFound, SessionEnded, SessionBusy."""
+
+        def work(tx: Transaction, record: SessionRecord) -> None:
+            if record.status == "active":
+                tx.put(SESSION_RECORD, records.encode(replace(record, status="paused", owner=None)))
+
+        receipt = self._change(session_id, work, "pause_session", operation_id, repeatable=repeatable)
+        self.held.forget(session_id)
+        return receipt
+
+    def _change(
+        self,
+        session_id: str,
+        work: Callable[[Transaction, SessionRecord], None],
+        operation: str,
+        operation_id: str,
+        *,
+        repeatable: bool,
+        store: Store | None = None,
+    ) -> Receipt:
+        document = session_records.document_of(session_id)
+        view = self._store.view(document)
+        if repeatable and (seen := view.operation(operation_id)) is not None:
+            return Receipt(seen.version, changed=False, repeated=seen)
+        dead = self._judge(view)
+
+        def whole(tx: Transaction) -> None:
+            tx.project(_PROJECTION)
+            work(tx, _own(tx, dead))
+
+        return self._submit(document, whole, operation, operation_id, repeatable=repeatable, store=store)
+
+    def _judge(self, view: View) -> StepOwner | None:
+        """Refuse to change what is another's; its owner, if he is dead. Raises SessionEnded, SessionBusy."""
+        record = session_records.expect(view)
+        if record.status == "completed":
+            raise session_records.ended(view.document.id)
+        if record.owner is None or record.owner == StepOwner.this_process():
+            return None
+        seen = presence_of(self.looker, view, record)
+        if seen is not None and seen.state != "crashed":
+            raise busy(view.document.id, seen.evidence)
+        return record.owner
+
+    def _submit(
+        self,
+        document: DocumentId,
+        work: Callable[[Transaction], Any],
+        operation: str,
+        operation_id: str,
+        *,
+        repeatable: bool = False,
+        store: Store | None = None,
+    ) -> Receipt:
+        change = Change(document, work, operation_id, operation, repeatable, session=document.id)
+        return (self._store if store is None else store).submit(change).result()
+
+    # --- ending ---
+
+    def end(self, session_id: str, *, final_checkpoint: bool, operation_id: str, repeatable: bool) -> Receipt:
+        """End a session for good, with a checkpoint of each of its workflows that is not completed, all in one commit.
+
+        Raises SessionNotFound, SessionEnded, SessionBusy.
+        """
+        document = session_records.document_of(session_id)
+        for _ in range(_TRIES):
+            view = self._store.view(document)
+            if repeatable and (seen := view.operation(operation_id)) is not None:
+                return Receipt(seen.version, changed=False, repeated=seen)
+            change = JointChange(operation_id, "end_session", repeatable, session_id)
+            receipt = self._try_to_end(document, self._judge(view), final_checkpoint, change)
+            if receipt is not None:
+                receipt.version = self._store.view(document).version  # nothing follows the end
+                self.held.forget(session_id)
+                return receipt
+        raise VersionConflict(f"others were faster {_TRIES} times", tries=_TRIES)
+
+    def _try_to_end(
+        self, document: DocumentId, dead: StepOwner | None, final_checkpoint: bool, change: JointChange
+    ) -> Receipt | None:
+        joint = self._store.begin()
+        tx = joint.document(document)
+        record = _own(tx, dead)
+        number = record.number + 1
+        changed: list[DocumentId] = []
+        for workflow_id in records.names(tx, TOUCHED):
+            workflow = DocumentId("workflow", workflow_id)
+            if self._is_open(workflow, document.id):
+                part = joint.document(workflow)
+                session_records.link(part, document.id, number)
+                if final_checkpoint:
+                    new = NewCheckpoint("automatic", "the session ended", (FINAL_TAG, document.id), document.id)
+                    checkpoints.put(part, new, self._retention)
+                part.project([*_PROJECTION, document.id])
+                changed.append(workflow)
+        ended = replace(record, status="completed", number=number, owner=None, ended_us=clock.now_us())
+        tx.put(SESSION_RECORD, records.encode(ended))
+        tx.project(_PROJECTION)
+        receipt = self._store.commit(joint, change)
+        for workflow in changed:
+            self._retention.forget(workflow)
+        return receipt
+
+    def _is_open(self, workflow: DocumentId, session_id: str) -> bool:
+        """Whether a session has written to a workflow that is not completed. One that is damaged is left as it is."""
+        try:
+            view = self._store.view(workflow)
+            record = records.find_workflow(view)
+            if record is None or view.size_of(records.SESSION + session_id) is None:
+                return False
+            return fold(loading.every_step(view), record.paused).status != "completed"
+        except DocumentDamaged as error:
+            logger.warning("session %r ends without a checkpoint of workflow %r: %s", session_id, workflow.id, error)
+            return False
+
+    def close(self) -> None:
+        """Pause what is held, so that nobody takes its owner for dead."""
+        for session_id in self.held.held():
+            try:
+                self.pause(session_id, clock.new_id("op"), repeatable=False)
+            except WaypostError as error:
+                logger.warning("session %r was not paused: %s", session_id, error)
+                self._let_go(session_id)
+
+    def _let_go(self, session_id: str) -> None:
+        try:
+            self.held.forget(session_id)
+        except WaypostError as error:
+            logger.warning("session %r was not let go of cleanly: %s", session_id, error)
+
+
+def prepare_values(environment: Mapping[str, Any] | None, preferences: Mapping[str, Any] | None) -> dict[str, bytes]:
+    """The parts of a session's values. Raises InvalidInput and its kinds."""
+    return {
+        **records.encode_values(environment or {}, ENVIRONMENT, "environment"),
+        **records.encode_values(preferences or {}, PREFERENCE, "preferences"),
+    }
+
+
+def check_user(user_id: object) -> str | None:
+    """Raises InvalidId."""
+    return None if user_id is None else records.validate_id(user_id, "user id")
+
+
+def busy(session_id: str, evidence: str) -> SessionBusy:
+    return SessionBusy(f"session {session_id!r} is in use: {evidence}", session_id=session_id, evidence=evidence)
+
+
+def _new_id() -> str:
+    return clock.new_id("session")
+
+
+def _own(tx: Transaction, dead: StepOwner | None) -> SessionRecord:
+    """The record of a session that this process may change: its own, nobody's, or of an owner known to be dead."""
+    record = session_records.expect(tx)
+    if record.status == "completed":
+        raise session_records.ended(tx.document.id)
+    if record.owner not in (None, dead, StepOwner.this_process()):
+        raise busy(tx.document.id, "another process has it by now")
+    return record
+
+
+def _make(tx: Transaction, record: SessionRecord, values: Mapping[str, bytes]) -> None:
+    tx.project(_PROJECTION)
+    if session_records.find(tx) is not None:
+        name = tx.document.id
+        raise SessionExists(f"there is a session {name!r} already", session_id=name)
+    tx.put(SESSION_RECORD, records.encode(record))
+    _put_values(tx, values)
+
+
+def _put_values(tx: Transaction, values: Mapping[str, bytes]) -> None:
+    for key, data in values.items():
+        tx.put(key, data)
+
+
+def _begin(tx: Transaction, judged: SessionRecord, owner: StepOwner) -> int | None:
+    """Begin a tenure, under a number of its own; None where the session is not as it was judged any more."""
+    record = session_records.expect(tx)
+    if record != judged or record.status == "completed":
+        return None
+    recovered = session_records.recovery(tx)
+    has_number = record.status == "crashed" and recovered is not None and recovered.number == record.number
+    number = record.number if has_number else record.number + 1
+    tx.put(SESSION_RECORD, records.encode(replace(record, status="active", number=number, owner=owner)))
+    return number

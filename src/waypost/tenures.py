@@ -1,0 +1,125 @@
+"""The sessions that a handle is in: under which numbers it writes, and which of them it holds.
+
+A handle *holds* a session that it started or resumed, for as long as its process lives, and is *in* one that it only
+writes for: a worker of the owner. Either way it writes under the number that it found then, and under no other until
+it enters the session again: one that was given up for dead does not go on unnoticed (docs/sessions.md, section 4).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from functools import partial
+
+from waypost import clock, records, session_records
+from waypost.errors import DocumentDamaged
+from waypost.session_records import TOUCHED
+from waypost.store import Change, DocumentId, Store, Transaction
+from waypost.store.claims import Claim
+
+_PRESENT = b"\xc0"
+
+
+class Tenures:
+    """Shared by all handles that are bound to one open store. Safe to use from any thread."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._numbers: dict[str, int] = {}
+        self._announced: set[tuple[str, str]] = set()
+        self._claims: dict[str, tuple[int, Claim]] = {}
+        """With each the process that made it: the child of a fork holds nothing."""
+        self._lock = threading.Lock()
+
+    def enter(self, store: Store, session_id: str, workflow_id: str) -> int | None:
+        """Make sure that a workflow may be written to in a session's name; under which number, None for a label that
+        is no session. `store` is where the session is looked at: the handle's, or what stands in for it.
+
+        Raises SessionEnded, SessionPaused, SessionFenced.
+        """
+        number = self._number(store, session_id)
+        if number is None or (session_id, workflow_id) in self._announced:
+            return number
+        work = partial(_announce, workflow_id=workflow_id, number=number)
+        document = session_records.document_of(session_id)
+        store.submit(Change(document, work, clock.new_id("op"), "announce", session=session_id)).result()
+        if store is self._store:
+            self._announced.add((session_id, workflow_id))
+        return number
+
+    def has_entered(self, session_id: str, workflow_id: str) -> bool:
+        """Whether `enter` has nothing to look up."""
+        return (session_id, workflow_id) in self._announced
+
+    def _number(self, store: Store, session_id: str) -> int | None:
+        number = self._numbers.get(session_id)
+        if number is None:
+            record = session_records.find(store.view(session_records.document_of(session_id)))
+            if record is None:
+                return None
+            session_records.check_writable(record, session_id)
+            number = self._numbers.setdefault(session_id, record.number)
+        return number
+
+    def held(self) -> list[str]:
+        """The sessions that this handle holds."""
+        with self._lock:
+            return [session_id for session_id, (pid, _) in self._claims.items() if pid == os.getpid()]
+
+    def number_of(self, session_id: str) -> int | None:
+        """Under which number this handle writes for a session; None while it has not."""
+        return self._numbers.get(session_id)
+
+    def hold(self, session_id: str, number: int, claim: Claim) -> None:
+        """From here on the handle holds a session, under a number of its own."""
+        with self._lock:
+            earlier = self._claims.get(session_id)
+            self._claims[session_id] = (os.getpid(), claim)
+            self._numbers[session_id] = number
+            self._announced = {each for each in self._announced if each[0] != session_id}
+        if earlier is not None:
+            earlier[1].release()
+
+    def forget(self, session_id: str) -> None:
+        """Write under no number for a session until it is entered again, and let go of it if it is held."""
+        with self._lock:
+            held = self._claims.pop(session_id, None)
+            self._numbers.pop(session_id, None)
+            self._announced = {each for each in self._announced if each[0] != session_id}
+        if held is not None:
+            held[1].release()
+
+    def enter_anew(self, session_id: str) -> None:
+        """Let a session that is not held be entered under the number that it has by now."""
+        if session_id not in self.held():
+            self.forget(session_id)
+
+
+def _announce(tx: Transaction, workflow_id: str, number: int) -> None:
+    """Say in a session's document that it is going to write to a workflow."""
+    session_records.check_writable(session_records.expect(tx), tx.document.id, number)
+    if tx.size_of(TOUCHED + workflow_id) is None:
+        tx.put(TOUCHED + workflow_id, _PRESENT)
+
+
+def put_numbers(store: Store, session_id: str, number: int) -> dict[str, DocumentDamaged]:
+    """Let nobody write in a session's name under a lower number, in all workflows that it has announced. Gives those
+    that cannot be read, and so not be written to by anyone.
+    """
+    document = session_records.document_of(session_id)
+    damaged: dict[str, DocumentDamaged] = {}
+    for workflow_id in records.names(store.view(document), TOUCHED):
+        workflow = DocumentId("workflow", workflow_id)
+        work = partial(session_records.link, session_id=session_id, number=number)
+        try:
+            if _is_lost(store, workflow):
+                continue  # it comes back by its checkpoints alone, for as long as there is no other log
+            change = Change(workflow, work, clock.new_id("op"), "take_over_session", session=session_id)
+            store.submit(change).result()
+        except DocumentDamaged as error:
+            damaged[workflow_id] = error
+    return damaged
+
+
+def _is_lost(store: Store, document: DocumentId) -> bool:
+    return not store.peek(document).version and bool(store.checkpoints(document))
