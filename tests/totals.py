@@ -37,6 +37,7 @@ FLOORS: dict[str, dict[str, int]] = {
         "reads beside writers": 100_000,
         "copies of a live store": 20,
         "soak commits": 5_000,
+        "verdicts on owners": 3_000,
     },
     "N": {
         "kill points": 1_500,
@@ -54,6 +55,7 @@ FLOORS: dict[str, dict[str, int]] = {
         "reads beside writers": 10_000_000,
         "copies of a live store": 1_000,
         "soak commits": 100_000,
+        "verdicts on owners": 30_000,
     },
 }
 """For each ring, how many cases of each kind must have been checked at least."""

@@ -28,7 +28,7 @@ class _Result(Request[OperationResult[SessionState]]):
         self, requests: Requests, operation: str, session_id: str, operation_id: str | None, commit: Commit
     ) -> None:
         super().__init__(requests.store, operation, operation_id, requests.verbose)
-        self._looker = requests.sessions.looker
+        self._looker = requests.sessions.looker._replace(store=requests.store)
         self._session_id = session_id
         self._repeatable = operation_id is not None
         self._commit = commit
@@ -146,7 +146,7 @@ class SessionDefinitions(Requests):
 
     def get_session(self, session_id: str) -> Request[SessionState]:
         """A session as it is, with the evidence of whether its owner is alive. Raises SessionNotFound."""
-        return self._read("get_session", lambda: self.sessions.state(session_id))
+        return self._read("get_session", lambda: self.sessions.state(session_id, self.store))
 
     def list_sessions(self, query: SessionQuery | None = None) -> Request[StateQueryResult[SessionState]]:
         """The sessions that a query asks for, one page of them, the last started first; by default all.

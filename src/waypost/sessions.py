@@ -44,12 +44,10 @@ class Sessions:
         self._store = store
         self._retention = retention
 
-    def state(self, session_id: str) -> SessionState:
-        """A session as it is. Raises SessionNotFound, InvalidId, DocumentDamaged."""
-        return state_of(self.looker, self._view(session_id))
-
-    def _view(self, session_id: str) -> View:
-        return self._store.view(session_records.document_of(session_id))
+    def state(self, session_id: str, store: Store | None = None) -> SessionState:
+        """A session as it is, or as what stands in for the store shows it. Raises SessionNotFound, DocumentDamaged."""
+        store = self._store if store is None else store
+        return state_of(self.looker._replace(store=store), store.view(session_records.document_of(session_id)))
 
     # --- beginning ---
 
@@ -97,7 +95,7 @@ class Sessions:
             if record.status == "completed":
                 logger.warning("session %r has ended: it is given as it was, and not entered", session_id)
                 return session_id
-            if self._holds(session_id, record):
+            if self._holds(session_id, record) and not take_over:
                 return session_id
             seen = presence_of(self.looker, view, record)
             if seen is not None and seen.state == "crashed":
@@ -167,7 +165,7 @@ class Sessions:
         store: Store | None = None,
     ) -> Receipt:
         document = session_records.document_of(session_id)
-        view = self._store.view(document)
+        view = (self._store if store is None else store).view(document)
         if repeatable and (seen := view.operation(operation_id)) is not None:
             return Receipt(seen.version, changed=False, repeated=seen)
         dead = self._judge(view)

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 import msgspec
 
-from waypost import checkpoints, clock, graph, loading, records, saving, streams
+from waypost import checkpoints, clock, graph, loading, records, saving, session_records, streams
 from waypost import steps as steps_
 from waypost.catalogue import Catalogue, Entry, leave_out
 from waypost.codec import values
@@ -116,11 +116,11 @@ def delete(tx: Transaction, time_us: int, session_id: str | None) -> Tombstone:
     tx.project(["tombstone"])
     records.workflow(tx)
     made = Tombstone(tx.document.id, clock.to_datetime(time_us), session_id)
-    sessions = {key: tx.get(key) for key in tx.keys(records.SESSION)}
+    numbers = {name: session_records.number_in(tx, name) for name in records.names(tx, records.SESSION)}
     tx.clear()
-    for key, data in sessions.items():
-        if data is not None:
-            tx.put(key, data)  # whoever was fenced off stays so
+    for name, number in numbers.items():
+        if number:  # whoever was fenced off stays so
+            session_records.link(tx, name, number)
     tx.put(records.TOMBSTONE, records.encode(made))
     return made
 
