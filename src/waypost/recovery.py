@@ -34,11 +34,15 @@ def crashed(looker: Looker) -> Iterator[tuple[View, SessionRecord, str]]:
 
 
 def detect_and_recover(
-    looker: Looker, *, dry_run: bool, accept_loss: bool, large_bytes: int
+    looker: Looker, session_id: str | None, *, dry_run: bool, accept_loss: bool, large_bytes: int
 ) -> list[SessionRecoveryPlan]:
     """A plan for each session whose owner is dead. What loses nothing is carried out, unless it is a `dry_run`."""
     plans: list[SessionRecoveryPlan] = []
+    if session_id is not None:
+        session_records.expect(looker.store.view(session_records.document_of(session_id)))
     for view, record, evidence in crashed(looker):
+        if session_id not in (None, view.document.id):
+            continue
         if dry_run:
             plans.append(triage.plan(looker.store, view, evidence, is_carried_out=False))
             continue

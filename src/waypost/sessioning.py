@@ -166,18 +166,25 @@ class SessionDefinitions(Requests):
         return self._read("get_session_statistics", read)
 
     def detect_and_recover_crashed_sessions(
-        self, *, dry_run: bool = False, accept_loss: bool = False
+        self, *, dry_run: bool = False, accept_loss: bool = False, session_id: str | None = None
     ) -> Request[list[SessionRecoveryPlan]]:
-        """Find the sessions whose owners are dead, and a plan for each: what was done, what was not, and what may have
-        been. What loses nothing is carried out: the session is recorded as crashed, and its owner can write no more.
+        """Find the sessions whose owners are dead, or look at the one that is named, and make a plan for each: what was
+        done, what was not, and what may have been. What loses nothing is carried out: the session is recorded as
+        crashed, and its owner can write no more.
 
         With `accept_loss` workflows that do not load are brought back from their newest whole checkpoints. With
         `dry_run` nothing is changed. A session stays in the list until it is resumed or ended.
+
+        Raises SessionNotFound, InvalidId for the one that is named.
         """
 
         def detect() -> list[SessionRecoveryPlan]:
             return recovery.detect_and_recover(
-                self.sessions.looker, dry_run=dry_run, accept_loss=accept_loss, large_bytes=self._large_bytes
+                self.sessions.looker,
+                session_id,
+                dry_run=dry_run,
+                accept_loss=accept_loss,
+                large_bytes=self._large_bytes,
             )
 
         return self._read("detect_and_recover_crashed_sessions", detect)

@@ -57,14 +57,17 @@ def _triage_all(store: Store, view: View) -> Iterator[WorkflowTriage]:
             yield found
 
 
-def triage(store: Store, session_id: str, workflow_id: str) -> WorkflowTriage | None:
-    """The steps of a workflow by what is known of them; None where the session never wrote to it, or it is deleted."""
+def triage(store: Store, session_id: str | None, workflow_id: str) -> WorkflowTriage | None:
+    """The steps of a workflow by what is known of them; None where the session, if one is named, never wrote to it, and
+    where it is deleted.
+    """
     document = DocumentId("workflow", workflow_id)
     try:
         now = migrations.load(store, document)
         if not now.version and store.checkpoints(document):
             return _lost(store, workflow_id, _GONE)
-        if records.find_workflow(now) is None or now.size_of(records.SESSION + session_id) is None:
+        is_linked = session_id is None or now.size_of(records.SESSION + session_id) is not None
+        if records.find_workflow(now) is None or not is_linked:
             return None
         report = validation.validate(now)
         if not report.is_valid:

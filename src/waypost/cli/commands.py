@@ -102,11 +102,18 @@ _COMMANDS = {
         "waypost.cli.checkpoint:restore", "Make a workflow what it was at a checkpoint; shows what changes."
     ),
     "fork": Entry("waypost.cli.checkpoint:fork", "Make another workflow of what one was at a checkpoint."),
+    "resume": Entry("waypost.cli.resume:resume", "What is unfinished, what was running, and how to go on."),
+    "session": Entry("waypost.cli.commands:session", "Who works in the store: list, recover."),
     "verify": Entry("waypost.cli.verify:verify", "Check every byte of the store."),
     "store": Entry(
         "waypost.cli.commands:store",
         "Look after the store: doctor, repair, backup, restore, migrate, du, cleanup, config.",
     ),
+}
+
+_SESSION_COMMANDS = {
+    "list": Entry("waypost.cli.session:list_", "List sessions, each with what is seen of its owner."),
+    "recover": Entry("waypost.cli.session:recover", "Recover sessions whose owners are dead; shows the plan first."),
 }
 
 _STORE_COMMANDS = {
@@ -152,6 +159,12 @@ def waypost(context: click.Context) -> None:
     where it stopped."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
+
+
+@click.group(cls=LazyGroup, entries=_SESSION_COMMANDS)
+@options
+def session() -> None:
+    """Sessions: who works in the store, who has died at it, and what is left of them."""
 
 
 @click.group(cls=LazyGroup, entries=_STORE_COMMANDS)

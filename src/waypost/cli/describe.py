@@ -16,6 +16,7 @@ from waypost.cli.text import size
 from waypost.codec import values
 from waypost.models import StateCheckpoint, StepOutput, WorkflowState, WorkflowStep, WorkflowSummary
 from waypost.places import LargeValue
+from waypost.session_models import SessionRecoveryPlan, SessionState, WorkflowTriage
 
 PREVIEWED_BYTES = 64 * 1024
 """Outputs up to this size are loaded without being asked for."""
@@ -143,3 +144,22 @@ def state(given: WorkflowState) -> dict[str, Any]:
             "features": {name: values.plain(value) for name, value in context.features.items()},
         },
     }
+
+
+def session(given: SessionState) -> dict[str, Any]:
+    """A session, with what is seen of its owner."""
+    return {
+        **msgspec.to_builtins(given, enc_hook=str),
+        "environment": {name: values.plain(value) for name, value in given.environment.items()},
+        "preferences": {name: values.plain(value) for name, value in given.preferences.items()},
+    }
+
+
+def triage(given: WorkflowTriage) -> dict[str, Any]:
+    """The steps of a workflow by what is known of them."""
+    return {**msgspec.to_builtins(given), "data_loss": given.data_loss}
+
+
+def recovery_plan(given: SessionRecoveryPlan) -> dict[str, Any]:
+    """How to go on with a session whose owner is dead."""
+    return {**msgspec.to_builtins(given), "workflows": [triage(each) for each in given.workflows]}

@@ -33,6 +33,8 @@ STYLES = {
     "interrupted": ("!", "bold yellow"),
     "failed": ("✗", "bold red"),
     "paused": ("‖", "yellow"),
+    "active": ("▶", "cyan"),
+    "crashed": ("!", "bold yellow"),
     "pending": ("·", "dim"),
     "idle": ("·", "dim"),
     "unfinished": ("·", "yellow"),
