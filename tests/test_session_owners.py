@@ -103,6 +103,9 @@ def test_s02_an_owner_in_another_container_is_known_by_its_lock(path: Path) -> N
             wait_until(lambda: state_of(wp, session_id) == ("crashed", "crashed"))
             (plan,) = wp.detect_and_recover_crashed_sessions()
             assert "another container" in plan.evidence
+            assert plan.workflows[0].ambiguous == ["b"]
+            wp.resume_session(session_id)
+            assert wp.update_step_status("w", "b", "running").unwrap().interruptions == 1
 
 
 def wait_until(holds: Any) -> None:

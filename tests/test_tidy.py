@@ -37,9 +37,8 @@ ORDER = """
     streams
     records
     session_records
-    tenures
     loading
-    frontier
+    frontier tenures
     steps
     saving validation
     migrating

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from waypost import checkpoints, clock, records, session_records, tenures, triage
 from waypost.errors import StoreError, WaypostError
+from waypost.models import StepOwner
 from waypost.session_models import CrashRecoveryData, SessionRecoveryPlan
 from waypost.session_records import RECOVERY, SESSION_RECORD, RecoveryRecord, SessionRecord
 from waypost.session_states import Looker, presence_of, views_of
@@ -44,7 +45,7 @@ def detect_and_recover(
         if session_id not in (None, view.document.id):
             continue
         if dry_run:
-            plans.append(triage.plan(looker.store, view, evidence, is_carried_out=False))
+            plans.append(triage.plan(looker.store, view, evidence, _owner(view, record), is_carried_out=False))
             continue
         recovered = recover(looker.store, view, record, evidence)
         if recovered is not None and accept_loss and recovered.corrupted_workflows:
@@ -52,6 +53,12 @@ def detect_and_recover(
         if recovered is not None:
             plans.append(recovered)
     return plans
+
+
+def _owner(view: View, record: SessionRecord) -> StepOwner | None:
+    """Who is dead."""
+    begun = session_records.recovery(view)
+    return record.owner if record.owner is not None or begun is None else begun.owner
 
 
 def recover(store: Store, view: View, record: SessionRecord, evidence: str) -> SessionRecoveryPlan | None:
@@ -66,12 +73,17 @@ def recover(store: Store, view: View, record: SessionRecord, evidence: str) -> S
     if record.status != "crashed" or begun is None:
         return None
     if begun.found is None:
-        tenures.put_numbers(store, document.id, record.number)
-    plan = triage.plan(store, now, begun.evidence, is_carried_out=True)
+        tenures.put_numbers(store, document.id, record.number, _unseen(begun.owner))
+    plan = triage.plan(store, now, begun.evidence, begun.owner, is_carried_out=True)
     if begun.found is None:
         found = _found(store, now, plan, begun)
         _submit(store, document, partial(_finish, begun=begun, found=found), "record_recovery", document.id)
     return plan
+
+
+def _unseen(owner: StepOwner | None) -> StepOwner | None:
+    """A dead owner whom nobody can see to be dead by his pid, as one of another container is."""
+    return owner if owner is not None and clock.liveness(owner.identity) == "unknown" else None
 
 
 def _submit(store: Store, document: DocumentId, work: partial[None], operation: str, session_id: str) -> None:
@@ -84,7 +96,7 @@ def _give_up(tx: Transaction, judged: SessionRecord, evidence: str, time_us: int
     if record == judged:
         number = record.number + 1
         tx.put(SESSION_RECORD, records.encode(replace(record, status="crashed", number=number, owner=None)))
-        tx.put(RECOVERY, records.encode(RecoveryRecord(number, time_us, evidence)))
+        tx.put(RECOVERY, records.encode(RecoveryRecord(number, time_us, evidence, record.owner)))
 
 
 def _finish(tx: Transaction, begun: RecoveryRecord, found: CrashRecoveryData) -> None:
@@ -120,7 +132,8 @@ def _go_back(store: Store, plan: SessionRecoveryPlan, large_bytes: int) -> Sessi
             except WaypostError as error:
                 logger.warning("workflow %r was not brought back: %s", each.workflow_id, error)
     view = store.view(document)
-    return triage.plan(store, view, plan.evidence, is_carried_out=True)
+    owner = _owner(view, session_records.expect(view))
+    return triage.plan(store, view, plan.evidence, owner, is_carried_out=True)
 
 
 def _restore(tx: Transaction, session_id: str, number: int, wanted: checkpoints.Wanted) -> None:

@@ -52,11 +52,14 @@ class SessionRecord(Struct, array_like=True, frozen=True):
 
 
 class RecoveryRecord(Struct, array_like=True, frozen=True):
-    """A recovery that began with the session's number `number`, and why; without `found` it was cut short."""
+    """A recovery that began with the session's number `number`, from the death of `owner`, and why; without `found` it
+    was cut short.
+    """
 
     number: int
     time_us: int
     evidence: str
+    owner: StepOwner | None
     found: CrashRecoveryData | None = None
 
 

@@ -13,6 +13,8 @@ from functools import partial
 
 from waypost import clock, records, session_records
 from waypost.errors import DocumentDamaged
+from waypost.loading import every_step
+from waypost.models import StepOwner
 from waypost.session_records import TOUCHED
 from waypost.store import Change, DocumentId, Store, Transaction
 from waypost.store.claims import Claim
@@ -102,15 +104,19 @@ def _announce(tx: Transaction, workflow_id: str, number: int) -> None:
         tx.put(TOUCHED + workflow_id, _PRESENT)
 
 
-def put_numbers(store: Store, session_id: str, number: int) -> dict[str, DocumentDamaged]:
+def put_numbers(
+    store: Store, session_id: str, number: int, dead: StepOwner | None = None
+) -> dict[str, DocumentDamaged]:
     """Let nobody write in a session's name under a lower number, in all workflows that it has announced. Gives those
     that cannot be read, and so not be written to by anyone.
+
+    Steps that were running in the hands of `dead` are in nobody's from then on.
     """
     document = session_records.document_of(session_id)
     damaged: dict[str, DocumentDamaged] = {}
     for workflow_id in records.names(store.view(document), TOUCHED):
         workflow = DocumentId("workflow", workflow_id)
-        work = partial(session_records.link, session_id=session_id, number=number)
+        work = partial(_fence, session_id=session_id, number=number, dead=dead)
         try:
             if _is_lost(store, workflow):
                 continue  # it comes back by its checkpoints alone, for as long as there is no other log
@@ -119,6 +125,16 @@ def put_numbers(store: Store, session_id: str, number: int) -> dict[str, Documen
         except DocumentDamaged as error:
             damaged[workflow_id] = error
     return damaged
+
+
+def _fence(tx: Transaction, session_id: str, number: int, dead: StepOwner | None) -> None:
+    session_records.link(tx, session_id, number)
+    if dead is None or records.find_workflow(tx) is None:
+        return
+    for step in every_step(tx):
+        if step.owner == dead:
+            step.owner = None
+            records.put_step(tx, step)
 
 
 def _is_lost(store: Store, document: DocumentId) -> bool:

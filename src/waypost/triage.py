@@ -12,7 +12,7 @@ from waypost import checkpoints, clock, migrations, records, session_records, va
 from waypost.errors import WaypostError
 from waypost.folding import FINISHED
 from waypost.loading import every_step
-from waypost.models import StateCheckpoint, WorkflowStep
+from waypost.models import StateCheckpoint, StepOwner, WorkflowStep
 from waypost.session_models import RecoveryStrategy, SessionRecoveryPlan, WorkflowTriage
 from waypost.session_records import TOUCHED
 from waypost.store import DocumentId, Store, View
@@ -20,9 +20,11 @@ from waypost.store import DocumentId, Store, View
 _GONE = "its file is gone"
 
 
-def plan(store: Store, view: View, evidence: str, *, is_carried_out: bool) -> SessionRecoveryPlan:
+def plan(
+    store: Store, view: View, evidence: str, owner: StepOwner | None, *, is_carried_out: bool
+) -> SessionRecoveryPlan:
     """How to go on with a session whose owner is dead."""
-    sorted_ = list(_triage_all(store, view))
+    sorted_ = list(_triage_all(store, view, owner))
     lost = [each for each in sorted_ if not each.loads]
     loss = 100 * sum(each.data_loss for each in sorted_) / len(sorted_) if sorted_ else 0.0
     return SessionRecoveryPlan(
@@ -49,50 +51,54 @@ def _strategy(sorted_: Sequence[WorkflowTriage]) -> RecoveryStrategy:
 # --- sorting ---
 
 
-def _triage_all(store: Store, view: View) -> Iterator[WorkflowTriage]:
+def _triage_all(store: Store, view: View, dead: StepOwner | None) -> Iterator[WorkflowTriage]:
     """The workflows of a session, but for those that were deleted or never written."""
     for workflow_id in records.names(view, TOUCHED):
-        found = triage(store, view.document.id, workflow_id)
+        found = triage(store, view.document.id, workflow_id, dead)
         if found is not None:
             yield found
 
 
-def triage(store: Store, session_id: str | None, workflow_id: str) -> WorkflowTriage | None:
+def triage(
+    store: Store, session_id: str | None, workflow_id: str, dead: StepOwner | None = None
+) -> WorkflowTriage | None:
     """The steps of a workflow by what is known of them; None where the session, if one is named, never wrote to it, and
-    where it is deleted.
+    where it is deleted. `dead` is an owner who is known to be so, also where his process cannot be seen.
     """
     document = DocumentId("workflow", workflow_id)
     try:
         now = migrations.load(store, document)
         if not now.version and store.checkpoints(document):
-            return _lost(store, workflow_id, _GONE)
+            return _lost(store, workflow_id, _GONE, dead)
         is_linked = session_id is None or now.size_of(records.SESSION + session_id) is not None
         if records.find_workflow(now) is None or not is_linked:
             return None
         report = validation.validate(now)
         if not report.is_valid:
-            return _lost(store, workflow_id, "; ".join(report.errors))
-        return _sorted(now)
+            return _lost(store, workflow_id, "; ".join(report.errors), dead)
+        return _sorted(now, dead)
     except WaypostError as error:
-        return _lost(store, workflow_id, str(error))
+        return _lost(store, workflow_id, str(error), dead)
 
 
-def _lost(store: Store, workflow_id: str, problem: str) -> WorkflowTriage:
+def _lost(store: Store, workflow_id: str, problem: str, dead: StepOwner | None) -> WorkflowTriage:
     """Of a workflow that cannot be read: as its newest whole checkpoint has it."""
     try:
         best = checkpoints.suggestions(store, workflow_id).recommended_recovery_point
         if best is None:
             return WorkflowTriage(workflow_id=workflow_id, problem=problem)
         version = checkpoints.version_of(store, DocumentId("workflow", workflow_id), best.id)
-        return _sorted(version, problem, best.id)
+        return _sorted(version, dead, problem, best.id)
     except WaypostError:
         return WorkflowTriage(workflow_id=workflow_id, problem=problem)
 
 
-def _sorted(view: View, problem: str | None = None, checkpoint_id: str | None = None) -> WorkflowTriage:
+def _sorted(
+    view: View, dead: StepOwner | None, problem: str | None = None, checkpoint_id: str | None = None
+) -> WorkflowTriage:
     names: defaultdict[str, list[str]] = defaultdict(list)
     for step in every_step(view):
-        names[_kind_of(step)].append(step.id)
+        names[_kind_of(step, dead)].append(step.id)
     return WorkflowTriage(
         workflow_id=view.document.id,
         version=view.version,
@@ -106,12 +112,12 @@ def _sorted(view: View, problem: str | None = None, checkpoint_id: str | None = 
     )
 
 
-def _kind_of(step: WorkflowStep) -> str:
+def _kind_of(step: WorkflowStep, dead: StepOwner | None) -> str:
     if step.status in FINISHED:
         return "done"
     if step.status != "running":
         return step.status
-    is_dead = step.owner is None or clock.liveness(step.owner.identity) == "dead"
+    is_dead = step.owner in (None, dead) or clock.liveness(step.owner.identity) == "dead"
     return "ambiguous" if is_dead else "running"
 
 
