@@ -117,6 +117,8 @@ def every_file(root: Path) -> dict[str, str]:
 
 READING = [
     ["status"],
+    ["resume"],
+    ["session", "list"],
     ["status", "w"],
     ["list"],
     ["show", "w"],
@@ -288,6 +290,8 @@ def nasty(wp: blocking.Waypost) -> blocking.Waypost:
 
 NASTY_COMMANDS = [
     ["status"],
+    ["resume"],
+    ["session", "list"],
     ["status", "[bold]"],
     ["list"],
     ["show", "[bold]"],
