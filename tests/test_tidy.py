@@ -38,12 +38,12 @@ ORDER = """
     records
     session_records
     loading
-    frontier tenures
+    frontier
     steps
     saving validation
     migrating
     migrations
-    catalogue places checkpoint_ids
+    catalogue places checkpoint_ids tenures
     session_states retention
     checkpoints
     triage

@@ -148,12 +148,12 @@ class SessionDefinitions(Requests):
         """A session as it is, with the evidence of whether its owner is alive. Raises SessionNotFound."""
         return self._read("get_session", lambda: self.sessions.state(session_id, self.store))
 
-    def list_sessions(self, query: SessionQuery | None = None) -> Request[StateQueryResult[SessionState]]:
-        """The sessions that a query asks for, one page of them, the last started first; by default all.
+    def list_sessions(self, filter: SessionQuery | None = None) -> Request[StateQueryResult[SessionState]]:
+        """The sessions that a filter lets through, one page of them, the last started first; by default all.
 
-        Raises InvalidInput for a query whose fields are of another kind or out of range.
+        Raises InvalidInput for a filter whose fields are of another kind or out of range.
         """
-        wanted = SessionQuery() if query is None else query
+        wanted = SessionQuery() if filter is None else filter
         return self._read("list_sessions", lambda: session_states.listed(self.sessions.looker, wanted))
 
     def get_session_statistics(self, session_id: str) -> Request[SessionStatistics]:

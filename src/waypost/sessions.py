@@ -14,10 +14,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from waypost import checkpoints, clock, loading, records, recovery, session_records, tenures
+from waypost import checkpoints, clock, loading, migrations, records, recovery, session_records, tenures
 from waypost.catalogue import Catalogue
 from waypost.checkpoints import NewCheckpoint
-from waypost.errors import DocumentDamaged, SessionBusy, SessionExists, VersionConflict, WaypostError
+from waypost.errors import SessionBusy, SessionExists, VersionConflict, WaypostError
 from waypost.folding import fold
 from waypost.models import StepOwner
 from waypost.ownership import Watch
@@ -250,12 +250,12 @@ class Sessions:
     def _is_open(self, workflow: DocumentId, session_id: str) -> bool:
         """Whether a session has written to a workflow that is not completed. One that is damaged is left as it is."""
         try:
-            view = self._store.view(workflow)
+            view = migrations.load(self._store, workflow)
             record = records.find_workflow(view)
             if record is None or view.size_of(records.SESSION + session_id) is None:
                 return False
             return fold(loading.every_step(view), record.paused).status != "completed"
-        except DocumentDamaged as error:
+        except tenures.UNREADABLE as error:
             logger.warning("session %r ends without a checkpoint of workflow %r: %s", session_id, workflow.id, error)
             return False
 

@@ -11,8 +11,8 @@ import os
 import threading
 from functools import partial
 
-from waypost import clock, records, session_records
-from waypost.errors import DocumentDamaged
+from waypost import clock, migrations, records, session_records
+from waypost.errors import DocumentDamaged, MigrationFailed, UnsupportedFormat
 from waypost.loading import every_step
 from waypost.models import StepOwner
 from waypost.session_records import TOUCHED
@@ -116,15 +116,28 @@ def put_numbers(
     damaged: dict[str, DocumentDamaged] = {}
     for workflow_id in records.names(store.view(document), TOUCHED):
         workflow = DocumentId("workflow", workflow_id)
-        work = partial(_fence, session_id=session_id, number=number, dead=dead)
         try:
             if _is_lost(store, workflow):
                 continue  # it comes back by its checkpoints alone, for as long as there is no other log
+            seen = dead if dead is not None and _is_readable(store, workflow) else None
+            work = partial(_fence, session_id=session_id, number=number, dead=seen)
             change = Change(workflow, work, clock.new_id("op"), "take_over_session", session=session_id)
             store.submit(change).result()
         except DocumentDamaged as error:
             damaged[workflow_id] = error
     return damaged
+
+
+UNREADABLE = (DocumentDamaged, UnsupportedFormat, MigrationFailed)
+"""What keeps a workflow from being looked into, and no other from being so."""
+
+
+def _is_readable(store: Store, workflow: DocumentId) -> bool:
+    try:
+        migrations.load(store, workflow)
+    except UNREADABLE:
+        return False
+    return True
 
 
 def _fence(tx: Transaction, session_id: str, number: int, dead: StepOwner | None) -> None:
