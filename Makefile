@@ -36,8 +36,8 @@ test: .venv/dev.stamp ## run the tests, but for the large ones of crash
 crash: .venv/dev.stamp ## break things on purpose, and count what was tried
 	@$(BIN)/python -m pytest -n 2 --dist load --floors --totals build/crash-C.txt tests/crash $(ARGS)
 
-crash-night: .venv/dev.stamp ## the same at the size of a night
-	@CRASH_RING=N $(BIN)/python -m pytest -n 2 --dist load --timeout 7200 --floors --totals build/crash-N.txt tests/crash $(ARGS)
+crash-night: .venv/dev.stamp ## the same at the size of a night; broken off, it goes on where it was
+	@$(BIN)/python -m tools.night $(ARGS)
 
 mutants: .venv/dev.stamp ## remove each sync, lock and comparison of the store, and see a test fail
 	@$(BIN)/python -m tools.mutants $(ARGS)

@@ -8,6 +8,7 @@ a kind than its floor fails: a harness that injects nothing must not pass.
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -101,6 +102,7 @@ def waive_floor() -> WaiveFloor:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--floors", action="store_true", help="fail when fewer cases were checked than the floors say")
     parser.addoption("--totals", metavar="FILE", help="also write how many cases were checked to a file")
+    parser.addoption("--counts", metavar="FILE", help="the same as JSON, for who adds up several runs")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -108,7 +110,12 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if output is not None:  # in a worker of xdist, whose counts its controller adds up
         output["totals"] = dict(_counted)
         output["waived"] = dict(_waived)
-    elif session.config.getoption("--floors") and _missed():
+        return
+    place = session.config.getoption("--counts")
+    if place:
+        with open(place, "w", encoding="utf-8") as file:
+            json.dump({"totals": dict(_counted), "waived": dict(_waived)}, file)
+    if session.config.getoption("--floors") and _missed():
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 

@@ -1,0 +1,94 @@
+"""The night's run of the crash tests: what passed is not run again, and what all jobs checked adds up to the floors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tools import night
+from tools.night import Job, Outcome, Records
+
+from tests.totals import FLOORS
+
+ENOUGH = FLOORS["N"]
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Records:
+    return Records(tmp_path / "night")
+
+
+def outcome(passed: bool = True, totals: dict[str, int] | None = None) -> Outcome:
+    return Outcome(passed, 1.0, dict(ENOUGH) if totals is None else totals, {})
+
+
+def test_q04_tests_of_a_function_are_one_job_unless_they_are_many() -> None:
+    """Each test is in one job, and no job's name is another's."""
+    tests = ["tests/crash/test_a.py::test_one", *(f"tests/crash/test_a.py::test_many[{n}]" for n in range(30))]
+    made = list(night.jobs([*tests, "tests/crash/test_b.py::test_one"]))
+    assert [test for job in made for test in job.tests] == [*tests, "tests/crash/test_b.py::test_one"]
+    assert [len(job.tests) for job in made] == [1, 12, 12, 6, 1]
+    assert len({job.name for job in made}) == len(made)
+
+
+def test_q04_what_passed_is_kept_until_the_tree_changes(tmp_path: Path) -> None:
+    """A change of the source or of a test makes every result one of another tree."""
+    for name in ("src", "tests", "requirements"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "pyproject.toml").write_text("")
+    source = tmp_path / "src" / "a.py"
+    source.write_text("1")
+    first = night.fingerprint(tmp_path)
+    assert night.fingerprint(tmp_path) == first
+    source.write_text("2")
+    changed = night.fingerprint(tmp_path)
+    (tmp_path / "tests" / "b.py").write_text("")
+    assert len({first, changed, night.fingerprint(tmp_path)}) == 3
+
+
+def test_q04_a_run_goes_on_where_it_was_broken_off(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has passed is left out, what failed or was never begun is run, and a torn record counts for nothing."""
+    made = [Job(name, (f"tests/crash/test_{name}.py::test",)) for name in ("passed", "failed", "torn", "new")]
+    records.keep(made[0], outcome(), "")
+    records.keep(made[1], outcome(passed=False), "")
+    records.keep(made[2], outcome(), "")
+    (records.counted_in(made[2]).with_suffix(".json")).write_text('{"passed": tr')
+    ran: list[str] = []
+
+    def run(job: Job, kept: Records) -> Outcome:
+        ran.append(job.name)
+        kept.keep(job, outcome(), "")
+        return outcome()
+
+    monkeypatch.setattr(night, "collect", lambda: [job.tests[0] for job in made])
+    monkeypatch.setattr(night, "jobs", lambda _: iter(made))
+    monkeypatch.setattr(night, "Records", lambda _: records)
+    monkeypatch.setattr(night, "_run", run)
+    assert night.main(["--minutes", "0"]) == 1  # nothing is begun, and one has failed
+    assert ran == []
+    assert night.main([]) == 0
+    assert sorted(ran) == ["failed", "new", "torn"]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "status"),
+    [
+        ([outcome(), outcome(totals={})], 0),
+        ([outcome(), None], 75),
+        ([outcome(), outcome(passed=False)], 1),
+        ([outcome(totals={}), outcome(totals={})], 1),
+        ([outcome(totals={**ENOUGH, "faults": ENOUGH["faults"] - 1}), outcome(totals={"faults": 1})], 0),
+        ([outcome(totals={**ENOUGH, "faults": ENOUGH["faults"] - 2}), outcome(totals={"faults": 1})], 1),
+    ],
+)
+def test_q03_the_sum_of_all_jobs_is_held_against_the_floors(
+    outcomes: list[Any], status: int, records: Records, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It passes once every job has, and together they checked as much as each floor asks for."""
+    made = [Job(f"job{number}", ("a",)) for number in range(len(outcomes))]
+    for job, each in zip(made, outcomes, strict=True):
+        if each is not None:
+            records.keep(job, each, "")
+    assert night._judge(made, made, records) == status
+    assert "ring N: cases checked" in capsys.readouterr().out
