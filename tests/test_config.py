@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -44,6 +45,9 @@ PRESET_TABLE: dict[str, tuple[Any, Any, Any]] = {
     "retention.max_workflow_size": (1024, 1024, 1024),
     "retention.max_store_size": (10_240, 10_240, 10_240),
     "history.max_age_days": (30, 30, 30),
+    "security.key_file": ("", "", ""),
+    "security.keyring": ("", "", ""),
+    "security.redact": ((), (), ()),
 }
 NAMES = ("development", "production", "high_throughput")
 
@@ -367,11 +371,64 @@ def test_a_value_of_another_kind_is_refused(option: str) -> None:
     """No value is converted: text is no number, a number no boolean, a boolean no number."""
     usual = PRESET_TABLE[option][0]
     for value in (None, [usual], {"a": 1}, 1.0, b"zstd", "6", "true", True, 1, "lzma", float("nan"), object()):
-        if type(value) is not type(usual) or value == "lzma":
+        if type(value) is not type(usual) or (value == "lzma" and option == "compression.algorithm"):
             error = refusal(lambda value=value: load(config=nested(option, value)))
             assert option in str(error)
             assert "(argument)" in str(error)
             assert "takes" in str(error)
+
+
+@pytest.mark.parametrize("path", ["", "/etc/waypost.key", "~/waypost.key"])
+def test_a_key_file_is_named_by_a_path_that_leads_to_the_same_for_all(path: str) -> None:
+    """An absolute path, or one from the home directory on; one from the working directory is refused."""
+    assert load(config=nested("security.key_file", path)).security.key_file == path
+    for bad in ("waypost.key", "./waypost.key", "~other/waypost.key", "/a\0b"):
+        assert "absolute" in str(refusal(lambda bad=bad: load(config=nested("security.key_file", bad))))
+
+
+PATTERNS = ("outputs.*.password", 'context.variables["a,b"]')
+
+
+@pytest.mark.parametrize("given", [list(PATTERNS), PATTERNS])
+def test_patterns_are_a_list_and_one_source_gives_all_of_them(given: Any, nowhere: Path) -> None:
+    """From code, from a file and, as JSON or parted by commas, from a variable; a later source gives all anew."""
+    assert load(config=nested("security.redact", given)).security.redact == PATTERNS
+    text = json.dumps(given)
+    assert load(environment={"WAYPOST_SECURITY_REDACT": text}).security.redact == PATTERNS
+    few = load(environment={"WAYPOST_SECURITY_REDACT": "outputs.*.a, result.*"})
+    assert few.security.redact == ("outputs.*.a", "result.*")
+    (nowhere / "waypost.toml").write_text(f"security.redact = {text}\n")
+    assert load(directory=nowhere, environment={}).security.redact == PATTERNS
+    assert load(directory=nowhere, environment={}, config=nested("security.redact", [])).security.redact == ()
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "",
+        "*",
+        "*.password",
+        "outputs",
+        "output.a",
+        "context.user_id",
+        "context.*.x",
+        "outputs..a",
+        "outputs.a[",
+        "[0].a",
+        'outputs["a',
+        'outputs["\\q"]',
+        "agents.a",
+        "sessions.a.b",
+        'outputs.a"b',
+        "secrets.a",
+        "context.secrets.a",
+    ],
+)
+def test_x06_a_pattern_that_could_never_match_is_refused(pattern: str) -> None:
+    """What somebody believes to be redacted is, or the store does not open."""
+    error = refusal(lambda: load(config=nested("security.redact", ["outputs.a", pattern])))
+    assert error.details["option"] == "security.redact"
+    refusal(lambda: load(environment={"WAYPOST_SECURITY_REDACT": json.dumps([pattern])}))
 
 
 @pytest.mark.parametrize("given", [[], "x", 3, {"compression": 3}, {"compression": None}, {"compression": [1]}])

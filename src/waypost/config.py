@@ -19,6 +19,7 @@ A whole `Config` given by code is taken as it is, and nothing else is read.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 import msgspec
 import msgspec.structs
 
+from waypost import patterns
 from waypost.errors import InvalidConfiguration, UnsupportedFormat
 from waypost.options import Config
 
@@ -78,6 +80,48 @@ class _Range(NamedTuple):
         return int(text) if _NUMBER.fullmatch(text.strip()) else text
 
 
+class _Text:
+    def __str__(self) -> str:
+        return "a text of at most 200 printable characters"
+
+    def allows(self, value: object) -> bool:
+        return type(value) is str and (value == "" or (value.isprintable() and len(value) <= 200))
+
+    def parse(self, text: str) -> object:
+        return text
+
+
+class _Path:
+    def __str__(self) -> str:
+        return "the path of a file, absolute or beginning with ~/"
+
+    def allows(self, value: object) -> bool:
+        # one from the working directory would lead elsewhere for each that opens the store
+        return type(value) is str and (value == "" or (value.startswith(("/", "~/")) and "\0" not in value))
+
+    def parse(self, text: str) -> object:
+        return text
+
+
+class _Patterns:
+    def __str__(self) -> str:
+        return patterns.TAKEN
+
+    def allows(self, value: object) -> bool:
+        if not isinstance(value, (list, tuple)):
+            return False
+        return all(type(each) is str and patterns.parse(each) is not None for each in cast("list[object]", value))
+
+    def parse(self, text: str) -> object:
+        """Patterns parted by commas, which stand in no name; in brackets an array of JSON, in which they may."""
+        if not text.lstrip().startswith("["):
+            return tuple(each.strip() for each in text.split(","))
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+
+
 _YES = frozenset({"true", "1", "yes", "on"})
 _NO = frozenset({"false", "0", "no", "off"})
 _NUMBER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
@@ -91,13 +135,17 @@ _LEVELS: dict[str, _Range] = {
 }
 
 
+Value = bool | int | str | tuple[str, ...]
+"""What an option may be."""
+
+
 class _Option(NamedTuple):
     """What an option takes, and what it is in each preset."""
 
-    taken: _Flag | _Choice | _Range
-    development: bool | int | str
-    production: bool | int | str
-    high_throughput: bool | int | str
+    taken: _Flag | _Choice | _Range | _Text | _Path | _Patterns
+    development: Value
+    production: Value
+    high_throughput: Value
 
 
 _OPTIONS: dict[str, _Option] = {
@@ -126,6 +174,9 @@ _OPTIONS: dict[str, _Option] = {
     "retention.max_workflow_size": _Option(_Range(1), 1024, 1024, 1024),
     "retention.max_store_size": _Option(_Range(1), 10_240, 10_240, 10_240),
     "history.max_age_days": _Option(_Range(1, 36_500), 30, 30, 30),
+    "security.key_file": _Option(_Path(), "", "", ""),
+    "security.keyring": _Option(_Text(), "", "", ""),
+    "security.redact": _Option(_Patterns(), (), (), ()),
 }
 _SECTIONS = tuple(dict.fromkeys(name.partition(".")[0] for name in _OPTIONS))
 
@@ -141,7 +192,7 @@ class Setting(NamedTuple):
     """One option: its value, and where that came from (a preset, the path of a file, a variable, or the argument)."""
 
     option: str
-    value: bool | int | str
+    value: Value
     source: str
 
 
@@ -263,7 +314,7 @@ def _setting(option: str, value: Any, source: str) -> Setting:
         raise _unknown(option, source)
     if not known.taken.allows(value):
         raise _invalid(option, value, str(known.taken), source)
-    return Setting(option, value, source)
+    return Setting(option, tuple(cast("list[str]", value)) if isinstance(value, list) else value, source)
 
 
 def _check_level(settings: Mapping[str, Setting]) -> None:

@@ -91,6 +91,19 @@ class HistoryConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_age_days: int
 
 
+class SecurityConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Where keys come from beside `$WAYPOST_KEY`, and which values are never written.
+
+    `key_file` is the path of a file with keys, absolute or from `~` on, that only its owner may read; `keyring` the
+    service under which the system's keyring has them; each is empty where there is none. What stands at a path that
+    one of the patterns in `redact` matches is written as the text "[redacted]".
+    """
+
+    key_file: str
+    keyring: str
+    redact: tuple[str, ...]
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """All options, each with a value. Made by `load`; `PRESETS` has three."""
 
@@ -101,6 +114,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     checkpoints: CheckpointsConfig
     retention: RetentionConfig
     history: HistoryConfig
+    security: SecurityConfig
 
     @property
     def durability(self) -> Literal["power", "process"]:
