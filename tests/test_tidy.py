@@ -29,8 +29,10 @@ ORDER = """
     models
     queries
     session_models
-    options
+    options patterns
     config
+    keys
+    sealing
     codec
     store
     maintenance ownership

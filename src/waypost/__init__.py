@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         InvalidInput,
         InvalidValue,
         InvalidWorkflow,
+        KeyMissing,
         LockTimeout,
         MigrationFailed,
         NotFound,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         Refused,
         RetriesExhausted,
         SchemaOutdated,
+        SealBroken,
         SecretsNotSealed,
         SessionBusy,
         SessionEnded,
@@ -119,9 +121,9 @@ _MODULES = {
     "waypost.delta": "Difference WorkflowDiff",
     "waypost.errors": (
         "CheckpointNotFound DependencyUnfinished DocumentDamaged DocumentTooLarge IllegalTransition "
-        "InvalidConfiguration InvalidId InvalidInput InvalidValue InvalidWorkflow LockTimeout "
+        "InvalidConfiguration InvalidId InvalidInput InvalidValue InvalidWorkflow KeyMissing LockTimeout "
         "MigrationFailed NotFound OperationNotFound OutputNotFound PathNotFound Refused RetriesExhausted "
-        "SchemaOutdated SecretsNotSealed SessionBusy SessionEnded SessionExists SessionFenced SessionNotFound "
+        "SchemaOutdated SealBroken SecretsNotSealed SessionBusy SessionEnded SessionExists SessionFenced SessionNotFound "
         "SessionPaused StepBusy StepFailed StepNotFound StoreClosed StoreError StoreLeased "
         "StoreNotFound StorePoisoned StoreReadOnly StoreUnavailable UnsupportedFormat UnsupportedPlatform "
         "VersionConflict VersionNotFound WaypostError WorkflowExists WorkflowNotFound WorkflowPaused"
@@ -175,6 +177,7 @@ __all__ = [
     "InvalidInput",
     "InvalidValue",
     "InvalidWorkflow",
+    "KeyMissing",
     "LargeValue",
     "LockTimeout",
     "MigratingDocument",
@@ -195,6 +198,7 @@ __all__ = [
     "RetriesExhausted",
     "Run",
     "SchemaOutdated",
+    "SealBroken",
     "SecretsNotSealed",
     "SessionBusy",
     "SessionEnded",

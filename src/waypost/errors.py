@@ -28,6 +28,7 @@
     │   ├── StepBusy                (retryable)
     │   ├── DependencyUnfinished    (retryable)
     │   ├── SecretsNotSealed
+    │   ├── KeyMissing              (names the key's id)
     │   └── VersionConflict         (retryable)
     ├── StepFailed              a step of a run failed; carries its name
     └── StoreError              the store cannot do it
@@ -39,6 +40,7 @@
         ├── StorePoisoned           a sync failed; the outcome is unknown
         ├── DocumentTooLarge
         ├── DocumentDamaged         (names file and offset)
+        ├── SealBroken              sealed bytes were changed, or moved here from elsewhere
         ├── UnsupportedFormat       newer, foreign, or a codec that is not installed
         ├── SchemaOutdated          an older schema, not migrated yet
         ├── MigrationFailed         a step of a migration is missing, failed, or made something unsound
@@ -96,9 +98,11 @@ class InvalidValue(InvalidInput):
 
     code = "invalid_value"
 
-    def __init__(self, message: str, *, path: str = "", **details: object) -> None:
+    def __init__(self, message: str, *, path: str = "", reason: str = "", **details: object) -> None:
         super().__init__(message, path=path, **details)
         self.path = path
+        self.reason = reason
+        """Why, without where: for who must not repeat the path."""
 
 
 class InvalidConfiguration(InvalidInput):
@@ -251,9 +255,15 @@ class DependencyUnfinished(Refused):
 
 
 class SecretsNotSealed(Refused):
-    """Secrets cannot be sealed yet, and are never stored in clear."""
+    """There is no key to seal secrets with, and they are never stored in clear."""
 
     code = "secrets_not_sealed"
+
+
+class KeyMissing(Refused):
+    """The key that something is sealed with is not at hand; `key_id` tells which."""
+
+    code = "key_missing"
 
 
 class VersionConflict(Refused):
@@ -330,6 +340,13 @@ class DocumentDamaged(StoreError):
         super().__init__(message, file=file, offset=offset, **details)
         self.file = file
         self.offset = offset
+
+
+class SealBroken(StoreError):
+    """Sealed bytes are not those that were sealed with that key for that place."""
+
+    code = "seal_broken"
+    exit_status = 6
 
 
 class UnsupportedFormat(StoreError):
