@@ -39,6 +39,7 @@ ORDER = """
     streams
     records
     session_records
+    redaction secrecy
     loading
     frontier
     steps

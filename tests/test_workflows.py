@@ -549,7 +549,7 @@ def test_context_is_merged_by_key(three: Waypost) -> None:
     assert state_of(three).context == merged
 
 
-def test_secrets_are_refused_and_stay_out_of_sight(three: Waypost) -> None:
+def test_x22_without_a_key_secrets_are_refused_and_stay_out_of_sight(three: Waypost) -> None:
     """Giving secrets writes nothing at all, and no text of a context shows them."""
     before = state_of(three)
     assert isinstance(three.update_context("w", variables={"x": 5}, secrets={"k": "canary"}).error, SecretsNotSealed)

@@ -123,8 +123,8 @@ _MODULES = {
         "CheckpointNotFound DependencyUnfinished DocumentDamaged DocumentTooLarge IllegalTransition "
         "InvalidConfiguration InvalidId InvalidInput InvalidValue InvalidWorkflow KeyMissing LockTimeout "
         "MigrationFailed NotFound OperationNotFound OutputNotFound PathNotFound Refused RetriesExhausted "
-        "SchemaOutdated SealBroken SecretsNotSealed SessionBusy SessionEnded SessionExists SessionFenced SessionNotFound "
-        "SessionPaused StepBusy StepFailed StepNotFound StoreClosed StoreError StoreLeased "
+        "SchemaOutdated SealBroken SecretsNotSealed SessionBusy SessionEnded SessionExists SessionFenced "
+        "SessionNotFound SessionPaused StepBusy StepFailed StepNotFound StoreClosed StoreError StoreLeased "
         "StoreNotFound StorePoisoned StoreReadOnly StoreUnavailable UnsupportedFormat UnsupportedPlatform "
         "VersionConflict VersionNotFound WaypostError WorkflowExists WorkflowNotFound WorkflowPaused"
     ),

@@ -38,6 +38,7 @@ _NAMED = (
     (records.VARIABLE, "name of a variable"),
     (records.CONFIGURATION, "name in a configuration"),
     (records.FEATURE, "name of a feature"),
+    (records.SECRET, "name of a secret"),
 )
 """Parts that are named by what a caller gave, and what that was."""
 

@@ -163,7 +163,7 @@ def _described(
         session_id=record.session_id,
         parent_id=_parent_of(view, name, names),
     )
-    vars(found)["_load"] = lambda: loading.load(version_of(store, document, name))
+    vars(found)["_load"] = lambda: loading.load(version_of(store, document, name), keys=store.keys)
     return found
 
 

@@ -101,10 +101,6 @@ def _output(output: StepOutput, viewer: Viewer) -> StepOutput:
     return loading.with_value(output, viewer)
 
 
-def _context(_: None, viewer: Viewer) -> WorkflowContext:
-    return loading.load_context(viewer())
-
-
 class Definitions(CheckpointDefinitions, SessionDefinitions, LookingBack):
     """The operations over one open store."""
 
@@ -145,7 +141,7 @@ class Definitions(CheckpointDefinitions, SessionDefinitions, LookingBack):
         session_id = self._session(session_id)
 
         def prepare() -> Work[None]:
-            new = workflows.prepare_new(name, session_id, steps, context, if_exists)
+            new = workflows.prepare_new(name, session_id, steps, context, if_exists, self.redaction, self.store.keys)
             return partial(workflows.create, new=new, made=self._automatic(session_id).workflow_made)
 
         return self._write("create_workflow", workflow_id, prepare, self._state, operation_id, session_id)
@@ -172,7 +168,7 @@ class Definitions(CheckpointDefinitions, SessionDefinitions, LookingBack):
         session_id = self._session(session_id)
 
         def prepare() -> Work[None]:
-            plan = saving.prepare(state, self._home)
+            plan = saving.prepare(state, self._home, self.redaction)
             new = checkpoints.prepare_new("automatic", "", checkpoint_tags, session_id) if create_checkpoint else None
 
             def save(tx: Transaction) -> None:
@@ -190,7 +186,7 @@ class Definitions(CheckpointDefinitions, SessionDefinitions, LookingBack):
         return Load(
             self.store,
             "load_workflow_state",
-            lambda counters: loading.load(self._view(workflow_id, counters), self._home),
+            lambda counters: loading.load(self._view(workflow_id, counters), self._home, self.store.keys),
             self.verbose,
         )
 
@@ -261,7 +257,8 @@ class Definitions(CheckpointDefinitions, SessionDefinitions, LookingBack):
         source = self._source(output, step_id)
 
         def prepare() -> Work[WorkflowStep]:
-            wanted = steps_.prepare_move(step_id, status, output if source is None else UNSET, error, agent_id)
+            given = output if source is None else UNSET
+            wanted = steps_.prepare_move(step_id, status, given, error, agent_id, self.redaction)
             if source is not None:
                 check = partial(steps_.check_move, wanted=wanted, enforce_dependencies=self._enforce_dependencies)
                 value = self._staged(source, workflow_id, step_id, operation_id, check)
@@ -290,7 +287,7 @@ class Definitions(CheckpointDefinitions, SessionDefinitions, LookingBack):
         """
 
         def prepare() -> Work[list[WorkflowStep]]:
-            new = steps_.prepare_new(steps)
+            new = steps_.prepare_new(steps, self.redaction)
             return lambda tx: steps_.add(tx, new)
 
         return self._write("add_steps", workflow_id, prepare, _steps, operation_id, session_id)
@@ -336,7 +333,7 @@ class Definitions(CheckpointDefinitions, SessionDefinitions, LookingBack):
         source = self._source(output, step_id)
 
         def prepare() -> Work[StepOutput]:
-            value = steps_.prepare_output(step_id, output if source is None else UNSET, agent_id)
+            value = steps_.prepare_output(step_id, output if source is None else UNSET, agent_id, self.redaction)
             if source is not None:
                 value = self._staged(
                     source, workflow_id, step_id, operation_id, lambda view: steps_.expect(view, step_id)
@@ -385,7 +382,7 @@ class Definitions(CheckpointDefinitions, SessionDefinitions, LookingBack):
         """
 
         def prepare() -> Work[AgentState]:
-            change = workflows.prepare_agent(agent_id, agent_state)
+            change = workflows.prepare_agent(agent_id, agent_state, self.redaction)
             return lambda tx: workflows.update_agent(tx, agent_id, change)
 
         return self._write("update_agent_state", workflow_id, prepare, _as_returned, operation_id, session_id, agent_id)
@@ -403,14 +400,17 @@ class Definitions(CheckpointDefinitions, SessionDefinitions, LookingBack):
     ) -> Request[OperationResult[WorkflowContext]]:
         """Merge into the context by key; keys that are not named keep their values. Gives the whole context.
 
-        Fails with WorkflowNotFound, InvalidId, InvalidValue, and with SecretsNotSealed if secrets are given.
+        Secrets are sealed (docs/secrets.md). Fails with WorkflowNotFound, InvalidId, InvalidValue, and with
+        SecretsNotSealed if secrets are given and there is no key.
         """
 
         def prepare() -> Work[None]:
-            puts = workflows.prepare_context(variables, configuration, features, secrets)
-            return lambda tx: workflows.update_context(tx, puts)
+            new = workflows.prepare_context(
+                variables, configuration, features, secrets, self.redaction, self.store.keys
+            )
+            return lambda tx: workflows.update_context(tx, new)
 
-        return self._write("update_context", workflow_id, prepare, _context, operation_id, session_id)
+        return self._write("update_context", workflow_id, prepare, self._context, operation_id, session_id)
 
     # --- the store as a whole ---
 

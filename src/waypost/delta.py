@@ -14,7 +14,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from waypost import places, records
 from waypost.codec import paths, values
-from waypost.places import ABSENT, LargeValue, Root
+from waypost.places import ABSENT, LargeValue, Root, SealedValue
 from waypost.store import View
 
 
@@ -22,7 +22,8 @@ class Difference(Struct, frozen=True):
     """What is at one path in one version and otherwise, or not, in the other.
 
     `before` is UNSET for what was added, `after` for what was removed. Objects of registered types are `Unregistered`,
-    and a `LargeValue` stands for an output that is read in chunks.
+    a `LargeValue` stands for an output that is read in chunks, and a
+    `SealedValue` for a secret, which is never opened here.
     """
 
     kind: Literal["added", "removed", "changed"]
@@ -121,7 +122,7 @@ def _collect(steps: list[str], before: Any, after: Any, found: list[Difference],
             _collect([*steps, step], ABSENT, item, found)
 
 
-_PLAIN = frozenset({type(None), bool, int, str, bytes, LargeValue})
+_PLAIN = frozenset({type(None), bool, int, str, bytes, LargeValue, SealedValue})
 
 
 def _is_same(before: Any, after: Any) -> bool:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import threading
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as BinasciiError
 from collections.abc import Iterable, Iterator, Mapping
@@ -70,7 +71,7 @@ class Keys:
 
     __slots__ = ("_by_id", "_keys")
 
-    def __init__(self, keys: Iterable[Key]) -> None:
+    def __init__(self, keys: Iterable[Key] = ()) -> None:
         self._by_id: dict[str, Key] = {}
         for key in keys:
             self._by_id.setdefault(key.id, key)
@@ -150,10 +151,33 @@ def _nth(place: int) -> str:
 # --- where they come from ---
 
 
-def find_keys(config: Config, environment: Mapping[str, str] = os.environ) -> Keys:
+class KeyFinder:
+    """Finds the keys when they are first needed, and keeps what it found; the environment counts as it is then."""
+
+    __slots__ = ("_config", "_found", "_lock")
+
+    def __init__(self, config: Config | None) -> None:
+        self._config = config
+        self._found: Keys | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self) -> Keys:
+        """The keys. Raises as `find_keys`."""
+        with self._lock:  # a keyring may ask its user
+            if self._found is None:
+                found = find_keys(self._config)
+                if not len(found):
+                    return found  # one may be given yet
+                self._found = found
+            return self._found
+
+
+def find_keys(config: Config | None, environment: Mapping[str, str] = os.environ) -> Keys:
     """The keys of all sources. Raises InvalidConfiguration for what is no key, or a file that others may read."""
     found = parse(environment.get(KEY_VARIABLE, ""), f"${KEY_VARIABLE}")
-    security = config.security
+    security = None if config is None else config.security
+    if security is None:
+        return Keys(found)
     if security.key_file:
         path = os.path.expanduser(security.key_file)
         found += parse(without_comments(read_key_file(path)), path)

@@ -14,9 +14,10 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from typing import Any, TypeVar, cast, overload
 
-from waypost import records
+from waypost import records, secrecy
 from waypost.codec import values
 from waypost.folding import Fold, fold
+from waypost.keys import Keys
 from waypost.models import (
     AgentState,
     StateMetadata,
@@ -28,6 +29,7 @@ from waypost.models import (
     WorkflowStep,
     as_step,
 )
+from waypost.secrecy import FindKeys
 from waypost.store import View
 
 T = TypeVar("T")
@@ -37,8 +39,10 @@ Viewer = Callable[[], View]
 copying what holds it copies neither view nor store."""
 
 
-def load(view: View, store: object = None) -> WorkflowState:
-    """The workflow at one version, of a store to which it may be saved again. Raises WorkflowNotFound."""
+def load(view: View, store: object = None, keys: FindKeys = Keys) -> WorkflowState:
+    """The workflow at one version, of a store to which it may be saved again; `keys` are for its secrets, when they are
+    asked for. Raises WorkflowNotFound.
+    """
     record = records.workflow(view)
     outputs = LazyOutputs(lambda: view)
     state = WorkflowState(
@@ -46,7 +50,7 @@ def load(view: View, store: object = None) -> WorkflowState:
         workflow=Workflow(view.document.id, record.name, LazySteps(lambda: view, outputs), record.paused),
         agents=LazyAgents(lambda: view, records.AGENT),
         outputs=outputs,
-        context=load_context(view),
+        context=load_context(view, keys),
     )
     vars(state)["_origin"] = lambda: (view, store)
     return state
@@ -64,7 +68,7 @@ def base_of(state: WorkflowState, store: object) -> View | None:
     return view if home is store and view.document.id == state.workflow.id else None
 
 
-def load_context(view: View) -> WorkflowContext:
+def load_context(view: View, keys: FindKeys) -> WorkflowContext:
     record = records.CONTEXTS.get(view, records.CONTEXT) or records.ContextRecord()
     return WorkflowContext(
         session_id=record.session_id,
@@ -73,6 +77,7 @@ def load_context(view: View) -> WorkflowContext:
         configuration=LazyValues(lambda: view, records.CONFIGURATION),
         variables=LazyValues(lambda: view, records.VARIABLE),
         features=LazyValues(lambda: view, records.FEATURE),
+        secrets=LazySecrets(lambda: view, lambda: keys()),
     )
 
 
@@ -307,6 +312,36 @@ class LazyValues(LazyMapping[Any]):
         if data is None:
             raise KeyError(name)
         return values.decode(data)
+
+
+class LazySecrets(LazyMapping[Any]):
+    """Secrets: their names are there for anybody, and each is opened when it is touched."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, viewer: Viewer, keys: FindKeys) -> None:
+        super().__init__(viewer, records.SECRET)
+        self._keys = keys
+
+    def _read(self, name: str) -> Any:
+        """Raises KeyMissing, SealBroken."""
+        data = self._viewer().get(self._prefix + name)
+        if data is None:
+            raise KeyError(name)
+        return secrecy.read(name, data, self._keys)
+
+    def __eq__(self, other: object) -> bool:
+        mine = self._stands_as_sealed() if isinstance(other, LazySecrets) else None
+        if mine is not None and isinstance(other, LazySecrets) and mine == other._stands_as_sealed():
+            return True  # also where there is no key
+        return super().__eq__(other)
+
+    def _stands_as_sealed(self) -> dict[str, bytes | None] | None:
+        """What is stored, if nothing was touched."""
+        if self.touched or self.removed:
+            return None
+        view = self._viewer()
+        return {name: view.get(self._prefix + name) for name in self._stored()}
 
 
 class LazyAgents(LazyMapping[AgentState]):

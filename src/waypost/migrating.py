@@ -9,6 +9,7 @@ Invariants:
 * No object of an application is built: what was registered with `register_type` is an `Unregistered` here.
 * A change made in place counts: what was handed out is encoded again and held against what it was.
 * What was only looked at keeps its bytes.
+* Secrets are as they are sealed, bytes that may be removed and are otherwise left as they are.
 """
 
 from __future__ import annotations
@@ -58,8 +59,9 @@ class MigratingDocument(MutableMapping[str, Any]):
         data = None if key in self._removed else self._view.get(key)
         if data is None:
             raise KeyError(key)
-        found = self._held[key] = values.decode(data, inert=True)
-        self._seen[key] = values.encode(found)
+        is_sealed = key.startswith(records.SECRET)
+        found = self._held[key] = data if is_sealed else values.decode(data, inert=True)
+        self._seen[key] = data if is_sealed else values.encode(found)
         return found
 
     def __setitem__(self, key: str, value: Any) -> None:
@@ -95,11 +97,20 @@ class MigratingDocument(MutableMapping[str, Any]):
         self.outputs.settle()
         puts: dict[str, bytes] = {}
         for key, value in self._held.items():
-            data = values.encode(value, key.replace(records.SEPARATOR, "."))
+            data = self._sealed(key, value) if key.startswith(records.SECRET) else values.encode(value, _path(key))
             if data != self._seen.get(key) and data != self._view.get(key):
                 puts[key] = data
         removed = {key for key in self._removed if self._view.size_of(key) is not None}
         return Changes(puts, removed)
+
+    def _sealed(self, key: str, value: Any) -> bytes:
+        if type(value) is not bytes or value != self._view.get(key):
+            raise InvalidInput(f"{_path(key)} is sealed: a migration may remove a secret, and not write one")
+        return value
+
+
+def _path(key: str) -> str:
+    return key.replace(records.SEPARATOR, ".")
 
 
 class MigratingGroup(MutableMapping[str, Any]):

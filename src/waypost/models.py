@@ -253,7 +253,7 @@ class StateMetadata(Struct, frozen=True, kw_only=True):
 
 
 class WorkflowContext(Struct, kw_only=True):
-    """What the steps share. Secrets are never stored in clear: a state that holds any is refused."""
+    """What the steps share. Secrets are stored sealed, and opened one by one when they are asked for."""
 
     session_id: str | None = None
     user_id: str | None = None
@@ -264,9 +264,12 @@ class WorkflowContext(Struct, kw_only=True):
     secrets: MutableMapping[str, Any] = {}
 
     def __repr__(self) -> str:
+        return f"WorkflowContext({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
         # secrets stay out of every text that may end in a log
-        shown = ("session_id", "user_id", "environment", "configuration", "variables", "features")
-        return f"WorkflowContext({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
+        names = ("session_id", "user_id", "environment", "configuration", "variables", "features")
+        return [(name, getattr(self, name)) for name in names]
 
 
 class PerformanceMetrics(Struct, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ _ELEMENT = re.compile(r"""\.([^.\[\]"]+)|\[("(?:[^"\\]|\\.)*")\]|\[([^\[\]"]+)\]
 _CONTEXT = ("variables", "configuration", "features")
 TAKEN = (
     "a list of patterns that begin with outputs, context.variables, context.configuration, context.features, agents, "
-    "steps or result, such as outputs.*.password"
+    "steps, result, environment or preferences, such as outputs.*.password"
 )
 
 
@@ -64,7 +64,7 @@ def _element(found: re.Match[str]) -> str | None:
 
 def _leads_somewhere(elements: Sequence[str]) -> bool:
     """Whether values may stand there. A root has no wildcards: what cannot be meant is better refused."""
-    if elements[0] in ("outputs", "result"):
+    if elements[0] in ("outputs", "result", "environment", "preferences"):
         return len(elements) > 1
     if elements[0] == "context":
         return len(elements) > 2 and elements[1] in _CONTEXT

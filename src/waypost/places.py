@@ -7,6 +7,7 @@
     outputs.fetch.rows[3]       the newest output of a step
     context.user_id             session_id, user_id, environment
     context.variables.rows      a variable; likewise context.configuration and context.features
+    context.secrets.token       a secret: that it is there, and with which key it is sealed
     sessions["…"]               there when that session has written to the workflow
     checkpoints["…"]            what is kept of a checkpoint; adopted and restored: what came of one
     tombstone.deleted_at        what is left of a workflow that was deleted
@@ -16,18 +17,19 @@ Invariants:
 
 * Each place leads to one part, or, for an output, to its newest version; its *root* is the path of all of that part.
 * Values are decoded inert: no function of the application runs. Records are dictionaries of their fields.
-* A large output is never loaded: `LargeValue` stands for it.
+* A large output is never loaded: `LargeValue` stands for it. Nor is a secret opened: `SealedValue` does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from hashlib import sha256
 from itertools import count
 from typing import Any, NamedTuple, TypeVar, cast
 
 from msgspec import Struct, structs
 
-from waypost import records
+from waypost import records, sealing
 from waypost.codec import paths, values
 from waypost.errors import InvalidInput
 from waypost.store import View
@@ -50,6 +52,30 @@ class LargeValue(Struct, frozen=True):
     checksum: str
 
 
+class SealedValue(Struct, frozen=True, eq=False, dict=True):
+    """Stands for a secret, which is not opened to be compared or shown; `key_id` is of the key that it is sealed with.
+
+    Two are equal if they are the same sealed bytes. A secret that was sealed anew is another, whatever it holds.
+    """
+
+    key_id: str
+
+    @classmethod
+    def of(cls, sealed: bytes) -> SealedValue:
+        made = cls(sealing.key_id_of(sealed))
+        vars(made)["_digest"] = sha256(sealed).digest()  # beside the fields, so that nobody is shown it
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SealedValue) and vars(self).get("_digest") == vars(other).get("_digest")
+
+    def __hash__(self) -> int:
+        return hash(vars(self).get("_digest"))
+
+    def __repr__(self) -> str:
+        return f"<sealed with {self.key_id}>"
+
+
 class Absent:
     """There is nothing at a place."""
 
@@ -65,6 +91,7 @@ _PREFIXES: Mapping[str, Root] = {
     records.VARIABLE: ("context", "variables"),
     records.CONFIGURATION: ("context", "configuration"),
     records.FEATURE: ("context", "features"),
+    records.SECRET: ("context", "secrets"),
     records.SESSION: ("sessions",),
     records.CHECKPOINT: ("checkpoints",),
     records.ADOPTED: ("adopted",),
@@ -190,6 +217,8 @@ def decoded(key: str, data: bytes) -> Any:
     kind = key.partition(records.SEPARATOR)[0] + records.SEPARATOR
     if kind in (records.SESSION, records.ADOPTED):
         return True
+    if kind == records.SECRET:
+        return SealedValue.of(data)
     record = _RECORDS.get(key if key in _SINGLE else kind)
     if record is not None:
         found = record.decode(key, data)

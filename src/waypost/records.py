@@ -8,6 +8,7 @@
     value <step> <version>          the bytes of a large value; of one that was given as a file, `value <step> <name>`
     context                         session, user, environment
     variable|configuration|feature <name>   one value each
+    secret <name>                   one value, sealed
     checkpoint <id>                 a checkpoint: the version whose commit put it is kept
     adopted <id>                    the same of one that outlived the rest of its workflow, or was imported
     restored <id>                   the checkpoint that it went back to, or was forked from, at that time
@@ -25,7 +26,7 @@ Invariants:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from hashlib import sha256
 from itertools import count
@@ -76,6 +77,7 @@ VALUE = f"value{SEPARATOR}"
 VARIABLE = f"variable{SEPARATOR}"
 CONFIGURATION = f"configuration{SEPARATOR}"
 FEATURE = f"feature{SEPARATOR}"
+SECRET = f"secret{SEPARATOR}"
 SESSION = f"session{SEPARATOR}"
 CHECKPOINT = contract.CHECKPOINT
 ADOPTED = contract.ADOPTED
@@ -389,9 +391,7 @@ class Value(NamedTuple):
     name: str | None = None
 
     @classmethod
-    def of(cls, value: Any, path: str) -> Value:
-        """Encode a value; `path` is how an error names the place of what cannot be stored. Raises InvalidValue."""
-        data = values.encode(value, path)
+    def of(cls, data: bytes) -> Value:
         return cls(data, sha256(data).hexdigest())
 
     @classmethod
@@ -480,13 +480,3 @@ def names(view: View, prefix: str) -> list[str]:
     """What stands behind a prefix: the names of the parts of one kind, sorted."""
     start = len(prefix)
     return [key[start:] for key in view.keys(prefix)]
-
-
-def encode_values(group: Any, prefix: str, path: str) -> dict[str, bytes]:
-    """The parts of a dictionary of values, one for each key. Raises InvalidId, InvalidInput, InvalidValue."""
-    if not isinstance(group, Mapping):
-        raise InvalidInput(f"{path} is a dictionary, not {type(group).__name__}")
-    return {
-        prefix + validate_id(name, f"name in {path}"): values.encode(value, f"{path}.{name}")
-        for name, value in cast("Mapping[object, Any]", group).items()
-    }

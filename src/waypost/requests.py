@@ -12,9 +12,10 @@ from waypost.catalogue import Catalogue
 from waypost.config import Config
 from waypost.errors import StoreError
 from waypost.loading import Viewer
-from waypost.models import WorkflowState
+from waypost.models import WorkflowContext, WorkflowState
 from waypost.operations import OperationResult, Read, Request, Work, Write
 from waypost.records import Value
+from waypost.redaction import Redaction
 from waypost.retention import Retention
 from waypost.sessions import Sessions
 from waypost.store import ContentLost, Counters, DocumentId, Store, Transaction, View
@@ -61,6 +62,7 @@ class Requests:
         self._chunk_size = config.compression.chunk_size
         self._enforce_dependencies = config.steps.enforce_dependencies
         self.retention = Retention(config.retention, store.checkpoint_bytes)
+        self.redaction = Redaction(config.security.redact)
         held = Tenures(self._home) if held is None else held
         self.sessions = Sessions(self._home, self._catalogue, self.retention, held)
 
@@ -108,14 +110,19 @@ class Requests:
         return records.validate_id(operation_id, "operation id"), True
 
     def _state(self, _: None, viewer: Viewer) -> WorkflowState:
-        return loading.load(viewer(), self._home)
+        return loading.load(viewer(), self._home, self.store.keys)
+
+    def _context(self, _: None, viewer: Viewer) -> WorkflowContext:
+        return loading.load_context(viewer(), self.store.keys)
 
     def _view(self, workflow_id: str, counters: Counters | None = None) -> View:
         document = DocumentId("workflow", records.validate_id(workflow_id, "workflow id"))
         return migrations.load(self.store, document, counters)
 
     def _source(self, output: object, step_id: str) -> Source | None:
-        """Where an output is read from that was given as a file."""
+        """Where an output is read from that was given as a file. One that is redacted whole is not read."""
+        if self.redaction.covers("outputs", step_id):
+            return None
         return Source.of(output, f"outputs.{step_id}", self.store.scratch)
 
     def _staged(

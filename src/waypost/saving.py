@@ -21,15 +21,16 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from waypost import clock, graph, records
-from waypost.codec import values
-from waypost.errors import InvalidInput, InvalidWorkflow, SecretsNotSealed, VersionConflict
+from waypost import clock, graph, records, secrecy
+from waypost.errors import InvalidInput, InvalidWorkflow, VersionConflict
 from waypost.loading import LazyMapping, LazySteps, base_of, every_step
 from waypost.models import StepOutput, WorkflowContext, WorkflowState, WorkflowStep, as_step
 from waypost.records import Value
-from waypost.store import Transaction, View
+from waypost.redaction import Redaction
+from waypost.secrecy import FindKeys, NewSecret
+from waypost.store import Store, Transaction, View
 
-_GROUPS = (records.AGENT, records.CONFIGURATION, records.VARIABLE, records.FEATURE)
+_GROUPS = (records.AGENT, records.CONFIGURATION, records.VARIABLE, records.FEATURE, records.SECRET)
 
 
 @dataclass(slots=True)
@@ -37,6 +38,7 @@ class Plan:
     """What a state says, encoded. With a `base` only what differs from it, without one everything."""
 
     base: View | None
+    redaction: Redaction
     name: str
     paused: bool
     version: int
@@ -47,6 +49,8 @@ class Plan:
     structural: bool = False
     """Whether the steps have to be checked as a graph."""
     puts: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    secrets: dict[str, NewSecret] = field(default_factory=dict[str, NewSecret])
+    """By the keys of their parts."""
     removed: set[str] = field(default_factory=set[str])
     steps: dict[str, WorkflowStep] = field(default_factory=dict[str, WorkflowStep])
     outputs: dict[str, tuple[Value, str | None]] = field(default_factory=dict[str, tuple[Value, str | None]])
@@ -57,15 +61,15 @@ class Plan:
 # --- preparing ---
 
 
-def prepare(state: WorkflowState, store: object) -> Plan:
+def prepare(state: WorkflowState, store: Store, redaction: Redaction) -> Plan:
     """Encode what a state holds or changed. Raises InvalidInput and its kinds, and SecretsNotSealed."""
     records.validate_id(state.workflow.id, "workflow id")
     context = state.context
-    refuse_secrets(context.secrets)
     base = base_of(state, store)
     workflow, metadata = state.workflow, state.metadata
     plan = Plan(
         base=base,
+        redaction=redaction,
         name=_text(workflow.name, "the name of a workflow"),
         paused=bool(workflow.paused),
         version=metadata.version,
@@ -73,25 +77,23 @@ def prepare(state: WorkflowState, store: object) -> Plan:
         time_us=clock.now_us(),
     )
     _plan_part(plan, records.CONTEXT, context_bytes(context))
-    _plan_group(plan, state.agents, records.AGENT, _agent_bytes)
-    for prefix, path, group in value_groups(context):
-        _plan_group(plan, group, prefix, lambda name, value, path=path: values.encode(value, f"{path}.{name}"))
+    _plan_group(plan, state.agents, records.AGENT, lambda name, agent: _agent_bytes(name, agent, redaction))
+    for prefix, group, values in value_groups(context):
+        _plan_group(
+            plan, values, prefix, lambda name, value, group=group: redaction.encode(value, "context", group, name)
+        )
+    _plan_secrets(plan, context.secrets, store.keys)
     _plan_outputs(plan, state.outputs)
     _plan_steps(plan, state)
     return plan
 
 
-def refuse_secrets(secrets: object) -> None:
-    if secrets:
-        raise SecretsNotSealed("secrets are not stored in clear, and there is no key to seal them with")
-
-
 def value_groups(context: WorkflowContext) -> list[tuple[str, str, MutableMapping[str, Any]]]:
-    """The dictionaries of a context: prefix of their parts, path for errors, and what they hold."""
+    """The dictionaries of a context: prefix of their parts, their name, and what they hold."""
     return [
-        (records.CONFIGURATION, "context.configuration", context.configuration),
-        (records.VARIABLE, "context.variables", context.variables),
-        (records.FEATURE, "context.features", context.features),
+        (records.CONFIGURATION, "configuration", context.configuration),
+        (records.VARIABLE, "variables", context.variables),
+        (records.FEATURE, "features", context.features),
     ]
 
 
@@ -106,11 +108,11 @@ def _text(given: object, what: str) -> str:
     return records.TEXTS.check(given, what)[0]
 
 
-def _agent_bytes(name: str, agent: object) -> bytes:
-    checked, data = records.AGENTS.check(agent, f"agent {name!r}")
+def _agent_bytes(name: str, agent: object, redaction: Redaction) -> bytes:
+    checked, _ = records.AGENTS.check(agent, f"agent {name!r}")
     if checked.id != name:
         raise InvalidInput(f"agent {checked.id!r} stands under another id, {name!r}")
-    return data
+    return records.encode(redaction.agent(checked))
 
 
 def _plan_part(plan: Plan, key: str, data: bytes) -> None:
@@ -127,6 +129,18 @@ def _plan_group(plan: Plan, group: Mapping[str, Any], prefix: str, encode: Calla
     for name in names:
         records.validate_id(name, f"{prefix.rstrip(records.SEPARATOR)} name")
         _plan_part(plan, prefix + name, encode(name, group[name]))
+
+
+def _plan_secrets(plan: Plan, secrets: Mapping[str, Any], keys: FindKeys) -> None:
+    """As `_plan_group`; those that nobody touched need no key."""
+    if not isinstance(secrets, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInput(f"context.secrets is a dictionary, not {type(secrets).__name__}")
+    names, removed = _differing(plan, secrets, records.SECRET)
+    plan.removed.update(records.SECRET + name for name in removed)
+    for name in names:
+        new = secrecy.prepare_one(name, secrets[name], keys)
+        if plan.base is None or not new.is_in(plan.base):
+            plan.secrets[records.SECRET + name] = new
 
 
 def _differing(plan: Plan, group: Mapping[str, Any], prefix: str) -> tuple[Iterable[str], set[str]]:
@@ -153,7 +167,7 @@ def _plan_outputs(plan: Plan, outputs: Mapping[str, StepOutput]) -> None:
 
 
 def _plan_output(plan: Plan, step_id: str, value: Any, agent_id: str | None) -> None:
-    encoded = Value.of(value, f"outputs.{step_id}")
+    encoded = Value.of(plan.redaction.encode(value, "outputs", step_id))
     if plan.base is None or _newest_checksum(plan.base, step_id) != encoded.checksum:
         plan.outputs[step_id] = (encoded, agent_id)
 
@@ -185,7 +199,7 @@ def _never(_: WorkflowStep) -> bool:
 def _plan_step(plan: Plan, step: WorkflowStep, is_own: bool) -> None:
     if is_own and _is_as_stored(plan, step):
         return
-    checked = records.check_step(step)
+    checked = plan.redaction.step(records.check_step(step))
     if checked.id in plan.steps:
         raise InvalidWorkflow(f"step {checked.id!r} is given twice", step_id=checked.id)
     if "_output" in vars(step):
@@ -241,6 +255,9 @@ class _Saving:
         for key, data in plan.puts.items():
             self._guard(key)
             self._tx.put(key, data)
+        for key, secret in plan.secrets.items():
+            self._guard(key)
+            secret.put(self._tx)
         if plan.ids is not None:
             self._save_order(plan.ids)
         for step_id in {**plan.steps, **plan.outputs, **dict.fromkeys(plan.dropped)}:
@@ -287,7 +304,9 @@ class _Saving:
         """Items that the store has and a state made by hand has not."""
         if self._plan.base is not None:
             return set()
-        return {key for prefix in _GROUPS for key in self._tx.keys(prefix)}.difference(self._plan.puts)
+        return {key for prefix in _GROUPS for key in self._tx.keys(prefix)}.difference(
+            self._plan.puts, self._plan.secrets
+        )
 
     def _save_order(self, ids: list[str]) -> None:
         tx, base = self._tx, self._plan.base

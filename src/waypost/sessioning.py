@@ -65,7 +65,7 @@ class SessionDefinitions(Requests):
         """
 
         def start() -> SessionState:
-            values = sessions.prepare_values(environment, preferences)
+            values = sessions.prepare_values(environment, preferences, self.redaction)
             user = sessions.check_user(user_id)
             operation, repeatable = self._operation_id(operation_id)
             started = self.sessions.start(session_id, user, values, operation, repeatable=repeatable)
@@ -139,7 +139,7 @@ class SessionDefinitions(Requests):
         def update(operation_id: str, repeatable: bool) -> Receipt:
             if repeatable:
                 self._operation_id(operation_id)
-            values = sessions.prepare_values(environment, preferences)
+            values = sessions.prepare_values(environment, preferences, self.redaction)
             return self.sessions.update(session_id, values, operation_id, repeatable=repeatable, store=self.store)
 
         return _Result(self, "update_session", session_id, operation_id, update)

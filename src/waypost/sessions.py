@@ -21,6 +21,7 @@ from waypost.errors import SessionBusy, SessionExists, VersionConflict, WaypostE
 from waypost.folding import fold
 from waypost.models import StepOwner
 from waypost.ownership import Watch
+from waypost.redaction import Redaction
 from waypost.retention import Retention
 from waypost.session_models import SessionState
 from waypost.session_records import ENVIRONMENT, PREFERENCE, SESSION_RECORD, TOUCHED, SessionRecord
@@ -275,11 +276,13 @@ class Sessions:
             logger.warning("session %r was not let go of cleanly: %s", session_id, error)
 
 
-def prepare_values(environment: Mapping[str, Any] | None, preferences: Mapping[str, Any] | None) -> dict[str, bytes]:
+def prepare_values(
+    environment: Mapping[str, Any] | None, preferences: Mapping[str, Any] | None, redaction: Redaction
+) -> dict[str, bytes]:
     """The parts of a session's values. Raises InvalidInput and its kinds."""
     return {
-        **records.encode_values(environment or {}, ENVIRONMENT, "environment"),
-        **records.encode_values(preferences or {}, PREFERENCE, "preferences"),
+        **redaction.encode_group(environment or {}, ENVIRONMENT, "environment"),
+        **redaction.encode_group(preferences or {}, PREFERENCE, "preferences"),
     }
 
 

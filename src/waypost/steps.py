@@ -36,6 +36,7 @@ from waypost.folding import FINISHED, STEP_STATUSES, StepStatus
 from waypost.loading import every_step
 from waypost.models import StepOutput, StepOwner, WorkflowStep, as_step
 from waypost.records import Value
+from waypost.redaction import Redaction
 from waypost.store import Transaction, View
 
 _FOLLOWING: dict[StepStatus, tuple[StepStatus, ...]] = {
@@ -68,6 +69,7 @@ def prepare_move(
     output: Any | UnsetType,
     error: str | BaseException | None,
     agent_id: str | None,
+    redaction: Redaction,
 ) -> Move:
     """Check and encode. Raises InvalidId, InvalidInput, InvalidValue."""
     records.validate_id(step_id, "step id")
@@ -78,8 +80,8 @@ def prepare_move(
     return Move(
         step_id,
         status,
-        None if output is UNSET else Value.of(output, f"outputs.{step_id}"),
-        None if error is None else error_text(error),
+        None if output is UNSET else Value.of(redaction.encode(output, "outputs", step_id)),
+        None if error is None else redaction.text(error_text(error), "steps", step_id, "error"),
         None if agent_id is None else records.validate_id(agent_id, "agent id"),
         clock.now_us(),
         StepOwner.this_process(),
@@ -225,11 +227,11 @@ def _status(view: View, step_id: str) -> StepStatus | None:
 # --- adding, resetting ---
 
 
-def prepare_new(given: Iterable[WorkflowStep | str]) -> list[WorkflowStep]:
+def prepare_new(given: Iterable[WorkflowStep | str], redaction: Redaction) -> list[WorkflowStep]:
     """Copies of new steps, each with lawful fields. Raises InvalidId, InvalidWorkflow."""
     if isinstance(given, str):
         raise InvalidWorkflow(f"steps are a list, and {given!a:.80} is one text")
-    return [_prepare_new(as_step(step)) for step in given]
+    return [redaction.step(_prepare_new(as_step(step))) for step in given]
 
 
 def _prepare_new(given: WorkflowStep) -> WorkflowStep:
@@ -288,12 +290,12 @@ def reset(tx: Transaction, step_id: str, cascade: bool) -> list[WorkflowStep]:
 # --- outputs ---
 
 
-def prepare_output(step_id: str, output: Any | UnsetType, agent_id: str | None) -> Value | None:
+def prepare_output(step_id: str, output: Any | UnsetType, agent_id: str | None, redaction: Redaction) -> Value | None:
     """Check and encode. Raises InvalidId, InvalidValue."""
     records.validate_id(step_id, "step id")
     if agent_id is not None:
         records.validate_id(agent_id, "agent id")
-    return None if output is UNSET else Value.of(output, f"outputs.{step_id}")
+    return None if output is UNSET else Value.of(redaction.encode(output, "outputs", step_id))
 
 
 def expect(view: View, step_id: str) -> WorkflowStep:

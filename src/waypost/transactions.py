@@ -14,9 +14,9 @@ from types import TracebackType
 from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 from waypost import clock, records
-from waypost.codec import values
 from waypost.definitions import Definitions
 from waypost.errors import InvalidInput, InvalidValue, VersionConflict, WaypostError
+from waypost.keys import Keys
 from waypost.operations import Failure, OperationResult, Request, Success, outcome_of
 from waypost.store import (
     Change,
@@ -84,6 +84,9 @@ class _StagedStore:
     @property
     def durability(self) -> Durability:
         return "none"
+
+    def keys(self) -> Keys:
+        return self.home.keys()
 
     def _document(self, document: DocumentId) -> JointPart:
         found = self.opened.get(document)
@@ -292,6 +295,7 @@ class Attempt:
     def __init__(self, home: Definitions, change: JointChange) -> None:
         self._store = home.store
         self._retention = home.retention
+        self._redaction = home.redaction
         self._change = change
         self._staged = _StagedStore(home.store, change)
         definitions = Definitions(self._staged, home.config, False, home.store, home.sessions.held)
@@ -316,7 +320,7 @@ class Attempt:
     def _stored(self, data: object) -> bytes | None:
         """The result of the work as it is remembered, for when the operation is repeated or asked about."""
         try:
-            return values.encode(data, "result")
+            return self._redaction.encode(data, "result")
         except InvalidValue as error:
             if not self._change.repeatable:
                 return None

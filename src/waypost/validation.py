@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from hashlib import sha256
 from typing import Any
 
-from waypost import graph, records
+from waypost import graph, records, sealing
 from waypost.codec import values
 from waypost.errors import InvalidWorkflow, WaypostError
 from waypost.models import ValidationReport, WorkflowStep
@@ -50,6 +50,10 @@ def _decode_value(_: str, data: bytes) -> Any:
     return values.decode(data)
 
 
+def _is_sealed(_: str, data: bytes) -> Any:
+    return sealing.key_id_of(data)  # whether it opens is for who has the key
+
+
 _DECODERS: dict[str, Callable[[str, bytes], Any]] = {
     records.WORKFLOW: records.WORKFLOWS.decode,
     records.CONTEXT: records.CONTEXTS.decode,
@@ -61,6 +65,7 @@ _DECODERS: dict[str, Callable[[str, bytes], Any]] = {
     records.VARIABLE: _decode_value,
     records.CONFIGURATION: _decode_value,
     records.FEATURE: _decode_value,
+    records.SECRET: _is_sealed,
     records.SESSION: _decode_value,
     records.CHECKPOINT: records.CHECKPOINTS.decode,
     records.ADOPTED: records.ADOPTIONS.decode,

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 import msgspec
 
-from waypost import checkpoints, clock, graph, loading, records, saving, session_records, streams
+from waypost import checkpoints, clock, graph, loading, records, saving, secrecy, session_records, streams
 from waypost import steps as steps_
 from waypost.catalogue import Catalogue, Entry, leave_out
 from waypost.codec import values
@@ -26,6 +26,8 @@ from waypost.loading import Viewer
 from waypost.models import AgentState, StepOutput, Tombstone, WorkflowContext, WorkflowStep, WorkflowSummary
 from waypost.ownership import Watch
 from waypost.queries import StateQuery, StateQueryResult, TimeRange
+from waypost.redaction import Redaction
+from waypost.secrecy import FindKeys, NewSecret
 from waypost.session_states import Looker, state_of
 from waypost.store import DocumentId, Store, Transaction, View
 
@@ -41,6 +43,7 @@ class NewWorkflow(NamedTuple):
     record: records.WorkflowRecord
     steps: list[WorkflowStep]
     puts: dict[str, bytes]
+    secrets: list[NewSecret]
     if_exists: IfExists
 
 
@@ -50,6 +53,8 @@ def prepare_new(
     steps: Iterable[WorkflowStep | str],
     context: WorkflowContext | None,
     if_exists: IfExists,
+    redaction: Redaction,
+    keys: FindKeys,
 ) -> NewWorkflow:
     """Check and encode. Raises InvalidInput and its kinds, and SecretsNotSealed."""
     if if_exists not in ("error", "open"):
@@ -57,16 +62,16 @@ def prepare_new(
     context = WorkflowContext() if context is None else context
     if not isinstance(context, WorkflowContext):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidInput(f"a context is a WorkflowContext, not {type(context).__name__}")
-    saving.refuse_secrets(context.secrets)
     if session_id is not None:
         context = msgspec.structs.replace(context, session_id=session_id)
     puts = {records.CONTEXT: saving.context_bytes(context)}
-    for prefix, path, group in saving.value_groups(context):
-        puts.update(records.encode_values(group, prefix, path))
+    for prefix, name_of_group, group in saving.value_groups(context):
+        puts.update(redaction.encode_group(group, prefix, "context", name_of_group))
+    secrets = secrecy.prepare(context.secrets, keys)
     name, _ = records.TEXTS.check(name, "the name of a workflow")
-    new = steps_.prepare_new(steps)
+    new = steps_.prepare_new(steps, redaction)
     graph.check(new)
-    return NewWorkflow(records.WorkflowRecord.new(name, clock.now_us()), new, puts, if_exists)
+    return NewWorkflow(records.WorkflowRecord.new(name, clock.now_us()), new, puts, secrets, if_exists)
 
 
 def create(tx: Transaction, new: NewWorkflow, made: Callable[[Transaction], object]) -> None:
@@ -86,6 +91,8 @@ def create(tx: Transaction, new: NewWorkflow, made: Callable[[Transaction], obje
     records.put_order(tx, [step.id for step in new.steps])
     for key, data in new.puts.items():
         tx.put(key, data)
+    for secret in new.secrets:
+        secret.put(tx)
     made(tx)
 
 
@@ -129,16 +136,16 @@ AgentChange = AgentState | dict[str, Any]
 """A whole agent, or the fields of one that change."""
 
 
-def prepare_agent(agent_id: str, given: AgentState | Mapping[str, Any]) -> AgentChange:
+def prepare_agent(agent_id: str, given: AgentState | Mapping[str, Any], redaction: Redaction) -> AgentChange:
     """A checked copy of what a caller says about an agent. Raises InvalidInput."""
     records.validate_id(agent_id, "agent id")
     if isinstance(given, AgentState):
         agent, _ = records.AGENTS.check(given, f"agent {agent_id!r}")
-        return _named(agent, agent_id)
+        return redaction.agent(_named(agent, agent_id))
     if not isinstance(given, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidInput(f"agent {agent_id!r} is an AgentState or a dictionary, not {type(given).__name__}")
     try:
-        return msgspec.to_builtins(dict(given), builtin_types=(datetime,))
+        return redaction.agent_fields(agent_id, msgspec.to_builtins(dict(given), builtin_types=(datetime,)))
     except (TypeError, ValueError) as error:
         raise InvalidInput(f"agent {agent_id!r}: {error}") from error
 
@@ -180,27 +187,39 @@ def _merge(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+class NewContext(NamedTuple):
+    """What is merged into a context, encoded."""
+
+    puts: dict[str, bytes]
+    secrets: list[NewSecret]
+
+
 def prepare_context(
     variables: Mapping[str, Any] | None,
     configuration: Mapping[str, Any] | None,
     features: Mapping[str, Any] | None,
     secrets: Mapping[str, Any] | None,
-) -> dict[str, bytes]:
+    redaction: Redaction,
+    keys: FindKeys,
+) -> NewContext:
     """The parts that merging these would put. Raises InvalidInput and its kinds, and SecretsNotSealed."""
-    saving.refuse_secrets(secrets)
-    return {
-        **records.encode_values(variables or {}, records.VARIABLE, "context.variables"),
-        **records.encode_values(configuration or {}, records.CONFIGURATION, "context.configuration"),
-        **records.encode_values(features or {}, records.FEATURE, "context.features"),
+    encode = redaction.encode_group
+    puts = {
+        **encode(variables or {}, records.VARIABLE, "context", "variables"),
+        **encode(configuration or {}, records.CONFIGURATION, "context", "configuration"),
+        **encode(features or {}, records.FEATURE, "context", "features"),
     }
+    return NewContext(puts, secrecy.prepare(secrets or {}, keys))
 
 
-def update_context(tx: Transaction, puts: Mapping[str, bytes]) -> None:
+def update_context(tx: Transaction, new: NewContext) -> None:
     """Merge into the context by key: keys that are not named keep their values."""
     tx.project(["context"])
     records.workflow(tx)
-    for key, data in puts.items():
+    for key, data in new.puts.items():
         tx.put(key, data)
+    for secret in new.secrets:
+        secret.put(tx)
 
 
 # --- results ---
@@ -210,10 +229,10 @@ def render(view: View, projection: Sequence[Any], viewer: Viewer, store: Store) 
     """The result of an operation as a version holds it. Raises NotFound where it is gone from there."""
     match projection:
         case ["state"]:
-            return loading.load(view, store)
+            return loading.load(view, store, store.keys)
         case ["context"]:
             records.workflow(view)
-            return loading.load_context(view)
+            return loading.load_context(view, store.keys)
         case ["step", step_id]:
             return loading.with_outputs(records.step(view, step_id), viewer)
         case ["steps", step_ids]:

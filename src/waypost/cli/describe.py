@@ -15,7 +15,7 @@ from waypost import clock
 from waypost.cli.text import size
 from waypost.codec import values
 from waypost.models import StateCheckpoint, StepOutput, WorkflowState, WorkflowStep, WorkflowSummary
-from waypost.places import LargeValue
+from waypost.places import LargeValue, SealedValue
 from waypost.session_models import SessionRecoveryPlan, SessionState, WorkflowTriage
 
 PREVIEWED_BYTES = 64 * 1024
@@ -101,18 +101,32 @@ def checkpoint(given: StateCheckpoint) -> dict[str, Any]:
 
 
 def at_path(given: Any) -> Any:
-    """What a diff or a blame gives of a value: as `plain`, and of what is not loaded its size and checksum."""
+    """What a diff or a blame gives of a value: as `plain`, of what is not loaded its size and checksum, and of what is
+    sealed that it is.
+    """
     if isinstance(given, LargeValue):
         return {"size_bytes": given.size_bytes, "checksum": given.checksum, "loaded": False}
-    if isinstance(given, dict) and any(isinstance(each, LargeValue) for each in cast("dict[str, Any]", given).values()):
-        return {name: at_path(each) for name, each in cast("dict[str, Any]", given).items()}
+    if isinstance(given, SealedValue):
+        return {"sealed": True, "key_id": given.key_id}
+    if _has_others_in_it(given):
+        return {name: at_path(each) for name, each in given.items()}
     return values.plain(given)
+
+
+def _has_others_in_it(given: Any) -> bool:
+    """Whether something that stands for a value is in a section, however deep."""
+    if not isinstance(given, dict):
+        return False
+    found = cast("dict[str, Any]", given).values()
+    return any(isinstance(each, (LargeValue, SealedValue)) or _has_others_in_it(each) for each in found)
 
 
 def value_text(given: Any) -> str:
     """The same for people, on one line."""
     if isinstance(given, LargeValue):
         return f"{size(given.size_bytes)}, not loaded, SHA-256 {given.checksum}"
+    if isinstance(given, SealedValue):
+        return f"sealed with key {given.key_id}"
     return json.dumps(at_path(given), ensure_ascii=False)
 
 
@@ -142,6 +156,7 @@ def state(given: WorkflowState) -> dict[str, Any]:
             "configuration": {name: values.plain(value) for name, value in context.configuration.items()},
             "variables": {name: values.plain(value) for name, value in context.variables.items()},
             "features": {name: values.plain(value) for name, value in context.features.items()},
+            "secrets": sorted(context.secrets),
         },
     }
 

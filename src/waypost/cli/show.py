@@ -310,6 +310,7 @@ def _context(state: WorkflowState) -> Sequence[RenderableType]:
         for group in ("variables", "configuration", "features")
         for name, value in found[group].items()
     ]
+    rows += [(f"secret {name}", screen.text(("sealed", "dim"))) for name in found["secrets"]]
     rows[:0] = [(name.removesuffix("_id"), found[name]) for name in ("session_id", "user_id") if found[name]]
     if not rows:
         return []

@@ -78,7 +78,7 @@ class _Refusal(Exception):
     def at(self, path: str) -> InvalidValue:
         path += "".join(reversed(self.steps))
         shown = path if len(path) <= 200 else f"{path[:100]}…{path[-100:]}"
-        return InvalidValue(f"{shown}: {self.reason}", path=path)
+        return InvalidValue(f"{shown}: {self.reason}", path=path, reason=self.reason)
 
 
 _REGISTER = "register it with waypost.register_type"

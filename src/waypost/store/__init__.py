@@ -70,7 +70,7 @@ def open_store(location: str, config: Config, *, create: bool = True, read_only:
     if location == "memory:":
         from waypost.store.memory import MemoryStore
 
-        return MemoryStore()
+        return MemoryStore(config)
     from waypost.store.directory import DirectoryStore
 
     return DirectoryStore.open(location, config, create=create, read_only=read_only)

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
+from waypost.keys import Keys
 from waypost.store.claims import Claim, Sight
 from waypost.store.copies import Backup, Restored
 from waypost.store.kinds import DocumentId, Kind
@@ -295,6 +296,10 @@ class Store(Protocol):
     def location(self) -> str: ...
     @property
     def durability(self) -> Durability: ...
+
+    def keys(self) -> Keys:
+        """The keys for whoever seals parts and opens them: the store itself looks into none."""
+        ...
 
     def submit(self, change: Change, on_done: Callable[[Ticket], None] | None = None) -> Ticket:
         """Hand in a change.

@@ -15,6 +15,8 @@ import msgspec
 
 from waypost import clock
 from waypost.errors import InvalidInput, StoreClosed, WaypostError
+from waypost.keys import KeyFinder
+from waypost.options import Config
 from waypost.store import parts
 from waypost.store.claims import Sight
 from waypost.store.contract import (
@@ -208,7 +210,8 @@ class MemoryStore:
     location = "memory:"
     durability: Durability = "none"
 
-    def __init__(self) -> None:
+    def __init__(self, config: Config | None = None) -> None:
+        self.keys = KeyFinder(config)
         self._lock = threading.RLock()
         self._history: dict[DocumentId, list[_Version]] = {}
         self._taken_in: dict[tuple[DocumentId, str], View] = {}

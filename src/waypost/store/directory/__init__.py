@@ -28,6 +28,7 @@ from waypost.errors import (
     StoreUnavailable,
     WaypostError,
 )
+from waypost.keys import KeyFinder
 from waypost.store.contract import (
     Change,
     Counters,
@@ -84,6 +85,7 @@ class DirectoryStore(Looking):
         self.layout = layout
         self.made = made
         self._config = config
+        self.keys = KeyFinder(config)
         self._context = Context(layout, config)
         self._lock = threading.Lock()
         self._documents: OrderedDict[DocumentId, Document] = OrderedDict()
