@@ -148,7 +148,7 @@ def test_help_stays_light(here: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0 []"
-    for name in ("demo", "run", "status", "list", "show", "log", "diff", "blame", "verify", "store"):
+    for name in ("demo", "run", "status", "list", "show", "log", "diff", "blame", "secret", "verify", "store"):
         assert re.search(rf"^  {name} ", done.stdout, re.MULTILINE)
 
 

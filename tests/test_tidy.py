@@ -52,7 +52,7 @@ ORDER = """
     triage
     recovery
     sessions
-    automatic cleaning usage
+    automatic cleaning usage rotation
     workflows carrying delta references history
     blame operations
     requests

@@ -94,8 +94,9 @@ if TYPE_CHECKING:
         Success,
         UnhandledFailureWarning,
     )
-    from waypost.places import LargeValue
+    from waypost.places import LargeValue, SealedValue
     from waypost.queries import StateQuery, StateQueryResult, TimeRange
+    from waypost.rotation import RotationReport, WorkflowRotation
     from waypost.runs import Run
     from waypost.schema import register_migration, unregister_migration
     from waypost.session_models import (
@@ -138,8 +139,9 @@ _MODULES = {
         "WorkflowContext WorkflowState WorkflowStep WorkflowSummary"
     ),
     "waypost.operations": "Failure OperationPerformance OperationResult Success UnhandledFailureWarning",
-    "waypost.places": "LargeValue",
+    "waypost.places": "LargeValue SealedValue",
     "waypost.queries": "StateQuery StateQueryResult TimeRange",
+    "waypost.rotation": "RotationReport WorkflowRotation",
     "waypost.runs": "Run",
     "waypost.transactions": "WorkflowTransaction",
     "waypost.schema": "register_migration unregister_migration",
@@ -196,9 +198,11 @@ __all__ = [
     "RepairReport",
     "Restored",
     "RetriesExhausted",
+    "RotationReport",
     "Run",
     "SchemaOutdated",
     "SealBroken",
+    "SealedValue",
     "SecretsNotSealed",
     "SessionBusy",
     "SessionEnded",
@@ -245,6 +249,7 @@ __all__ = [
     "WorkflowMigration",
     "WorkflowNotFound",
     "WorkflowPaused",
+    "WorkflowRotation",
     "WorkflowState",
     "WorkflowStep",
     "WorkflowSummary",

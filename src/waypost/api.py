@@ -181,6 +181,7 @@ class AsyncWaypost:
     get_session_statistics = _awaits(Definitions.get_session_statistics)
     detect_and_recover_crashed_sessions = _awaits(Definitions.detect_and_recover_crashed_sessions)
     migrate_workflows = _awaits(Definitions.migrate_workflows)
+    rotate_secrets = _awaits(Definitions.rotate_secrets)
     history = _awaits(Definitions.history)
     diff = _awaits(Definitions.diff)
     blame = _awaits(Definitions.blame)

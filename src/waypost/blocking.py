@@ -92,6 +92,7 @@ class Waypost:
     get_session_statistics = _waits(Definitions.get_session_statistics)
     detect_and_recover_crashed_sessions = _waits(Definitions.detect_and_recover_crashed_sessions)
     migrate_workflows = _waits(Definitions.migrate_workflows)
+    rotate_secrets = _waits(Definitions.rotate_secrets)
     history = _waits(Definitions.history)
     diff = _waits(Definitions.diff)
     blame = _waits(Definitions.blame)

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from msgspec import UNSET, UnsetType
 
-from waypost import checkpoints, clock, loading, migrations, records, recovery, saving, validation, workflows
+from waypost import checkpoints, clock, loading, migrations, records, recovery, rotation, saving, validation, workflows
 from waypost import config as configuration_
 from waypost import steps as steps_
 from waypost.checkpointing import CheckpointDefinitions
@@ -41,6 +41,7 @@ from waypost.models import (
 from waypost.operations import Load, OperationResult, Request, Success, Work, find_outcome
 from waypost.queries import StateQuery, StateQueryResult
 from waypost.requests import done_before
+from waypost.rotation import RotationReport
 from waypost.sessioning import SessionDefinitions
 from waypost.store import (
     Backup,
@@ -454,6 +455,14 @@ class Definitions(CheckpointDefinitions, SessionDefinitions, LookingBack):
             return migrations.migrate_store(self.store, targets, dry_run=dry_run)
 
         return self._read("migrate_workflows", migrate)
+
+    def rotate_secrets(self) -> Request[RotationReport]:
+        """Seal every workflow's secrets anew with the current key, where another sealed them: docs/secrets.md.
+
+        History and checkpoints keep what they have, sealed with the key of its time. A workflow with a secret that does
+        not open is left as it is, and reported; the others go on. Raises SecretsNotSealed where there is no key.
+        """
+        return self._read("rotate_secrets", lambda: rotation.rotate(self.store))
 
     def get_outcome(self, operation_id: str) -> Request[Success[Any]]:
         """What became of a write: its first result. Raises OperationNotFound where no commit of that id is known."""

@@ -211,6 +211,51 @@ def read_key_file(path: str) -> str:
     return data.decode("ascii")
 
 
+def add_key(path: str) -> Key:
+    """Put a new key first in a key file, which is made where there is none; the file is replaced as a whole.
+
+    Raises InvalidConfiguration for a file that is none, or that others may open.
+    """
+    path = os.path.realpath(os.path.expanduser(path))
+    before = read_key_file(path) if os.path.lexists(path) else ""
+    parse(without_comments(before), path)
+    text = new_key()
+    made = f"{path}.{os.urandom(4).hex()}.new"
+    try:
+        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(descriptor, 0o600)  # whatever the umask takes away
+            with open(descriptor, "w", encoding="ascii", closefd=False) as file:
+                file.write(f"{text}\n{before}")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.replace(made, path)
+        _sync_folder(path)
+    except OSError as error:
+        why = error.strerror
+    else:
+        return parse(text, path)[0]
+    _remove(made)
+    raise InvalidConfiguration(f"the key file {path} cannot be written: {why}", source=path)
+
+
+def _sync_folder(path: str) -> None:
+    """What the new key seals must not be without it after a loss of power."""
+    descriptor = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except OSError:
+        pass  # it was not made, or has its name already
+
+
 def _check_is_private(path: str, found: os.stat_result) -> None:
     """What is opened is looked at, and not a name that may lead elsewhere by then."""
     if not stat.S_ISREG(found.st_mode):

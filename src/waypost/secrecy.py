@@ -101,10 +101,8 @@ def read(name: str, data: bytes, find: FindKeys) -> Any:
     raise kind(f"context.secrets.{name}: {said}")
 
 
-def reseal(name: str, data: bytes, keys: Keys) -> bytes | None:
-    """The same secret under the current key; None where it is sealed with that. Raises KeyMissing, SealBroken."""
-    if sealing.key_id_of(data) == keys.current.id:
-        return None
+def reseal(name: str, data: bytes, keys: Keys) -> bytes:
+    """The same secret under the current key. Raises KeyMissing, SealBroken."""
     return sealing.seal(_opened(name, data, keys), keys, _associated(name))
 
 

@@ -104,6 +104,7 @@ _COMMANDS = {
     "fork": Entry("waypost.cli.checkpoint:fork", "Make another workflow of what one was at a checkpoint."),
     "resume": Entry("waypost.cli.resume:resume", "What is unfinished, what was running, and how to go on."),
     "session": Entry("waypost.cli.commands:session", "Who works in the store: list, recover."),
+    "secret": Entry("waypost.cli.commands:secret", "Keys for the secrets of workflows: new-key, rotate."),
     "verify": Entry("waypost.cli.verify:verify", "Check every byte of the store."),
     "store": Entry(
         "waypost.cli.commands:store",
@@ -129,6 +130,11 @@ _STORE_COMMANDS = {
         "waypost.cli.space:cleanup", "Remove checkpoints beyond the bounds of retention, and give space back."
     ),
     "config": Entry("waypost.cli.configuration:configuration", "The options in effect, and where each comes from."),
+}
+
+_SECRET_COMMANDS = {
+    "new-key": Entry("waypost.cli.secret:new_key", "Make a key that secrets are sealed with."),
+    "rotate": Entry("waypost.cli.secret:rotate", "Seal the secrets of every workflow with the current key."),
 }
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -171,3 +177,9 @@ def session() -> None:
 @options
 def store() -> None:
     """Look after the store itself."""
+
+
+@click.group(cls=LazyGroup, entries=_SECRET_COMMANDS)
+@options
+def secret() -> None:
+    """Look after the keys that seal the secrets of workflows."""

@@ -47,4 +47,6 @@ def _row(row: Setting) -> list[str | Text]:
 
     is_preset = row.source.startswith("preset ")
     value = str(row.value).lower() if isinstance(row.value, bool) else str(row.value)
+    if isinstance(row.value, tuple):
+        value = ", ".join(row.value)
     return [row.option, screen.text((value, "" if is_preset else "bold")), screen.text((row.source, "dim"))]
