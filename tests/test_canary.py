@@ -159,6 +159,26 @@ def test_trap_31_x22_no_operation_shows_a_secret(wp: Waypost, watch: Watch, tmp_
     assert len(watch.sealed) > 5
 
 
+def test_trap_31_x22_no_session_shows_a_secret(wp: Waypost, watch: Watch) -> None:
+    """Secrets that are saved in a session's name, and what is found of it when its process is gone."""
+    results: dict[str, Any] = {
+        "start": wp.start_session(environment={"control": CONTROL}, session_id="s"),
+        "update": wp.update_context("w", secrets={"token": CANARY + "5"}, session_id="s"),
+        "status": wp.update_step_status("w", "b", "running", session_id="s"),
+        "session": wp.get_session("s"),
+        "sessions": wp.list_sessions(),
+        "statistics": wp.get_session_statistics("s"),
+        "recovery": wp.detect_and_recover_crashed_sessions(),
+        "pause": wp.pause_session("s"),
+        "resume": wp.resume_session("s"),
+        "end": wp.end_session("s"),
+    }
+    for name, result in results.items():
+        watch.value(name, result)
+    assert wp.load_workflow_state("w").unwrap().context.secrets["token"] == CANARY + "5"
+    watch.sealed = sealed_in(wp.definitions.store)
+
+
 def stale(wp: Waypost) -> WorkflowState:
     """A state that cannot be saved any more, with secrets in it that were opened and changed."""
     state = wp.load_workflow_state("w").unwrap()
@@ -303,6 +323,10 @@ COMMANDS = [
     ["blame", "w", "context.secrets"],
     ["blame", "w", "context"],
     ["blame", "w", "context.secrets.token.inside"],
+    ["resume"],
+    ["resume", "w"],
+    ["session", "list"],
+    ["session", "recover"],
     ["checkpoint", "w"],
     ["checkpoint", "--list"],
     ["verify"],
