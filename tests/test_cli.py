@@ -285,11 +285,14 @@ def nasty(wp: blocking.Waypost) -> blocking.Waypost:
     wp.update_step_status("[bold]w[/bold]", "c", "failed", NASTY, error=NASTY).unwrap()
     wp.update_context("[bold]w[/bold]", variables={"v": NASTY}, configuration={"run_file": f"/x/{NASTY}"}).unwrap()
     wp.update_agent_state("[bold]w[/bold]", "a", {"name": NASTY, "current_task": NASTY}).unwrap()
+    wp.start_session("[bold]u[/bold]", {"resume_command": NASTY})
     return wp
 
 
 NASTY_COMMANDS = [
     ["status"],
+    ["resume"],
+    ["session", "list"],
     ["resume"],
     ["session", "list"],
     ["status", "[bold]"],

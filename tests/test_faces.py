@@ -29,7 +29,15 @@ OPERATIONS = [
 REPORTED = {
     name for name in OPERATIONS if not name.startswith(("export_", "get_", "list_", "migrate_", "open_", "validate_"))
 }
-REPORTED -= {"history", "diff", "blame", "start_session", "resume_session", "detect_and_recover_crashed_sessions"}
+REPORTED -= {
+    "history",
+    "diff",
+    "blame",
+    "rotate_secrets",
+    "start_session",
+    "resume_session",
+    "detect_and_recover_crashed_sessions",
+}
 
 
 # --- the same on both ---

@@ -434,7 +434,7 @@ def test_a_secret_that_was_only_opened_keeps_what_another_made_of_it(held: Waypo
     assert state_of(held).context.secrets["text"] == "newer"
 
 
-def test_x11_an_import_with_a_secret_of_an_unlawful_name_is_refused(held: Waypost) -> None:
+def test_n03_an_import_with_a_secret_of_an_unlawful_name_is_refused(held: Waypost) -> None:
     """What comes from elsewhere has names as a caller may give them."""
     sealed = part(held, "text")
     put(held.definitions.store, lambda tx: tx.put(SECRET + "a\u202eb", sealed))

@@ -137,8 +137,8 @@ def test_c01_a_fork_leaves_the_session_to_its_parent(path: Path) -> None:
         child = int(process.answer())
         process.ask(f"__import__('os').waitpid({child}, 0)")
         assert state_of(wp, session_id) == ("active", "alive")
-        process.tell("__import__('os').fork() or __import__('time').sleep(60)")
-        process.answer()
+        process.tell("__import__('os').fork() or (print('child', flush=True), __import__('time').sleep(60))")
+        assert "child" in (process.answer(), process.answer())  # it has let go of what it was born with
         process.kill()
         try:
             assert state_of(wp, session_id) == ("crashed", "crashed")
