@@ -28,6 +28,7 @@ from waypost.store import (
     JointTransaction,
     OperationRecord,
     Receipt,
+    Reception,
     Store,
     Ticket,
     View,
@@ -140,9 +141,12 @@ class _StagedStore:
     def begin(self) -> NoReturn:
         raise InvalidInput("a transaction cannot hold another")
 
-    def commit(self, joint: JointTransaction, change: JointChange) -> NoReturn:
-        del joint, change
+    def commit(self, joint: JointTransaction, change: JointChange, received: Reception | None = None) -> NoReturn:
+        del joint, change, received
         self.begin()
+
+    def receive(self) -> NoReturn:
+        raise InvalidInput("sessions are imported outside of transactions")
 
     def documents(self, kind: Kind) -> Iterator[str]:
         raise InvalidInput(f"a transaction reads {kind}s by their ids: look for them outside of it")

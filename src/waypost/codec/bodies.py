@@ -66,6 +66,8 @@ class FileBody(NamedTuple):
     made_us: int
     dropped: bytes
     checkpoint: str | None = None
+    arrived: int = 0
+    """Up to which version the history came from another store."""
 
 
 class Participant(NamedTuple):
@@ -103,11 +105,14 @@ class DecidedFrames(NamedTuple):
     file_id: int
     offset: int
     frames: bytes
+    arriving: int = 0
+    """The length of a whole log that stands in the folder of the decision, in place of `frames`."""
 
 
 class DecisionBody(NamedTuple):
     transaction_id: str
     participants: list[DecidedFrames]
+    folder: str = ""
 
 
 class Remembered(NamedTuple):
@@ -167,8 +172,14 @@ def unpack_block(block: Block, stored: bytes | memoryview, *, verify: bool = Tru
 
 
 def file_draft(body: FileBody) -> Draft:
-    data = _encode(body if body.checkpoint is not None else body[:-1])
+    least = len(body) - len(FileBody._field_defaults)
+    data = _encode(body if body.arrived else body[: least + (body.checkpoint is not None)])
     return Draft(FrameType.FILE, 0, data, len(data), (), ())
+
+
+def content_of(body: CommitBody) -> bytes:
+    """The content of a commit whose large parts are named by their digests."""
+    return _encode(body)
 
 
 def commit_content(

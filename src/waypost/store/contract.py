@@ -150,7 +150,8 @@ class Commit(NamedTuple):
     """One commit of a document, and what it changed. `session` and `agent` are None where none was named.
 
     With `cleared` all parts were removed before any was put. `puts` tells the length of each value that was put, and
-    `read(key)` gives it.
+    `read(key)` gives it, `pieces(key)` a piece at a time. Where the commit's content names a value by its digest alone,
+    that is in `digests`. `size_bytes` and `checksum` are the document's after it.
     """
 
     version: int
@@ -165,6 +166,11 @@ class Commit(NamedTuple):
     removed: Sequence[str]
     joint: JointCommit | None
     read: Callable[[str], bytes]
+    pieces: Callable[[str], Pieces]
+    digests: Mapping[str, bytes]
+    projection: Any
+    size_bytes: int
+    checksum: bytes
 
 
 class Past(Protocol):
@@ -182,8 +188,8 @@ class Past(Protocol):
         """The oldest version that is kept: the first commit that is follows it. 0 when nothing was dropped."""
         ...
 
-    def commits(self, before: int | None = None) -> Iterator[Commit]:
-        """The commits that are kept, of versions below `before`, the newest first."""
+    def commits(self, before: int | None = None, *, oldest_first: bool = False) -> Iterator[Commit]:
+        """The commits that are kept, of versions below `before`, the newest first or the other way round."""
         ...
 
     def dropped_id(self, version: int) -> bytes | None:
@@ -192,6 +198,10 @@ class Past(Protocol):
 
     def start(self) -> View:
         """The document as it was at `first`."""
+        ...
+
+    def remembered(self) -> Iterator[OperationRecord]:
+        """What is remembered of writes up to `first`, the oldest first."""
         ...
 
 
@@ -245,6 +255,26 @@ class JointChange:
     repeatable: bool = False
     session: str | None = None
     agent: str | None = None
+
+
+class Reception(Protocol):
+    """Documents that were taken in with their past, and that nobody sees before a commit has them arrive. It stays open
+    until it is closed; what has not arrived by then is given up.
+    """
+
+    @property
+    def documents(self) -> Sequence[DocumentId]: ...
+    def take(self, document: DocumentId, past: Past, change: Change | None) -> View:
+        """Take in a document with all that is known of its past, under an id that may be another than the one it had:
+        versions, commit ids, times, sums, operations and what is remembered of them stay what they were, and all of
+        them are checked. The work of `change` runs once over the newest version; what it stages is one commit more.
+        Gives the newest version as it will be.
+
+        Raises DocumentDamaged where the past is not what its ids and sums say, DocumentTooLarge, StoreUnavailable.
+        """
+        ...
+
+    def close(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -314,13 +344,17 @@ class Store(Protocol):
         """Start work over several documents. There is nothing to undo when it is not committed."""
         ...
 
-    def commit(self, joint: JointTransaction, change: JointChange) -> Receipt | None:
-        """Commit what was staged in all documents of a transaction, or nothing.
+    def commit(self, joint: JointTransaction, change: JointChange, received: Reception | None = None) -> Receipt | None:
+        """Commit what was staged in all documents of a transaction, or nothing. What was taken in arrives with it.
 
-        None when another commit touched what was read, or one of the documents remembers the operation id, if that is
-        repeatable: then the work has to run again. With nothing staged this says whether everything that was read
-        was so at one moment.
+        None when another commit touched what was read, one of the documents remembers the operation id, if that is
+        repeatable, or one that is to arrive is there: then the work has to run again. With nothing staged this says
+        whether everything that was read was so at one moment.
         """
+        ...
+
+    def receive(self) -> Reception:
+        """Start to take in documents with their past."""
         ...
 
     def stage(self, document: DocumentId, key: str, length: int, pieces: Callable[[int], Iterable[bytes]]) -> Content:

@@ -7,17 +7,14 @@ as what it put and removed, and any version rebuilt by playing those again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from hashlib import sha256
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import msgspec
-
 from waypost import clock
-from waypost.errors import InvalidInput, StoreClosed, WaypostError
+from waypost.errors import DocumentDamaged, InvalidInput, StoreClosed, WaypostError
 from waypost.keys import KeyFinder
 from waypost.options import Config
-from waypost.store import parts
+from waypost.store import commits, parts
 from waypost.store.claims import Sight
 from waypost.store.contract import (
     ADOPTED,
@@ -32,6 +29,7 @@ from waypost.store.contract import (
     OperationRecord,
     Past,
     Receipt,
+    Reception,
     Ticket,
     Transaction,
     View,
@@ -42,6 +40,8 @@ from waypost.store.staging import JointStaging, Staged, StagedTransaction, bytes
 from waypost.store.values import Pieces
 
 _PIECE_BYTES = 1 << 20
+_CHUNK_BYTES = 64 * 1024
+"""The content of a commit names values that are longer by their digests, as in other stores."""
 
 
 class _Version:
@@ -97,58 +97,130 @@ class _Version:
         self, change: Change | JointChange, staged: Staged, time_us: int, joint: JointCommit | None = None
     ) -> _Version:
         """The next version, with the change applied."""
-        following = _Version(self.document)
-        following.version = self.version + 1
-        following.time_us = max(time_us, self.time_us + 1)
-        following.parts = {} if staged.cleared else dict(self.parts)
-        for key in staged.removed:
-            following.parts.pop(key, None)
         puts = {key: bytes_of(value) for key, value in staged.puts.items()}
+        return self.following(
+            Commit(
+                version=self.version + 1,
+                commit_id=b"",
+                time_us=max(time_us, self.time_us + 1),
+                operation_id=change.operation_id,
+                operation=change.operation,
+                session=change.session,
+                agent=change.agent,
+                cleared=staged.cleared,
+                puts={key: len(value) for key, value in puts.items()},
+                removed=sorted(staged.removed),
+                joint=joint,
+                read=puts.__getitem__,
+                pieces=_pieces_of(puts),
+                digests={key: _digest(key, value) for key, value in puts.items() if len(value) > _CHUNK_BYTES},
+                projection=staged.projection,
+                size_bytes=0,
+                checksum=b"",
+            )
+        )
+
+    def following(self, commit: Commit) -> _Version:
+        """The version that a commit makes of this one; its id and the sums are computed."""
+        following = _Version(self.document)
+        following.version, following.time_us = commit.version, commit.time_us
+        following.parts = {} if commit.cleared else dict(self.parts)
+        for key in commit.removed:
+            following.parts.pop(key, None)
+        puts = {key: commit.read(key) for key in commit.puts}
         following.parts.update(puts)
         following.size_bytes = sum(parts.part_size(k.encode(), len(v)) for k, v in following.parts.items())
         following.checksum = parts.document_checksum(following.parts.items())
-        body = msgspec.msgpack.encode([puts, sorted(staged.removed), staged.cleared])
-        following.commit_id = parts.commit_id(self.commit_id, change.operation_id, sha256(body).digest())
+        following.commit_id = commits.id_of(self.commit_id, commits.body_of(commit))
         following.operations = dict(self.operations)
-        following.operations[change.operation_id] = OperationRecord(
-            change.operation_id, following.version, following.time_us, change.operation, staged.projection
+        following.operations[commit.operation_id] = OperationRecord(
+            commit.operation_id, commit.version, commit.time_us, commit.operation, commit.projection
         )
-        following.commit = Commit(
-            version=following.version,
+        following.commit = commit._replace(
             commit_id=following.commit_id,
-            time_us=following.time_us,
-            operation_id=change.operation_id,
-            operation=change.operation,
-            session=change.session,
-            agent=change.agent,
-            cleared=staged.cleared,
-            puts={key: len(value) for key, value in puts.items()},
-            removed=sorted(staged.removed),
-            joint=joint,
+            size_bytes=following.size_bytes,
+            checksum=following.checksum,
             read=puts.__getitem__,
+            pieces=_pieces_of(puts),
         )
         return following
 
 
+def _pieces_of(values: Mapping[str, bytes]) -> Callable[[str], Pieces]:
+    return lambda key: Pieces.of(values[key])
+
+
+def _digest(key: str, value: bytes) -> bytes:
+    return parts.part_checksum(key.encode(), value).to_bytes(32, "big")
+
+
 class _Past:
-    """The versions that a document had; fulfils `contract.Past`."""
+    """The versions that a document had; fulfils `contract.Past`. Before the first of them there may have been others,
+    whose ids are `dropped`.
+    """
 
-    first = 0
-
-    def __init__(self, versions: list[_Version]) -> None:
+    def __init__(self, versions: list[_Version], dropped: list[bytes | None]) -> None:
         self._versions = versions
+        self._dropped = dropped
+        self.first = versions[0].version
         self.version = versions[-1].version
 
-    def commits(self, before: int | None = None) -> Iterator[Commit]:
-        for each in reversed(self._versions[:before]):
-            if each.commit is not None:
+    def commits(self, before: int | None = None, *, oldest_first: bool = False) -> Iterator[Commit]:
+        for each in self._versions if oldest_first else reversed(self._versions):
+            if each.commit is not None and (before is None or each.version < before):
                 yield each.commit
 
-    def dropped_id(self, version: int) -> None:
-        """Nothing is ever dropped."""
+    def dropped_id(self, version: int) -> bytes | None:
+        return self._dropped[version - 1] if 0 < version <= len(self._dropped) else None
 
     def start(self) -> View:
         return self._versions[0]
+
+    def remembered(self) -> Iterator[OperationRecord]:
+        return iter(sorted(self._versions[0].operations.values(), key=lambda record: record.version))
+
+
+class _Reception:
+    """Documents that are taken in with their past; fulfils `contract.Reception`."""
+
+    def __init__(self) -> None:
+        self.taken: dict[DocumentId, tuple[list[_Version], list[bytes | None]]] = {}
+
+    @property
+    def documents(self) -> list[DocumentId]:
+        return list(self.taken)
+
+    def take(self, document: DocumentId, past: Past, change: Change | None) -> View:
+        versions = [_beginning(document, past)]
+        for commit in past.commits(oldest_first=True):
+            following = versions[-1].following(commit)
+            told = (commit.version, commit.commit_id, commit.size_bytes, commit.checksum)
+            if told != (versions[-1].version + 1, following.commit_id, following.size_bytes, following.checksum):
+                raise DocumentDamaged(f"version {commit.version} of {document.id!r} is not what its ids and sums say")
+            versions.append(following)
+        if change is not None:
+            transaction = StagedTransaction(versions[-1])
+            change.work(transaction)
+            if transaction.staged.changes_anything:
+                versions.append(versions[-1].after(change, transaction.staged, clock.now_us()))
+        self.taken[document] = versions, [past.dropped_id(version + 1) for version in range(past.first)]
+        return versions[-1]
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+
+def _beginning(document: DocumentId, past: Past) -> _Version:
+    """The oldest version that is known of a document."""
+    made, start = _Version(document), past.start()
+    made.version, made.time_us, made.commit_id = start.version, start.time_us, start.commit_id
+    made.parts = {key: value for key in start.keys() if (value := start.get(key)) is not None}
+    made.size_bytes = sum(parts.part_size(key.encode(), len(value)) for key, value in made.parts.items())
+    made.checksum = parts.document_checksum(made.parts.items())
+    made.operations = {record.operation_id: record for record in past.remembered()}
+    if (made.version, made.size_bytes, made.checksum) != (past.first, start.size_bytes, start.checksum):
+        raise DocumentDamaged(f"version {past.first} of {document.id!r} is not what its sums say")
+    return made
 
 
 class _Held:
@@ -214,6 +286,7 @@ class MemoryStore:
         self.keys = KeyFinder(config)
         self._lock = threading.RLock()
         self._history: dict[DocumentId, list[_Version]] = {}
+        self._dropped: dict[DocumentId, list[bytes | None]] = {}
         self._taken_in: dict[tuple[DocumentId, str], View] = {}
         self._claims: dict[DocumentId, _Claim] = {}
         self._closed = False
@@ -249,13 +322,21 @@ class MemoryStore:
         self._check_open()
         return JointStaging(self.view)
 
-    def commit(self, joint: JointTransaction, change: JointChange) -> Receipt | None:
+    def receive(self) -> _Reception:
+        self._check_open()
+        return _Reception()
+
+    def commit(self, joint: JointTransaction, change: JointChange, received: Reception | None = None) -> Receipt | None:
         assert isinstance(joint, JointStaging), "a transaction of another store"
+        assert received is None or isinstance(received, _Reception), "taken in by another store"
+        taken = {} if received is None else received.taken
         with self._lock:
             self._check_open()
             touched = joint.opened
             current = {document: self.view(document) for document in touched}
             if any(not _is_as_read(each, current[document], change) for document, each in touched.items()):
+                return None
+            if any(self.view(document).version for document in taken):
                 return None
             written = {
                 document: each.staged
@@ -269,8 +350,10 @@ class MemoryStore:
             for document, staged in written.items():
                 before = self._history.get(document, [_Version(document)])
                 self._history[document] = [*before, before[-1].after(change, staged, clock.now_us(), mark)]
+            for document, (versions, dropped) in taken.items():
+                self._history[document], self._dropped[document] = versions, dropped
         counters = Counters(raw_bytes=sum(staged.raw_bytes for staged in written.values()), attempts=1)
-        return Receipt(0, changed=bool(written), counters=counters)
+        return Receipt(0, changed=bool(written or taken), counters=counters)
 
     def stage(self, document: DocumentId, key: str, length: int, pieces: Callable[[int], Iterable[bytes]]) -> _Held:
         del document
@@ -292,7 +375,9 @@ class MemoryStore:
         with self._lock:
             self._check_open()
             versions = self._history.get(document, [_Version(document)])
-            return versions[version] if 0 <= version < len(versions) else None
+            if version == 0:
+                return _Version(document)
+            return next((each for each in versions if each.version == version), None)
 
     def checkpoint(self, document: DocumentId, name: str) -> View | None:
         key = CHECKPOINT + name
@@ -303,8 +388,9 @@ class MemoryStore:
                 return self._taken_in.get((document, name))
             if key not in versions[-1].parts:
                 return None
-            lacking = max(index for index, each in enumerate(versions) if key not in each.parts)
-            return versions[lacking + 1]
+            lacking = max((index for index, each in enumerate(versions) if key not in each.parts), default=None)
+            # one that history does not reach back to was taken in
+            return self._taken_in.get((document, name)) if lacking is None else versions[lacking + 1]
 
     def checkpoints(self, document: DocumentId) -> list[str]:
         view = self.view(document)
@@ -340,7 +426,8 @@ class MemoryStore:
     def past(self, document: DocumentId) -> Past:
         with self._lock:
             self._check_open()
-            return _Past(self._history.get(document, [_Version(document)]))
+            versions = self._history.get(document, [_Version(document)])
+            return _Past(versions, self._dropped.get(document, []))
 
     def keep_generation(self, document: DocumentId, version: int) -> bool:
         """Every version is kept anyway."""

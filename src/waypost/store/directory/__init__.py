@@ -36,6 +36,7 @@ from waypost.store.contract import (
     JointChange,
     JointTransaction,
     Receipt,
+    Reception,
     Ticket,
     View,
 )
@@ -53,6 +54,7 @@ from waypost.store.directory import (
     lease,
     loading,
     past,
+    receiving,
     register,
     restoring,
     space,
@@ -62,8 +64,8 @@ from waypost.store.directory.check import Report
 from waypost.store.directory.context import Context
 from waypost.store.directory.document import Document
 from waypost.store.directory.files import File
-from waypost.store.directory.joint import Opened, settle
 from waypost.store.directory.joint import commit as commit_over
+from waypost.store.directory.joint import settle
 from waypost.store.directory.layout import SUFFIXES, Layout, open_layout, scratch, sweep
 from waypost.store.directory.looking import Looking
 from waypost.store.directory.state import DocumentView
@@ -117,6 +119,7 @@ class DirectoryStore(Looking):
                 for name in sweep(layout):
                     _LOG.info("%s: removed temp/%s, which a dead process was writing", layout.path, name)
                 arriving.settle(store._context)
+                receiving.sweep(store._context)
                 store._claims.sweep()
                 store._context.decisions.pending()  # of a process that died: they are carried out soon
             except BaseException:
@@ -156,14 +159,13 @@ class DirectoryStore(Looking):
         self._check_open()
         return JointStaging(self.view)
 
-    def commit(self, joint: JointTransaction, change: JointChange) -> Receipt | None:
+    def receive(self) -> receiving.Received:
         self._check_writable()
-        assert isinstance(joint, JointStaging), "a transaction of another store"
-        touched: list[Opened] = []
-        for identifier, transaction in sorted(joint.opened.items()):
-            assert isinstance(transaction.view, DocumentView)
-            touched.append(Opened(self._document(identifier), transaction.view, transaction))
-        receipt = commit_over(touched, change, self._context)
+        return receiving.Received(self._context)
+
+    def commit(self, joint: JointTransaction, change: JointChange, received: Reception | None = None) -> Receipt | None:
+        self._check_writable()
+        receipt = commit_over(joint, received, change, self._context, self._document)
         if not self._context.durable:
             self._upkeep.start_ticking()
         return receipt

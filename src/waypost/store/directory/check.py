@@ -358,7 +358,8 @@ class _LogCheck:
         if named != header.commit_id:
             self._found("damage", found.offset, "its commit id is not that of its parent and content")
         self._version, self._commit_id = header.version, header.commit_id
-        if body.transaction is not None:
+        arrived = self._log.body.arrived if self._log.body is not None else 0
+        if body.transaction is not None and header.version > arrived:
             place = Place(self._log.file.name, found.offset)
             self._report.marks.note(self._document, header.version, place, body.transaction)
         if body.cleared:

@@ -127,11 +127,12 @@ class Rewriter:
             blocks.append(_stored(source, block))
             held += block.stored
             if held >= CARRIED_BYTES:
-                copied += self._put_data(rows, blocks, standing)
+                copied += self.put_data(rows, blocks, standing)
                 rows, blocks, held = [], [], 0
-        return copied + self._put_data(rows, blocks, standing) if rows else copied
+        return copied + self.put_data(rows, blocks, standing) if rows else copied
 
-    def _put_data(self, rows: list[Block], blocks: list[bytes], standing: Standing) -> list[Block]:
+    def put_data(self, rows: list[Block], blocks: list[bytes], standing: Standing) -> list[Block]:
+        """Put blocks that the caller has at hand into a frame of their own; the rows with their places."""
         table = [block._replace(offset=0) for block in rows]
         self.put(bodies.data_draft(table, blocks, self._compressor), standing)
         return bodies.placed(table, self.end - sum(map(len, blocks)))
@@ -196,7 +197,7 @@ def rewrite(origin: Origin, context: Context, file: File, past: DocumentView | N
     out.shortened = len(history.dropped) > len(log.body.dropped)
     body = log.body._replace(generation=log.body.generation + 1, made_us=clock.now_us(), dropped=history.dropped)
     out.put(bodies.file_draft(body), NOTHING)
-    operations = _remembered(origin)
+    operations = remembered(origin)
     if past is not None:
         # a reader who has to start here must know what was done before as well
         earlier = [record for record in operations if record.version <= past.version]
@@ -209,7 +210,8 @@ def rewrite(origin: Origin, context: Context, file: File, past: DocumentView | N
     return out
 
 
-def _remembered(origin: Origin) -> list[OperationRecord]:
+def remembered(origin: Origin) -> list[OperationRecord]:
+    """What a rewritten log remembers of writes."""
     oldest_us = clock.now_us() - snapshots.KEPT_OPERATIONS_US
     known = [*origin.base.operations(), *origin.operations][-snapshots.KEPT_OPERATIONS :]
     return [record for record in known if record.time_us >= oldest_us]

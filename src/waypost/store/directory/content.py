@@ -90,7 +90,7 @@ def write(
             f"{context.layout.path}: {free:,} bytes are free, and a value of {length:,} was to be written",
             errno="ENOSPC",
         )
-    size = _block_bytes(context, length)
+    size = block_bytes(context.chunk_bytes, length)
     compressor = context.take_compressor()
     for tries_left in reversed(range(TRIES)):
         try:
@@ -104,9 +104,9 @@ def write(
     raise AssertionError("the last try returns or raises")
 
 
-def _block_bytes(context: Context, length: int) -> int:
+def block_bytes(chunk_bytes: int, length: int) -> int:
     """So large that the table stays small, and so small that a few fit into memory."""
-    return min(max(context.chunk_bytes, -(-length // _MOST_ROWS)), _LARGEST_BLOCK)
+    return min(max(chunk_bytes, -(-length // _MOST_ROWS)), _LARGEST_BLOCK)
 
 
 def _room(length: int) -> int:

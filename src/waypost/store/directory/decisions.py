@@ -21,14 +21,45 @@ from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType, Place, Standing
 from waypost.errors import DocumentDamaged, StoreUnavailable
 from waypost.store.directory.files import Directory, File, Identity
-from waypost.store.directory.layout import Layout, new_file
+from waypost.store.directory.layout import Layout, file_name, new_file
 from waypost.store.directory.log import NOTHING, Frame, Log, new_file_id
 from waypost.store.kinds import DocumentId
 
 FOLDER = "transactions"
+IMPORT = ".import"
+"""How the names of those directories in `temp` end that hold logs which are to arrive."""
+_PLACING = ".placing"
 _NAME = re.compile(r"[0-9a-f]{32}")
+_IMPORT_NAME = re.compile(r"[0-9a-f]{16}\.import")
 # two changes within one tick of the file system's clock leave the same time; none has a coarser one than this
 _TICK_NS = 2_000_000_000
+
+
+class Whole:
+    """The bytes of a log that arrives as a whole, read from the file that it is."""
+
+    __slots__ = ("_length", "file", "folder", "name")
+
+    def __init__(self, folder: Directory, name: str, file: File, length: int) -> None:
+        self.folder, self.name, self.file = folder, name, file
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, part: slice) -> bytes:
+        start, end, _ = part.indices(self._length)
+        return self.file.read(max(0, end - start), start)
+
+    def put_in_place(self, folder: Directory, name: str) -> None:
+        """Give the log its name, over the file that whoever calls has locked. The first name stays: until that is
+        durable it may have to be done again.
+        """
+        placing = f"{self.name}{_PLACING}"
+        self.folder.remove(placing)  # left by one who died
+        if self.folder.link(self.name, self.folder, placing):
+            self.folder.move(placing, folder, name)
+        folder.sync()
 
 
 class Piece(NamedTuple):
@@ -37,7 +68,7 @@ class Piece(NamedTuple):
     transaction_id: str
     file_id: int
     offset: int
-    frames: bytes
+    frames: bytes | Whole
 
     @property
     def end(self) -> int:
@@ -134,22 +165,41 @@ class Decisions:
 
     def pieces_for(self, document: DocumentId) -> list[Piece]:
         """What pending decisions say of a document, in the order of their places."""
-        pieces = [
-            Piece(body.transaction_id, each.file_id, each.offset, each.frames)
-            for body in self.pending().values()
-            for each in body.participants
-            if (each.kind, each.id) == document
-        ]
+        pieces: list[Piece] = []
+        for body in self.pending().values():
+            for each in body.participants:
+                if (each.kind, each.id) == document:
+                    frames = self._whole(body, each, document) if each.arriving else each.frames
+                    if frames is not None:
+                        pieces.append(Piece(body.transaction_id, each.file_id, each.offset, frames))
         return sorted(pieces, key=lambda piece: piece.offset)
+
+    def _whole(self, body: DecisionBody, each: DecidedFrames, document: DocumentId) -> Whole | None:
+        """A log that arrives; None where it has its place, and the decision is gone by now. Raises DocumentDamaged."""
+        name = file_name(document)
+        folder = self._layout.folder("temp").open_directory(body.folder) if is_import(body.folder) else None
+        file = None if folder is None else folder.open(name)
+        if folder is not None and file is not None and file.identity().size == each.arriving:
+            return Whole(folder, name, file, each.arriving)
+        if self._folder is not None and self._folder.identity(body.transaction_id) is None:
+            return None
+        where = f"{self._layout.path}/temp/{body.folder}/{name}"
+        raise DocumentDamaged(f"{where} was decided to be the log of {document.id!r}, and is gone", file=where)
+
+    def folders(self) -> set[str]:
+        """The directories in `temp` that decisions name which are not carried out to their end, as of now."""
+        with self._lock:
+            self._trusted_ns = None
+        return {body.folder for body in self.pending().values() if body.folder}
 
     # --- deciding -----------------------------------------------------------------------------
 
-    def decide(self, transaction_id: str, participants: list[DecidedFrames]) -> None:
-        """Write a decision; once this returns, the commit has happened.
+    def decide(self, transaction_id: str, participants: list[DecidedFrames], folder: str = "") -> None:
+        """Write a decision; once this returns, the commit has happened. What arrives stands in that `folder` of `temp`.
 
         Raises StoreUnavailable; with `outcome: unknown` when it may be that it has.
         """
-        self._put(DecisionBody(transaction_id, participants))
+        self._put(DecisionBody(transaction_id, participants, folder))
 
     def confirm(self, transaction_id: str) -> None:
         """Make sure of a decision that another made, before anything rests on it.
@@ -196,6 +246,7 @@ class Decisions:
             if log.lacks(piece.file_id, piece.offset, piece.end):
                 self.confirm(piece.transaction_id)
                 log.file_id = piece.file_id
+                assert isinstance(piece.frames, bytes), "an arriving log is put in the place of an empty one"
                 log.put(piece.frames[log.end - piece.offset :], size)
                 news += log.news()
                 if log.end != piece.end:
@@ -203,12 +254,41 @@ class Decisions:
                 log.decided = log.end
         return news
 
-    def remove(self, transaction_id: str) -> None:
-        """Forget a decision that was carried out, durably. Were the removal lost, it would be carried out again, which
-        changes nothing.
+    def place(self, document: DocumentId, log: Log) -> bool:
+        """Put a log that was decided to arrive in the place of an empty one whose lock is held; whether there was one.
+        Then the name stands for another file.
         """
-        self._layout.folder(FOLDER).remove(transaction_id)
+        for piece in self.pieces_for(document):
+            if isinstance(piece.frames, Whole):
+                self.confirm(piece.transaction_id)
+                piece.frames.put_in_place(log.folder, log.name)
+                return True
+        return False
+
+    def remove(self, transaction_id: str, arrived_in: str = "") -> None:
+        """Forget a decision that was carried out, durably. Were the removal lost, it would be carried out again, which
+        changes nothing; so the logs that it lets arrive go only after it.
+        """
+        folder = self._layout.folder(FOLDER)
+        folder.remove(transaction_id)
         self._confirmed.discard(transaction_id)
+        if arrived_in:
+            folder.sync()
+            remove_folder(self._layout.folder("temp"), arrived_in)
+
+
+def is_import(name: str) -> bool:
+    """Whether a directory of that name in `temp` can hold what is to arrive: a damaged decision leads nowhere else."""
+    return _IMPORT_NAME.fullmatch(name) is not None
+
+
+def remove_folder(temp: Directory, name: str) -> None:
+    """Remove a directory that held what was to arrive."""
+    folder = temp.open_directory(name)
+    for each in folder.names() if folder else []:
+        if folder:
+            folder.remove(each)
+    temp.remove_directory(name)
 
 
 def is_name(name: str) -> bool:

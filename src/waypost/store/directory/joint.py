@@ -14,17 +14,19 @@ from typing import NamedTuple
 
 from waypost.codec.bodies import DecidedFrames, Extent, JointMark, Part, Participant
 from waypost.errors import DocumentTooLarge, LockTimeout, StoreClosed, StoreUnavailable, WaypostError
-from waypost.store.contract import Change, Counters, JointChange, Receipt, Transaction
+from waypost.store.contract import Change, Counters, JointChange, JointTransaction, Receipt, Reception, Transaction
+from waypost.store.directory import loading
 from waypost.store.directory.batch import Prepared, Tentative, compose
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import new_transaction_id
 from waypost.store.directory.document import Document
 from waypost.store.directory.layout import document_id
 from waypost.store.directory.log import Frame, Log
+from waypost.store.directory.receiving import Arriving, Received
 from waypost.store.directory.state import DocumentState, DocumentView
 from waypost.store.directory.submission import Submission
 from waypost.store.kinds import DocumentId
-from waypost.store.staging import StagedTransaction
+from waypost.store.staging import JointStaging, StagedTransaction
 
 _LOG = logging.getLogger("waypost")
 _TRIES = 16
@@ -36,6 +38,8 @@ class Opened(NamedTuple):
     document: Document
     view: DocumentView
     transaction: StagedTransaction
+    arriving: Arriving | None = None
+    """The log that is to arrive as this document, of which there is nothing yet."""
 
 
 class Entered(NamedTuple):
@@ -56,18 +60,29 @@ class Composed(NamedTuple):
     data: bytes
 
 
-def commit(touched: Sequence[Opened], change: JointChange, context: Context) -> Receipt | None:
-    """Commit what was staged, or nothing; see `contract.Store.commit`. `touched` is in the order of the ids."""
-    if not any(_is_written(each, change) for each in touched):
+def commit(
+    joint: JointTransaction,
+    received: Reception | None,
+    change: JointChange,
+    context: Context,
+    open_: Callable[[DocumentId], Document],
+) -> Receipt | None:
+    """Commit what was staged, or nothing; see `contract.Store.commit`."""
+    assert isinstance(joint, JointStaging), "a transaction of another store"
+    assert received is None or isinstance(received, Received), "taken in by another store"
+    touched = _touched(joint, received, open_)
+    if not any(each.arriving or _is_written(each, change) for each in touched):
         return _read_at_one_moment(touched)
     try:
-        return _commit(touched, change, context)
+        return _commit(touched, change, context, received)
     finally:
         for each in touched:  # left by an interrupt right behind a lock, or by a system that did not take it back
             each.document.let_go_of_lock()
 
 
-def _commit(touched: Sequence[Opened], change: JointChange, context: Context) -> Receipt | None:
+def _commit(
+    touched: Sequence[Opened], change: JointChange, context: Context, received: Received | None
+) -> Receipt | None:
     made_room = False
     for _ in range(_TRIES):
         try:
@@ -77,18 +92,33 @@ def _commit(touched: Sequence[Opened], change: JointChange, context: Context) ->
                     continue  # a file was replaced while its lock was waited for
                 if not all(_is_as_read(each.opened, each.state, change) for each in entered):
                     return None
-                commits = _write(entered, change, context)
+                commits = _write(entered, change, context, received)
         except DocumentTooLarge:
             room = [each.document.make_room() for each in touched]
             if made_room or not any(room):
                 raise
             made_room = True
             continue
-        return _acknowledge(commits, context)
+        decided = len(commits) > 1 or any(each.arriving is not None for each in touched)
+        return _acknowledge(commits, context, decided=decided)
     return None
 
 
+def _touched(joint: JointStaging, received: Received | None, open_: Callable[[DocumentId], Document]) -> list[Opened]:
+    """All documents of a commit in the order of their ids, also those that are to arrive."""
+    touched: list[Opened] = []
+    for identifier, transaction in joint.opened.items():
+        assert isinstance(transaction.view, DocumentView)
+        touched.append(Opened(open_(identifier), transaction.view, transaction))
+    for identifier, log in received.logs.items() if received is not None else ():
+        nothing = loading.empty_state(identifier).view()
+        touched.append(Opened(open_(identifier), nothing, StagedTransaction(nothing), log))
+    return sorted(touched, key=lambda each: each.document.id)
+
+
 def _is_written(opened: Opened, change: JointChange) -> bool:
+    if opened.arriving is not None:
+        return False
     # what may be repeated leaves a trace, so that it is found
     return opened.transaction.staged.changes_anything or change.repeatable
 
@@ -103,6 +133,8 @@ def _read_at_one_moment(touched: Sequence[Opened]) -> Receipt | None:
 
 
 def _is_as_read(opened: Opened, state: DocumentState, change: JointChange) -> bool:
+    if opened.arriving is not None:
+        return state.standing.version == 0
     if change.repeatable and state.operation(change.operation_id) is not None:
         return False
     return state.standing.version == opened.view.version or _is_same(opened, state.view())
@@ -133,6 +165,11 @@ def _enter(touched: Sequence[Opened], locks: ExitStack) -> list[Entered] | None:
             return None
         log = each.document.open_for_writing()
         locks.callback(_leave, each.document, log)
+        if each.arriving is not None and log.end and not each.document.state_now().standing.version:
+            # it was begun by what was written ahead of a commit that was not made; who makes it begins again
+            log.folder.remove(log.name)
+            each.document.forget()
+            return None
         entered.append(Entered(each, log, each.document.state_now(), size))
     return entered
 
@@ -154,21 +191,28 @@ def _remove_if_empty(log: Log) -> None:
         _LOG.warning("%s: an empty file is left: %s", log.file.name, error)
 
 
-def _write(entered: Sequence[Entered], change: JointChange, context: Context) -> list[Composed]:
-    """Decide where more than one document changes, and write. When it raises nothing has happened, or it says so."""
+def _write(
+    entered: Sequence[Entered], change: JointChange, context: Context, received: Received | None
+) -> list[Composed]:
+    """Decide where more than one document changes, or one arrives, and write. When it raises nothing has happened, or
+    it says so.
+    """
     written = [each for each in entered if _is_written(each.opened, change)]
+    arriving = [each for each in entered if each.opened.arriving is not None]
     decided = False
     try:
         for each in written:
             each.log.check_poison()
         composed = _compose(written, change, context)
-        if len(composed) > 1:
-            _decide(composed, context)
+        if len(composed) > 1 or arriving:
+            _decide(composed, arriving, context, received)
             decided = True
         for each in composed:
             _append(each, decided=decided)
+        for each in arriving:
+            _place(each, context)
     except BaseException:
-        for each in written:
+        for each in (*written, *arriving):
             _remove_if_empty(each.log)
             each.opened.document.forget()
         raise
@@ -205,7 +249,9 @@ def _not_driven() -> None:
     """The commit is not in a queue."""
 
 
-def _decide(composed: Sequence[Composed], context: Context) -> None:
+def _decide(
+    composed: Sequence[Composed], arriving: Sequence[Entered], context: Context, received: Received | None
+) -> None:
     for each in composed:
         # each log must reach to where its frame will stand, whatever happens
         each.entered.opened.document.sync_to(each.entered.log, each.entered.log.end)
@@ -213,9 +259,15 @@ def _decide(composed: Sequence[Composed], context: Context) -> None:
         DecidedFrames(*each.entered.opened.document.id, each.entered.log.file_id, each.entered.log.end, each.data)
         for each in composed
     ]
-    mark = composed[0].prepared.body.transaction
-    assert mark is not None
-    context.decisions.decide(mark.transaction_id, participants)
+    for each in arriving:
+        log = each.opened.arriving
+        assert log is not None
+        participants.append(DecidedFrames(*each.opened.document.id, log.file_id, 0, b"", log.length))
+    mark = composed[0].prepared.body.transaction if composed else None
+    transaction_id = new_transaction_id() if mark is None else mark.transaction_id
+    if received is not None:
+        received.sync()
+    context.decisions.decide(transaction_id, participants, received.name if received is not None and arriving else "")
 
 
 def _append(composed: Composed, *, decided: bool) -> None:
@@ -233,7 +285,18 @@ def _append(composed: Composed, *, decided: bool) -> None:
         document.forget()
 
 
-def _acknowledge(composed: Sequence[Composed], context: Context) -> Receipt:
+def _place(entered: Entered, context: Context) -> None:
+    """Put a log that arrives in the place of the empty file whose lock is held."""
+    document, log = entered.opened.document, entered.log
+    try:
+        context.decisions.place(document.id, log)
+    except WaypostError as error:
+        # it has happened, as above
+        _LOG.warning("%s: a log that was decided on is still to get its place: %s", log.file.name, error)
+    document.forget()
+
+
+def _acknowledge(composed: Sequence[Composed], context: Context, *, decided: bool) -> Receipt:
     """The receipt, once what was written is durable: by the decision, or by a sync where one frame needed none."""
     counters = Counters(attempts=1)
     for each in composed:
@@ -241,7 +304,7 @@ def _acknowledge(composed: Sequence[Composed], context: Context) -> Receipt:
         counters.bytes_written += counts.bytes_written
         counters.raw_bytes += counts.raw_bytes
         counters.writes += counts.writes
-    if len(composed) == 1:
+    if not decided:
         log, document = composed[0].entered.log, composed[0].entered.opened.document
         if context.durable:
             counters.syncs += document.sync_to(log, log.end)
@@ -258,7 +321,7 @@ def settle(context: Context, open_: Callable[[DocumentId], Document]) -> None:
         for transaction_id, body in list(context.decisions.pending().items()):
             for each in body.participants:
                 open_(document_id(each.kind, each.id)).settle()
-            context.decisions.remove(transaction_id)
+            context.decisions.remove(transaction_id, body.folder)
     except (LockTimeout, StoreClosed):
         pass  # whoever holds the lock, or comes next, sees to it
     except WaypostError as error:

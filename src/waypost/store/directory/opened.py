@@ -246,6 +246,8 @@ class OpenDocument:
         """Start a log that is still empty; False when another process did so first."""
         if size and log.first(size) is not None:
             return False
+        if self._context.decisions.place(self.id, log):
+            return False  # it was decided that it arrives whole
         log.begin(loading.first_body(self.id), size)
         if self._context.decisions.carry_out(self.id, log, size):
             return False  # it was decided that another made it

@@ -11,10 +11,11 @@ from array import array
 from collections.abc import Callable, Iterator
 
 from waypost.codec import bodies
+from waypost.codec.bodies import Extent
 from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType
 from waypost.store import parts
-from waypost.store.contract import Commit, JointCommit, View
+from waypost.store.contract import Commit, JointCommit, OperationRecord, View
 from waypost.store.directory import loading
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import missing_from
@@ -22,6 +23,7 @@ from waypost.store.directory.layout import document_id
 from waypost.store.directory.log import Frame, Log
 from waypost.store.directory.state import DocumentState, Snapshot, damaged
 from waypost.store.kinds import DocumentId
+from waypost.store.values import Pieces
 
 _ID_BYTES = len(parts.NO_COMMIT)
 
@@ -43,14 +45,15 @@ class LogPast:
         found = self._dropped[(version - 1) * _ID_BYTES : version * _ID_BYTES]
         return found if found.strip(b"\0") else None
 
-    def commits(self, before: int | None = None) -> Iterator[Commit]:
+    def commits(self, before: int | None = None, *, oldest_first: bool = False) -> Iterator[Commit]:
         log = self._log
         if log is None or not self.version:  # a log may have been begun, and hold nothing yet
             return
         if self._places is None:
             self._places = self._find(log)
         newest = self.version if before is None else min(self.version, before - 1)
-        for number in reversed(range(newest - self.first)):
+        numbers = range(newest - self.first)
+        for number in numbers if oldest_first else reversed(numbers):
             offset = self._places[number]
             found = log.frame_at(offset, log.end)
             if found is None:
@@ -58,15 +61,25 @@ class LogPast:
             yield self._commit(log, found)
 
     def start(self) -> View:
+        base = self._base()
+        state = loading.empty_state(self._document) if base is None else DocumentState(self._document, base)
+        return state.view()
+
+    def remembered(self) -> Iterator[OperationRecord]:
+        base = self._base()
+        return iter(()) if base is None else base.operations()
+
+    def _base(self) -> Snapshot | None:
+        """The snapshot that stands for what was dropped. Raises DocumentDamaged where it is missing."""
         log = self._log
         if log is not None and self.first:
             for found in self._frames(log):
                 if found.header.type == FrameType.SNAPSHOT and found.header.version == self.first:
-                    return DocumentState(self._document, Snapshot(loading.blocks_of(log, self._context), found)).view()
+                    return Snapshot(loading.blocks_of(log, self._context), found)
                 if found.header.version > self.first:
                     break
             raise log.damage(0, f"the snapshot of version {self.first}, with which it begins, is missing")
-        return loading.empty_state(self._document).view()
+        return None
 
     def _find(self, log: Log) -> array[int]:
         """Where the commits stand, from version `first` + 1 on. Raises DocumentDamaged where one is missing."""
@@ -107,6 +120,9 @@ class LogPast:
         def read(key: str) -> bytes:
             return blocks.value(puts[key])
 
+        def pieces(key: str) -> Pieces:
+            return blocks.pieces(puts[key])
+
         return Commit(
             version=found.header.version,
             commit_id=found.header.commit_id,
@@ -120,6 +136,11 @@ class LogPast:
             removed=body.removed,
             joint=joint,
             read=read,
+            pieces=pieces,
+            digests={key: part.digest for key, part in puts.items() if isinstance(part, Extent)},
+            projection=body.projection,
+            size_bytes=found.header.size_bytes,
+            checksum=found.header.document_checksum,
         )
 
 
