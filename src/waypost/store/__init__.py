@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from waypost.store.bundles import Bundle, Progress, Whole, Written
 from waypost.store.contract import (
     Change,
     Commit,
@@ -33,6 +35,7 @@ __all__ = [
     "BackedUp",
     "BackedUpFile",
     "Backup",
+    "Bundle",
     "Change",
     "Commit",
     "Content",
@@ -46,6 +49,7 @@ __all__ = [
     "OperationRecord",
     "Past",
     "Pieces",
+    "Progress",
     "Receipt",
     "Reception",
     "Restored",
@@ -54,10 +58,14 @@ __all__ = [
     "Ticket",
     "Transaction",
     "View",
+    "Whole",
+    "Written",
     "export_version",
     "open_store",
     "owner_of_export",
+    "read_bundle",
     "read_export",
+    "write_bundle",
 ]
 
 
@@ -100,3 +108,22 @@ def read_export(data: bytes, limit_bytes: int) -> View:
     from waypost.store.directory import exported
 
     return exported.read(data, limit_bytes)
+
+
+def write_bundle(
+    put: Callable[[bytes], object], session_id: str, documents: Iterator[Whole], compression: CompressionConfig
+) -> Written:
+    """Write a session and its workflows as a bundle, handed to `put` piece by piece."""
+    from waypost.store.directory import bundle
+
+    return bundle.write(put, session_id, documents, compression)
+
+
+def read_bundle(read: Callable[[int, int], bytes], length: int, progress: Progress) -> Bundle:
+    """What a bundle holds, of which `read(length, offset)` gives the bytes.
+
+    Raises InvalidInput, UnsupportedFormat, DocumentDamaged.
+    """
+    from waypost.store.directory import bundle
+
+    return bundle.read(bundle.Handed(read, length), progress)

@@ -68,7 +68,6 @@ from waypost.store.directory.joint import commit as commit_over
 from waypost.store.directory.joint import settle
 from waypost.store.directory.layout import SUFFIXES, Layout, open_layout, scratch, sweep
 from waypost.store.directory.looking import Looking
-from waypost.store.directory.state import DocumentView
 from waypost.store.kinds import DocumentId, Kind
 from waypost.store.staging import JointStaging
 

@@ -129,7 +129,7 @@ class _Cut(Stands):
 
 def owner(data: bytes) -> tuple[DocumentId, str]:
     """(document, name of the checkpoint) as the beginning of an export says. Raises as `read` does."""
-    _, body = _first(data)
+    _, body = _first(HeldFile(data))
     return document_id(body.kind, body.id), body.checkpoint or ""
 
 
@@ -139,8 +139,13 @@ def read(data: bytes, limit_bytes: int) -> Kept:
     Raises InvalidInput for what is no export, UnsupportedFormat for that of a newer release, DocumentTooLarge for what
     holds more than `limit_bytes`, and DocumentDamaged for everything else that is not as it was written.
     """
-    first, body = _first(data)
-    frames = list(_frames(data, first))
+    return read_file(HeldFile(data), limit_bytes)
+
+
+def read_file(file: File, limit_bytes: int) -> Kept:
+    """As `read`, of an export that need not be in memory."""
+    first, body = _first(file)
+    frames = list(_frames(file, first))
     document, name = document_id(body.kind, body.id), body.checkpoint or ""
     *ahead, main, seal = [None, None, *frames]
     if main is not None and main.header.type == FrameType.DELTA:
@@ -154,8 +159,8 @@ def read(data: bytes, limit_bytes: int) -> Kept:
             limit_bytes=limit_bytes,
         )
     try:
-        _check_frames([each for each in ahead if each is not None], main, seal, data)
-        return _version(data, document, name, main)
+        _check_frames([each for each in ahead if each is not None], main, seal, file)
+        return _version(file, document, name, main)
     except Undecodable as error:
         raise _damaged(main.offset, str(error)) from error
     except DocumentDamaged as error:
@@ -169,12 +174,13 @@ def _damaged(offset: int, why: str) -> DocumentDamaged:
     return DocumentDamaged(f"{NAME} is damaged at byte {offset}: {why}", file=NAME, offset=offset)
 
 
-def _first(data: bytes) -> tuple[Frame, FileBody]:
-    if frame.is_newer(data[:8]):
-        raise UnsupportedFormat(f"{NAME} is written in a newer format ({data[3]})", format=data[3])
-    if data[: len(frame.MAGIC)] != frame.MAGIC:
+def _first(file: File) -> tuple[Frame, FileBody]:
+    head = file.read(8, 0)
+    if frame.is_newer(head):
+        raise UnsupportedFormat(f"{NAME} is written in a newer format ({head[3]})", format=head[3])
+    if head[: len(frame.MAGIC)] != frame.MAGIC:
         raise InvalidInput("this is no export of a checkpoint: it does not begin like one")
-    found = _frame_at(data, 0, 0, 0)
+    found = _frame_at(file, 0, 0, 0)
     if found.header.type != FrameType.FILE:
         raise InvalidInput("this is no export of a checkpoint: its first frame says of no file what it is")
     if found.header.codec != PLAIN or found.header.length != found.header.blocks_offset:
@@ -190,32 +196,35 @@ def _first(data: bytes) -> tuple[Frame, FileBody]:
     return found, body
 
 
-def _frames(data: bytes, first: Frame) -> Iterator[Frame]:
+def _frames(file: File, first: Frame) -> Iterator[Frame]:
     """The frames behind the first, each linked to the one before it, up to the last byte."""
     found = first
-    while found.end < len(data):
-        found = _frame_at(data, found.end, first.header.file_id, found.header.checksum)
+    size = file.identity().size
+    while found.end < size:
+        found = _frame_at(file, found.end, first.header.file_id, found.header.checksum)
         yield found
 
 
-def _frame_at(data: bytes, offset: int, file_id: int, link: int) -> Frame:
-    if frame.is_newer(data[offset : offset + 4]):
+def _frame_at(file: File, offset: int, file_id: int, link: int) -> Frame:
+    head = file.read(frame.HEADER_BYTES, offset)
+    if frame.is_newer(head):
         raise UnsupportedFormat(f"{NAME}: byte {offset} begins a frame of a newer format", offset=offset)
-    header = frame.read_header(data, offset)
+    header = frame.read_header(head)
     if header is None:
         raise _damaged(offset, "no frame begins there, or it ends within one")
-    if not frame.fits(header, len(data) - offset):
+    if not frame.fits(header, file.identity().size - offset):
         raise _damaged(offset, "a frame is longer than what is there, or its lengths do not add up")
-    if not frame.intact(header, data, offset, offset):
+    data = file.read(header.blocks_offset, offset)
+    if not frame.intact(header, data, 0, offset):
         raise _damaged(offset, "the checksum of a frame does not match")
     if (file_id and header.file_id != file_id) or header.link != link:
         raise _damaged(offset, "a frame does not belong behind the one before it")
     if not frame.is_known(header):
         raise UnsupportedFormat(f"{NAME}: byte {offset} begins a frame of type {header.type}", offset=offset)
-    return Frame(header, offset, data[offset : offset + header.blocks_offset])
+    return Frame(header, offset, data)
 
 
-def _check_frames(ahead: list[Frame], main: Frame, seal: Frame, data: bytes) -> None:
+def _check_frames(ahead: list[Frame], main: Frame, seal: Frame, file: File) -> None:
     """Frames of data, a version, and a seal behind it; all their blocks. Raises Undecodable, DocumentDamaged."""
     if any(each.header.type != FrameType.DATA for each in ahead):
         raise Undecodable("something stands before the version that does not belong there")
@@ -231,7 +240,7 @@ def _check_frames(ahead: list[Frame], main: Frame, seal: Frame, data: bytes) -> 
             if block.offset != end or end + block.stored > each.end:
                 raise _damaged(each.offset, "a block does not stand where its frame says")
             end += block.stored
-            if frame.block_checksum(memoryview(data)[block.offset : end]) != block.checksum:
+            if frame.block_checksum(file.read(block.stored, block.offset)) != block.checksum:
                 raise _damaged(block.offset, "the checksum of a block does not match")
         if end != each.end:
             raise _damaged(end, "bytes that belong to no block")
@@ -243,9 +252,9 @@ def _check_room(raw: int, main: Frame) -> None:
         raise Undecodable(f"{raw:,} bytes are said to be packed in a version of {main.header.size_bytes:,}")
 
 
-def _version(data: bytes, document: DocumentId, name: str, main: Frame) -> Kept:
+def _version(file: File, document: DocumentId, name: str, main: Frame) -> Kept:
     """The version itself, every part of it compared with what sums and digests say. Raises Undecodable."""
-    blocks = Blocks(HeldFile(data), main.header.file_id, BlockCache(_CACHE_BYTES), True)
+    blocks = Blocks(file, main.header.file_id, BlockCache(_CACHE_BYTES), True)
     base = Snapshot(blocks, main)
     if base.operation_blocks or base.body.operations:
         raise Undecodable("it remembers writes, which no checkpoint does")
@@ -258,7 +267,7 @@ def _version(data: bytes, document: DocumentId, name: str, main: Frame) -> Kept:
     keys = list(base.keys())
     if any(one >= other for one, other in pairwise(keys)):
         raise Undecodable("its keys are out of order")
-    kept = Kept(Layer(name, document, main.standing, len(data), blocks, base, None, {}, []))
+    kept = Kept(Layer(name, document, main.standing, file.identity().size, blocks, base, None, {}, []))
     if not kept.is_sound():
         raise Undecodable("its parts are not what its checksum says")
     for key in keys:

@@ -8,6 +8,7 @@ wrong is judged: a torn tail is passed over, damage is refused.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 from waypost import clock
 from waypost.codec import frame
@@ -18,7 +19,7 @@ from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import Piece
 from waypost.store.directory.layout import file_name
 from waypost.store.directory.log import LACKS_BASE, Frame, Log
-from waypost.store.directory.state import Blocks, DocumentState, DocumentView, Snapshot
+from waypost.store.directory.state import BlockCache, Blocks, DocumentState, DocumentView, Snapshot
 from waypost.store.kinds import DocumentId
 
 
@@ -56,7 +57,16 @@ class _NoBlocks(Blocks):
 _NO_BLOCKS = _NoBlocks()
 
 
-def blocks_of(log: Log, context: Context) -> Blocks:
+class Reading(Protocol):
+    """What it takes to read blocks."""
+
+    @property
+    def cache(self) -> BlockCache: ...
+    @property
+    def verify(self) -> bool: ...
+
+
+def blocks_of(log: Log, context: Reading) -> Blocks:
     return Blocks(log.file, log.file_id, context.cache, context.verify)
 
 

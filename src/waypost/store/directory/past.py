@@ -31,7 +31,7 @@ _ID_BYTES = len(parts.NO_COMMIT)
 class LogPast:
     """The past of a document in a log, up to a version; fulfils `contract.Past`. Not for use by several threads."""
 
-    def __init__(self, context: Context, document: DocumentId, log: Log | None, version: int) -> None:
+    def __init__(self, context: loading.Reading, document: DocumentId, log: Log | None, version: int) -> None:
         self.version = version
         self._document = document
         self._log = log
