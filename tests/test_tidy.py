@@ -51,12 +51,13 @@ ORDER = """
     checkpoints
     triage
     recovery
-    sessions
+    sessions bundles merging
     automatic cleaning usage rotation
     workflows carrying delta references history
+    importing
     blame operations
     requests
-    checkpointing lookback sessioning
+    checkpointing lookback sessioning bundling
     definitions
     transactions
     runner

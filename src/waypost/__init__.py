@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         DocumentDamaged,
         DocumentTooLarge,
         IllegalTransition,
+        ImportConflict,
         InvalidConfiguration,
         InvalidId,
         InvalidInput,
@@ -102,6 +103,8 @@ if TYPE_CHECKING:
     from waypost.session_models import (
         CrashRecoveryData,
         Presence,
+        SessionExport,
+        SessionImport,
         SessionQuery,
         SessionRecoveryPlan,
         SessionState,
@@ -122,7 +125,7 @@ _MODULES = {
     "waypost.delta": "Difference WorkflowDiff",
     "waypost.errors": (
         "CheckpointNotFound DependencyUnfinished DocumentDamaged DocumentTooLarge IllegalTransition "
-        "InvalidConfiguration InvalidId InvalidInput InvalidValue InvalidWorkflow KeyMissing LockTimeout "
+        "ImportConflict InvalidConfiguration InvalidId InvalidInput InvalidValue InvalidWorkflow KeyMissing LockTimeout "
         "MigrationFailed NotFound OperationNotFound OutputNotFound PathNotFound Refused RetriesExhausted "
         "SchemaOutdated SealBroken SecretsNotSealed SessionBusy SessionEnded SessionExists SessionFenced "
         "SessionNotFound SessionPaused StepBusy StepFailed StepNotFound StoreClosed StoreError StoreLeased "
@@ -146,7 +149,8 @@ _MODULES = {
     "waypost.transactions": "WorkflowTransaction",
     "waypost.schema": "register_migration unregister_migration",
     "waypost.session_models": (
-        "CrashRecoveryData Presence SessionQuery SessionRecoveryPlan SessionState SessionStatistics WorkflowTriage"
+        "CrashRecoveryData Presence SessionExport SessionImport SessionQuery SessionRecoveryPlan SessionState "
+        "SessionStatistics WorkflowTriage"
     ),
     "waypost.store": "BackedUp BackedUpFile Backup Restored",
 }
@@ -174,6 +178,7 @@ __all__ = [
     "Failure",
     "HistoryEntry",
     "IllegalTransition",
+    "ImportConflict",
     "InvalidConfiguration",
     "InvalidId",
     "InvalidInput",
@@ -207,7 +212,9 @@ __all__ = [
     "SessionBusy",
     "SessionEnded",
     "SessionExists",
+    "SessionExport",
     "SessionFenced",
+    "SessionImport",
     "SessionNotFound",
     "SessionPaused",
     "SessionQuery",

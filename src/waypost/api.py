@@ -171,6 +171,8 @@ class AsyncWaypost:
     cleanup = _awaits(Definitions.cleanup)
     export_checkpoint = _awaits(Definitions.export_checkpoint)
     import_checkpoint = _awaits(Definitions.import_checkpoint)
+    export_session = _awaits(Definitions.export_session)
+    import_session = _awaits(Definitions.import_session)
     start_session = _awaits(Definitions.start_session)
     resume_session = _awaits(Definitions.resume_session)
     pause_session = _awaits(Definitions.pause_session)

@@ -82,6 +82,8 @@ class Waypost:
     cleanup = _waits(Definitions.cleanup)
     export_checkpoint = _waits(Definitions.export_checkpoint)
     import_checkpoint = _waits(Definitions.import_checkpoint)
+    export_session = _waits(Definitions.export_session)
+    import_session = _waits(Definitions.import_session)
     start_session = _waits(Definitions.start_session)
     resume_session = _waits(Definitions.resume_session)
     pause_session = _waits(Definitions.pause_session)

@@ -112,13 +112,16 @@ def read(data: bytes, config: Config) -> Arrived:
     for time_us in (record.created_us, version.time_us):
         records.moment(time_us)
     arrived = Arrived(name, version, record, checkpoints.parent_in(version, name))
-    _check_is_sound(arrived.current)
+    check_is_sound(arrived.current)
     return arrived
 
 
-def _check_is_sound(version: View) -> None:
+def check_is_sound(version: View, *, with_values: bool = True) -> None:
+    """Whether a version that came from elsewhere is a sound workflow. Values that are parts of their own may be too
+    large to be decoded. Raises InvalidInput, InvalidId, WorkflowNotFound, DocumentDamaged.
+    """
     records.workflow(version)
-    report = validation.inspect(version)
+    report = validation.inspect(version, with_values=with_values)
     if not report.is_valid:
         raise InvalidInput(f"the export holds a workflow that is not sound: {report.errors[0]}")
     for prefix, what in _NAMED:

@@ -350,7 +350,7 @@ def prepare_version(store: Store, name: str, version: View, target: DocumentId, 
     for key in _restored(now.differing(version)):
         length = version.size_of(key) or 0
         if large_bytes and length > large_bytes and not _is_same_value(now, version, key):
-            staged[key] = store.stage(target, key, length, _pieces_of(version, key))
+            staged[key] = store.stage(target, key, length, pieces_of(version, key))
     return Wanted(name, version, staged, {})
 
 
@@ -382,7 +382,7 @@ def _is_same_value(now: View, then: View, key: str) -> bool:
     return said == now.get(output) if said is not None else True
 
 
-def _pieces_of(view: View, key: str) -> Callable[[int], Iterator[bytes]]:
+def pieces_of(view: View, key: str) -> Callable[[int], Iterator[bytes]]:
     """The value of a part from its start, in pieces of a size that is asked for."""
 
     def pieces(size: int) -> Iterator[bytes]:

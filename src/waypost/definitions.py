@@ -22,6 +22,7 @@ from msgspec import UNSET, UnsetType
 from waypost import checkpoints, clock, loading, migrations, records, recovery, rotation, saving, validation, workflows
 from waypost import config as configuration_
 from waypost import steps as steps_
+from waypost.bundling import SessionCarrying
 from waypost.checkpointing import CheckpointDefinitions
 from waypost.config import Config
 from waypost.folding import StepStatus
@@ -102,7 +103,7 @@ def _output(output: StepOutput, viewer: Viewer) -> StepOutput:
     return loading.with_value(output, viewer)
 
 
-class Definitions(CheckpointDefinitions, SessionDefinitions, LookingBack):
+class Definitions(CheckpointDefinitions, SessionDefinitions, SessionCarrying, LookingBack):
     """The operations over one open store."""
 
     def in_session(self, session_id: str) -> Definitions:

@@ -19,6 +19,7 @@
     │   ├── WorkflowExists
     │   ├── WorkflowPaused
     │   ├── SessionExists
+    │   ├── ImportConflict          what comes in and what is here went different ways
     │   ├── SessionBusy             (retryable: another process holds it)
     │   ├── SessionPaused
     │   ├── SessionEnded
@@ -220,6 +221,12 @@ class SessionExists(Refused):
     """There is a session of that id already."""
 
     code = "session_exists"
+
+
+class ImportConflict(Refused):
+    """What is imported is here already and has another history, or was changed on both sides in different ways."""
+
+    code = "import_conflict"
 
 
 class SessionBusy(Refused):

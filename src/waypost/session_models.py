@@ -143,3 +143,30 @@ class SessionRecoveryPlan(Struct, frozen=True, kw_only=True):
     warnings: Sequence[str]
     workflows: Sequence[WorkflowTriage]
     is_carried_out: bool
+
+
+class SessionExport(Struct, frozen=True):
+    """What was written to a file: the session, its workflows, the file's size, and the SHA-256 of its bytes, in hex."""
+
+    session_id: str
+    workflows: Sequence[str]
+    size_bytes: int
+    sha256: str
+
+
+class SessionImport(Struct, frozen=True, kw_only=True):
+    """What an import has made: the id of the session here, and what became of each of its workflows, by the ids here.
+
+    `made` are new with all of their past, `merged` had changed on both sides or here not yet, `unchanged` were here
+    already; `renamed` says which ids in the export are others here.
+    """
+
+    session_id: str
+    made: Sequence[str]
+    merged: Sequence[str]
+    unchanged: Sequence[str]
+    renamed: Mapping[str, str]
+
+    @property
+    def workflows(self) -> Sequence[str]:
+        return sorted([*self.made, *self.merged, *self.unchanged])

@@ -24,23 +24,25 @@ def validate(view: View) -> ValidationReport:
     return inspect(view)
 
 
-def inspect(view: View) -> ValidationReport:
-    """As `validate`, whatever versions the workflow's record names."""
-    errors = list(_undecodable(view))
+def inspect(view: View, *, with_values: bool = True) -> ValidationReport:
+    """As `validate`, whatever versions the workflow's record names; without values only what refers to them."""
+    errors = list(_undecodable(view, with_values))
     if not errors:
         # what does not decode would be told again by each of these, less clearly
         steps = {name: records.step(view, name) for name in records.names(view, records.STEP)}
-        errors = [*_disorder(view, steps), *_bad_outputs(view, steps), *_bad_graph(steps)]
+        errors = [*_disorder(view, steps), *_bad_outputs(view, steps, with_values), *_bad_graph(steps)]
         warnings = list(_oddities(view, steps))
     else:
         warnings = []
-    if parts.document_checksum(_parts(view)) != view.checksum:
+    if with_values and parts.document_checksum(_parts(view)) != view.checksum:
         errors.append("the checksum of the workflow is not that of its parts")
     return ValidationReport(is_valid=not errors, errors=errors, warnings=warnings)
 
 
-def _parts(view: View) -> Iterator[tuple[str, bytes]]:
+def _parts(view: View, with_values: bool = True) -> Iterator[tuple[str, bytes]]:
     for key in view.keys():
+        if key.startswith(records.VALUE) and not with_values:
+            continue
         data = view.get(key)
         if data is not None:
             yield key, data
@@ -73,8 +75,8 @@ _DECODERS: dict[str, Callable[[str, bytes], Any]] = {
 }
 
 
-def _undecodable(view: View) -> Iterator[str]:
-    for key, data in _parts(view):
+def _undecodable(view: View, with_values: bool) -> Iterator[str]:
+    for key, data in _parts(view, with_values):
         kind, separator, _ = key.partition(records.SEPARATOR)
         decode = _DECODERS.get(kind + separator)
         if decode is None:
@@ -107,7 +109,7 @@ def _bad_graph(steps: dict[str, WorkflowStep]) -> Iterator[str]:
         yield str(error)
 
 
-def _bad_outputs(view: View, steps: dict[str, WorkflowStep]) -> Iterator[str]:
+def _bad_outputs(view: View, steps: dict[str, WorkflowStep], with_values: bool) -> Iterator[str]:
     newest: dict[str, int] = {}
     for name in records.names(view, records.OUTPUT):
         step_id, _, number = name.rpartition(records.SEPARATOR)
@@ -117,7 +119,7 @@ def _bad_outputs(view: View, steps: dict[str, WorkflowStep]) -> Iterator[str]:
         newest[step_id] = max(newest.get(step_id, 0), int(number))
         if step_id not in steps:
             yield f"there is an output of {step_id!r}, which is no step"
-        else:
+        elif with_values:
             yield from _bad_value(view, step_id, int(number))
     for step in steps.values():
         if step.output_version != newest.get(step.id, 0):

@@ -249,6 +249,8 @@ def render(view: View, projection: Sequence[Any], viewer: Viewer, store: Store) 
             return state_of(Looker(store, Catalogue(store), Watch()), view)
         case ["session", session_id]:
             return state_of(Looker(store, Catalogue(store), Watch()), store.view(DocumentId("session", session_id)))
+        case ["imported", *_]:
+            return loading.load(view, store)
         case ["transaction", result]:
             return None if result is None else values.decode(result)
         case _:

@@ -368,6 +368,14 @@ def _owner_of(context: Context, folder: Directory, file: str) -> DocumentId | No
     return document_id(log.body.kind, log.body.id)
 
 
+def is_file_of(context: Context, folder: Directory, name: str, document: DocumentId) -> bool:
+    """Whether the file of a checkpoint is of that document, as far as its beginning can be read."""
+    try:
+        return _owner_of(context, folder, file_name(name)) in (document, None)
+    except (DocumentDamaged, UnsupportedFormat):
+        return True
+
+
 def names_now(context: Context, document: DocumentId, *, durable: bool = False) -> set[str]:
     """The names of the checkpoints that a document has by its log as it is now, whatever is open; no lock is taken."""
     pieces = context.decisions.pieces_for(document)

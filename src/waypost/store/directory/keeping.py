@@ -332,6 +332,8 @@ def let_go(context: Context, wanted: Wanted) -> None:
 def _let_go(context: Context, folder: Directory, wanted: Wanted, going: set[str]) -> None:
     """Those that are kept and stand on what goes are first written again without it."""
     going = going - checkpoints.names_now(context, wanted.document)  # one that went may have been imported again
+    # a workflow that was imported under another id has a past that speaks of checkpoints of the one it was
+    going = {name for name in going if checkpoints.is_file_of(context, folder, name, wanted.document)}
     parents: dict[str, str | None] = {}
 
     def above(name: str) -> Iterator[str]:

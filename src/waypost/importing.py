@@ -1,0 +1,406 @@
+"""Sessions on their way in: which of their documents are new here, which are known, and which have to be merged.
+
+All of it is one commit over all documents, or nothing is changed. What is here already and holds what comes in stays as
+it is, so that to import twice is to import once. What comes in is checked before: its bytes by the bundle, its ids and
+sums by the store that takes it in, and whether its newest version is sound here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import copy
+from functools import partial
+from typing import Any, Literal, get_args
+
+from msgspec.structs import astuple, replace
+
+from waypost import carrying, checkpoint_ids, checkpoints, merging, migrations, records, session_records, validation
+from waypost.checkpoint_ids import MARK
+from waypost.errors import DocumentDamaged, ImportConflict, InvalidInput, VersionConflict, WaypostError
+from waypost.merging import OPERATION
+from waypost.records import ADOPTED, CHECKPOINT, SESSION, AdoptedRecord
+from waypost.session_models import SessionImport
+from waypost.session_records import ENVIRONMENT, PREFERENCE, RECOVERY, SESSION_RECORD, TOUCHED
+from waypost.store import (
+    Bundle,
+    Change,
+    Content,
+    ContentLost,
+    DocumentId,
+    JointChange,
+    JointPart,
+    JointTransaction,
+    Past,
+    Reception,
+    Store,
+    Transaction,
+    View,
+    Whole,
+)
+
+OnClash = Literal["refuse", "rename", "merge"]
+_TRIES = 16
+_MOST_NAMES = 1000
+_NIL = b"\xc0"
+_OWN = (SESSION_RECORD, RECOVERY)
+"""Parts of a session that are not merged: who is in it, and what became of it, is known better here."""
+
+
+def import_bundle(
+    store: Store, bundle: Bundle, new_id: str | None, on_clash: str, operation_id: str, large_bytes: int
+) -> SessionImport:
+    """Take in a session and its workflows. Raises as `read_bundle` and taking in do, ImportConflict, InvalidInput."""
+    if on_clash not in get_args(OnClash):
+        raise InvalidInput(f"on_clash is {', '.join(get_args(OnClash))}, not {on_clash!r}")
+    for each in bundle.documents:
+        records.validate_id(each.document.id, f"{each.document.kind} id")
+    for _ in range(_TRIES):
+        received = store.receive()
+        try:
+            done = _Import(store, bundle, new_id, on_clash, operation_id, large_bytes, received).run()
+        except ContentLost:
+            continue  # another file took the place of a log, or the store was restored
+        finally:
+            received.close()
+        if done is not None:
+            return done
+    raise VersionConflict(f"others were faster {_TRIES} times", tries=_TRIES)
+
+
+class _Import:
+    """One try to take in a bundle."""
+
+    def __init__(
+        self,
+        store: Store,
+        bundle: Bundle,
+        new_id: str | None,
+        on_clash: str,
+        operation_id: str,
+        large_bytes: int,
+        received: Reception,
+    ) -> None:
+        self._store = store
+        self._bundle = bundle
+        self._new_id = new_id
+        self._on_clash = on_clash
+        self._operation_id = operation_id
+        self._large_bytes = large_bytes
+        self._received = received
+        self._joint: JointTransaction = store.begin()
+        self._checks: list[Callable[[], None]] = []
+        self._clashes: list[DocumentId] = []
+        self.session_id = ""
+        self.made: list[str] = []
+        self.merged: list[str] = []
+        self.unchanged: list[str] = []
+        self.renamed: dict[str, str] = {}
+
+    def run(self) -> SessionImport | None:
+        """None where others changed meanwhile what is here."""
+        session, *workflows = self._bundle.documents
+        wanted = session.document._replace(id=self._new_id or session.document.id)
+        targets = [(each, *self._target(each, each.document)) for each in workflows]
+        there, is_here = self._target(session, wanted)
+        if self._clashes:
+            raise self._clash()
+        self.session_id = there.id
+        for whole, target, state in targets:
+            self._workflow(whole, target, state)
+        self._session(session, there, is_here)
+        for check in self._checks:
+            check()
+        change = JointChange(self._operation_id, OPERATION)
+        receipt = self._store.commit(self._joint, change, self._received)
+        return None if receipt is None else self._report()
+
+    def _report(self) -> SessionImport:
+        return SessionImport(
+            session_id=self.session_id,
+            made=sorted(self.made),
+            merged=sorted(self.merged),
+            unchanged=sorted(self.unchanged),
+            renamed=self.renamed,
+        )
+
+    # --- what is here ---
+
+    def _target(self, whole: Whole, wanted: DocumentId) -> tuple[DocumentId, str]:
+        """The document that one becomes here, and whether that is `new`, holds all of it (`same`), or neither."""
+        state = self._state(whole, wanted)
+        if state != "other" or self._on_clash == "merge":
+            return wanted, state
+        if self._on_clash == "refuse":
+            self._clashes.append(wanted)
+            return wanted, state
+        for number in range(2, _MOST_NAMES):
+            other = wanted._replace(id=records.validate_id(f"{wanted.id}-{number}", "id"))
+            state = self._state(whole, other)
+            if state != "other" and other not in [each.document for each in self._bundle.documents]:
+                if wanted.kind == "workflow":
+                    self.renamed[wanted.id] = other.id
+                return other, state
+        raise ImportConflict(f"there is no free id for {wanted.kind} {wanted.id!r}", workflows=[wanted.id])
+
+    def _state(self, whole: Whole, document: DocumentId) -> str:
+        past = self._store.past(document)
+        if not past.version:
+            return "new"
+        return "same" if self._holds(past, whole.past) else "other"
+
+    def _holds(self, here: Past, incoming: Past) -> bool:
+        """Whether a document holds all of a history, or has taken it in by a merge."""
+        newest = _id_at(incoming, incoming.version)
+        if incoming.version <= here.version and _id_at(here, incoming.version) == newest:
+            return True
+        return any(merging.known_by(commit) == newest for commit in here.commits())
+
+    def _clash(self) -> ImportConflict:
+        named = ", ".join(f"{each.kind} {each.id!r}" for each in self._clashes[:5])
+        more = ", …" if len(self._clashes) > 5 else ""
+        return ImportConflict(
+            f"{named}{more}: here already, with another history than in the export; nothing was changed. "
+            "on_clash='rename' (--on-clash rename) imports under other ids, 'merge' brings both together",
+            workflows=[each.id for each in self._clashes if each.kind == "workflow"],
+            sessions=[each.id for each in self._clashes if each.kind == "session"],
+        )
+
+    # --- workflows ---
+
+    def _workflow(self, whole: Whole, target: DocumentId, state: str) -> None:
+        if state == "new":
+            self._take(whole, target, partial(self._arrange, whole, target))
+            self.made.append(target.id)
+            return
+        part = self._joint.document(target)
+        if state == "same":
+            self.unchanged.append(target.id)
+        else:
+            self._merge(whole, target, part)
+            self.merged.append(target.id)
+        if part.size_of(records.WORKFLOW) is not None and part.size_of(SESSION + self.session_id) is None:
+            session_records.link(part, self.session_id, None)
+            if state == "same":
+                part.project(["state"])
+
+    def _take(self, whole: Whole, target: DocumentId, work: Callable[[Transaction], Any]) -> None:
+        if target.id == whole.document.id:
+            self._keep(whole, target)
+        change = Change(target, work, self._operation_id, OPERATION)
+        view = self._received.take(target, whole.past, change)
+        if target.kind == "session":
+            _check_session(view)
+        else:
+            _check_workflow(view)
+
+    def _arrange(self, whole: Whole, target: DocumentId, tx: Transaction) -> None:
+        """What is changed of a workflow that is new here, in a commit behind its own."""
+        tx.project(merging.projection(whole.past, tx.commit_id))
+        if target.id != whole.document.id:
+            self._rename_checkpoints(whole, target, tx)
+        if records.find_workflow(migrations.current(tx)) is None or self.session_id == self._bundle.session_id:
+            return
+        session_records.link(tx, self.session_id, None)
+        context = records.CONTEXTS.get(tx, records.CONTEXT)
+        if context is not None and context.session_id == self._bundle.session_id:
+            tx.put(records.CONTEXT, records.encode(replace(context, session_id=self.session_id)))
+
+    def _rename_checkpoints(self, whole: Whole, target: DocumentId, tx: Transaction) -> None:
+        """Have the checkpoints of a workflow under its new id: theirs say whose they are."""
+        names = {name: _renamed(name, whole.document, target) for name in _checkpoints_in(tx)}
+        made_at = {
+            key.removeprefix(CHECKPOINT): commit.version
+            for commit in whole.past.commits(oldest_first=True)
+            for key in commit.puts
+            if key.startswith(CHECKPOINT)
+        }
+        for name, other in names.items():
+            adopted = self._adopted(tx, name, names)
+            version = _version_of(whole, name, made_at)
+            self._checks.append(self._store.take_in(_as(version, target), other))
+            for prefix in (CHECKPOINT, ADOPTED):
+                tx.delete(prefix + name)
+            tx.put(ADOPTED + other, adopted)
+
+    @staticmethod
+    def _adopted(view: View, name: str, names: Mapping[str, str]) -> bytes:
+        record = records.ADOPTIONS.get(view, ADOPTED + name) or records.CHECKPOINTS.get(view, CHECKPOINT + name)
+        assert record is not None
+        parent = checkpoints.parent_in(view, name)
+        parent = names.get(parent, parent) if parent is not None else None
+        first = astuple(record)[: len(records.CheckpointRecord.__struct_fields__)]
+        return records.encode(AdoptedRecord(*first, imported=True, parent_id=parent))
+
+    def _keep(self, whole: Whole, target: DocumentId) -> None:
+        """Have the versions of checkpoints taken in that the past does not reach back to."""
+        for name, version in whole.kept.items():
+            found = version()
+            if found.document != target or not checkpoint_ids.is_of(target.id, name):
+                raise DocumentDamaged(f"checkpoint {name!a:.80} in the export is not of {target.id!a:.80}")
+            self._checks.append(self._store.take_in(found, name))
+
+    # --- merging ---
+
+    def _merge(self, whole: Whole, target: DocumentId, part: JointPart) -> None:
+        """Bring what came in together with what is here, as one commit. Raises ImportConflict."""
+        here = self._store.view(target)
+        base = merging.last_known(whole.past, merging.known(self._store.past(target)))
+        sides = merging.read(whole, base)
+        before = sides.base if sides.base is not None else self._base_here(whole, target, base)
+        conflicts: list[str] = []
+        wanted: list[str] = []
+        for key, is_conflict in merging.changed(before, merging.digests(here), sides.theirs):
+            if target.kind == "session" and key in _OWN:
+                continue
+            if is_conflict and not key.startswith(SESSION):
+                conflicts.append(key)
+            else:
+                wanted.append(key)
+        if conflicts:
+            raise _cannot_merge(target, conflicts)
+        theirs = whole.version_at(whole.past.version) if wanted else None
+        for key in wanted:
+            if theirs is not None:
+                self._take_part(whole, theirs, part, key, sides.made_at)
+        part.project(merging.projection(whole.past, _id_at(whole.past, whole.past.version) or b""))
+        _check_merged(part)
+
+    def _base_here(self, whole: Whole, target: DocumentId, base: int) -> merging.Digests:
+        """The common ancestor by what is kept of it here, where the export has only its id."""
+        view = self._store.view_at(target, base)
+        if view is None or view.commit_id != whole.past.dropped_id(base):
+            raise ImportConflict(
+                f"{target.kind} {target.id!r} was changed here and in the export, and neither history reaches back to "
+                "where they part; nothing was changed",
+                workflows=[target.id],
+            )
+        return merging.digests(view)
+
+    def _take_part(self, whole: Whole, theirs: View, part: JointPart, key: str, made_at: Mapping[str, int]) -> None:
+        length = theirs.size_of(key)
+        if key.startswith(SESSION) and part.size_of(key) is not None:
+            number = max(session_records.number_in(view, key.removeprefix(SESSION)) for view in (part, theirs))
+            part.put(key, records.encode(number) if number else _NIL)
+        elif length is None:
+            part.delete(key)
+        elif merging.is_checkpoint(key):
+            name = key.removeprefix(CHECKPOINT).removeprefix(ADOPTED)
+            if not any(part.size_of(prefix + name) is not None for prefix in (CHECKPOINT, ADOPTED)):
+                self._checks.append(self._store.take_in(_version_of(whole, name, made_at), name))
+                part.put(ADOPTED + name, self._adopted(theirs, name, {}))
+        elif self._large_bytes and length > self._large_bytes:
+            pieces = checkpoints.pieces_of(theirs, key)
+            content: Content = self._store.stage(part.document, key, length, pieces)
+            part.put(key, content)
+        else:
+            part.put(key, theirs.get(key) or b"")
+
+    # --- the session ---
+
+    def _session(self, whole: Whole, target: DocumentId, state: str) -> None:
+        if state == "new":
+            self._take(whole, target, partial(self._settle, whole))
+            return
+        part = self._joint.document(target)
+        if state != "same":
+            self._merge(whole, target, part)
+        self._touch(part)
+
+    def _settle(self, whole: Whole, tx: Transaction) -> None:
+        """Nobody is in a session that has just come in."""
+        tx.project(merging.projection(whole.past, tx.commit_id))
+        record = session_records.expect(tx)
+        status = record.status if record.status == "completed" else "paused"
+        if (record.status, record.owner) != (status, None):
+            tx.put(SESSION_RECORD, records.encode(replace(record, status=status, owner=None)))
+        self._touch(tx)
+
+    def _touch(self, tx: Transaction) -> None:
+        """Say of workflows that they are the session's, so that they are found."""
+        for name in (*self.made, *self.merged, *self.unchanged):
+            if tx.size_of(TOUCHED + name) is None:
+                tx.put(TOUCHED + name, _NIL)
+
+
+# --- what comes in ---
+
+
+def _check_workflow(view: View) -> None:
+    """Whether the newest version is sound, if it was not deleted. Raises InvalidInput, MigrationFailed."""
+    if view.size_of(records.TOMBSTONE) is not None:
+        return
+    try:
+        carrying.check_is_sound(migrations.current(view), with_values=False)
+    except InvalidInput:
+        raise
+    except WaypostError as error:
+        raise InvalidInput(f"the export holds a workflow that cannot be taken: {error}") from error
+
+
+def _check_session(view: View) -> None:
+    """Whether it is a session that can be read here. Raises InvalidInput, UnsupportedFormat, DocumentDamaged."""
+    session_records.expect(view)
+    session_records.recovery(view)
+    for key in view.keys():
+        kind, separator, name = key.partition(records.SEPARATOR)
+        if separator and kind + separator == TOUCHED:
+            records.validate_id(name, "workflow id")
+        elif key not in _OWN and not (separator and kind + separator in (ENVIRONMENT, PREFERENCE)):
+            raise InvalidInput(f"the export holds a session with the part {records.shown(key)}, which none has")
+
+
+def _check_merged(part: JointPart) -> None:
+    if part.document.kind == "session" or part.size_of(records.WORKFLOW) is None:
+        return
+    report = validation.inspect(migrations.current(part.as_it_is()), with_values=False)
+    if not report.is_valid:
+        raise ImportConflict(
+            f"workflow {part.document.id!r} would not be sound, were both sides brought together: {report.errors[0]}; "
+            "nothing was changed",
+            workflows=[part.document.id],
+        )
+
+
+def _cannot_merge(target: DocumentId, keys: list[str]) -> ImportConflict:
+    shown = ", ".join(map(records.shown, keys[:5])) + (", …" if len(keys) > 5 else "")
+    return ImportConflict(
+        f"{target.kind} {target.id!r} was changed here and in the export, in different ways, in {shown}; nothing was "
+        "changed",
+        workflows=[target.id],
+        parts=[records.shown(key) for key in keys],
+    )
+
+
+def _id_at(past: Past, version: int) -> bytes | None:
+    """The commit id of a version; None where it is not known."""
+    if version <= past.first:
+        return past.dropped_id(version)
+    return next((commit.commit_id for commit in past.commits(version + 1)), None)
+
+
+def _checkpoints_in(view: View) -> list[str]:
+    return [*records.names(view, CHECKPOINT), *records.names(view, ADOPTED)]
+
+
+def _renamed(name: str, document: DocumentId, target: DocumentId) -> str:
+    own = name.removeprefix(document.id + MARK)
+    if own == name:
+        raise InvalidInput(f"{name!a:.80} is not the id of a checkpoint of workflow {document.id!a:.80}")
+    return f"{target.id}{MARK}{own}"
+
+
+def _version_of(whole: Whole, name: str, made_at: Mapping[str, int]) -> View:
+    """The version of a checkpoint, by its own file or by the past."""
+    kept = whole.kept.get(name)
+    version = whole.version_at(made_at[name]) if kept is None and name in made_at else None
+    found = kept() if kept is not None else version
+    if found is None:
+        raise DocumentDamaged(f"the export does not hold the version of checkpoint {name!a:.80}")
+    return found
+
+
+def _as(version: View, document: DocumentId) -> View:
+    """The same version, as one of another document."""
+    other: Any = copy(version)
+    other.document = document
+    return other

@@ -1,0 +1,118 @@
+"""Bringing together two histories of one document: where they part, and which parts each side has changed since.
+
+The two are compared part by part from their last common commit. What one side left alone takes the other's change; what
+both changed in the same way is the same; anything else is a conflict, and nothing is merged then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from waypost.records import ADOPTED, CHECKPOINT
+from waypost.store import Commit, Past, View, Whole, parts
+
+OPERATION = "import_session"
+_MARK = "imported"
+
+Digests = dict[str, bytes]
+"""What a document holds: the digest of each part, by its key."""
+
+
+def projection(incoming: Past, commit_id: bytes) -> list[object]:
+    """What an import remembers of itself: up to where the history that it brought is known here from then on."""
+    return [_MARK, incoming.version, commit_id.hex()]
+
+
+def known_by(commit: Commit) -> bytes | None:
+    """The commit of another history that a commit says it has brought; None where it is no import."""
+    match commit.projection:
+        case [mark, int(), str() as commit_id] if mark == _MARK and commit.operation == OPERATION:
+            try:
+                return bytes.fromhex(commit_id)
+            except ValueError:
+                return None
+        case _:
+            return None
+
+
+def known(past: Past) -> set[bytes]:
+    """The ids of all commits that a document holds, or has taken in by an import."""
+    found = {each for version in range(past.first) if (each := past.dropped_id(version + 1)) is not None}
+    for commit in past.commits():
+        found.add(commit.commit_id)
+        brought = known_by(commit)
+        if brought is not None:
+            found.add(brought)
+    return found
+
+
+def last_known(incoming: Past, ids: set[bytes]) -> int:
+    """The newest version of a history whose commit is among those; 0 where there is none."""
+    for commit in incoming.commits():
+        if commit.commit_id in ids:
+            return commit.version
+    for version in range(incoming.first, 0, -1):
+        if incoming.dropped_id(version) in ids:
+            return version
+    return 0
+
+
+class Sides(NamedTuple):
+    """The common ancestor (None where it is not known any more) and the newest version of an incoming history, and the
+    versions whose commits made the checkpoints in it.
+    """
+
+    base: Digests | None
+    theirs: Digests
+    made_at: dict[str, int]
+
+
+def read(incoming: Whole, base: int) -> Sides:
+    """Go once through a history, holding no more of it than digests."""
+    past = incoming.past
+    current = digests(past.start())
+    at_base = dict(current) if base == past.first else None
+    made_at: dict[str, int] = {}
+    for commit in past.commits(oldest_first=True):
+        if commit.cleared:
+            current.clear()
+        for key in commit.removed:
+            current.pop(key, None)
+        for key in commit.puts:
+            current[key] = commit.digests.get(key) or _digest(key, commit.read(key))
+            if key.startswith(CHECKPOINT):
+                made_at[key.removeprefix(CHECKPOINT)] = commit.version
+        if commit.version == base:
+            at_base = dict(current)
+    return Sides(at_base if base else {}, current, made_at)
+
+
+def digests(view: View) -> Digests:
+    return {key: _digest_of(view, key) for key in view.keys()}
+
+
+def _digest(key: str, value: bytes) -> bytes:
+    return parts.part_checksum(key.encode(), value).to_bytes(32, "big")
+
+
+def _digest_of(view: View, key: str) -> bytes:
+    digest = parts.part_digest(key.encode())
+    pieces = view.pieces(key)
+    for number in range(len(pieces.starts) if pieces else 0):
+        digest.update(pieces.read(number) if pieces else b"")
+    return digest.digest()
+
+
+def changed(base: Digests, ours: Digests, theirs: Digests) -> Iterator[tuple[str, bool]]:
+    """The parts that an incoming history changed and that are not so here yet, each with whether they were changed here
+    in another way.
+    """
+    for key in sorted({*base, *theirs}):
+        then, here, there = base.get(key), ours.get(key), theirs.get(key)
+        if there not in (then, here):
+            yield key, here != then
+
+
+def is_checkpoint(key: str) -> bool:
+    return key.startswith((CHECKPOINT, ADOPTED))
