@@ -179,7 +179,9 @@ class Decisions:
         name = file_name(document)
         folder = self._layout.folder("temp").open_directory(body.folder) if is_import(body.folder) else None
         file = None if folder is None else folder.open(name)
-        if folder is not None and file is not None and file.identity().size == each.arriving:
+        if (
+            folder is not None and file is not None and file.identity().size >= each.arriving
+        ):  # more, once it has its place
             return Whole(folder, name, file, each.arriving)
         if self._folder is not None and self._folder.identity(body.transaction_id) is None:
             return None
