@@ -19,14 +19,15 @@ class _Import(Request[OperationResult[SessionImport]]):
     """An import, reported like any write."""
 
     def __init__(
-        self, store: Store, operation_id: str | None, verbose: bool, take: Callable[[str], SessionImport]
+        self, store: Store, operation_id: str | None, verbose: bool, take: Callable[[str], tuple[SessionImport, bool]]
     ) -> None:
         super().__init__(store, "import_session", operation_id, verbose)
         self._take = take
 
     def run(self) -> OperationResult[SessionImport]:
         try:
-            return self._success(self._take(self.operation_id), Counters())
+            report, repeated = self._take(self.operation_id)
+            return self._success(report, Counters(), repeated)
         except WaypostError as error:
             return self.failed(error)
 
@@ -80,11 +81,17 @@ class SessionCarrying(Requests):
         Fails with InvalidInput, InvalidId, UnsupportedFormat, DocumentDamaged, DocumentTooLarge, ImportConflict.
         """
 
-        def take(operation: str) -> SessionImport:
+        def take(operation: str) -> tuple[SessionImport, bool]:
             with bundles.incoming(data, self.store.scratch) as given:
                 bundle = read_bundle(given.read, given.length, progress)
                 return importing.import_bundle(
-                    self.store, bundle, new_session_id, on_clash, operation, self._large_bytes
+                    self.store,
+                    bundle,
+                    new_session_id,
+                    on_clash,
+                    operation,
+                    self._large_bytes,
+                    repeatable=operation_id is not None,
                 )
 
         return _Import(self.store, operation_id, self.verbose, take)

@@ -12,6 +12,7 @@ from copy import copy
 from functools import partial
 from typing import Any, Literal, get_args
 
+import msgspec
 from msgspec.structs import astuple, replace
 
 from waypost import carrying, checkpoint_ids, checkpoints, merging, migrations, records, session_records, validation
@@ -47,23 +48,40 @@ _OWN = (SESSION_RECORD, RECOVERY)
 
 
 def import_bundle(
-    store: Store, bundle: Bundle, new_id: str | None, on_clash: str, operation_id: str, large_bytes: int
-) -> SessionImport:
-    """Take in a session and its workflows. Raises as `read_bundle` and taking in do, ImportConflict, InvalidInput."""
+    store: Store,
+    bundle: Bundle,
+    new_id: str | None,
+    on_clash: str,
+    operation_id: str,
+    large_bytes: int,
+    *,
+    repeatable: bool,
+) -> tuple[SessionImport, bool]:
+    """Take in a session and its workflows; and whether that was done before, under this operation id, if it is
+    `repeatable`. Raises as `read_bundle` and taking in do, ImportConflict, InvalidInput.
+    """
     if on_clash not in get_args(OnClash):
         raise InvalidInput(f"on_clash is {', '.join(get_args(OnClash))}, not {on_clash!r}")
     for each in bundle.documents:
         records.validate_id(each.document.id, f"{each.document.kind} id")
+    if new_id is not None:
+        records.validate_id(new_id, "session id")
+    if repeatable:
+        records.validate_id(operation_id, "operation id")
+        found = store.view(session_records.document_of(new_id or bundle.session_id)).operation(operation_id)
+        if found is not None and (report := merging.report_in(found.projection)) is not None:
+            return report, True
     for _ in range(_TRIES):
         received = store.receive()
         try:
-            done = _Import(store, bundle, new_id, on_clash, operation_id, large_bytes, received).run()
+            one = _Import(store, bundle, new_id, on_clash, operation_id, large_bytes, received, repeatable=repeatable)
+            done = one.run()
         except ContentLost:
             continue  # another file took the place of a log, or the store was restored
         finally:
             received.close()
         if done is not None:
-            return done
+            return done, False
     raise VersionConflict(f"others were faster {_TRIES} times", tries=_TRIES)
 
 
@@ -79,7 +97,10 @@ class _Import:
         operation_id: str,
         large_bytes: int,
         received: Reception,
+        *,
+        repeatable: bool,
     ) -> None:
+        self._repeatable = repeatable
         self._store = store
         self._bundle = bundle
         self._new_id = new_id
@@ -186,7 +207,8 @@ class _Import:
     def _take(self, whole: Whole, target: DocumentId, work: Callable[[Transaction], Any]) -> None:
         if target.id == whole.document.id:
             self._keep(whole, target)
-        change = Change(target, work, self._operation_id, OPERATION)
+        is_told = self._repeatable and target.kind == "session"  # so that the operation is found there
+        change = Change(target, work, self._operation_id, OPERATION, repeatable=is_told)
         view = self._received.take(target, whole.past, change)
         if target.kind == "session":
             _check_session(view)
@@ -308,7 +330,7 @@ class _Import:
 
     def _settle(self, whole: Whole, tx: Transaction) -> None:
         """Nobody is in a session that has just come in."""
-        tx.project(merging.projection(whole.past, tx.commit_id))
+        tx.project([*merging.projection(whole.past, tx.commit_id), msgspec.to_builtins(self._report())])
         record = session_records.expect(tx)
         status = record.status if record.status == "completed" else "paused"
         if (record.status, record.owner) != (status, None):

@@ -7,9 +7,12 @@ both changed in the same way is the same; anything else is a conflict, and nothi
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import msgspec
 
 from waypost.records import ADOPTED, CHECKPOINT
+from waypost.session_models import SessionImport
 from waypost.store import Commit, Past, View, Whole, parts
 
 OPERATION = "import_session"
@@ -27,13 +30,22 @@ def projection(incoming: Past, commit_id: bytes) -> list[object]:
 def known_by(commit: Commit) -> bytes | None:
     """The commit of another history that a commit says it has brought; None where it is no import."""
     match commit.projection:
-        case [mark, int(), str() as commit_id] if mark == _MARK and commit.operation == OPERATION:
+        case [mark, int(), str() as commit_id, *_] if mark == _MARK and commit.operation == OPERATION:
             try:
                 return bytes.fromhex(commit_id)
             except ValueError:
                 return None
         case _:
             return None
+
+
+def report_in(found: Any) -> SessionImport | None:
+    """What an import has said, where that is remembered."""
+    try:
+        mark, _, _, told = found
+        return msgspec.convert(told, SessionImport) if mark == _MARK else None
+    except (TypeError, ValueError):
+        return None
 
 
 def known(past: Past) -> set[bytes]:

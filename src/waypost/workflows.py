@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 import msgspec
 
-from waypost import checkpoints, clock, graph, loading, records, saving, secrecy, session_records, streams
+from waypost import checkpoints, clock, graph, loading, merging, records, saving, secrecy, session_records, streams
 from waypost import steps as steps_
 from waypost.catalogue import Catalogue, Entry, leave_out
 from waypost.codec import values
@@ -249,6 +249,8 @@ def render(view: View, projection: Sequence[Any], viewer: Viewer, store: Store) 
             return state_of(Looker(store, Catalogue(store), Watch()), view)
         case ["session", session_id]:
             return state_of(Looker(store, Catalogue(store), Watch()), store.view(DocumentId("session", session_id)))
+        case ["imported", _, _, _]:
+            return merging.report_in(projection)
         case ["imported", *_]:
             return loading.load(view, store)
         case ["transaction", result]:

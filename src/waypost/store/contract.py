@@ -267,7 +267,8 @@ class Reception(Protocol):
     def take(self, document: DocumentId, past: Past, change: Change | None) -> View:
         """Take in a document with all that is known of its past, under an id that may be another than the one it had:
         versions, commit ids, times, sums, operations and what is remembered of them stay what they were, and all of
-        them are checked. The work of `change` runs once over the newest version; what it stages is one commit more.
+        them are checked. The work of `change` runs once over the newest version; what it stages is one commit more,
+        also nothing if it is repeatable.
         Gives the newest version as it will be.
 
         Raises DocumentDamaged where the past is not what its ids and sums say, DocumentTooLarge, StoreUnavailable.

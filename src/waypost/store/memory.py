@@ -201,7 +201,7 @@ class _Reception:
         if change is not None:
             transaction = StagedTransaction(versions[-1])
             change.work(transaction)
-            if transaction.staged.changes_anything:
+            if transaction.staged.changes_anything or change.repeatable:
                 versions.append(versions[-1].after(change, transaction.staged, clock.now_us()))
         self.taken[document] = versions, [past.dropped_id(version + 1) for version in range(past.first)]
         return versions[-1]

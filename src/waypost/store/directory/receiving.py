@@ -100,7 +100,7 @@ class Received:
         transaction = StagedTransaction(state.view())
         work = change.work
         work(transaction)
-        if not transaction.staged.changes_anything:
+        if not transaction.staged.changes_anything and not change.repeatable:
             return False
         submission = Submission(_not_driven, change, None)
         prepared = Prepared(submission, transaction, Tentative(state), self._context, None)
