@@ -15,7 +15,17 @@ from typing import Any, Literal, get_args
 import msgspec
 from msgspec.structs import astuple, replace
 
-from waypost import carrying, checkpoint_ids, checkpoints, merging, migrations, records, session_records, validation
+from waypost import (
+    carrying,
+    checkpoint_ids,
+    checkpoints,
+    clock,
+    merging,
+    migrations,
+    records,
+    session_records,
+    validation,
+)
 from waypost.checkpoint_ids import MARK
 from waypost.errors import DocumentDamaged, ImportConflict, InvalidInput, VersionConflict, WaypostError
 from waypost.merging import OPERATION
@@ -111,6 +121,7 @@ class _Import:
         self._joint: JointTransaction = store.begin()
         self._checks: list[Callable[[], None]] = []
         self._clashes: list[DocumentId] = []
+        self._changed: list[tuple[JointPart, list[object]]] = []
         self.session_id = ""
         self.made: list[str] = []
         self.merged: list[str] = []
@@ -131,6 +142,8 @@ class _Import:
         self._session(session, there, is_here)
         for check in self._checks:
             check()
+        for part, projection in self._changed:
+            part.project([*projection, msgspec.to_builtins(self._report())])
         change = JointChange(self._operation_id, OPERATION)
         receipt = self._store.commit(self._joint, change, self._received)
         return None if receipt is None else self._report()
@@ -193,7 +206,7 @@ class _Import:
             self._take(whole, target, partial(self._arrange, whole, target))
             self.made.append(target.id)
             return
-        part = self._joint.document(target)
+        part = self._opened(whole, target)
         if state == "same":
             self.unchanged.append(target.id)
         else:
@@ -201,14 +214,20 @@ class _Import:
             self.merged.append(target.id)
         if part.size_of(records.WORKFLOW) is not None and part.size_of(SESSION + self.session_id) is None:
             session_records.link(part, self.session_id, None)
-            if state == "same":
-                part.project(["state"])
+
+    def _opened(self, whole: Whole, target: DocumentId) -> JointPart:
+        """A document that is here, to be changed; what is remembered of that is told once all is known."""
+        part = self._joint.document(target)
+        self._changed.append((part, merging.projection(whole.past, _id_at(whole.past, whole.past.version) or b"")))
+        return part
 
     def _take(self, whole: Whole, target: DocumentId, work: Callable[[Transaction], Any]) -> None:
         if target.id == whole.document.id:
             self._keep(whole, target)
-        is_told = self._repeatable and target.kind == "session"  # so that the operation is found there
-        change = Change(target, work, self._operation_id, OPERATION, repeatable=is_told)
+        # it is found by the session, where all is known that is told of it
+        is_found = target.kind == "session"
+        name = self._operation_id if is_found else clock.new_id("op")
+        change = Change(target, work, name, OPERATION, repeatable=self._repeatable and is_found)
         view = self._received.take(target, whole.past, change)
         if target.kind == "session":
             _check_session(view)
@@ -284,7 +303,6 @@ class _Import:
         for key in wanted:
             if theirs is not None:
                 self._take_part(whole, theirs, part, key, sides.made_at)
-        part.project(merging.projection(whole.past, _id_at(whole.past, whole.past.version) or b""))
         _check_merged(part)
 
     def _base_here(self, whole: Whole, target: DocumentId, base: int) -> merging.Digests:
@@ -323,7 +341,7 @@ class _Import:
         if state == "new":
             self._take(whole, target, partial(self._settle, whole))
             return
-        part = self._joint.document(target)
+        part = self._opened(whole, target)
         if state != "same":
             self._merge(whole, target, part)
         self._touch(part)
