@@ -327,7 +327,9 @@ def test_an_export_goes_to_a_path_or_a_file_and_comes_from_them(
     source: Waypost, target: Waypost, tmp_path: Path
 ) -> None:
     fill(source)
-    path, held = tmp_path / "file.waypost", BytesIO()
+    folder, held = tmp_path / "out", BytesIO()
+    folder.mkdir()
+    path = folder / "file.waypost"
     told: list[tuple[int, int]] = []
     report = source.export_session("s", path, progress=lambda done, of: told.append((done, of)))
     assert not isinstance(report, bytes)
