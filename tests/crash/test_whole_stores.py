@@ -1,4 +1,5 @@
-"""What is done to a whole store, with faults in its way: a backup, putting one back, and a migration of all workflows.
+"""What is done to a whole store, with faults in its way: a backup, putting one back, a migration of all workflows, and
+an import of a session.
 
 Each is killed before its calls, meets each of them failing, once and from then on, and meets calls that are carried
 out and said to have failed. It happened or it did not, its answer is true, and doing it again ends it.
@@ -27,6 +28,7 @@ from tests.crash.faults import (
     kill_at,
     no_fault,
 )
+from tests.crash.importing import bring_in, is_imported, to_be_imported
 from tests.crash.runs import handle, open_store
 from tests.crash.sweeps import FOR_STORES, States, bench, descriptors_into, no_collection, states_of
 from tests.crash.test_errno import cases_of, unlike
@@ -177,6 +179,7 @@ CASES = {
     "backup": Case(back_up, to_be_backed_up, is_backed_up),
     "restore_backup": Case(put_back, to_be_put_back, is_put_back),
     "migrate_workflows": Case(migrate, to_be_migrated, is_migrated),
+    "import_session": Case(bring_in, to_be_imported, is_imported),
 }
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
 

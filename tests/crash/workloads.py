@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from tests.crash.importing import import_session
 from tests.crash.returning import RETURNING, carry_in, complete_steps, make_checkpoints
 from tests.crash.runs import LARGE, NOW_US, Run, frequent_snapshots
 from tests.crash.transacting import FOR_USED, SIMPLE, die_decided, die_half_way, transact_over_two
@@ -397,7 +398,7 @@ def _table() -> Iterator[Workload]:
         yield Workload(f"open_a_{prepare.__name__}", write_one, prepare, phases=ALL, killed=True)
         yield Workload(f"close_a_{prepare.__name__}", do_nothing, prepare, phases=CLOSE, killed=True)
         yield Workload(f"transact_in_a_{prepare.__name__}", transact_over_what_was_decided, prepare, killed=True)
-    for act in RETURNING:
+    for act in (*RETURNING, import_session):
         yield Workload(act.__name__, act, new_store)
     yield Workload("complete_steps_and_let_go", complete_steps, new_store, options="keeping", phases=ACT | CLOSE)
     yield Workload("close_with_pending_checkpoints", make_checkpoints, used_store, phases=CLOSE)

@@ -163,9 +163,13 @@ class CheckpointedDocument(OpenDocument):
         """Those checkpoints of the document that history reaches back to, in the order in which they were made."""
         found = {name: self._made[name] for name in names if name in self._made}
         if len(found) < len(names):
+            pieces = self._context.decisions.pieces_for(self.id)  # before the log is looked at
             with self.lock:
                 self._current()
                 log = self._log
+            missing = missing_from(log, pieces)
+            if missing:  # it was made by a commit that was decided on, and is still to be written
+                log, _ = loading.load(self._context.apart(), self.id, decided=missing)
             if log is not None and log.end:
                 found.update(keeping.find_versions(log, [name for name in names if name not in found]))
         named: dict[int, list[str]] = {}
