@@ -76,12 +76,13 @@ def import_bundle(
         records.validate_id(each.document.id, f"{each.document.kind} id")
     if new_id is not None:
         records.validate_id(new_id, "session id")
+    session = session_records.document_of(new_id or bundle.session_id)
     if repeatable:
         records.validate_id(operation_id, "operation id")
-        found = store.view(session_records.document_of(new_id or bundle.session_id)).operation(operation_id)
+    for _ in range(_TRIES):
+        found = store.view(session).operation(operation_id) if repeatable else None
         if found is not None and (report := merging.report_in(found.projection)) is not None:
             return report, True
-    for _ in range(_TRIES):
         received = store.receive()
         try:
             one = _Import(store, bundle, new_id, on_clash, operation_id, large_bytes, received, repeatable=repeatable)
@@ -144,7 +145,7 @@ class _Import:
             check()
         for part, projection in self._changed:
             part.project([*projection, msgspec.to_builtins(self._report())])
-        change = JointChange(self._operation_id, OPERATION)
+        change = JointChange(self._operation_id, OPERATION, repeatable=self._repeatable)
         receipt = self._store.commit(self._joint, change, self._received)
         return None if receipt is None else self._report()
 
@@ -206,13 +207,15 @@ class _Import:
             self._take(whole, target, partial(self._arrange, whole, target))
             self.made.append(target.id)
             return
-        part = self._opened(whole, target)
         if state == "same":
             self.unchanged.append(target.id)
-        else:
+            if _is_linked(self._store.view(target), self.session_id):
+                return
+        part = self._opened(whole, target)
+        if state != "same":
             self._merge(whole, target, part)
             self.merged.append(target.id)
-        if part.size_of(records.WORKFLOW) is not None and part.size_of(SESSION + self.session_id) is None:
+        if not _is_linked(part, self.session_id):
             session_records.link(part, self.session_id, None)
 
     def _opened(self, whole: Whole, target: DocumentId) -> JointPart:
@@ -416,6 +419,11 @@ def _id_at(past: Past, version: int) -> bytes | None:
     if version <= past.first:
         return past.dropped_id(version)
     return next((commit.commit_id for commit in past.commits(version + 1)), None)
+
+
+def _is_linked(view: View, session_id: str) -> bool:
+    """Whether a session is among those of a workflow, or it was deleted, and has none that could go on."""
+    return view.size_of(records.WORKFLOW) is None or view.size_of(SESSION + session_id) is not None
 
 
 def _checkpoints_in(view: View) -> list[str]:

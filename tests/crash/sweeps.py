@@ -26,11 +26,12 @@ from tests.crash.workloads import Workload, no_store
 from waypost import checkpoint_ids, clock
 from waypost.blocking import Waypost
 from waypost.errors import OperationNotFound, StoreNotFound, WaypostError
-from waypost.store import DocumentId, Store
+from waypost.store import Change, DocumentId, Store, Transaction
 from waypost.store import open_store as open_any
 from waypost.store.directory import checkpoints as checkpoint_files
 from waypost.store.directory import decisions, keeping, lease, log, upkeep
 from waypost.store.directory.check import Finding
+from waypost.store.kinds import KINDS, Kind
 
 States = dict[str, tuple[int, bytes]]
 """Of each document: its version, and the checksum over all its parts."""
@@ -319,17 +320,24 @@ def finish(wp: Waypost, workload: Workload) -> None:
             result = wp.create_workflow(identifier, "Finish", operation_id="finish-1")
         result.unwrap()
     wp.create_workflow("finish", "Finish", operation_id="finish-1").unwrap()
+    for identifier in sorted(_ids(workload, "session")):
+        document = DocumentId("session", identifier)
+        wp.definitions.store.submit(Change(document, _put_finish, "finish-1", "finish", repeatable=True)).result()
+
+
+def _put_finish(tx: Transaction) -> None:
+    tx.put("finish", b"1")
 
 
 @cache
-def _ids(workload: Workload) -> set[str]:
+def _ids(workload: Workload, kind: Kind = "workflow") -> set[str]:
     """The documents that are there when all of a workload is done."""
     store = open_any("memory:", None)  # type: ignore[arg-type]
     wp = handle(store, workload.options)
     if workload.prepare is not no_store:
         workload.prepare(Run(wp, workload.options, prefix="prep"))
     workload.act(Run(wp, workload.options))
-    return set(states_of(store))
+    return set(states_of(store)) if kind == "workflow" else set(store.documents(kind))
 
 
 def examine(workload: Workload, path: Path, lines: list[str], where: str, *, killed: bool = False) -> None:
@@ -372,8 +380,9 @@ def _is_of_a_half_made_store(workload: Workload, file: str) -> bool:
 
 def _is_there(store: Store, operation_id: str) -> bool:
     return any(
-        store.view(DocumentId("workflow", identifier)).operation(operation_id) is not None
-        for identifier in store.documents("workflow")
+        store.view(DocumentId(kind, identifier)).operation(operation_id) is not None
+        for kind in KINDS
+        for identifier in store.documents(kind)
     )
 
 
