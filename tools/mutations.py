@@ -25,6 +25,8 @@ ORDER = "tests/store/test_needed_order.py"
 REPAIRS = "tests/store/test_needed_repairs.py"
 RESTORES = "tests/crash/test_needed_restores.py"
 TORN = "tests/store/test_torn_transactions.py"
+RECEIVING = "tests/store/test_receiving.py"
+BUNDLES = "tests/store/test_bundles.py"
 
 
 class Mutation(NamedTuple):
@@ -131,14 +133,31 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/joint.py::_remove_if_empty::log.file.identity().size == 0": by(f"{CHECKS}::test_c10_a_new_log_that_a_commit_was_written_to_is_not_taken_away"),
     "store/directory/joint.py::_decide::each.entered.opened.document.sync_to(each.entered.log, each.entered.log.end)": by(f"{SYNCS}::test_t20_logs_are_synced_up_to_where_decided_frames_will_stand"),
     "store/directory/joint.py::_acknowledge::document.sync_to(log, log.end)": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_that_changes_one_is_synced"),
+    # --- store/directory/receiving.py, bundle.py ---
+    "store/directory/receiving.py::Received._opened::made.try_lock()": by(f"{RECEIVING}::test_c05_what_a_living_process_takes_in_is_left_alone"),
+    "store/directory/receiving.py::Received.take::file.sync_all()": by(f"{RECEIVING}::test_d12_a_decision_comes_after_all_that_it_names_is_durable"),
+    "store/directory/receiving.py::Received.sync::self._folder.sync()": by(f"{RECEIVING}::test_d12_a_decision_comes_after_all_that_it_names_is_durable"),
+    'store/directory/receiving.py::Received.sync::self._context.layout.folder("temp").sync()': by(f"{RECEIVING}::test_d12_a_decision_comes_after_all_that_it_names_is_durable"),
+    "store/directory/receiving.py::sweep::folder.try_lock()": by(f"{RECEIVING}::test_c05_what_a_living_process_takes_in_is_left_alone"),
+    "store/directory/joint.py::_decide::received.sync()": by(f"{RECEIVING}::test_d12_a_decision_comes_after_all_that_it_names_is_durable"),
+    "store/directory/decisions.py::Decisions.place::self.confirm(piece.transaction_id)": by(f"{RECEIVING}::test_d12_who_puts_it_in_place_makes_sure_of_the_decision"),
+    "store/directory/decisions.py::Decisions.remove::folder.sync()": by(f"{RECEIVING}::test_d12_the_decision_is_gone_for_good_before_what_it_names"),
+    "store/directory/decisions.py::Whole.put_in_place::folder.sync()": by(f"{RECEIVING}::test_d02_the_name_of_a_log_is_durable_once_it_has_its_place"),
+    "store/directory/decisions.py::Decisions._whole::self._folder.identity(body.transaction_id) is None": by(f"{RECEIVING}::test_what_was_carried_out_while_it_was_looked_for_is_no_damage"),
+    "store/directory/bundle.py::_Walk.parts::found.header.file_id != opening.header.file_id": by(f"{BUNDLES}::test_x19_right_checksums_do_not_make_a_bundle_sound"),
+    "store/directory/bundle.py::_Walk._frame::header.file_id == closing[0]": by(f"{BUNDLES}::test_a_bundle_is_read_back"),
+    "store/directory/bundle.py::_Walk._frame::frame.intact(header, data, 0, at - start)": by(f"{BUNDLES}::test_t08_every_flipped_bit_is_told"),
+    "store/directory/bundle.py::_Walk._frame::(header.file_id, header.link) != expected": by(f"{BUNDLES}::test_x19_right_checksums_do_not_make_a_bundle_sound"),
+    "store/directory/bundle.py::_Walk._close::told != digest": by(f"{BUNDLES}::test_x19_right_checksums_do_not_make_a_bundle_sound"),
+    "store/directory/bundle.py::_Walk._close::listed != [ _Listed(log.body.kind, log.body.id, log.standing.version, log.standing.commit_id) for log in logs ]": by(f"{BUNDLES}::test_x19_right_checksums_do_not_make_a_bundle_sound"),
     # --- store/directory/arriving.py, exported.py ---
     "store/directory/arriving.py::_check_is_alike::(there.document, there.checksum) != (version.document, version.checksum)": by(f"{ARRIVING}::test_another_import_under_the_same_id_has_to_wait"),
     "store/directory/arriving.py::_settle::file.try_lock()": by(f"{ARRIVING}::test_a_living_process_keeps_what_it_took_in"),
     "store/directory/arriving.py::take_in::file.sync_all()": by(f"{ARRIVING}::test_d01_it_is_durable_before_it_is_adopted"),
     "store/directory/arriving.py::take_in::temp.sync()": by(f"{ARRIVING}::test_d01_it_is_durable_before_it_is_adopted"),
     "store/directory/checkpoints.py::names_now::log.sync_to(log.data_end)": by(f"{ARRIVING}::test_d23_it_gets_its_place_once_the_commit_is_durable"),
-    "store/directory/exported.py::_check_frames::frame.block_checksum(memoryview(data)[block.offset : end]) != block.checksum": by(f"{EXPORTED}::test_x19_right_checksums_do_not_make_an_export_sound"),
-    "store/directory/exported.py::_frame_at::frame.intact(header, data, offset, offset)": by(f"{EXPORTED}::test_t08_every_flipped_bit_is_told"),
+    "store/directory/exported.py::_check_frames::frame.block_checksum(file.read(block.stored, block.offset)) != block.checksum": by(f"{EXPORTED}::test_x19_right_checksums_do_not_make_an_export_sound"),
+    "store/directory/exported.py::_frame_at::frame.intact(header, data, 0, offset)": by(f"{EXPORTED}::test_t08_every_flipped_bit_is_told"),
     "store/directory/exported.py::_frame_at::header.file_id != file_id": by(f"{EXPORTED}::test_x19_right_checksums_do_not_make_an_export_sound"),
     "store/directory/exported.py::_frame_at::header.link != link": by(f"{EXPORTED}::test_x19_right_checksums_do_not_make_an_export_sound"),
     # --- store/directory/keeping.py ---

@@ -374,6 +374,8 @@ def _check_workflow(view: View) -> None:
         return
     try:
         carrying.check_is_sound(migrations.current(view), with_values=False)
+        for name in records.names(view, SESSION):
+            session_records.number_in(view, records.validate_id(name, "session id"))
     except InvalidInput:
         raise
     except WaypostError as error:

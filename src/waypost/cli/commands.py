@@ -103,7 +103,7 @@ _COMMANDS = {
     ),
     "fork": Entry("waypost.cli.checkpoint:fork", "Make another workflow of what one was at a checkpoint."),
     "resume": Entry("waypost.cli.resume:resume", "What is unfinished, what was running, and how to go on."),
-    "session": Entry("waypost.cli.commands:session", "Who works in the store: list, recover."),
+    "session": Entry("waypost.cli.commands:session", "Who works in the store: list, recover, export, import."),
     "secret": Entry("waypost.cli.commands:secret", "Keys for the secrets of workflows: new-key, rotate."),
     "verify": Entry("waypost.cli.verify:verify", "Check every byte of the store."),
     "store": Entry(
@@ -115,6 +115,8 @@ _COMMANDS = {
 _SESSION_COMMANDS = {
     "list": Entry("waypost.cli.session:list_", "List sessions, each with what is seen of its owner."),
     "recover": Entry("waypost.cli.session:recover", "Recover sessions whose owners are dead; shows the plan first."),
+    "export": Entry("waypost.cli.bundle:export", "Write a session and its workflows to one file."),
+    "import": Entry("waypost.cli.bundle:import_", "Take in a session that was exported, all of it or nothing."),
 }
 
 _STORE_COMMANDS = {

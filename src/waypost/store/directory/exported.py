@@ -189,6 +189,8 @@ def _first(file: File) -> tuple[Frame, FileBody]:
         body = bodies.read_file(bytes(found.content()[0]))
     except Undecodable as error:
         raise _damaged(0, str(error)) from error
+    if body.kind == "bundle":
+        raise InvalidInput("this is an export of a session, and no export of a checkpoint")
     if body.checkpoint is None:
         raise InvalidInput(f"this is the log of {body.kind} {body.id!r}, and no export of a checkpoint")
     if body.kind != "workflow":
