@@ -125,8 +125,8 @@ _MODULES = {
     "waypost.delta": "Difference WorkflowDiff",
     "waypost.errors": (
         "CheckpointNotFound DependencyUnfinished DocumentDamaged DocumentTooLarge IllegalTransition "
-        "ImportConflict InvalidConfiguration InvalidId InvalidInput InvalidValue InvalidWorkflow KeyMissing LockTimeout "
-        "MigrationFailed NotFound OperationNotFound OutputNotFound PathNotFound Refused RetriesExhausted "
+        "ImportConflict InvalidConfiguration InvalidId InvalidInput InvalidValue InvalidWorkflow KeyMissing "
+        "LockTimeout MigrationFailed NotFound OperationNotFound OutputNotFound PathNotFound Refused RetriesExhausted "
         "SchemaOutdated SealBroken SecretsNotSealed SessionBusy SessionEnded SessionExists SessionFenced "
         "SessionNotFound SessionPaused StepBusy StepFailed StepNotFound StoreClosed StoreError StoreLeased "
         "StoreNotFound StorePoisoned StoreReadOnly StoreUnavailable UnsupportedFormat UnsupportedPlatform "

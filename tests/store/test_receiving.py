@@ -48,6 +48,13 @@ def opened(path: Path) -> TestedStore:
     return directory_store(path / "store", chunk_size=4096)
 
 
+def unsettled(path: Path) -> TestedStore:
+    """A store that carries out nothing of what was decided before it is asked to, or closed."""
+    store = opened(path)
+    store._context.decisions.when_pending = lambda: None
+    return store
+
+
 def take(store: Store, source: Store, *documents: DocumentId, work: Change | None = None) -> Reception:
     received = store.receive()
     for document in documents or (A, B):
@@ -224,11 +231,10 @@ def test_d14_what_a_dead_process_took_in_is_removed(tmp_path: Path) -> None:
 
 def test_d12_what_was_decided_is_seen_before_it_has_its_place(tmp_path: Path, source: MemoryStore) -> None:
     """By this process, by others, by readers; whoever writes to it puts it in place."""
-    store = opened(tmp_path)
+    store = unsettled(tmp_path)
     received = take(store, source)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decisions.Whole, "put_in_place", _cannot)
-        patch.setattr(TestedStore, "_settle", lambda _: None)
         assert arrive(store, received)
         received.close()
         reader = directory_store(tmp_path / "store", read_only=True)
@@ -257,11 +263,10 @@ def test_a_checkpoint_of_a_workflow_that_was_only_decided_on_is_read(tmp_path: P
     source = MemoryStore()
     source.submit(putting(A, f"{CHECKPOINT}a@c1", b"\xc0")).result()
     source.submit(putting(A, "x", b"after")).result()
-    store = opened(tmp_path)
+    store = unsettled(tmp_path)
     received = take(store, source, A)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decisions.Whole, "put_in_place", _cannot)
-        patch.setattr(TestedStore, "_settle", lambda _: None)
         assert arrive(store, received)
         received.close()
         reader = directory_store(tmp_path / "store", read_only=True)
@@ -274,17 +279,15 @@ def test_a_checkpoint_of_a_workflow_that_was_only_decided_on_is_read(tmp_path: P
 
 def test_what_is_appended_before_the_decision_goes_is_no_damage(tmp_path: Path, source: MemoryStore) -> None:
     """The log grows under its first name, too, which the decision still names."""
-    store = opened(tmp_path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TestedStore, "_settle", lambda _: None)
-        received = take(store, source)
-        assert arrive(store, received)
-        received.close()
-        store.submit(putting(A, "x", LARGE)).result()
-        assert store.view(A).get("x") == LARGE
-        reader = directory_store(tmp_path / "store", read_only=True)
-        assert reader.view(A).get("x") == LARGE
-        reader.close()
+    store = unsettled(tmp_path)
+    received = take(store, source)
+    assert arrive(store, received)
+    received.close()
+    store.submit(putting(A, "x", LARGE)).result()
+    assert store.view(A).get("x") == LARGE
+    reader = directory_store(tmp_path / "store", read_only=True)
+    assert reader.view(A).get("x") == LARGE
+    reader.close()
     store.close()
 
 
@@ -316,11 +319,10 @@ def test_a_restore_in_between_gives_up_what_was_taken_in(tmp_path: Path, source:
 
 
 def test_a_backup_holds_what_was_decided_to_arrive(tmp_path: Path, source: MemoryStore) -> None:
-    store = opened(tmp_path)
+    store = unsettled(tmp_path)
     received = take(store, source)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decisions.Whole, "put_in_place", _cannot)
-        patch.setattr(TestedStore, "_settle", lambda _: None)
         assert arrive(store, received)
         received.close()
         store.backup(str(tmp_path / "backup"))
@@ -379,18 +381,16 @@ def test_the_newest_version_is_read_without_reading_all_of_it(tmp_path: Path, so
 
 def test_d12_who_puts_it_in_place_makes_sure_of_the_decision(tmp_path: Path, source: MemoryStore) -> None:
     """Another process finds a decision whose sync it knows nothing of: it is written again first."""
-    store = opened(tmp_path)
+    store = unsettled(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decisions.Whole, "put_in_place", _cannot)
-        patch.setattr(TestedStore, "_settle", lambda _: None)
         received = take(store, source)
         assert arrive(store, received)
         received.close()
         store.close()
     placed: list[int] = []
     with pytest.MonkeyPatch.context() as patch, system_calls() as calls:
-        patch.setattr(TestedStore, "_settle", lambda _: None)
-        second = opened(tmp_path)
+        second = unsettled(tmp_path)
         real = decisions.Whole.put_in_place
 
         def counted(self: Any, *args: Any) -> None:
@@ -405,12 +405,10 @@ def test_d12_who_puts_it_in_place_makes_sure_of_the_decision(tmp_path: Path, sou
 
 def test_d12_the_decision_is_gone_for_good_before_what_it_names(tmp_path: Path, source: MemoryStore) -> None:
     """Were its removal lost with the power, it would name what is not there any more."""
-    store = opened(tmp_path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TestedStore, "_settle", lambda _: None)
-        received = take(store, source)
-        assert arrive(store, received)
-        received.close()
+    store = unsettled(tmp_path)
+    received = take(store, source)
+    assert arrive(store, received)
+    received.close()
     with system_calls() as calls:
         store._settle()
         names = [(name, where) for name, where, _ in calls.trace if name in ("unlink", "fsync", "rmdir")]
@@ -422,9 +420,8 @@ def test_d12_the_decision_is_gone_for_good_before_what_it_names(tmp_path: Path, 
 
 
 def test_d02_the_name_of_a_log_is_durable_once_it_has_its_place(tmp_path: Path, source: MemoryStore) -> None:
-    store = opened(tmp_path)
-    with pytest.MonkeyPatch.context() as patch, system_calls() as calls:
-        patch.setattr(TestedStore, "_settle", lambda _: None)
+    store = unsettled(tmp_path)
+    with system_calls() as calls:
         received = take(store, source)
         assert arrive(store, received)
         names = [name for name, *_ in calls.trace if name in ("rename", "fsync")]
@@ -435,14 +432,12 @@ def test_d02_the_name_of_a_log_is_durable_once_it_has_its_place(tmp_path: Path, 
 
 def test_what_was_carried_out_while_it_was_looked_for_is_no_damage(tmp_path: Path, source: MemoryStore) -> None:
     """A decision that is remembered, and was carried out by another since, has its logs in place."""
-    store = opened(tmp_path)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(TestedStore, "_settle", lambda _: None)
-        received = take(store, source)
-        assert arrive(store, received)
-        received.close()
-        reader = directory_store(tmp_path / "store", read_only=True)
-        pending = reader._context.decisions.pending()
+    store = unsettled(tmp_path)
+    received = take(store, source)
+    assert arrive(store, received)
+    received.close()
+    reader = directory_store(tmp_path / "store", read_only=True)
+    pending = reader._context.decisions.pending()
     store.close()  # which carries it out, and removes what it names
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader._context.decisions, "pending", lambda: pending)
