@@ -16,7 +16,7 @@ from waypost import clock
 from waypost.errors import DocumentDamaged, StoreUnavailable
 from waypost.store import Change, ContentLost, DocumentId, JointChange, Past, Reception, Store, View
 from waypost.store.contract import CHECKPOINT
-from waypost.store.directory import decisions, receiving
+from waypost.store.directory import decisions, receiving, upkeep
 from waypost.store.memory import MemoryStore
 
 A, B = DocumentId("workflow", "a"), DocumentId("session", "b")
@@ -50,7 +50,9 @@ def opened(path: Path) -> TestedStore:
 
 def unsettled(path: Path) -> TestedStore:
     """A store that carries out nothing of what was decided before it is asked to, or closed."""
-    store = opened(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(upkeep.Upkeep, "ask_to_settle", lambda _: None)
+        store = opened(path)
     store._context.decisions.when_pending = lambda: None
     return store
 
