@@ -51,6 +51,7 @@ ORDER = """
     checkpoints
     triage
     recovery
+    sealed_bundles
     sessions bundles merging
     automatic cleaning usage rotation
     workflows carrying delta references history

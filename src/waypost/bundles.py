@@ -12,12 +12,14 @@ import tempfile
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from hashlib import sha256
 from typing import Any, BinaryIO, NamedTuple, cast
 
 from waypost import records, session_records
 from waypost.config import Config
 from waypost.errors import InvalidInput, StoreUnavailable, VersionConflict
 from waypost.records import ADOPTED, CHECKPOINT, SESSION
+from waypost.sealed_bundles import Sealer, is_sealed, open_into
 from waypost.session_models import SessionExport
 from waypost.session_records import TOUCHED
 from waypost.store import (
@@ -156,22 +158,28 @@ def export(
     *,
     with_history: bool,
     overwrite: bool,
+    sealed: bool,
     progress: Progress,
 ) -> bytes | SessionExport:
-    """Write a session to a file, or give it as bytes."""
+    """Write a session to a file, or give it as bytes; `sealed` with the current key."""
     documents = gather(store, session_id, with_history=with_history)
     total = sum(store.log_bytes(each.document) for each in documents)
 
     def write(put: Callable[[bytes], object]) -> Written:
-        done = 0
+        done, digest = 0, sha256()
 
         def counted(data: bytes) -> None:
             nonlocal done
             put(data)
+            digest.update(data)
             done += len(data)
             progress(min(done, total), total)
 
-        return write_bundle(counted, session_id, iter(documents), config.compression)
+        sealer = Sealer(counted, store.keys()) if sealed else None
+        write_bundle(sealer.write if sealer else counted, session_id, iter(documents), config.compression)
+        if sealer:
+            sealer.finish()
+        return Written(done, digest.hexdigest())
 
     if to is None:
         held: list[bytes] = []
@@ -251,11 +259,21 @@ class Incoming(NamedTuple):
 
 
 @contextmanager
-def incoming(data: object, scratch: Callable[[], Scratch]) -> Generator[Incoming]:
-    """What was given to be imported: bytes, the path of a file, or a binary file, which is copied first.
+def incoming(data: object, store: Store) -> Generator[Incoming]:
+    """What was given to be imported: bytes, the path of a file, or a binary file, which is copied first. What is sealed
+    is opened first, too.
 
-    Raises InvalidInput, StoreUnavailable.
+    Raises InvalidInput, StoreUnavailable, KeyMissing, SealBroken, UnsupportedFormat.
     """
+    with _given(data, store.scratch) as given:
+        if is_sealed(given.read):
+            room = store.scratch()
+            given = Incoming(room.read, open_into(room, given.read, given.length, store.keys()))
+        yield given
+
+
+@contextmanager
+def _given(data: object, scratch: Callable[[], Scratch]) -> Generator[Incoming]:
     if isinstance(data, (bytes, bytearray, memoryview)):
         held = bytes(cast("bytes", data))
         yield Incoming(partial(_slice, held), len(held))

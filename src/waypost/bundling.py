@@ -41,6 +41,7 @@ class SessionCarrying(Requests):
         to: str | os.PathLike[str] | BinaryIO | None = None,
         *,
         include_history: bool = True,
+        sealed: bool = False,
         overwrite: bool = False,
         progress: Progress = bundles.silent,
     ) -> Request[bytes | SessionExport]:
@@ -48,15 +49,17 @@ class SessionCarrying(Requests):
         times and operations, their outputs, and their checkpoints. Given as bytes, or written to a path or a binary
         file piece by piece, and reported. A path that is there is left alone unless told to `overwrite` it.
 
-        Without history the newest version is there, and what checkpoints stand for. `progress(done, of)` is told of
-        bytes, from another thread than the caller's where that awaits.
+        Without history the newest version is there, and what checkpoints stand for. With `sealed` all of it is sealed
+        with the current key (docs/secrets.md); secrets are sealed in any case. `progress(done, of)` is told of bytes,
+        from another thread than the caller's where that awaits.
 
-        Raises SessionNotFound, InvalidInput, DocumentDamaged, StoreUnavailable, VersionConflict.
+        Raises SessionNotFound, InvalidInput, DocumentDamaged, StoreUnavailable, VersionConflict, KeyMissing.
         """
 
         def export() -> bytes | SessionExport:
             return bundles.export(
                 self.store, session_id, to, self.config, with_history=include_history, overwrite=overwrite,
+                sealed=sealed,
                 progress=progress,
             )  # fmt: skip
 
@@ -78,11 +81,12 @@ class SessionCarrying(Requests):
         A workflow or session that is here with another history is refused, imported under another id (`rename`), or
         brought together with what comes in (`merge`): part by part, as one commit on top of what is here.
 
-        Fails with InvalidInput, InvalidId, UnsupportedFormat, DocumentDamaged, DocumentTooLarge, ImportConflict.
+        Fails with InvalidInput, InvalidId, UnsupportedFormat, DocumentDamaged, DocumentTooLarge, ImportConflict; for
+        what is sealed with KeyMissing, SealBroken.
         """
 
         def take(operation: str) -> tuple[SessionImport, bool]:
-            with bundles.incoming(data, self.store.scratch) as given:
+            with bundles.incoming(data, self.store) as given:
                 bundle = read_bundle(given.read, given.length, progress)
                 return importing.import_bundle(
                     self.store,

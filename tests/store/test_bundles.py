@@ -201,6 +201,12 @@ def _unlinked(whole: Rewriter) -> None:
     whole.link ^= 1
 
 
+def _alone(whole: Rewriter) -> None:
+    whole.file = _Section(whole.file._sink)  # type: ignore[attr-defined]
+    whole.end = whole.link = 0
+    whole.file_id ^= 1
+
+
 FORGED: dict[str, dict[str, Any]] = {
     "another digest": {"digest": lambda digest: bytes(32)},
     "a document left out of the list": {"listed": lambda listed: listed[:-1]},
@@ -208,6 +214,7 @@ FORGED: dict[str, dict[str, Any]] = {
     "another order in the list": {"listed": lambda listed: listed[::-1]},
     "a closing of another bundle": {"closing": _foreign},
     "a closing that is not linked": {"closing": _unlinked},
+    "a closing that is a file of its own": {"closing": _alone},
     "another session": {"session_id": "t"},
     "a log without a seal": {"transcript": _Unsealed},
     "a log whose frames do not belong together": {"transcript": _Unlinked},

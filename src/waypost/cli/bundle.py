@@ -24,10 +24,11 @@ from waypost.store import Progress
 @click.argument("session")
 @click.argument("file", metavar="FILE")
 @click.option("--without-history", is_flag=True, help="Only the newest version of each workflow, and its checkpoints.")
+@click.option("--sealed", is_flag=True, help="Seal all of it with the current key, which whoever imports it needs.")
 @click.option("--yes", is_flag=True, help="Write over FILE if it is there.")
 @options
 @click.pass_obj
-def export(invocation: Invocation, session: str, file: str, without_history: bool, yes: bool) -> None:
+def export(invocation: Invocation, session: str, file: str, without_history: bool, sealed: bool, yes: bool) -> None:
     """Write SESSION and all workflows that it has written to into FILE, which stands alone.
 
     SESSION is an id, or the beginning of one; with - for FILE it goes to standard output. All versions are in it with
@@ -42,7 +43,7 @@ def export(invocation: Invocation, session: str, file: str, without_history: boo
         found = session_id(store, session)
         target = sys.stdout.buffer if file == "-" else file
         done = store.wp.export_session(
-            found, target, include_history=not without_history, overwrite=yes, progress=progress
+            found, target, include_history=not without_history, sealed=sealed, overwrite=yes, progress=progress
         )
     assert isinstance(done, SessionExport)
     if file == "-":
