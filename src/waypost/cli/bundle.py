@@ -91,9 +91,9 @@ def _tell(done: SessionImport) -> None:
 
     here = {there: name for name, there in done.renamed.items()}
     for names, mark, what in (
-        (done.made, ("+ ", "green"), "new here"),
-        (done.merged, ("± ", "yellow"), "merged with what was here"),
-        (done.unchanged, ("= ", "dim"), "here already"),
+        (done.made, ("✓ ", "green"), "new here"),
+        (done.merged, ("✓ ", "yellow"), "merged with what was here"),
+        (done.unchanged, ("· ", "dim"), "here already"),
     ):
         for name in names:
             was = f", in the file {here[name]}" if name in here else ""
