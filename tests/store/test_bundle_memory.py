@@ -60,7 +60,7 @@ with waypost.open(place / ("source" if act != "import" else "target"), config=co
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel is asked how much memory was held at most")
 @pytest.mark.timeout(900)
-def test_t29_a_large_session_moves_in_64_mib(tmp_path: Path) -> None:
+def test_trap_29_a_large_session_moves_in_64_mib(tmp_path: Path) -> None:
     """Exported to a file and imported from it, each in a process of its own, with progress all the way."""
     taken: dict[str, int] = {}
     for act in ("fill", "export", "import"):
