@@ -15,6 +15,7 @@ COPIES = "tests/crash/test_needed_copies.py"
 CHECKS = "tests/store/test_needed_checks.py"
 LEASES = "tests/store/test_needed_leases.py"
 LOCKS = "tests/store/test_needed_locks.py"
+CLAIMS = "tests/store/test_claims.py"
 KEPT = "tests/store/test_checkpoints.py"
 ARRIVING = "tests/store/test_arriving.py"
 REGISTER = "tests/store/test_register.py"
@@ -77,6 +78,15 @@ MUTATIONS: dict[str, Mutation] = {
     # --- store/directory/check.py ---
     "store/directory/check.py::_LogCheck._check_commit::named != header.commit_id": by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
     'store/directory/check.py::_LogCheck._check_sums::(checksum % _MODULUS).to_bytes(32, "big") != header.document_checksum': by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
+    # --- store/directory/claims.py ---
+    "store/directory/claims.py::Claims.sight::file.try_lock(shared=True)": by(f"{CLAIMS}::test_s07_a_claim_is_one_s_alone"),
+    "store/directory/claims.py::Claims.sweep::logs.identity(name) is None": by(f"{CLAIMS}::test_s02_whoever_sweeps_is_not_taken_for_a_holder", instead="True"),
+    "store/directory/claims.py::Claims::self._lock": by(f"{CLAIMS}::test_c11_a_claim_is_not_let_go_of_under_a_sign_of_life"),
+    "store/directory/claims.py::_is_named::named[:2] == file.identity()[:2]": by(f"{CLAIMS}::test_c04_a_claim_of_a_file_that_was_swept_is_made_anew"),
+    "store/directory/claims.py::_locked::file.try_lock()": by(f"{CLAIMS}::test_s02_a_holder_that_died_holds_nothing"),
+    "store/directory/claims.py::_sweep::file.try_lock()": by(f"{CLAIMS}::test_c09_what_somebody_is_about_to_make_is_not_swept"),
+    "store/directory/claims.py::_sweep::logs.identity(name) is None": by(f"{CLAIMS}::test_c07_what_was_made_while_it_was_about_to_be_swept_stays", instead="True"),
+    "store/directory/claims.py::parse::_text(beat) == data": by(f"{CLAIMS}::test_t09_only_what_was_written_is_a_sign_of_life"),
     # --- store/directory/context.py ---
     "store/directory/context.py::Context.open_log::log.file_id == decided[0].file_id": by(f"{TORN}::test_d12_what_was_decided_is_not_laid_over_a_log_that_was_compacted_meanwhile"),
     "store/directory/context.py::Context.set_aside::file.sync_all()": by(f"{COPIES}::test_t20_bytes_that_are_moved_aside_are_durable_before_they_are_cleared"),

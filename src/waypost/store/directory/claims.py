@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from zlib import crc32
 
 from waypost import clock
-from waypost.errors import WaypostError
+from waypost.errors import StoreUnavailable, WaypostError
 from waypost.store.claims import Beat, Sight
 from waypost.store.directory.files import Directory, File
 from waypost.store.directory.layout import SUFFIXES, Layout, decode_id, file_name
@@ -27,6 +27,7 @@ FOLDER = "owners"
 _LENGTH = 512
 _PATIENCE_S = 0.25
 _RETRY_S = 0.005
+_NO_NUMBER = 1 << 63
 
 
 class Held:
@@ -79,11 +80,15 @@ class Claims:
         while True:
             file = folder.open(name, write=True, create=True)
             assert file is not None
-            if not _locked(file):
-                file.close()
-                return None
-            if _is_named(folder, name, file):
-                break
+            try:
+                if not _locked(file):
+                    file.close()
+                    return None
+                if _is_named(folder, name, file):
+                    break
+            except BaseException:
+                file.close()  # whoever looks at the error would hold it
+                raise
             file.close()
         held = Held(self, folder, name, file)
         try:
@@ -115,14 +120,20 @@ class Claims:
                 yield identifier
 
     def sweep(self) -> None:
-        """Remove the files of those who died before they had made what they claimed."""
+        """Remove the files of those who died before they had made what they claimed. Nobody has to wait for that: what
+        cannot be removed stays.
+        """
         folder = self._layout.existing(FOLDER)
+        if folder is None:
+            return
         for kind, suffix in SUFFIXES.items():
-            for name in folder.names() if folder else []:
-                if folder and name.endswith(suffix) and self._layout.documents(kind).identity(name) is None:
-                    file = folder.open(name)
-                    if file is not None and file.try_lock() and _is_named(folder, name, file):
-                        folder.remove(name)
+            logs = self._layout.documents(kind)
+            for name in folder.names():
+                if name.endswith(suffix) and logs.identity(name) is None:
+                    try:
+                        _sweep(folder, name, logs)
+                    except StoreUnavailable as error:
+                        _LOG.warning("what is left of an owner stays: %s", error)
 
     @contextmanager
     def forgetting(self, held: Held) -> Generator[None]:
@@ -168,6 +179,18 @@ class Claims:
         self.__init__(self._layout, self._period_ms)
 
 
+def _sweep(folder: Directory, name: str, logs: Directory) -> None:
+    file = folder.open(name)
+    if file is None:
+        return
+    try:
+        # who held it until now may have made what he claimed, and died
+        if file.try_lock() and logs.identity(name) is None and _is_named(folder, name, file):
+            folder.remove(name)
+    finally:
+        file.close()
+
+
 def _locked(file: File) -> bool:
     """Whether the lock was free. Whoever only looks has it for a moment."""
     deadline = time.monotonic() + _PATIENCE_S
@@ -194,6 +217,14 @@ def parse(data: bytes) -> Beat | None:
     try:
         fields = json.loads(data)
         beat = Beat(*(fields[name] for name in Beat._fields))
-        return beat if _text(beat) == data else None
+        return beat if _text(beat) == data and _is_sound(beat) else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def _is_sound(beat: Beat) -> bool:
+    """Whether its fields are of their kinds: a checksum is no proof of who wrote it."""
+    numbers, words = (beat.number, beat.steady_ns, beat.period_ms), (beat.boot, beat.clocks)
+    return all(type(each) is int and 0 <= each < _NO_NUMBER for each in numbers) and all(
+        type(each) is str for each in words
+    )

@@ -1,0 +1,532 @@
+"""Claims: who holds a document, for as long as he lives, and what others see of it, over both kinds of store."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.crash.faults import in_child
+from tests.store.support import TestedStore, change, directory_store, failing, system_calls
+from waypost.errors import StoreReadOnly, StoreUnavailable
+from waypost.store import DocumentId, Store
+from waypost.store.claims import Beat
+from waypost.store.directory import claims
+from waypost.store.directory.layout import file_name
+
+SESSION = DocumentId("session", "mine")
+OTHER = DocumentId("session", "Another's Ünicode")
+NAME = file_name(SESSION)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def directory(path: Path) -> Iterator[TestedStore]:
+    store = directory_store(path)
+    yield store
+    store.close()
+
+
+def make(store: Store, document: DocumentId = SESSION) -> None:
+    """What is claimed is there."""
+    store.submit(change(document, lambda tx: tx.put("session", b"\xc0"))).result()
+
+
+def files(path: Path) -> list[str]:
+    folder = path / "owners"
+    return sorted(os.listdir(folder)) if folder.exists() else []
+
+
+def hold_in_another_process(path: Path) -> subprocess.Popen[str]:
+    """A process that holds `SESSION` until it dies."""
+    script = (
+        "import sys\nfrom tests.store.support import directory_store\nfrom tests.store.test_claims import SESSION\n"
+        "claim = directory_store(sys.argv[1]).claim(SESSION)\nprint(claim is not None, flush=True)\ninput()\n"
+    )
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([sys.executable, "-c", script, str(path)], stdin=pipe, stdout=pipe, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "True\n"
+    return process
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+# --- the contract, over both kinds of store -------------------------------------------------------
+
+
+def test_s07_a_claim_is_one_s_alone(store: Store) -> None:
+    """While a claim is held nobody else gets one of that document, and other documents are free."""
+    assert store.holder(SESSION) is None
+    first = store.claim(SESSION)
+    assert first is not None
+    assert store.claim(SESSION) is None
+    sight = store.holder(SESSION)
+    assert sight is not None and sight.is_held
+    other = store.claim(OTHER)
+    assert other is not None and set(store.claimed("session")) == {SESSION.id, OTHER.id}
+    assert list(store.claimed("workflow")) == []
+
+
+def test_a_claim_that_was_let_go_of_is_free_again(store: Store) -> None:
+    """Letting go, twice if need be, leaves nothing behind, and what others claimed since stays theirs."""
+    first = store.claim(SESSION)
+    assert first is not None
+    first.release()
+    assert store.holder(SESSION) is None and list(store.claimed("session")) == []
+    second = store.claim(SESSION)
+    assert second is not None
+    first.release()
+    sight = store.holder(SESSION)
+    assert sight is not None and sight.is_held and store.claim(SESSION) is None
+
+
+def test_s02_a_claim_by_force_takes_it_from_who_holds_it(store: Store) -> None:
+    """The one who held it is not asked, and what he lets go of afterwards is not the new one's."""
+    first = store.claim(SESSION)
+    second = store.claim(SESSION, by_force=True)
+    assert first is not None and second is not None
+    first.release()
+    sight = store.holder(SESSION)
+    assert sight is not None and sight.is_held
+    assert store.claim(SESSION) is None
+    second.release()
+    assert store.holder(SESSION) is None
+
+
+def test_a_claim_hinders_no_commit(store: Store) -> None:
+    """A document that is held is written to and read by whoever comes, and need not be there."""
+    assert store.claim(SESSION) is not None
+    assert store.view(SESSION).version == 0
+    make(store)
+    assert store.view(SESSION).version == 1
+
+
+def test_s07_of_many_threads_one_gets_the_claim(store: Store) -> None:
+    """Eight threads that claim the same at once: one holds it."""
+    ready, got = threading.Barrier(8), list[object]()
+
+    def claim() -> None:
+        ready.wait()
+        got.append(store.claim(SESSION))
+
+    threads = [threading.Thread(target=claim) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(got) == 8 and len([each for each in got if each is not None]) == 1
+
+
+# --- in a directory -------------------------------------------------------------------------------
+
+
+def test_e04_owners_are_their_owner_s_alone(path: Path, directory: TestedStore) -> None:
+    """The folder and the files in it may be looked at by no other user, whatever the umask."""
+    before = os.umask(0)
+    try:
+        assert directory.claim(SESSION) is not None
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((path / "owners").stat().st_mode) == 0o700
+    assert stat.S_IMODE((path / "owners" / NAME).stat().st_mode) == 0o600
+    assert [each for each in directory.verify().findings if each.severity != "note"] == []
+
+
+def test_closing_lets_go_of_everything(path: Path) -> None:
+    """Whoever closes a store holds nothing in it any more, and no file tells of it."""
+    store = directory_store(path)
+    assert store.claim(SESSION) is not None and store.claim(OTHER) is not None
+    assert len(files(path)) == 2
+    store.close()
+    assert files(path) == []
+    assert not [each for each in threading.enumerate() if each.name == "waypost-heartbeat" and not _ends(each)]
+
+
+def _ends(thread: threading.Thread) -> bool:
+    thread.join(10)
+    return not thread.is_alive()
+
+
+def test_s02_a_holder_that_died_holds_nothing(path: Path, directory: TestedStore) -> None:
+    """The kernel frees what a killed process held; its file tells that it did not let go, until somebody claims it."""
+    make(directory)
+    process = hold_in_another_process(path)
+    sight = directory.holder(SESSION)
+    assert sight is not None and sight.is_held and sight.beat is not None and sight.beat.number == 1
+    assert directory.claim(SESSION) is None
+    end(process)
+    sight = directory.holder(SESSION)
+    assert sight is not None and not sight.is_held
+    claim = directory.claim(SESSION)
+    assert claim is not None
+    claim.release()
+    assert files(path) == []
+
+
+def test_s02_by_force_from_a_process_that_lives(path: Path, directory: TestedStore) -> None:
+    """What another process holds is taken from it, and its end changes nothing."""
+    process = hold_in_another_process(path)
+    assert directory.claim(SESSION) is None
+    assert directory.claim(SESSION, by_force=True) is not None
+    end(process)
+    sight = directory.holder(SESSION)
+    assert sight is not None and sight.is_held
+
+
+def test_c01_the_child_of_a_fork_holds_nothing(path: Path, directory: TestedStore) -> None:
+    """A child neither holds, nor lets go of, nor keeps what its parent holds; it may claim what is free."""
+    claim = directory.claim(SESSION)
+    assert claim is not None
+
+    def child(tell: Callable[[str], None]) -> None:
+        sight = directory.holder(SESSION)
+        tell(f"held {sight is not None and sight.is_held}")
+        claim.release()
+        tell(f"got {directory.claim(SESSION) is not None} {directory.claim(OTHER) is not None}")
+        directory.close()
+
+    assert in_child(child).told == ["held True", "got False True"]
+    assert files(path) == [NAME]
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:  # it lives on while the parent lets go
+        os.read(reading, 1)
+        os._exit(0)
+    claim.release()
+    assert directory.holder(SESSION) is None and directory.claim(SESSION) is not None
+    os.write(writing, b".")
+    os.waitpid(pid, 0)
+    os.close(reading)
+    os.close(writing)
+
+
+def test_d14_leftovers_of_who_died_before_he_made_it_are_swept(path: Path) -> None:
+    """The next who opens the store removes files of what was never made; those of what is there stay."""
+    store = directory_store(path)
+    make(store, OTHER)
+    store.close()
+    (path / "owners").mkdir(exist_ok=True)
+    for name in (NAME, file_name(OTHER), "no name of ours"):
+        (path / "owners" / name).write_bytes(b"")
+    directory_store(path).close()
+    assert files(path) == sorted([file_name(OTHER), "no name of ours"])
+
+
+def test_c09_what_somebody_is_about_to_make_is_not_swept(path: Path, directory: TestedStore) -> None:
+    """A claim that is held stays, though its document is not there yet."""
+    process = hold_in_another_process(path)
+    directory_store(path).close()
+    assert files(path) == [NAME] and directory.claim(SESSION) is None
+    end(process)
+    directory_store(path).close()
+    assert files(path) == []
+
+
+def test_c07_what_was_made_while_it_was_about_to_be_swept_stays(
+    path: Path, directory: TestedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever makes what he claimed, and dies, while another sweeps: his file still tells that he did not let go."""
+    end(hold_in_another_process(path))
+    try_lock = claims.File.try_lock
+
+    def made_first(file: Any, *, shared: bool = False) -> bool:
+        if not directory.view(SESSION).version and "/owners/" in file.name:
+            make(directory)
+        return try_lock(file, shared=shared)
+
+    monkeypatch.setattr(claims.File, "try_lock", made_first)
+    directory._claims.sweep()
+    assert files(path) == [NAME]
+
+
+def test_s02_whoever_sweeps_is_not_taken_for_a_holder(
+    path: Path, directory: TestedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock of what is there is not tried by who opens the store: others would see a dead owner alive meanwhile."""
+    make(directory)
+    end(hold_in_another_process(path))
+    monkeypatch.setattr(claims.File, "try_lock", lambda *_, **__: pytest.fail("it was tried"))
+    directory._claims.sweep()
+    assert files(path) == [NAME]
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_c04_a_claim_of_a_file_that_was_swept_is_made_anew(
+    path: Path, directory: TestedStore, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    """Between opening and locking its file somebody removes it, and a third claims: the claim is of a file that others
+    find, or none.
+    """
+    locked, turns = claims._locked, iter([True, False, False])
+
+    def gone_first(file: Any) -> bool:
+        if next(turns):
+            (path / "owners" / NAME).unlink()
+            if is_there:
+                (path / "owners" / NAME).write_bytes(b"")
+        return locked(file)
+
+    monkeypatch.setattr(claims, "_locked", gone_first)
+    claim = directory.claim(SESSION)
+    assert claim is not None and files(path) == [NAME]
+    other = directory_store(path)
+    assert other.claim(SESSION) is None
+    other.close()
+
+
+def test_whoever_looks_is_not_in_the_way(directory: TestedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One who looks has the lock for a moment; who claims waits for that, and not for one who holds it."""
+    claim = directory.claim(SESSION)
+    assert claim is not None
+    held = directory.layout.folder("owners").open(NAME)
+    assert held is not None
+    claim.release()
+    (again := directory.layout.folder("owners").open(NAME, write=True, create=True))
+    assert again is not None and again.try_lock(shared=True)
+    monkeypatch.setattr(time, "sleep", lambda _: again.close())
+    assert directory.claim(SESSION) is not None
+
+
+def _as_bytes(place: Path) -> None:
+    place.write_bytes(random.Random(3).randbytes(700))
+
+
+def _as_fifo(place: Path) -> None:
+    os.mkfifo(place)
+
+
+def _as_link(place: Path) -> None:
+    (place.parent.parent / "elsewhere").write_bytes(b"theirs")
+    place.symlink_to("../elsewhere")
+
+
+def _as_directory(place: Path) -> None:
+    place.mkdir()
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+@pytest.mark.parametrize("spoil", [_as_fifo, _as_link, _as_directory, _as_bytes])
+def test_n04_a_spoiled_file_of_an_owner_hangs_nobody(
+    path: Path, spoil: Callable[[Path], None], is_there: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The store opens and works, whatever stands in place of an owner's file; it is refused with one error, nothing
+    is reached through it, and of random bytes nothing is believed.
+    """
+    caplog.set_level(logging.CRITICAL, "waypost")
+    store = directory_store(path)
+    if is_there:
+        make(store)
+    store.close()
+    (path / "owners").mkdir(exist_ok=True)
+    spoil(path / "owners" / NAME)
+    store = directory_store(path)
+    make(store, OTHER)
+    if spoil is _as_bytes:
+        sight = store.holder(SESSION)
+        assert (sight is None) == (not is_there) and (sight is None or sight == (False, None))
+        assert store.claim(SESSION) is not None
+    else:
+        for refused in (lambda: store.holder(SESSION), lambda: store.claim(SESSION)):
+            with pytest.raises(StoreUnavailable):
+                refused()
+    store.close()
+    if spoil is _as_link:
+        assert (path / "elsewhere").read_bytes() == b"theirs"
+
+
+def test_d15_who_only_reads_sees_holders_and_changes_nothing(path: Path, directory: TestedStore) -> None:
+    """A store that is open for reading shows who holds what, and claims nothing, sweeps nothing, and makes no folder."""
+    reader = directory_store(path, read_only=True)
+    assert reader.holder(SESSION) is None and list(reader.claimed("session")) == [] and files(path) == []
+    assert not (path / "owners").exists()
+    claim = directory.claim(SESSION)
+    assert claim is not None
+    before = (path / "owners" / NAME).stat()
+    sight = reader.holder(SESSION)
+    assert sight is not None and sight.is_held and list(reader.claimed("session")) == [SESSION.id]
+    with pytest.raises(StoreReadOnly):
+        reader.claim(OTHER)
+    with pytest.raises(StoreReadOnly):
+        reader.claim(SESSION, by_force=True)
+    reader.close()
+    after = (path / "owners" / NAME).stat()
+    assert (before.st_mtime_ns, before.st_ctime_ns, before.st_size) == (after.st_mtime_ns, after.st_ctime_ns, 512)
+
+
+# --- signs of life --------------------------------------------------------------------------------
+
+
+def test_s03_signs_of_life_grow_without_a_sync(path: Path) -> None:
+    """A holder leaves one at each period, with a number that grows, and no sync is made for it."""
+    with system_calls() as calls:
+        store = directory_store(path, sync_frequency=1)
+        before = [calls.count(name) for name in ("fsync", "fdatasync")]
+        assert store.claim(SESSION) is not None
+        folder = calls.count("fsync") - before[0]
+        seen: list[Beat] = []
+        while len(seen) < 5:
+            sight = store.holder(SESSION)
+            assert sight is not None and sight.beat is not None
+            if not seen or sight.beat.number != seen[-1].number:
+                seen.append(sight.beat)
+        assert [calls.count("fsync") - folder, calls.count("fdatasync")] == before
+        store.close()
+    numbers = [each.number for each in seen]
+    assert numbers == sorted(numbers) and {each.period_ms for each in seen} == {1}
+    assert [each.steady_ns for each in seen] == sorted(each.steady_ns for each in seen)
+
+
+def test_s03_a_sign_of_life_that_cannot_be_left_harms_nobody(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """On a full disk the holder goes on holding, says so, and its signs come again with the room."""
+    store = directory_store(path, sync_frequency=1)
+    assert store.claim(SESSION) is not None
+    with system_calls() as calls:
+        calls.fault = failing("pwrite", 1, onwards=True)
+        while not caplog.records:
+            time.sleep(0.001)
+        assert "no sign of life could be left" in caplog.text
+    sight = store.holder(SESSION)
+    assert sight is not None and sight.is_held and sight.beat is not None
+    number = sight.beat.number
+    while sight.beat is None or sight.beat.number <= number:
+        sight = store.holder(SESSION)
+        assert sight is not None
+    store.close()
+    assert files(path) == []
+
+
+def test_c11_a_claim_is_not_let_go_of_under_a_sign_of_life(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a sign is being written its file is not closed: its number might be another file's by then."""
+    write_all, begun, go_on = claims.File.write_all, threading.Event(), threading.Event()
+    store = directory_store(path, sync_frequency=1)
+    claim = store.claim(SESSION)
+    assert claim is not None
+
+    def slowly(file: Any, data: bytes, offset: int) -> None:
+        if not begun.is_set():
+            begun.set()
+            assert go_on.wait(60)
+        write_all(file, data, offset)
+
+    monkeypatch.setattr(claims.File, "write_all", slowly)
+    assert begun.wait(60)
+    releasing = threading.Thread(target=claim.release)
+    releasing.start()
+    releasing.join(0.1)
+    assert releasing.is_alive() and files(path) == [NAME]
+    go_on.set()
+    releasing.join(60)
+    assert not releasing.is_alive() and files(path) == []
+    store.close()
+
+
+@pytest.mark.parametrize("call", ["open", "flock", "stat", "pwrite"])
+def test_e01_a_claim_that_fails_holds_nothing(path: Path, call: str) -> None:
+    """Whichever call of a claim is refused, it is told, and the document is free, also while the error is looked at."""
+    store, other = directory_store(path), directory_store(path)
+    claim = other.claim(SESSION)
+    assert claim is not None
+    claim.release()
+    with system_calls() as calls:
+        calls.fault = failing(call, 1)
+        if call == "flock":
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr("waypost.store.directory.files.fcntl", _RefusedLocks())
+                with pytest.raises(StoreUnavailable) as told:
+                    store.claim(SESSION)
+        else:
+            with pytest.raises(StoreUnavailable) as told:
+                store.claim(SESSION)
+    assert told.value.__traceback__ is not None  # which refers to whatever was open then
+    assert other.claim(SESSION) is not None
+    store.close()
+    other.close()
+
+
+class _RefusedLocks:
+    LOCK_EX, LOCK_SH, LOCK_NB, LOCK_UN = 2, 1, 4, 8
+
+    @staticmethod
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(37, "No locks available")
+
+
+def test_e01_a_file_that_cannot_be_removed_is_let_go_of_all_the_same(path: Path) -> None:
+    """Where the file of a claim cannot be removed that is told, and the document is free."""
+    store = directory_store(path)
+    make(store)
+    claim = store.claim(SESSION)
+    assert claim is not None
+    with system_calls() as calls:
+        calls.fault = failing("unlink", 1)
+        with pytest.raises(StoreUnavailable):
+            claim.release()
+    sight = store.holder(SESSION)
+    assert sight is not None and not sight.is_held
+    assert store.claim(SESSION) is not None
+    store.close()
+
+
+# --- bytes ----------------------------------------------------------------------------------------
+
+
+def test_t09_only_what_was_written_is_a_sign_of_life() -> None:
+    """Every bit that is flipped, every cut and whatever else JSON can hold is no sign of life, and raises nothing."""
+    beat = Beat(7, "boot", "time:[4026531834]", 123_456_789, 10_000)
+    text = claims._text(beat)
+    assert claims.parse(text) == beat and len(text) == 512
+    for at in range(len(text) * 8):
+        flipped = bytearray(text)
+        flipped[at // 8] ^= 1 << at % 8
+        assert claims.parse(bytes(flipped)) is None
+    for length in range(len(text)):
+        assert claims.parse(text[:length]) is None
+        assert claims.parse(text[length + 1 :]) is None
+    assert claims.parse(text + b" ") is None
+
+
+SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or 11
+
+
+def test_t09_hostile_files_of_owners_are_no_sign_of_life() -> None:
+    """Fields of other kinds, huge numbers, deep nesting and bytes of any kind are refused without an error."""
+    print(f"WAYPOST_TEST_SEED={SEED} pytest tests/store/test_claims.py")
+    rng = random.Random(SEED)
+    odd: list[Any] = [None, True, -1, 1.5, 1e400, 1 << 80, "", "\ud800", [], {}, [[1]], "x" * 600]
+    for _ in range(3000):
+        fields: dict[str, Any] = dict(zip(Beat._fields, (1, "boot", "clocks", 2, 3), strict=True))
+        for name in rng.sample(Beat._fields, rng.randrange(1, 5)):
+            fields[name] = rng.choice(odd)
+        found = claims.parse(json.dumps(fields).rjust(512).encode())
+        assert found is None
+        assert claims.parse(rng.randbytes(rng.choice([0, 1, 511, 512]))) is None
+    for hostile in (b"[" * 100_000, b"9" * 100_000, b'{"number":' * 50_000, b"\xff" * 512, bytes(512), b'{"a":1}' * 9):
+        assert claims.parse(hostile) is None
+
+
+@pytest.mark.parametrize("odd", [None, True, -1, 1.5, "1", [1], {"a": 1}, 1 << 80])
+@pytest.mark.parametrize("field", Beat._fields)
+def test_t09_a_field_of_another_kind_is_no_sign_of_life(field: str, odd: Any) -> None:
+    """Also with a right checksum: whoever could write it could write anything, and nothing may fail on it."""
+    if isinstance(odd, str) and field in ("boot", "clocks"):
+        return
+    beat = Beat(1, "boot", "clocks", 2, 3)._replace(**{field: odd})
+    assert claims.parse(claims._text(beat)) is None
