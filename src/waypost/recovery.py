@@ -75,7 +75,7 @@ def recover(store: Store, view: View, record: SessionRecord, evidence: str) -> S
     if begun.found is None:
         tenures.put_numbers(store, document.id, record.number, _unseen(begun.owner))
     plan = triage.plan(store, now, begun.evidence, begun.owner, is_carried_out=True)
-    if begun.found is None:
+    if begun.found is None and not any(each.in_doubt for each in plan.workflows):
         found = _found(store, now, plan, begun)
         _submit(store, document, partial(_finish, begun=begun, found=found), "record_recovery", document.id)
     return plan
@@ -124,7 +124,7 @@ def _go_back(store: Store, plan: SessionRecoveryPlan, large_bytes: int) -> Sessi
     document = session_records.document_of(plan.session_id)
     number = session_records.expect(store.view(document)).number
     for each in plan.workflows:
-        if not each.loads and each.checkpoint_id is not None:
+        if not each.loads and not each.in_doubt and each.checkpoint_id is not None:
             try:
                 wanted = checkpoints.prepare_return(store, each.checkpoint_id, None, large_bytes)
                 work = partial(_restore, session_id=plan.session_id, number=number, wanted=wanted)
@@ -156,7 +156,7 @@ def report(looker: Looker) -> None:
             seen = None if record is None else presence_of(looker, view, record)
             if seen is not None and seen.state == "crashed":
                 logger.warning("session %r was left by a dead owner: %s; see waypost resume", session_id, seen.evidence)
-            elif record is not None and record.status != "active":
+            elif record is None or record.status != "active":
                 claim = store.claim(document)
                 if claim is not None:
                     claim.release()

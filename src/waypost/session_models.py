@@ -98,6 +98,8 @@ class WorkflowTriage(Struct, frozen=True, kw_only=True):
     `ambiguous` ones were running in a process that is dead: they may have had effects, or not. `running` ones are in
     the hands of a process that is alive, or may be. `problem` says why the workflow cannot be read; `checkpoint_id` is
     then its newest whole checkpoint, and the other fields are of that one: what was done since would be lost.
+    `in_doubt` says that the system refused to read it, which may pass: nothing is recorded then, and the next recovery
+    looks again.
     """
 
     workflow_id: str
@@ -109,6 +111,7 @@ class WorkflowTriage(Struct, frozen=True, kw_only=True):
     running: Sequence[str] = ()
     problem: str | None = None
     checkpoint_id: str | None = None
+    in_doubt: bool = False
 
     @property
     def loads(self) -> bool:

@@ -78,23 +78,30 @@ def triage(
             return _lost(store, workflow_id, "; ".join(report.errors), dead)
         return _sorted(now, dead)
     except WaypostError as error:
-        return _lost(store, workflow_id, str(error), dead)
+        return _lost(store, workflow_id, str(error), dead, in_doubt=error.retryable)
 
 
-def _lost(store: Store, workflow_id: str, problem: str, dead: StepOwner | None) -> WorkflowTriage:
+def _lost(
+    store: Store, workflow_id: str, problem: str, dead: StepOwner | None, *, in_doubt: bool = False
+) -> WorkflowTriage:
     """Of a workflow that cannot be read: as its newest whole checkpoint has it."""
     try:
         best = checkpoints.suggestions(store, workflow_id).recommended_recovery_point
         if best is None:
-            return WorkflowTriage(workflow_id=workflow_id, problem=problem)
+            return WorkflowTriage(workflow_id=workflow_id, problem=problem, in_doubt=in_doubt)
         version = checkpoints.version_of(store, DocumentId("workflow", workflow_id), best.id)
-        return _sorted(version, dead, problem, best.id)
-    except WaypostError:
-        return WorkflowTriage(workflow_id=workflow_id, problem=problem)
+        return _sorted(version, dead, problem, best.id, in_doubt=in_doubt)
+    except WaypostError as error:
+        return WorkflowTriage(workflow_id=workflow_id, problem=problem, in_doubt=in_doubt or error.retryable)
 
 
 def _sorted(
-    view: View, dead: StepOwner | None, problem: str | None = None, checkpoint_id: str | None = None
+    view: View,
+    dead: StepOwner | None,
+    problem: str | None = None,
+    checkpoint_id: str | None = None,
+    *,
+    in_doubt: bool = False,
 ) -> WorkflowTriage:
     names: defaultdict[str, list[str]] = defaultdict(list)
     for step in every_step(view):
@@ -109,6 +116,7 @@ def _sorted(
         running=names["running"],
         problem=problem,
         checkpoint_id=checkpoint_id,
+        in_doubt=in_doubt,
     )
 
 
@@ -168,7 +176,9 @@ def last_valid_checkpoint(store: Store, view: View) -> str | None:
     for workflow_id in records.names(view, TOUCHED):
         try:
             best = checkpoints.suggestions(store, workflow_id).recommended_recovery_point
-        except WaypostError:
+        except WaypostError as error:
+            if error.retryable:
+                raise
             continue
         if best is not None and (found is None or best.created_at > found.created_at):
             found = best
