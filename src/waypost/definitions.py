@@ -77,7 +77,11 @@ def open_definitions(
     if store.durability != "power":
         logger.info("the store %s is %s durable: a loss of power may take commits back", place, store.durability)
     definitions = Definitions(store, loaded.config, "preset development" in loaded.sources.values())
-    recovery.report(definitions.sessions.looker)
+    try:
+        recovery.report(definitions.sessions.looker)
+    except BaseException:
+        store.close()
+        raise
     return definitions
 
 

@@ -10,6 +10,7 @@ import threading
 from typing import NamedTuple
 
 from waypost import clock
+from waypost.errors import StoreUnavailable
 from waypost.models import StepOwner
 from waypost.session_models import Presence
 from waypost.store import DocumentId, Store
@@ -44,9 +45,12 @@ class Watch:
 
 def presence(store: Store, document: DocumentId, owner: StepOwner, watch: Watch) -> Presence:
     """Whether a session's owner is there."""
-    sight = store.holder(document)
-    here = clock.process_identity()
     who = f"process {owner.pid} on {owner.host.partition('/')[0]}"
+    try:
+        sight = store.holder(document)
+    except StoreUnavailable as error:
+        return Presence("suspect", f"{who}: its lock cannot be looked at: {error}")
+    here = clock.process_identity()
     if sight is not None and sight.is_held:
         return Presence("alive", f"{who} holds the session's lock")
     if owner.boot != here.boot:
