@@ -68,8 +68,7 @@ class SessionDefinitions(Requests):
             values = sessions.prepare_values(environment, preferences, self.redaction)
             user = sessions.check_user(user_id)
             operation, repeatable = self._operation_id(operation_id)
-            started = self.sessions.start(session_id, user, values, operation, repeatable=repeatable)
-            return self._enter(started)
+            return self._enter(lambda: self.sessions.start(session_id, user, values, operation, repeatable=repeatable))
 
         return self._read("start_session", start)
 
@@ -82,12 +81,23 @@ class SessionDefinitions(Requests):
 
         Raises SessionNotFound, and SessionBusy while its owner is alive, or cannot be shown to be dead.
         """
-        return self._read("resume_session", lambda: self._enter(self.sessions.resume(session_id, take_over=take_over)))
+        resume = partial(self.sessions.resume, session_id, take_over=take_over)
+        return self._read("resume_session", lambda: self._enter(resume))
 
-    def _enter(self, session_id: str) -> SessionState:
-        if session_id in self.sessions.held.held():
+    def _enter(self, enter: Callable[[], str]) -> SessionState:
+        """Start or resume a session. Where it cannot be shown then, it is not held: the caller has no session."""
+        held = self.sessions.held
+        before = held.held()
+        session_id = enter()
+        try:
+            state = self.sessions.state(session_id)
+        except BaseException:
+            if session_id not in before:
+                held.forget(session_id)
+            raise
+        if session_id in held.held():
             self.session_id = session_id
-        return self.sessions.state(session_id)
+        return state
 
     def pause_session(
         self, session_id: str, *, operation_id: str | None = None

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from hashlib import sha256
-from typing import Any
+from typing import Any, Literal
 
 from msgspec.structs import replace
 
@@ -77,10 +77,10 @@ class Sessions:
             work = partial(_make, record=record, values=values)
             receipt = self._submit(document, work, "start_session", operation_id, repeatable=repeatable)
         except BaseException:
-            claim.release()
+            tenures.let_go(session_id, claim)
             raise
         if receipt.repeated is not None:
-            claim.release()
+            tenures.let_go(session_id, claim)
         else:
             self.held.hold(session_id, 1, claim)
         return session_id
@@ -102,7 +102,7 @@ class Sessions:
             if seen is not None and seen.state == "crashed":
                 recovery.recover(self._store, view, record, seen.evidence)
                 record = session_records.expect(self._store.view(document))
-            elif seen is not None and not take_over:
+            elif seen is not None and not take_over and not self._is_left(document, record):
                 raise busy(session_id, seen.evidence)
             if self._enter(document, record, take_over=take_over):
                 return session_id
@@ -111,6 +111,10 @@ class Sessions:
     def _holds(self, session_id: str, record: SessionRecord) -> bool:
         is_mine = record.owner is not None and record.owner == StepOwner.this_process()
         return is_mine and session_id in self.held.held() and record.number == self.held.number_of(session_id)
+
+    def _is_left(self, document: DocumentId, record: SessionRecord) -> bool:
+        """Whether this process had a session, or was about to, and let go of it without being able to say so."""
+        return record.owner == StepOwner.this_process() and self._store.holder(document) is None
 
     def _enter(self, document: DocumentId, judged: SessionRecord, *, take_over: bool) -> bool:
         """Become the owner of a session that is as it was judged; false where it is so no more."""
@@ -123,10 +127,10 @@ class Sessions:
             if number is not None:
                 tenures.put_numbers(self._store, document.id, number)
         except BaseException:
-            claim.release()
+            tenures.let_go(document.id, claim)
             raise
         if number is None:
-            claim.release()
+            tenures.let_go(document.id, claim)
             return False
         self.held.hold(document.id, number, claim)
         return True
@@ -217,7 +221,6 @@ class Sessions:
             change = JointChange(operation_id, "end_session", repeatable, session_id)
             receipt = self._try_to_end(document, self._judge(view), final_checkpoint, change)
             if receipt is not None:
-                receipt.version = self._store.view(document).version  # nothing follows the end
                 self.held.forget(session_id)
                 return receipt
         raise VersionConflict(f"others were faster {_TRIES} times", tries=_TRIES)
@@ -232,10 +235,11 @@ class Sessions:
         changed: list[DocumentId] = []
         for workflow_id in records.names(tx, TOUCHED):
             workflow = DocumentId("workflow", workflow_id)
-            if self._is_open(workflow, document.id):
+            seen = self._seen(workflow, document.id)
+            if seen in ("open", "announced"):
                 part = joint.document(workflow)
                 session_records.link(part, document.id, number)
-                if final_checkpoint:
+                if final_checkpoint and seen == "open":
                     new = NewCheckpoint("automatic", "the session ended", (FINAL_TAG, document.id), document.id)
                     checkpoints.put(part, new, self._retention)
                 part.project([*_PROJECTION, document.id])
@@ -244,21 +248,28 @@ class Sessions:
         tx.put(SESSION_RECORD, records.encode(ended))
         tx.project(_PROJECTION)
         receipt = self._store.commit(joint, change)
+        if receipt is not None:
+            receipt.version = tx.version + 1
         for workflow in changed:
             self._retention.forget(workflow)
         return receipt
 
-    def _is_open(self, workflow: DocumentId, session_id: str) -> bool:
-        """Whether a session has written to a workflow that is not completed. One that is damaged is left as it is."""
+    def _seen(self, workflow: DocumentId, session_id: str) -> Literal["open", "announced", "done", "damaged"]:
+        """Whether a session has written to a workflow that is not completed, or only announced that it would: a worker
+        may be about to do it. One that is damaged is left as it is.
+        """
         try:
+            if tenures.is_lost(self._store, workflow):
+                return "damaged"
             view = migrations.load(self._store, workflow)
+            if view.size_of(records.SESSION + session_id) is None:
+                return "announced"
             record = records.find_workflow(view)
-            if record is None or view.size_of(records.SESSION + session_id) is None:
-                return False
-            return fold(loading.every_step(view), record.paused).status != "completed"
+            is_open = record is not None and fold(loading.every_step(view), record.paused).status != "completed"
+            return "open" if is_open else "done"
         except tenures.UNREADABLE as error:
             logger.warning("session %r ends without a checkpoint of workflow %r: %s", session_id, workflow.id, error)
-            return False
+            return "damaged"
 
     def close(self) -> None:
         """Pause what is held, so that nobody takes its owner for dead."""
@@ -267,13 +278,7 @@ class Sessions:
                 self.pause(session_id, clock.new_id("op"), repeatable=False)
             except WaypostError as error:
                 logger.warning("session %r was not paused: %s", session_id, error)
-                self._let_go(session_id)
-
-    def _let_go(self, session_id: str) -> None:
-        try:
-            self.held.forget(session_id)
-        except WaypostError as error:
-            logger.warning("session %r was not let go of cleanly: %s", session_id, error)
+                self.held.forget(session_id)
 
 
 def prepare_values(

@@ -7,17 +7,20 @@ it enters the session again: one that was given up for dead does not go on unnot
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from functools import partial
 
 from waypost import clock, migrations, records, session_records
-from waypost.errors import DocumentDamaged, MigrationFailed, UnsupportedFormat
+from waypost.errors import DocumentDamaged, MigrationFailed, UnsupportedFormat, WaypostError
 from waypost.loading import every_step
 from waypost.models import StepOwner
 from waypost.session_records import TOUCHED
 from waypost.store import Change, DocumentId, Store, Transaction
 from waypost.store.claims import Claim
+
+logger = logging.getLogger("waypost")
 
 _PRESENT = b"\xc0"
 
@@ -80,7 +83,7 @@ class Tenures:
             self._numbers[session_id] = number
             self._announced = {each for each in self._announced if each[0] != session_id}
         if earlier is not None:
-            earlier[1].release()
+            let_go(session_id, earlier[1])
 
     def forget(self, session_id: str) -> None:
         """Write under no number for a session until it is entered again, and let go of it if it is held."""
@@ -89,12 +92,22 @@ class Tenures:
             self._numbers.pop(session_id, None)
             self._announced = {each for each in self._announced if each[0] != session_id}
         if held is not None:
-            held[1].release()
+            let_go(session_id, held[1])
 
     def enter_anew(self, session_id: str) -> None:
         """Let a session that is not held be entered under the number that it has by now."""
         if session_id not in self.held():
             self.forget(session_id)
+
+
+def let_go(session_id: str, claim: Claim) -> None:
+    """Let go of a session. What that fails with must not take the place of what became of the session: the lock is free
+    all the same, and the file that is left is cleared away when the store is opened next.
+    """
+    try:
+        claim.release()
+    except WaypostError as error:
+        logger.warning("session %r was not let go of cleanly: %s", session_id, error)
 
 
 def _announce(tx: Transaction, workflow_id: str, number: int) -> None:
@@ -117,8 +130,8 @@ def put_numbers(
     for workflow_id in records.names(store.view(document), TOUCHED):
         workflow = DocumentId("workflow", workflow_id)
         try:
-            if _is_lost(store, workflow):
-                continue  # it comes back by its checkpoints alone, for as long as there is no other log
+            if is_lost(store, workflow):
+                continue
             seen = dead if dead is not None and _is_readable(store, workflow) else None
             work = partial(_fence, session_id=session_id, number=number, dead=seen)
             change = Change(workflow, work, clock.new_id("op"), "take_over_session", session=session_id)
@@ -150,5 +163,6 @@ def _fence(tx: Transaction, session_id: str, number: int, dead: StepOwner | None
             records.put_step(tx, step)
 
 
-def _is_lost(store: Store, document: DocumentId) -> bool:
+def is_lost(store: Store, document: DocumentId) -> bool:
+    """Whether nothing is left of a workflow but checkpoints: by those it comes back, while there is no other log."""
     return not store.peek(document).version and bool(store.checkpoints(document))

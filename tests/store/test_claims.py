@@ -353,7 +353,7 @@ def test_n04_a_spoiled_file_of_an_owner_hangs_nobody(
 
 
 def test_d15_who_only_reads_sees_holders_and_changes_nothing(path: Path, directory: TestedStore) -> None:
-    """A store that is open for reading shows who holds what, and claims nothing, sweeps nothing, and makes no folder."""
+    """A store that is open for reading shows who holds what; it claims nothing, sweeps nothing, and makes no folder."""
     reader = directory_store(path, read_only=True)
     assert reader.holder(SESSION) is None and list(reader.claimed("session")) == [] and files(path) == []
     assert not (path / "owners").exists()
