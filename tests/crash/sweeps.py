@@ -22,27 +22,28 @@ import pytest
 
 from tests.crash.faults import Ended, Fault, Shim, Tell, in_child, installed
 from tests.crash.runs import NOW_US, Run, handle, open_store
+from tests.crash.session_acts import HERE, check_sessions, go_on, let_owners_die, sessions_of
 from tests.crash.workloads import Workload, no_store
-from waypost import checkpoint_ids, clock
+from waypost import checkpoint_ids, clock, recovery
 from waypost.blocking import Waypost
 from waypost.errors import OperationNotFound, StoreNotFound, WaypostError
-from waypost.store import Change, DocumentId, Store, Transaction
+from waypost.store import DocumentId, Store
 from waypost.store import open_store as open_any
 from waypost.store.directory import checkpoints as checkpoint_files
-from waypost.store.directory import decisions, keeping, lease, log, upkeep
+from waypost.store.directory import claims, decisions, keeping, lease, log, upkeep
 from waypost.store.directory.check import Finding
-from waypost.store.kinds import KINDS, Kind
 
 States = dict[str, tuple[int, bytes]]
-"""Of each document: its version, and the checksum over all its parts."""
+"""Of each document: its version, and the checksum over all its parts. The names of sessions begin with `SESSION`."""
+SESSION = "session "
 
 FOR_STORES = frozenset({"StoreUnavailable", "StorePoisoned", "LockTimeout", "StoreLeased"})
 """What a write, or opening, may fail with when the system refuses a call."""
 FOR_SEQUENCES = frozenset(
     {"WorkflowNotFound", "WorkflowExists", "StepNotFound", "IllegalTransition", "CheckpointNotFound"}
+    | {"SessionExists", "SessionBusy", "SessionEnded", "SessionFenced", "SessionPaused"}
 )
 """What a write may fail with when the one before it failed."""
-_HERE = clock.process_identity()  # also in forks of this process
 NO_FAULT = "no fault"
 _FAST_MEMORY = "/dev/shm"
 
@@ -61,10 +62,12 @@ def standing_still() -> Iterator[None]:
     level = logger.level
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clock, "now_us", lambda: NOW_US)
-        patch.setattr(clock, "process_identity", lambda: _HERE)
+        patch.setattr(clock, "process_identity", lambda: HERE)
         patch.setattr(log, "LOCK_TIMEOUT_S", 0.02)
         patch.setattr(lease, "LOCK_TIMEOUT_S", 0.02)
         patch.setattr(keeping, "LOCK_TIMEOUT_S", 0.02)
+        patch.setattr(claims, "_PATIENCE_S", 0.0)
+        patch.setattr(claims.Claims, "_beat", lambda self, done: None)  # one sign of life each, by who claims
         patch.setattr(checkpoint_ids, "_PROCESS", Alike())  # ids are compared with the model's
         # decisions are looked for every time, so that the calls do not depend on the time that passed
         patch.setattr(decisions, "_TICK_NS", 1 << 62)
@@ -173,6 +176,8 @@ class Told:
             name, _, details = rest.partition(" ")
             if kind in ("attempt", "acknowledged", "repeated", "rolled_back", "unknown"):
                 words.setdefault(name, []).append(kind)
+            elif kind == "unchanged":
+                del words[name]
             elif kind == "upkeep":
                 told.upkeep.append(rest)
             if kind in ("rolled_back", "unknown", "failed") or (kind == "upkeep" and ":" in rest):
@@ -283,25 +288,33 @@ def count_calls(bench: Bench, workload: Workload) -> Shim:
 
 @cache
 def _expected(workload: Workload, present: frozenset[str], finished: bool) -> States:
-    store = open_any("memory:", None)  # type: ignore[arg-type]
-    wp = handle(store, workload.options)
-    if workload.prepare is not no_store:
-        workload.prepare(Run(wp, workload.options, prefix="prep"))
+    store, wp = model(workload)
     run = Run(wp, workload.options, only=present)
     workload.act(run)
     write_beside(run)
     if finished:
-        finish(wp, workload)
+        let_owners_die(store)
+        finish(handle(store, workload.options), workload)
     return states_of(store)
+
+
+def model(workload: Workload) -> tuple[Store, Waypost]:
+    """A store in memory in the condition of a workload, and who comes after those that prepared it."""
+    store = open_any("memory:", None)  # type: ignore[arg-type]
+    if workload.prepare is not no_store:
+        workload.prepare(Run(handle(store, workload.options), workload.options, prefix="prep"))
+    let_owners_die(store)
+    return store, handle(store, workload.options)
 
 
 def states_of(store: Store) -> States:
     """What stands in a store, document by document."""
     states: States = {}
-    for identifier in store.documents("workflow"):
-        view = store.view(DocumentId("workflow", identifier))
-        if view.version:
-            states[identifier] = view.version, view.checksum
+    for kind, before in (("workflow", ""), ("session", SESSION)):
+        for identifier in store.documents(kind):
+            view = store.view(DocumentId(kind, identifier))
+            if view.version:
+                states[before + identifier] = view.version, view.checksum
     return states
 
 
@@ -320,24 +333,16 @@ def finish(wp: Waypost, workload: Workload) -> None:
             result = wp.create_workflow(identifier, "Finish", operation_id="finish-1")
         result.unwrap()
     wp.create_workflow("finish", "Finish", operation_id="finish-1").unwrap()
-    for identifier in sorted(_ids(workload, "session")):
-        document = DocumentId("session", identifier)
-        wp.definitions.store.submit(Change(document, _put_finish, "finish-1", "finish", repeatable=True)).result()
-
-
-def _put_finish(tx: Transaction) -> None:
-    tx.put("finish", b"1")
+    if sessions_of(wp.definitions.store):
+        go_on(wp)
 
 
 @cache
-def _ids(workload: Workload, kind: Kind = "workflow") -> set[str]:
-    """The documents that are there when all of a workload is done."""
-    store = open_any("memory:", None)  # type: ignore[arg-type]
-    wp = handle(store, workload.options)
-    if workload.prepare is not no_store:
-        workload.prepare(Run(wp, workload.options, prefix="prep"))
+def _ids(workload: Workload) -> set[str]:
+    """The workflows that are there when all of a workload is done."""
+    store, wp = model(workload)
     workload.act(Run(wp, workload.options))
-    return set(states_of(store)) if kind == "workflow" else set(store.documents(kind))
+    return {each for each in states_of(store) if not each.startswith(SESSION)}
 
 
 def examine(workload: Workload, path: Path, lines: list[str], where: str, *, killed: bool = False) -> None:
@@ -367,6 +372,7 @@ def _look(workload: Workload, path: Path, told: Told, *, killed: bool) -> frozen
         if killed:
             assert present == set(told.attempted[: len(present)]), f"a hole: {sorted(present)}"
         assert states_of(store) == _expected(workload, present, finished=False), f"not what {sorted(present)} make"
+        check_sessions(store)
         damage = [found for found in store.verify().findings if found.severity == "damage"]
         assert not [found for found in damage if not _is_of_a_half_made_store(workload, found.file)], damage
         return present
@@ -379,9 +385,10 @@ def _is_of_a_half_made_store(workload: Workload, file: str) -> bool:
 
 
 def _is_there(store: Store, operation_id: str) -> bool:
+    kinds = ("workflow", "session")
     return any(
         store.view(DocumentId(kind, identifier)).operation(operation_id) is not None
-        for kind in KINDS
+        for kind in kinds
         for identifier in store.documents(kind)
     )
 
@@ -392,7 +399,7 @@ def _go_on(workload: Workload, path: Path, told: Told, present: frozenset[str]) 
     try:
         wp = handle(store, workload.options)
         assert states_of(store) == _expected(workload, present, finished=False), "opening it again gives something else"
-        for name in told.unknown | told.rolled_back:
+        for name in {each for each in told.unknown | told.rolled_back if "." not in each}:
             try:
                 wp.get_outcome(name)
                 found = True
@@ -400,6 +407,7 @@ def _go_on(workload: Workload, path: Path, told: Told, present: frozenset[str]) 
                 found = False
             assert found == (name in present), f"the outcome of {name} is told wrong"
         finish(wp, workload)
+        recovery.report(wp.definitions.sessions.looker)
     finally:
         store.close()
 
@@ -411,21 +419,41 @@ def _look_at_the_end(workload: Workload, path: Path, present: frozenset[str], *,
         assert states_of(store) == _expected(workload, present, finished=True), "writes after it went wrong"
     finally:
         store.close()
+    _start_what_was_never_made(path, workload)
     findings = _found_in(path, workload)
     if not went_well and any(_is_of_a_checkpoint_that_is_gone(each) for each in findings):
         _compact_all(path, workload)  # that is when they go
         findings = _found_in(path, workload)
     assert not findings, findings
     assert not (path / "lease").exists(), "a lease is left"
+    assert not list((path / "owners").glob("*")), "an owner is left"
     assert not list((path / "temp").glob("*.new")), "a temporary file is left"
+
+
+def _start_what_was_never_made(path: Path, workload: Workload) -> None:
+    """A session of which there is nothing but an empty log, or a torn one, is begun like any other."""
+    if not list((path / "sessions").glob("*")):
+        return
+    store = open_store(path, workload.options)
+    try:
+        for identifier in set(store.documents("session")) - set(sessions_of(store)):
+            handle(store, workload.options).start_session(session_id=identifier)
+    finally:
+        store.close()
 
 
 def _found_in(path: Path, workload: Workload) -> list[Finding]:
     store = open_store(path, workload.options, read_only=True)
     try:
-        return [found for found in store.verify().findings if not found.text.startswith("bytes of a torn tail")]
+        return [found for found in store.verify().findings if not _may_stay(found)]
     finally:
         store.close()
+
+
+def _may_stay(found: Finding) -> bool:
+    """What was moved aside stays, and a session that has ended, or was never made, is not written to any more."""
+    is_unsealed = found.severity == "note" and found.file.endswith(".session")
+    return is_unsealed or found.text.startswith("bytes of a torn tail")
 
 
 def _is_of_a_checkpoint_that_is_gone(found: Finding) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -42,19 +42,20 @@ def unlike(trace: list[Call]) -> list[Call]:
     return chosen
 
 
-def telling(workload: Workload, trace: list[Call]) -> list[Call]:
+def telling(workload: Workload, trace: list[Call]) -> Sequence[Call]:
     """Of the calls that many workloads share each takes other ones, in turns: those of opening a document, which come
     before its lock is taken, and all of a plain write. At night each takes all of them.
     """
     if RING == "N" or "open" in workload.phases:
-        return unlike(trace)
+        return workload.some(unlike(trace))
     locked = next((call.number for call in trace if call.name == "flock"), 0)
     shared = len(trace) if workload.is_plain else locked - 1
     turn = WORKLOADS.index(workload)
-    return unlike([call for call in trace if call.number > shared or (call.number + turn) % 3 == 0])
+    calls = unlike([call for call in trace if call.number > shared or (call.number + turn) % 3 == 0])
+    return workload.some(calls, turn)
 
 
-def cases_of(calls: list[Call], position: int) -> Iterator[tuple[int, str, bool]]:
+def cases_of(calls: Sequence[Call], position: int) -> Iterator[tuple[int, str, bool]]:
     """(call, error, from then on): all of them at night; with each change one error for each call, in turns."""
     for call in calls:
         kinds = [kind for kind in ERRNOS if can_give(call, kind, any_call=RING == "N")]
@@ -127,7 +128,7 @@ def test_e01_t05_what_is_done_and_said_to_have_failed_harms_nothing(workload: Wo
     """A call that changes something, does it, and fails, as file systems of a network do, is told as truly."""
     with bench() as place:
         trace = count_calls(place, workload).trace
-        points = [call for call in unlike(trace) if call.name in CHANGING][:: ring_size(2, 1)]
+        points = workload.some([call for call in unlike(trace) if call.name in CHANGING][:: ring_size(2, 1)])
         for turn, call in enumerate(points):
             kind = ("EIO", "EINTR", "ESTALE")[turn % 3]
             where = f"{kind} at call {call.number} ({call.name}), which was carried out"
@@ -149,7 +150,7 @@ def test_c10_an_interrupt_at_any_call_leaves_the_store_usable(workload: Workload
         trace = count_calls(place, workload).trace
         step = ring_size(4, 1)
         numbers = [call.number for call in unlike(trace) if call.name != "close"]
-        points = numbers[WORKLOADS.index(workload) % step :: step]
+        points = workload.some(numbers[WORKLOADS.index(workload) % step :: step])
         for number in points:
             where = f"interrupted at call {number} ({trace[number - 1].name})"
             try_fault(place, workload, interrupt_at(number), where, reads=False)

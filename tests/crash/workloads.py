@@ -9,22 +9,38 @@ it by `run.write(...)`, and name it in `OPERATIONS`; it is then swept over a new
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from tests.crash.importing import import_session
 from tests.crash.returning import RETURNING, carry_in, complete_steps, make_checkpoints
 from tests.crash.runs import LARGE, NOW_US, Run, frequent_snapshots
+from tests.crash.session_acts import (
+    end_a_session,
+    end_without_checkpoints,
+    go_on_when_dead,
+    go_on_when_paused,
+    let_go_of_sessions,
+    owned_store,
+    pause_a_session,
+    paused_store,
+    recover_sessions,
+    start_a_session,
+    take_over,
+)
 from tests.crash.transacting import FOR_USED, SIMPLE, die_decided, die_half_way, transact_over_two
+from tests.totals import ring_size
 from waypost import clock
 from waypost.models import WorkflowContext, WorkflowStep
 from waypost.store.directory import lease, upkeep
+
+T = TypeVar("T")
 
 DAY_US = 24 * 3600 * 1_000_000
 
@@ -346,6 +362,13 @@ class Workload:
     options: str = "chunked"
     phases: frozenset[str] = ACT
     killed: bool = False
+    share: int = 1
+    """With each change, of the calls that could be broken, one in so many is: there is more to look at in each case."""
+
+    def some(self, cases: Sequence[T], turn: int = 0) -> Sequence[T]:
+        """Its share of cases; of one in so many which one, by turns. At night all of them."""
+        share = ring_size(self.share, 1)
+        return cases[turn % share :: share]
 
     @property
     def is_plain(self) -> bool:
@@ -400,6 +423,12 @@ def _table() -> Iterator[Workload]:
         yield Workload(f"transact_in_a_{prepare.__name__}", transact_over_what_was_decided, prepare, killed=True)
     for act in (*RETURNING, import_session):
         yield Workload(act.__name__, act, new_store)
+    for act in (start_a_session, pause_a_session, end_without_checkpoints, let_go_of_sessions):
+        yield Workload(act.__name__, act, new_store, share=4)
+    for act in (go_on_when_paused, take_over):
+        yield Workload(act.__name__, act, paused_store, share=8)
+    for act in (go_on_when_dead, end_a_session, recover_sessions):
+        yield Workload(act.__name__, act, owned_store, killed=True, share=8)
     yield Workload("complete_steps_and_let_go", complete_steps, new_store, options="keeping", phases=ACT | CLOSE)
     yield Workload("close_with_pending_checkpoints", make_checkpoints, used_store, phases=CLOSE)
     yield Workload("close_after_an_import", carry_in, used_store, phases=CLOSE)
