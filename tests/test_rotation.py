@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -157,6 +158,22 @@ def test_a_file_that_is_no_key_file_is_left_as_it_is(content: str, tmp_path: Pat
     assert path.read_text() == content and os.listdir(tmp_path) == ["file"]
     with pytest.raises(InvalidConfiguration, match="cannot be written"):
         keys.add_key(str(tmp_path / "none" / "key"))
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace", "fchmod"])
+def test_d03_a_key_file_that_cannot_be_replaced_stays_as_it_is(call: str, tmp_path: Path, monkeypatch: Any) -> None:
+    """A full disk costs no key that is there, and nothing is left beside it."""
+    path = tmp_path / "key"
+    path.write_text(ONE)
+    path.chmod(0o600)
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(InvalidConfiguration, match="No space left"):
+        keys.add_key(str(path))
+    assert path.read_text() == ONE and os.listdir(tmp_path) == ["key"]
 
 
 # --- the command line ---

@@ -1,5 +1,5 @@
-"""What is done to a whole store, with faults in its way: a backup, putting one back, a migration of all workflows, and
-an import of a session.
+"""What is done to a whole store, with faults in its way: a backup, putting one back, a migration of all workflows, an
+import of a session, and a rotation of keys.
 
 Each is killed before its calls, meets each of them failing, once and from then on, and meets calls that are carried
 out and said to have failed. It happened or it did not, its answer is true, and doing it again ends it.
@@ -35,7 +35,7 @@ from tests.crash.test_errno import cases_of, unlike
 from tests.crash.test_kill import is_worth_a_kill
 from tests.outdated import CURRENT, double, stamp
 from tests.totals import RING, Totals
-from waypost import records
+from waypost import keys, records, sealing
 from waypost.blocking import Waypost
 from waypost.errors import StoreClosed, WaypostError
 from waypost.schema import register_migration
@@ -43,6 +43,8 @@ from waypost.store import DocumentId, Store
 from waypost.store.directory import restoring
 
 OPTIONS = "chunked"
+OLD_KEY, NEW_KEY = "1" * 64, "2" * 64
+SECRETS = {"token": "t", "deep": [1, {"x": 2}]}
 LATE = "late"
 """A workflow that is made on the same handle after what went wrong."""
 
@@ -66,6 +68,14 @@ def migrate(wp: Waypost, _: Path) -> str:
     """Bring two workflows to the newest schema."""
     try:
         return "unknown" if wp.migrate_workflows().failed else "done"
+    except WaypostError as error:
+        return _checked("unknown", error)
+
+
+def rotate(wp: Waypost, _: Path) -> str:
+    """Seal the secrets of two workflows anew."""
+    try:
+        return "unknown" if wp.rotate_secrets().failed else "done"
     except WaypostError as error:
         return _checked("unknown", error)
 
@@ -165,6 +175,31 @@ def _count_and_schema(store: Store, name: str) -> tuple[Any, Any]:
     return msgspec.msgpack.decode(count), msgspec.msgpack.decode(row)[2]
 
 
+def to_be_rotated(place: Path) -> None:
+    store = open_store(place / "store", OPTIONS)
+    wp = handle(store, OPTIONS)
+    _fill(wp)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WAYPOST_KEY", OLD_KEY)
+        for name in ("wf", "other"):
+            wp.update_context(name, secrets=SECRETS).unwrap()
+    store.close()
+
+
+def is_rotated(place: Path, before: Path) -> bool:
+    """Each workflow has all of its secrets sealed with one of the keys, and they open."""
+    assert seen_in(place / "store").keys() == seen_in(before / "store").keys()
+    store = open_store(place / "store", OPTIONS, read_only=True)
+    found: list[str] = []
+    for name in ("wf", "other"):
+        view = store.view(DocumentId("workflow", name))
+        assert dict(handle(store, OPTIONS).load_workflow_state(name).unwrap().context.secrets) == SECRETS
+        (key_id,) = {sealing.key_id_of(view.get(key) or b"") for key in view.keys(records.SECRET)}
+        found.append(key_id)
+    store.close()
+    return set(found) == {keys.parse(NEW_KEY, "")[0].id}
+
+
 class Case(NamedTuple):
     """An operation on a whole store. `judge` looks at a place and at what it was before: whether it has happened; it
     fails on what is neither.
@@ -180,6 +215,7 @@ CASES = {
     "restore_backup": Case(put_back, to_be_put_back, is_put_back),
     "migrate_workflows": Case(migrate, to_be_migrated, is_migrated),
     "import_session": Case(bring_in, to_be_imported, is_imported),
+    "rotate_secrets": Case(rotate, to_be_rotated, is_rotated),
 }
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
 
@@ -242,6 +278,7 @@ class Places:
 def places(case: Case, monkeypatch: pytest.MonkeyPatch, registry: None) -> Iterator[Places]:
     with bench() as place:
         monkeypatch.setattr(restoring, "LOCK_TIMEOUT_S", 0.02)
+        monkeypatch.setenv("WAYPOST_KEY", f"{NEW_KEY} {OLD_KEY}")
         if case.act is migrate:
             register_migration("0.9.0", CURRENT, double)
         yield Places(place.root, case)
