@@ -142,7 +142,9 @@ def everything(wp: Waypost) -> bytes:
 
 
 def test_x22_values_are_redacted_whichever_way_they_come(careful: Waypost) -> None:
-    """Statuses with outputs, added outputs, contexts, agents, errors, whole states, and results of transactions."""
+    """What `security.redact` names is in no status with an output, added output, context, agent, error, whole state or
+    result of a transaction.
+    """
     secret = {"password": "canary", "n": 1}
     assert careful.update_step_status("w", "a", "completed", secret).unwrap().output == {"password": REDACTED, "n": 1}
     careful.add_step_output("w", "a", secret).unwrap()

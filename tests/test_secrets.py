@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -252,6 +254,24 @@ def test_a_bad_key_source_is_told_when_a_key_is_needed_and_not_before(
     path.chmod(0o600)
     wp.update_context("w", secrets={"k": "canary"}).unwrap()
     assert state_of(wp).context.secrets["k"] == "canary"
+
+
+def test_a_key_in_a_file_and_one_in_the_keyring_seal(
+    store_factory: Callable[..., Store], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key of `security.key_file` seals, before that of `security.keyring`, which seals where there is no file."""
+    monkeypatch.delenv("WAYPOST_KEY")
+    path = tmp_path / "key"
+    path.write_text(ONE)
+    path.chmod(0o600)
+    ring = SimpleNamespace(get_password=lambda service, user: TWO if (service, user) == ("work", "waypost") else None)
+    monkeypatch.setitem(sys.modules, "keyring", ring)  # type: ignore[arg-type]
+    for security, key in (({"key_file": str(path), "keyring": "work"}, ONE), ({"keyring": "work"}, TWO)):
+        config = make_config({"security": security})
+        wp = Waypost(Definitions(store_factory(config), config, verbose=False))
+        wp.create_workflow("w", "W", context=WorkflowContext(secrets={"k": 1})).unwrap()
+        assert sealing.key_id_of(part(wp, "k")) == parse(key, "")[0].id
+        assert state_of(wp).context.secrets["k"] == 1
 
 
 # --- what somebody else put there ---
