@@ -159,8 +159,8 @@ def test_trap_31_x22_no_operation_shows_a_secret(wp: Waypost, watch: Watch, tmp_
     assert len(watch.sealed) > 5
 
 
-def test_trap_31_x22_no_session_shows_a_secret(wp: Waypost, watch: Watch) -> None:
-    """Secrets that are saved in a session's name, and what is found of it when its process is gone."""
+def test_trap_31_x22_no_session_shows_a_secret(wp: Waypost, watch: Watch, store_factory: Callable[..., Store]) -> None:
+    """Secrets that are saved in a session's name, and exports of it, whole, cut, imported, and clashing."""
     results: dict[str, Any] = {
         "start": wp.start_session(environment={"control": CONTROL}, session_id="s"),
         "update": wp.update_context("w", secrets={"token": CANARY + "5"}, session_id="s"),
@@ -173,10 +173,32 @@ def test_trap_31_x22_no_session_shows_a_secret(wp: Waypost, watch: Watch) -> Non
         "resume": wp.resume_session("s"),
         "end": wp.end_session("s"),
     }
+    exports = {"export": wp.export_session("s"), "sealed export": wp.export_session("s", sealed=True)}
+    watch.carried += [(name, data) for name, data in exports.items() if isinstance(data, bytes)]
+    assert len(watch.carried) == 2
+    wp.update_context("w", secrets={"token": CANARY + "6"}).unwrap()
+    for name, data in exports.items():
+        config = make_config(PLAIN)
+        elsewhere = Waypost(Definitions(store_factory(config), config, verbose=True))
+        results |= {
+            f"cut {name}": elsewhere.import_session(data[:-50]),
+            f"imported {name}": elsewhere.import_session(data, "another"),
+            f"state of {name}": elsewhere.load_workflow_state("w").unwrap(),
+            f"clash with {name}": wp.import_session(diverged(elsewhere), on_clash="merge"),
+        }
+        assert results[f"state of {name}"].context.secrets["token"] == CANARY + "5"
+        assert not results[f"clash with {name}"].success and not results[f"cut {name}"].success
     for name, result in results.items():
         watch.value(name, result)
-    assert wp.load_workflow_state("w").unwrap().context.secrets["token"] == CANARY + "5"
     watch.sealed = sealed_in(wp.definitions.store)
+
+
+def diverged(wp: Waypost) -> bytes:
+    """An export of a session whose workflow has another secret by now than where it came from."""
+    wp.update_context("w", secrets={"token": CANARY + "7"}).unwrap()
+    found = wp.export_session("another")
+    assert isinstance(found, bytes)
+    return found
 
 
 def stale(wp: Waypost) -> WorkflowState:
@@ -345,14 +367,24 @@ def test_trap_31_x22_no_command_prints_a_secret(here: Path, watch: Watch, call: 
     """With and without --json, with the key, with another key, and with none."""
     with waypost.open(".claude/state", config=PLAIN) as wp:
         fill(wp)
+        wp.start_session(session_id="s")
         wp.update_context("w", secrets={"token": CANARY + "2", "extra": CANARY}).unwrap()
         kept = wp.create_checkpoint("w").unwrap().id
         watch.sealed = sealed_in(wp.definitions.store)
-    later = [["restore", kept, "--yes"], ["fork", kept, "other"], ["checkpoint", "export", kept, "file"]]
+    later = [
+        ["restore", kept, "--yes"],
+        ["fork", kept, "other"],
+        ["checkpoint", "export", kept, "file"],
+        ["session", "export", "s", "bundle", "--yes"],
+        ["session", "export", "s", "bundle", "--yes", "--sealed"],
+        ["session", "import", "bundle", "--as", "came", "--on-clash", "rename"],
+    ]
     for number, given in enumerate((f"{KEY} {OLD_KEY}", OLD_KEY, "")):
         os.environ["WAYPOST_KEY"] = given  # put back by the fixture
         for command in [*COMMANDS, *later]:
-            words = [f"{word}{number}" if word in ("copy", "other", "file") else word for word in command]
+            words = [
+                f"{word}{number}" if word in ("copy", "other", "file", "bundle", "came") else word for word in command
+            ]
             for as_json in ([], ["--json"]):
                 shown = call(*words, *as_json)
                 assert shown.status in (0, 1, 2, 3, 4), shown.err
