@@ -151,6 +151,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/receiving.py::sweep::folder.try_lock()": by(f"{RECEIVING}::test_c05_what_a_living_process_takes_in_is_left_alone"),
     "store/directory/joint.py::_decide::received.sync()": by(f"{RECEIVING}::test_d12_a_decision_comes_after_all_that_it_names_is_durable"),
     "store/directory/decisions.py::Decisions.place::self.confirm(piece.transaction_id)": by(f"{RECEIVING}::test_d12_who_puts_it_in_place_makes_sure_of_the_decision"),
+    "store/directory/decisions.py::Decisions.place_for_good::log.folder.identity(log.name) == whole.file.identity()": by(f"{RECEIVING}::test_d13_a_log_that_was_written_anew_since_keeps_its_place"),
     "store/directory/decisions.py::Decisions.remove::folder.sync()": by(f"{RECEIVING}::test_d12_the_decision_is_gone_for_good_before_what_it_names"),
     "store/directory/decisions.py::Whole.put_in_place::folder.sync()": by(f"{RECEIVING}::test_d02_the_name_of_a_log_is_durable_once_it_has_its_place"),
     "store/directory/decisions.py::Decisions._whole::self._folder.identity(body.transaction_id) is None": by(f"{RECEIVING}::test_what_was_carried_out_while_it_was_looked_for_is_no_damage"),

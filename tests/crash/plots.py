@@ -20,8 +20,10 @@ import pytest
 
 from tests.crash.stories import OTHER, PLAIN, THIRD, Run, Work, Workload
 from tests.store.support import WF
+from waypost.store import DocumentId
 from waypost.store.directory import compaction
 
+FOURTH, FIFTH, SIXTH = (DocumentId("session", name) for name in ("fourth", "fifth", "sixth"))
 WORKLOADS: dict[str, Workload] = {}
 
 
@@ -324,4 +326,34 @@ def imports(run: Run) -> None:
         run.commit(heir)
         run.close(heir)
     run.keep(store)
+    run.close(store)
+
+
+@workload("arrivals", share=16)
+def arrivals(run: Run) -> None:
+    """Documents arrive with their past, alone and with a commit to one that is there; it is carried out at once, later,
+    and by whoever comes after a process that died.
+    """
+    store = run.open()
+    run.commit(store)
+    run.commit(store, arriving=(OTHER,))
+    run.commit(store, OTHER)
+    run.settle(store)
+    run.commit(store, arriving=(THIRD, FOURTH))
+    run.meanwhile(lambda: run.commit(store, THIRD))
+    run.commit(store, FOURTH, large=5000)
+    run.settle(store)
+    with run.acting_as("second"):
+        second = run.open()
+        run.commit(second, WF, arriving=(FIFTH,))
+        run.kill("second")
+    run.look(store, FIFTH, WF)
+    run.commit(store, FIFTH)
+    with run.acting_as("third"):
+        dying = run.open()
+        run.die_within_a_write(100, lambda: run.commit(dying, arriving=(SIXTH,)), 3)
+    with run.acting_as("fourth"):
+        last = run.open()
+        run.commit(last, SIXTH)
+        run.close(last)
     run.close(store)

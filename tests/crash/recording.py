@@ -330,6 +330,13 @@ class Recorder:
         self._pass_on("unlink", (path,), {"dir_fd": dir_fd})
         self._note(Removed(directory, name))
 
+    def rmdir(self, path: str, *, dir_fd: int | None = None) -> None:
+        directory, name = self._place(path, dir_fd)
+        if name in self.tree.directories[directory]:
+            self._change()
+        self._pass_on("rmdir", (path,), {"dir_fd": dir_fd})
+        self._note(Removed(directory, name))
+
     def rename(self, name: str, new_name: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
         self._change()
         self._pass_on("rename", (name, new_name), {"src_dir_fd": src_dir_fd, "dst_dir_fd": dst_dir_fd})

@@ -233,6 +233,12 @@ class Machine:
         if self.tree.directories[directory].pop(name, None) is None:
             raise refused(errno.ENOENT, path)
 
+    def rmdir(self, path: str, *, dir_fd: int | None = None) -> None:
+        inode = self._at(path, dir_fd)
+        if inode is not None and self.tree.directories[inode]:
+            raise refused(errno.ENOTEMPTY, path)
+        self.unlink(path, dir_fd=dir_fd)
+
     def rename(self, name: str, new_name: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
         source, target = (self.tree.directories[self.inode(each)] for each in (src_dir_fd, dst_dir_fd))
         if name not in source:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 import pytest
@@ -20,6 +21,7 @@ from waypost.errors import StoreError, StoreNotFound, WaypostError
 from waypost.store import DocumentId, JointChange, Transaction
 from waypost.store.contract import ADOPTED, CHECKPOINT
 from waypost.store.directory import context, decisions, document, log, upkeep
+from waypost.store.memory import MemoryStore
 
 OTHER, THIRD = DocumentId("workflow", "other"), DocumentId("workflow", "third")
 PATH = "/above/store"
@@ -50,6 +52,7 @@ class Run:
         self.path = base + PATH
         self._random = random.Random(5)
         self._under_way: list[int] = []
+        self._arriving: dict[int, tuple[DocumentId, ...]] = {}
         self._stores: list[tuple[str, TestedStore]] = []
 
     @property
@@ -78,10 +81,12 @@ class Run:
         checkpoint: bool = False,
         imports: bool = False,
         without: tuple[int, ...] = (),
+        arriving: tuple[DocumentId, ...] = (),
     ) -> int:
         """Commit to documents (to `WF` when none is named), or repeat an attempt; the number of the attempt.
 
         With a `checkpoint`, which gets that number, or imports one as that, and `without` those of earlier attempts.
+        Those that are `arriving` come from another store, with a past of one commit.
         """
         number = again or max(self.story.attempts, default=0) + 1
         if again is None:
@@ -93,7 +98,8 @@ class Run:
             if imports:
                 parts[f"{ADOPTED}{number:06}"] = b"%d" % number
             parts.update({f"{kind}{each:06}": None for each in without for kind in (CHECKPOINT, ADOPTED)})
-            self.attempt(number, dict.fromkeys(documents or (WF,), parts))
+            self._arriving[number] = arriving
+            self.attempt(number, dict.fromkeys((*documents, *arriving) or (WF,), parts))
         try:
             self._submit(store, number)
         except WaypostError:
@@ -111,6 +117,9 @@ class Run:
 
     def _submit(self, store: TestedStore, number: int) -> None:
         changes, name = self.story.attempts[number], f"operation-{number}"
+        if arriving := self._arriving.get(number):
+            _let_arrive(store, changes, arriving, name)
+            return
         if len(changes) > 1:
             _commit_jointly(store, changes, name)
             return
@@ -206,6 +215,26 @@ def _commit_jointly(store: TestedStore, changes: Changes, operation_id: str) -> 
             _put(opened[each], parts)
         if store.commit(joint, JointChange(operation_id, "test", repeatable=True)) is not None:
             return
+
+
+def _let_arrive(store: TestedStore, changes: Changes, arriving: tuple[DocumentId, ...], operation_id: str) -> None:
+    """A commit with which documents arrive, unless it was made already."""
+    source = MemoryStore()
+    for each in arriving:
+        source.submit(change(each, partial(_put, parts=changes[each]), operation_id=operation_id)).result()
+    while not all(store.view(each).operation(operation_id) for each in changes):
+        received = store.receive()
+        try:
+            for each in arriving:
+                received.take(each, source.past(each), None)
+            joint = store.begin()
+            for each, parts in changes.items():
+                if each not in arriving:
+                    _put(joint.document(each), parts)
+            if store.commit(joint, JointChange(operation_id, "test"), received) is not None:
+                return
+        finally:
+            received.close()
 
 
 class Recording(NamedTuple):

@@ -445,3 +445,64 @@ def test_what_was_carried_out_while_it_was_looked_for_is_no_damage(tmp_path: Pat
         patch.setattr(reader._context.decisions, "pending", lambda: pending)
         assert same(reader, source, A)
     reader.close()
+
+
+def _placed_in_vain(path: Path, source: MemoryStore) -> TestedStore:
+    """A store whose logs have arrived, and the sync of their names has failed; what was decided is still pending."""
+    store = unsettled(path)
+    received = take(store, source, A)
+    with pytest.MonkeyPatch.context() as patch:
+        real, syncs = decisions.Directory.sync, []
+
+        def failing_sync(self: Any) -> None:
+            if self.path.endswith("workflows"):
+                syncs.append(self.path)
+                raise StoreUnavailable("it cannot be synced")
+            real(self)
+
+        patch.setattr(decisions.Directory, "sync", failing_sync)
+        assert arrive(store, received)
+        assert syncs
+    received.close()
+    return store
+
+
+def test_d04_a_name_whose_sync_failed_is_given_anew_before_the_decision_goes(
+    tmp_path: Path, source: MemoryStore
+) -> None:
+    """A later sync would not cover it, and without the decision the log could be gone with the power."""
+    store = _placed_in_vain(tmp_path, source)
+    store.submit(putting(A, "x", b"1")).result()
+    with system_calls() as calls:
+        store._settle()
+        names = [name for name, *_ in calls.trace if name in ("unlink", "link", "rename", "fsync")]
+        assert names[:5] == ["unlink", "unlink", "link", "rename", "fsync"], names
+    assert store.view(A).get("x") == b"1" and imports(store) == []
+    store.close()
+
+
+def test_d13_a_log_that_was_written_anew_since_keeps_its_place(tmp_path: Path, source: MemoryStore) -> None:
+    """What arrived is not put over what a compaction has made of it."""
+    store = _placed_in_vain(tmp_path, source)
+    for number in range(3):
+        store.submit(putting(A, "x", LARGE * number)).result()
+    assert store.tidy(A, "compact")
+    store.submit(putting(A, "y", b"1")).result()
+    store._settle()
+    assert (store.view(A).get("x"), store.view(A).get("y")) == (LARGE * 2, b"1")
+    store.close()
+
+
+def test_d04_what_was_added_to_a_log_that_lost_its_place_is_read(tmp_path: Path, source: MemoryStore) -> None:
+    """It stands where the log was made, as long as the decision does."""
+    store = _placed_in_vain(tmp_path, source)
+    store.submit(putting(A, "x", b"1")).result()
+    (tmp_path / "store" / "workflows" / "a.state").unlink()  # as after a loss of power
+    reader = directory_store(tmp_path / "store", read_only=True)
+    assert reader.view(A).get("x") == b"1"
+    reader.close()
+    second = opened(tmp_path)
+    second.submit(putting(A, "y", b"2")).result()
+    assert (second.view(A).get("x"), second.view(A).get("y")) == (b"1", b"2")
+    second.close()
+    store.close()

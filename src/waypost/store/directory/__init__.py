@@ -307,6 +307,7 @@ class DirectoryStore(Looking):
         deciding = False
         try:
             with self._alone():
+                self._settle()  # what is only decided goes aside, and logs that are to arrive would not go with it
                 source, found = restoring.read(path, self._context)
                 restoring.stage(self.layout, self._context, source, found)
                 with self._at_rest():

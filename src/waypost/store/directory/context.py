@@ -8,7 +8,7 @@ from copy import copy
 
 from waypost.codec.compression import Compressor
 from waypost.config import Config
-from waypost.store.directory.decisions import Decisions, Overlaid, Piece
+from waypost.store.directory.decisions import Decisions, Piece, laid_over
 from waypost.store.directory.files import Directory, File, mount_of
 from waypost.store.directory.layout import Layout
 from waypost.store.directory.log import Log
@@ -117,7 +117,7 @@ class Context:
         if decided and (
             log is None or log.first(log.file.identity().size) is None or log.file_id == decided[0].file_id
         ):
-            log = self._log(folder, name, Overlaid(file, f"{folder.path}/{name}", decided))
+            log = self._log(folder, name, laid_over(file, f"{folder.path}/{name}", decided))
         if log is not None:
             log.writable = write
         return log

@@ -107,6 +107,17 @@ class Overlaid(File):
         return bytes(data)
 
 
+def laid_over(file: File | None, name: str, pieces: list[Piece]) -> File:
+    """A file as it will be once what was decided is carried out. A log that arrives is that file, and what others
+    have added to it since stands there, too: its place may be lost with the power, and its bytes are not.
+    """
+    whole = next((piece.frames for piece in pieces if isinstance(piece.frames, Whole)), None)
+    if whole is None:
+        return Overlaid(file, name, pieces)
+    rest = [piece for piece in pieces if piece.frames is not whole]
+    return Overlaid(whole.file, name, rest, ends_there=False) if rest else whole.file
+
+
 class Decisions:
     """The decisions of a store that are being carried out. Safe to use from any thread.
 
@@ -120,6 +131,8 @@ class Decisions:
         self._trusted_ns: int | None = None
         self._pending: dict[str, DecisionBody] = {}
         self._confirmed: set[str] = set()
+        self._placed: dict[str, set[DocumentId]] = {}
+        """By decision, the documents that have arrived, and whose names this process has made durable."""
         self.when_pending: Callable[[], None] = _do_nothing
         """Called whenever decisions are found that are not known to be carried out."""
 
@@ -264,8 +277,23 @@ class Decisions:
             if isinstance(piece.frames, Whole):
                 self.confirm(piece.transaction_id)
                 piece.frames.put_in_place(log.folder, log.name)
+                self._placed.setdefault(piece.transaction_id, set()).add(document)
                 return True
         return False
+
+    def place_for_good(self, document: DocumentId, log: Log) -> None:
+        """Make sure of the name of a log that has arrived, with its lock held, before its decision goes.
+
+        Who gave it that name may have failed to make it durable, and no later sync would cover that: it is given anew.
+        """
+        for piece in self.pieces_for(document):
+            whole = piece.frames
+            if not isinstance(whole, Whole) or document in self._placed.get(piece.transaction_id, ()):
+                continue
+            if log.folder.identity(log.name) == whole.file.identity():  # else it was written anew since
+                log.folder.remove(log.name)
+                whole.put_in_place(log.folder, log.name)
+            self._placed.setdefault(piece.transaction_id, set()).add(document)
 
     def remove(self, transaction_id: str, arrived_in: str = "") -> None:
         """Forget a decision that was carried out, durably. Were the removal lost, it would be carried out again, which
@@ -274,6 +302,7 @@ class Decisions:
         folder = self._layout.folder(FOLDER)
         folder.remove(transaction_id)
         self._confirmed.discard(transaction_id)
+        self._placed.pop(transaction_id, None)
         if arrived_in:
             folder.sync()
             remove_folder(self._layout.folder("temp"), arrived_in)

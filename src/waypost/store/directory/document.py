@@ -308,6 +308,7 @@ class Document(CheckpointedDocument):
                 while self.enter(wait=False) is None:
                     pass  # each time another has put a file in its place
                 log = self.open_for_writing()
+                self._context.decisions.place_for_good(self.id, log)
                 log.file.unlock()
                 covered = log.end
         except BaseException:
