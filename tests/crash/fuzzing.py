@@ -538,10 +538,13 @@ def _store_readers(folder: Path) -> Iterator[Reader]:
         ("plan", fuzzing_stores.plan),
         ("checkpoint", fuzzing_stores.checkpoint),
         ("import", fuzzing_stores.imported),
+        ("session", fuzzing_stores.travelling),
     ):
         (folder / name).mkdir()
         read, valid = make(folder / name)
-        if name in ("decision", "checkpoint", "import"):
+        if name == "session":
+            yield Reader(name, read, valid, weight=2, mend=fuzzing_stores.closed)
+        elif name in ("decision", "checkpoint", "import"):
             yield Reader(name, read, valid, weight=3 if name == "import" else 1, mend=summed)
         else:
             yield Reader(name, read, valid, weight=1, words=_PATHS)

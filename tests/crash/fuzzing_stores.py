@@ -6,14 +6,18 @@ See `fuzzing`, which lists these readers with the others.
 from __future__ import annotations
 
 import shutil
+import struct
 from collections.abc import Callable
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from unittest.mock import patch
+from zlib import crc32
 
 from tests.conftest import make_config
 from tests.store.support import TestedStore, change, directory_store
 from waypost.blocking import Waypost
+from waypost.codec import frame
 from waypost.definitions import Definitions
 from waypost.errors import WaypostError
 from waypost.store import DocumentId, JointChange, Transaction
@@ -171,5 +175,63 @@ def imported(folder: Path) -> tuple[Callable[[bytes], object], list[bytes]]:
         assert wp.validate_workflow_state(kept.workflow_id).is_valid and wp.validate_checkpoint(kept.id).is_valid
         assert repr(kept) and repr(kept.state) and wp.import_checkpoint(data, "again")
         assert wp.restore_from_checkpoint(kept.id) and wp.import_checkpoint(wp.export_checkpoint(kept.id))
+
+    return read, valid
+
+
+def closed(data: bytes) -> bytes:
+    """An exported session whose frames have the checksums and links, and whose end the digest, of what is there now."""
+    out, offset = bytearray(data), 0
+    start = link = file_id = opening = 0
+    while (header := frame.read_header(out, offset)) is not None and header.length >= frame.HEADER_BYTES:
+        is_closing = bool(offset) and header.type == frame.FrameType.SEAL and header.file_id == opening_id(out)
+        if header.type == frame.FrameType.FILE:
+            start, link, file_id = offset, 0, header.file_id
+        if is_closing:
+            start, link, file_id = 0, opening, header.file_id
+            out[offset + header.length - 32 : offset + header.length] = sha256(out[:offset]).digest()
+        struct.pack_into("<QI", out, offset + 56, file_id, link)
+        checked = bytes(out[offset + 8 : offset + header.blocks_offset])
+        link = crc32(checked, frame.seed(file_id, offset - start))
+        struct.pack_into("<I", out, offset + 4, link)
+        opening = opening or link
+        offset += header.length
+    return bytes(out)
+
+
+def opening_id(data: bytes | bytearray) -> int:
+    header = frame.read_header(data)
+    return -1 if header is None else header.file_id
+
+
+def travelling(folder: Path) -> tuple[Callable[[bytes], object], list[bytes]]:
+    """What reads an exported session, and valid ones; what is taken in must be all there, and sound."""
+    del folder
+    config = make_config({"compression": {"chunk_size": 4096}})
+    plain = make_config({"compression": {"chunk_size": 4096, "enabled": False}})
+    valid: list[bytes] = []
+    for options in (config, plain):
+        wp = Waypost(Definitions(MemoryStore(), options, verbose=False))
+        wp.start_session("me", {"x": 1}, session_id="s")
+        wp.create_workflow("w", "W", steps=["a", "b"]).unwrap()
+        wp.add_step_output("w", "b", bytes(range(256)) * 24).unwrap()
+        wp.create_checkpoint("w", "kept").unwrap()
+        for history in (True, False):
+            data = wp.export_session("s", include_history=history)
+            assert isinstance(data, bytes)
+            valid.append(data)
+
+    def read(data: bytes) -> None:
+        store = MemoryStore()
+        wp = Waypost(Definitions(store, config, verbose=False))
+        result = wp.import_session(data)
+        if not result:
+            assert result.status == "rolled_back" and not list(store.documents("workflow"))
+            result.unwrap()
+        done = result.unwrap()
+        assert repr(wp.get_session(done.session_id))
+        for each in done.workflows:
+            assert wp.validate_workflow_state(each).is_valid and wp.list_checkpoints(each)
+        assert wp.import_session(data).unwrap().made == []
 
     return read, valid

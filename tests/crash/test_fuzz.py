@@ -21,7 +21,8 @@ INPUTS = ring_size(160_000, 1_100_000)
 SLOWEST_S = 5.0
 MOST_MORE_KB = 64 * 1024
 NAMES = ("values", "records", "parts", "bodies", "packed", "lease", "environment", "log", "log-written", "index",
-         "configuration", "run-file", "command-line", "decision", "backup", "plan", "checkpoint", "import")  # fmt: skip
+         "configuration", "run-file", "command-line", "decision", "backup", "plan", "checkpoint", "import",
+         "session")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
