@@ -75,14 +75,16 @@ class Claims:
     def claim(self, document: DocumentId, *, by_force: bool) -> Held | None:
         """See `contract.Store.claim`."""
         folder, name = self._layout.folder(FOLDER), file_name(document)
-        if by_force:
-            folder.remove(name)  # whoever has it locked holds a file that nobody finds any more
         while True:
+            if by_force:
+                folder.remove(name)  # whoever has it locked holds a file that nobody finds any more
             file = folder.open(name, write=True, create=True)
             assert file is not None
             try:
                 if not _locked(file):
                     file.close()
+                    if by_force:  # somebody was faster with the new file
+                        continue
                     return None
                 if _is_named(folder, name, file):
                     break
