@@ -86,7 +86,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/claims.py::_locked::file.try_lock()": by(f"{CLAIMS}::test_s02_a_holder_that_died_holds_nothing"),
     "store/directory/claims.py::_sweep::file.try_lock()": by(f"{CLAIMS}::test_c09_what_somebody_is_about_to_make_is_not_swept"),
     "store/directory/claims.py::_sweep::logs.identity(name) is None": by(f"{CLAIMS}::test_c07_what_was_made_while_it_was_about_to_be_swept_stays", instead="True"),
-    "store/directory/claims.py::parse::_text(beat) == data": by(f"{CLAIMS}::test_t09_only_what_was_written_is_a_sign_of_life"),
+    "store/directory/claims.py::parse::_text(beat) == data": by("tests/store/test_beats.py::test_t09_only_what_was_written_is_a_sign_of_life"),
     # --- store/directory/context.py ---
     "store/directory/context.py::Context.open_log::log.file_id == decided[0].file_id": by(f"{TORN}::test_d12_what_was_decided_is_not_laid_over_a_log_that_was_compacted_meanwhile"),
     "store/directory/context.py::Context.set_aside::file.sync_all()": by(f"{COPIES}::test_t20_bytes_that_are_moved_aside_are_durable_before_they_are_cleared"),
