@@ -188,6 +188,8 @@ def _examine(machine: Machine, path: str, story: Story, standing: Standing, opti
     if machine.tree.fingerprint() != before:
         raise Wrong("reading changed something")
     store = open_store(path, options)
+    if not set(store.claimed("session")) <= set(store.documents("session")):
+        raise Wrong("a claim is left of what was never made")
     views = {document: store.view(document) for document in documents}
     if seen is not None and seen != {document: view.commit_id for document, view in views.items()}:
         raise Wrong("opened for writing it shows something else")

@@ -25,6 +25,7 @@ from waypost.store.directory import compaction
 
 FOURTH, FIFTH, SIXTH = (DocumentId("session", name) for name in ("fourth", "fifth", "sixth"))
 WORKLOADS: dict[str, Workload] = {}
+SESSION, LEFT = DocumentId("session", "s"), DocumentId("session", "left")
 
 
 def workload(name: str, *, share: int = 1, **options: Any) -> Callable[[Work], Work]:
@@ -356,4 +357,33 @@ def arrivals(run: Run) -> None:
         last = run.open()
         run.commit(last, SIXTH)
         run.close(last)
+    run.close(store)
+
+
+@workload("sessions", share=8)
+def sessions(run: Run) -> None:
+    """One is begun, announces a workflow, writes to it, and ends in one commit over both; the holder of another dies
+    before he has made it, and that of a third after.
+    """
+    store = run.open()
+    claim = store.claim(SESSION)
+    assert claim is not None
+    run.commit(store, SESSION)
+    run.commit(store, SESSION)
+    run.commit(store)
+    run.commit(store, SESSION, WF)
+    claim.release()
+    with run.acting_as("second"):
+        second = run.open()
+        assert second.claim(DocumentId("session", "never made")) is not None
+        assert second.claim(LEFT) is not None
+        run.commit(second, LEFT)
+        run.kill("second")
+    with run.acting_as("third"):
+        third = run.open()
+        claim = third.claim(LEFT)
+        assert claim is not None
+        run.commit(third, LEFT)
+        claim.release()
+        run.close(third)
     run.close(store)

@@ -20,7 +20,7 @@ from tests.store.support import WF, TestedStore, change
 from waypost.errors import StoreError, StoreNotFound, WaypostError
 from waypost.store import DocumentId, JointChange, Transaction
 from waypost.store.contract import ADOPTED, CHECKPOINT
-from waypost.store.directory import context, decisions, document, log, upkeep
+from waypost.store.directory import claims, context, decisions, document, log, upkeep
 from waypost.store.memory import MemoryStore
 
 OTHER, THIRD = DocumentId("workflow", "other"), DocumentId("workflow", "third")
@@ -362,6 +362,8 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upkeep.Upkeep, "ask", lambda self, document: None)
     monkeypatch.setattr(upkeep.Upkeep, "ask_to_settle", lambda self: None)
     monkeypatch.setattr(upkeep.Upkeep, "start_ticking", lambda self: None)
+    monkeypatch.setattr(claims.Claims, "_beat", lambda self, done: None)
+    monkeypatch.setattr(claims, "_PATIENCE_S", 0)
     monkeypatch.setattr(context, "mount_of", lambda path: ("ext4", "/"))
     monkeypatch.setattr(document, "SNAPSHOT_FRAMES", 2)
     monkeypatch.setattr(decisions, "_TICK_NS", 1 << 62)
