@@ -13,6 +13,7 @@ import pytest
 
 from tests.crash.faults import Shim, Tell, in_child, installed, no_fault
 from tests.crash.runs import Run, handle, open_store
+from tests.crash.session_acts import go_on_when_paused, paused_store
 from tests.crash.sweeps import FOR_SEQUENCES, FOR_STORES, Bench, Told, bench, check_errors, examine, play, write_beside
 from tests.crash.workloads import (
     Workload,
@@ -33,6 +34,7 @@ STARVED = [
     Workload("first", create_workflow, new_store),
     Workload("snapshot", take_a_snapshot, used_store),
     Workload("compaction", compact, used_store),
+    Workload("resumption", go_on_when_paused, paused_store),
 ]
 CRASHED = frozenset({-signal.SIGSEGV, -signal.SIGABRT})
 """Modules in C that do not look whether they were given memory, or free it twice: to the store this is a kill."""

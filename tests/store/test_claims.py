@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import logging
 import os
 import random
@@ -151,17 +152,14 @@ def test_e04_owners_are_their_owner_s_alone(path: Path, directory: TestedStore) 
 
 def test_closing_lets_go_of_everything(path: Path) -> None:
     """Whoever closes a store holds nothing in it any more, and no file tells of it."""
+    threads = _thread._count()
     store = directory_store(path)
     assert store.claim(SESSION) is not None and store.claim(OTHER) is not None
-    assert len(files(path)) == 2
+    assert len(files(path)) == 2 and _thread._count() > threads
     store.close()
     assert files(path) == []
-    assert not [each for each in threading.enumerate() if each.name == "waypost-heartbeat" and not _ends(each)]
-
-
-def _ends(thread: threading.Thread) -> bool:
-    thread.join(10)
-    return not thread.is_alive()
+    while _thread._count() > threads:
+        time.sleep(0.001)
 
 
 def test_s02_a_holder_that_died_holds_nothing(path: Path, directory: TestedStore) -> None:
@@ -430,6 +428,30 @@ def test_s03_a_sign_of_life_that_cannot_be_left_harms_nobody(path: Path, caplog:
         assert sight is not None
     store.close()
     assert files(path) == []
+
+
+def test_t19_a_claim_is_one_without_a_thread_for_its_signs_of_life(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where no thread can be had the lock is held all the same, which is told, and the next claim tries again."""
+    store = directory_store(path, sync_frequency=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(claims, "_thread", NoThreads)
+        assert store.claim(SESSION) is not None
+    assert "no sign of life can be left: can't start new thread" in caplog.text
+    sight = store.holder(SESSION)
+    assert sight is not None and sight.is_held and sight.beat is not None and sight.beat.number == 1
+    assert store.claim(OTHER) is not None
+    while sight.beat is None or sight.beat.number == 1:
+        sight = store.holder(SESSION)
+        assert sight is not None
+    store.close()
+
+
+class NoThreads:
+    @staticmethod
+    def start_new_thread(*_: Any) -> int:
+        raise RuntimeError("can't start new thread")
 
 
 def test_c11_a_claim_is_not_let_go_of_under_a_sign_of_life(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

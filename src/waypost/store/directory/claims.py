@@ -7,6 +7,7 @@ that was started later.
 
 from __future__ import annotations
 
+import _thread
 import json
 import logging
 import threading
@@ -70,7 +71,8 @@ class Claims:
         self._held: set[Held] = set()
         self._lock = threading.Lock()
         self._done = threading.Event()
-        self._thread: threading.Thread | None = None
+        """Set while there is no thread."""
+        self._done.set()
 
     def claim(self, document: DocumentId, *, by_force: bool) -> Held | None:
         """See `contract.Store.claim`."""
@@ -144,18 +146,20 @@ class Claims:
             self._held.discard(held)
             if not self._held:
                 self._done.set()
-                self._thread = None
             yield
 
     def _remember(self, held: Held) -> None:
         with self._lock:
             self._held.add(held)
-            if self._thread is None:
-                self._done = threading.Event()
-                self._thread = threading.Thread(
-                    target=self._beat, args=(self._done,), name="waypost-heartbeat", daemon=True
-                )
-                self._thread.start()
+            if self._done.is_set():
+                done = threading.Event()
+                try:
+                    # `Thread.start` waits for the thread, for ever if that finds no memory
+                    _thread.start_new_thread(self._beat, (done,))
+                except RuntimeError as error:
+                    _LOG.warning("no sign of life can be left: %s", error)
+                    return
+                self._done = done
 
     def _beat(self, done: threading.Event) -> None:
         while not done.wait(self._period_ms / 1000):
