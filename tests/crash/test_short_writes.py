@@ -13,8 +13,9 @@ import pytest
 
 from tests.crash.faults import Call, Fault, Shim, installed, short_write
 from tests.crash.runs import LARGE, Run, frequent_snapshots, handle, open_store
+from tests.crash.session_acts import start_a_session
 from tests.crash.sweeps import Told, bench, count_calls, examine, play
-from tests.crash.workloads import CLOSE, Act, Workload, change_agent_and_context, log_end, used_store
+from tests.crash.workloads import CLOSE, Act, Workload, change_agent_and_context, log_end, new_store, used_store
 from tests.totals import Totals, ring_size
 
 MOST = ring_size(4096, 1 << 20)
@@ -201,6 +202,7 @@ CUT_FOR_GOOD = [
     Workload("commit_with_blocks", commit_with_blocks, used_store),
     Workload("first_commit", file_and_first_commit, used_store),
     Workload("snapshot", commit_and_take_a_snapshot, used_store),
+    Workload("session", start_a_session, new_store),
     Workload("seal", change_agent_and_context, used_store, phases=CLOSE),
 ]
 
