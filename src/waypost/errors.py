@@ -14,6 +14,7 @@
     │   ├── OperationNotFound
     │   ├── VersionNotFound
     │   ├── PathNotFound            (names the nearest place that is there)
+    │   ├── ValueErased             (there was a value, and it was erased)
     │   └── StoreNotFound
     ├── Refused                 understood, and against a rule of the data
     │   ├── WorkflowExists
@@ -171,6 +172,19 @@ class PathNotFound(NotFound):
     """There is nothing at that path; `nearest` is the last place on it where there is something."""
 
     code = "path_not_found"
+
+
+class ValueErased(NotFound, KeyError):
+    """What was there has been erased, from this version and from all others; `size_bytes` and `digest` are known of it
+    where a version that held it is read.
+    """
+
+    code = "value_erased"
+
+    def __init__(self, message: str, *, size_bytes: int | None = None, digest: str | None = None, **details: object):
+        super().__init__(message, size_bytes=size_bytes, digest=digest, **details)
+        self.size_bytes = size_bytes
+        self.digest = digest
 
 
 class StoreNotFound(NotFound):

@@ -159,7 +159,7 @@ class MigratedView:
 
     def _differences(self) -> Iterator[tuple[int, str, bytes]]:
         for key in {*self._puts, *self._removed}:
-            before = self._view.get(key)
+            before = None if self._view.erased(key) else self._view.get(key)
             if before is not None:
                 yield -1, key, before
         for key, data in self._puts.items():
@@ -201,6 +201,9 @@ class MigratedView:
             data = self._puts.get(key)
             return None if data is None else len(data)
         return self._view.size_of(key)
+
+    def erased(self, key: str) -> bytes | None:
+        return None if key in self._puts or key in self._removed else self._view.erased(key)
 
     def differing(self, other: View) -> set[str]:
         return {*self.keys(), *other.keys()}

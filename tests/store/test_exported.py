@@ -126,8 +126,8 @@ def test_v07_an_export_of_a_later_format_is_told() -> None:
         newer[at] = 2
         with pytest.raises(UnsupportedFormat, match="newer format"):
             read_export(bytes(newer), LIMIT)
-    with pytest.raises(UnsupportedFormat, match="format 2"):
-        read_export(crafted(first=FileBody(2, "workflow", "wf", 0, 0, b"", NAME)), LIMIT)
+    with pytest.raises(UnsupportedFormat, match="format 3"):
+        read_export(crafted(first=FileBody(3, "workflow", "wf", 0, 0, b"", NAME)), LIMIT)
     other = bytearray(whole)
     other[20 + second] = 99
     other[second + 4 : second + 8] = struct.pack("<I", checksum_at(other, second))

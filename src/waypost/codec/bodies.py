@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 import msgspec
 
 from waypost.codec.compression import PLAIN, Compressor, Undecodable, unpack
-from waypost.codec.frame import FORMAT_VERSION, Draft, FrameType, block_checksum, part_hash
+from waypost.codec.frame import ERASED_FORMAT, Draft, FrameType, block_checksum, part_hash
 from waypost.errors import UnsupportedFormat
 
 ENTRY_BLOCK_BYTES = 32 * 1024
@@ -39,7 +40,9 @@ class Block(NamedTuple):
 
 
 class Extent(NamedTuple):
-    """A large part as it stands in the file: the rows of its blocks, which may stand apart."""
+    """A large part as it stands in the file: the rows of its blocks, which may stand apart. Of a part that was erased,
+    be it large or not, there are none.
+    """
 
     length: int
     digest: bytes
@@ -47,6 +50,13 @@ class Extent(NamedTuple):
 
 
 Part = bytes | Extent
+
+
+def is_erased(part: Part | None) -> bool:
+    """Whether a part was there, and is no more."""
+    return isinstance(part, Extent) and not part.table
+
+
 OperationRow = tuple[str, int, int, str, Any]
 
 
@@ -85,6 +95,15 @@ class JointMark(NamedTuple):
     participants: list[Participant]
 
 
+class ErasedParts(NamedTuple):
+    """What is left of what a commit held and was erased: the hash of its content as it was committed, and of each
+    part that it put (length, digest).
+    """
+
+    content_hash: bytes
+    parts: dict[str, tuple[int, bytes]]
+
+
 class CommitBody(NamedTuple):
     operation_id: str
     operation: str
@@ -95,6 +114,7 @@ class CommitBody(NamedTuple):
     puts: dict[str, bytes | tuple[int, bytes]]
     removed: list[str]
     transaction: JointMark | None = None
+    erased: ErasedParts | None = None
 
 
 class DecidedFrames(NamedTuple):
@@ -135,6 +155,7 @@ class SnapshotBody(NamedTuple):
 _read_file = msgspec.msgpack.Decoder(FileBody).decode
 _read_commit = msgspec.msgpack.Decoder(CommitBody).decode
 _read_delta = msgspec.msgpack.Decoder(DeltaBody).decode
+_read_erasures = msgspec.msgpack.Decoder(dict[str, int]).decode
 _read_decision = msgspec.msgpack.Decoder(DecisionBody).decode
 _read_snapshot = msgspec.msgpack.Decoder(SnapshotBody).decode
 _read_table = msgspec.msgpack.Decoder(list[Block]).decode
@@ -193,7 +214,7 @@ def commit_content(
     `ahead` of each part that was written ahead its table, and those of its blocks that belong into this frame.
     """
     if not digests and not ahead:
-        return Content(_encode(body), [], [])
+        return Content(encode_commit(body), [], [])
     table: list[Block] = []
     blocks: list[bytes] = []
     puts: dict[str, bytes | tuple[int, bytes]] = {}
@@ -209,7 +230,16 @@ def commit_content(
             block, stored = pack_block(compressor, value[start : start + chunk_bytes])
             table.append(block)
             blocks.append(stored)
-    return Content(_encode(body._replace(puts=puts)), table, blocks)
+    return Content(encode_commit(body._replace(puts=puts)), table, blocks)
+
+
+def encode_commit(body: CommitBody) -> bytes:
+    return _encode(body if body.erased is not None else body[:-1])
+
+
+def content_hash(body: CommitBody, content: bytes | memoryview) -> bytes:
+    """The hash of a commit's content as it was committed, which its id stands for."""
+    return sha256(content).digest() if body.erased is None else body.erased.content_hash
 
 
 def commit_draft(content: Content, touched: Sequence[int] | None, compressor: Compressor) -> Draft:
@@ -251,9 +281,9 @@ def split_content(data: bytes, has_blocks: bool) -> tuple[memoryview, list[Block
 
 def read_file(data: bytes) -> FileBody:
     body: FileBody = _decoded(_read_file, data)
-    if body.format > FORMAT_VERSION:
+    if body.format > ERASED_FORMAT:
         raise UnsupportedFormat(
-            f"written in format {body.format}; this release of waypost reads up to {FORMAT_VERSION}",
+            f"written in format {body.format}; this release of waypost reads up to {ERASED_FORMAT}",
             format=body.format,
         )
     return body
@@ -297,6 +327,8 @@ def commit_parts(body: CommitBody, table: list[Block]) -> Iterable[tuple[str, Pa
         yield key, Extent(length, digest, table[first:row])
     if row != len(table):
         raise Undecodable("a commit has blocks that belong to no part")
+    for key, (length, digest) in body.erased.parts.items() if body.erased else ():
+        yield key, Extent(length, digest, [])
 
 
 def delta_draft(body: DeltaBody, compressor: Compressor) -> Draft:
@@ -362,6 +394,16 @@ class SnapshotBuilder:
 def data_draft(table: list[Block], blocks: list[bytes], compressor: Compressor) -> Draft:
     """A frame that carries nothing but blocks, of parts that are referred to elsewhere."""
     return _draft(FrameType.DATA, Content(b"\x90", table, blocks), (), compressor)
+
+
+def erasures_draft(until: dict[str, int]) -> Draft:
+    """A frame that says which erasures were carried out, in the whole store, before the file that it stands in."""
+    data = _encode(until)
+    return Draft(FrameType.ERASURES, PLAIN, data, len(data), (), ())
+
+
+def read_erasures(content: memoryview) -> dict[str, int]:
+    return _decoded(_read_erasures, content)
 
 
 def decision_draft(body: DecisionBody) -> Draft:

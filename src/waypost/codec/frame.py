@@ -13,6 +13,8 @@ from typing import NamedTuple
 from zlib import crc32
 
 FORMAT_VERSION = 1
+ERASED_FORMAT = 2
+"""Of files from which something was erased: what stands in its place has no meaning in format 1."""
 MAGIC = b"WPF\x01"
 _FORMATS_END = 0x20
 MAX_TOUCHED = 0xFFFE
@@ -34,6 +36,7 @@ class FrameType(IntEnum):
     DATA = 5
     DECISION = 6
     DELTA = 7
+    ERASURES = 8
 
 
 _TYPES = frozenset(int(kind) for kind in FrameType)

@@ -103,6 +103,10 @@ class View(Protocol):
         """The length of the part's value in bytes, without reading it."""
         ...
 
+    def erased(self, key: str) -> bytes | None:
+        """The digest (`part_checksum`) of a part that was erased, which reading raises ValueErased for; else None."""
+        ...
+
     def keys(self, prefix: str = "") -> Iterator[str]:
         """The keys that begin with `prefix`, sorted."""
         ...
@@ -418,6 +422,12 @@ class Store(Protocol):
 
     def left(self, kind: Kind) -> dict[str, list[str]]:
         """The documents of a kind of which nothing is left but checkpoints, with the names of those, sorted."""
+        ...
+
+    def erase(self, document: DocumentId) -> list[str]:
+        """Take what a document says is erased (`erasures.ERASED`) out of all of its versions, wherever the store keeps
+        them: when this returns it is gone. The files that went with it. Views from before stay as they are.
+        """
         ...
 
     def past(self, document: DocumentId) -> Past:

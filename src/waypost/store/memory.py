@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
 from typing import Any
 
 from waypost import clock
 from waypost.errors import DocumentDamaged, InvalidInput, StoreClosed, WaypostError
 from waypost.keys import KeyFinder
 from waypost.options import Config
-from waypost.store import commits, parts
+from waypost.store import commits, erasures, parts
 from waypost.store.claims import Sight
 from waypost.store.contract import (
     ADOPTED,
@@ -35,6 +36,7 @@ from waypost.store.contract import (
     View,
 )
 from waypost.store.copies import Backup, Restored
+from waypost.store.erasures import Erasures, Masked
 from waypost.store.kinds import DocumentId, Kind
 from waypost.store.staging import JointStaging, Staged, StagedTransaction, bytes_of
 from waypost.store.values import Pieces
@@ -52,6 +54,7 @@ class _Version:
         "commit",
         "commit_id",
         "document",
+        "gone",
         "operations",
         "parts",
         "size_bytes",
@@ -69,23 +72,30 @@ class _Version:
         self.checksum = parts.EMPTY_CHECKSUM
         self.commit_id = parts.NO_COMMIT
         self.parts: dict[str, bytes] = {}
+        self.gone: dict[str, tuple[int, bytes]] = {}
+        """Of the parts that were erased length and digest."""
         self.operations: dict[str, OperationRecord] = {}
         self.commit: Commit | None = None
         """What made it; None for the empty document."""
 
     def get(self, key: str) -> bytes | None:
+        if key in self.gone:
+            raise erasures.gone(*self.gone[key])
         return self.parts.get(key)
 
     def pieces(self, key: str) -> Pieces | None:
-        value = self.parts.get(key)
+        value = self.get(key)
         return None if value is None else Pieces.of(value)
 
     def size_of(self, key: str) -> int | None:
         value = self.parts.get(key)
-        return None if value is None else len(value)
+        return self.gone[key][0] if key in self.gone else None if value is None else len(value)
+
+    def erased(self, key: str) -> bytes | None:
+        return self.gone[key][1] if key in self.gone else None
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        return iter(sorted(key for key in self.parts if key.startswith(prefix)))
+        return iter(sorted(key for key in (*self.parts, *self.gone) if key.startswith(prefix)))
 
     def differing(self, other: View) -> set[str]:
         return {*self.keys(), *other.keys()}
@@ -152,6 +162,33 @@ def _pieces_of(values: Mapping[str, bytes]) -> Callable[[str], Pieces]:
 
 def _digest(key: str, value: bytes) -> bytes:
     return parts.part_checksum(key.encode(), value).to_bytes(32, "big")
+
+
+def _without(version: _Version, found: Erasures) -> _Version:
+    """A version as it is once something was erased: a new object, since views stay as they are."""
+    left = copy(version)
+    left.parts, left.gone = dict(version.parts), dict(version.gone)
+    for key, value in version.parts.items():
+        if found.covers(key, version.time_us):
+            left.gone[key] = len(value), _digest(key, value)
+            del left.parts[key]
+    left.operations = {name: _forgotten(record, found) for name, record in version.operations.items()}
+    commit = version.commit
+    if commit is not None:
+        going = {key for key in commit.puts if found.covers(key, commit.time_us)}
+
+        def read(key: str) -> bytes:
+            if key in going:
+                raise erasures.gone(*left.gone[key])
+            return commit.read(key)
+
+        left.commit = commit._replace(read=read, pieces=lambda key: Pieces.of(read(key)))
+    return left
+
+
+def _forgotten(record: OperationRecord, found: Erasures) -> OperationRecord:
+    forgets = found.forgets(record.projection, record.time_us)
+    return record._replace(projection=erasures.RESULT_ERASED) if forgets else record
 
 
 class _Past:
@@ -399,7 +436,8 @@ class MemoryStore:
     def take_in(self, version: View, name: str) -> Callable[[], None]:
         with self._lock:
             self._check_open()
-            self._taken_in[version.document, name] = version
+            found = Erasures.of(self.view(version.document))
+            self._taken_in[version.document, name] = Masked(version, found, version.time_us) if found else version
         return lambda: None  # nothing is ever given up
 
     def left(self, kind: Kind) -> dict[str, list[str]]:
@@ -408,6 +446,17 @@ class MemoryStore:
 
     def verify_checkpoint(self, document: DocumentId, name: str) -> None:
         """There is nothing that could be damaged."""
+
+    def erase(self, document: DocumentId) -> list[str]:
+        with self._lock:
+            found = Erasures.of(self.view(document))
+            versions = self._history.get(document)
+            if found and versions is not None:
+                self._history[document] = [_without(each, found) for each in versions]
+                for (owner, name), version in list(self._taken_in.items()):
+                    if owner == document:
+                        self._taken_in[owner, name] = Masked(version, found, 0)
+        return []
 
     def log_bytes(self, document: DocumentId) -> int:
         del document

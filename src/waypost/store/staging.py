@@ -136,6 +136,13 @@ class StagedTransaction:
         self.read.add(key)
         return self._view.size_of(key)
 
+    def erased(self, key: str) -> bytes | None:
+        staged = self.staged
+        if key in staged.puts or staged.cleared or key in staged.removed:
+            return None
+        self.read.add(key)
+        return self._view.erased(key)
+
     def keys(self, prefix: str = "") -> Iterator[str]:
         if not self.staged.cleared:
             self.read_prefixes.add(prefix)

@@ -48,6 +48,7 @@ from waypost.store.directory import (
     checkpoints,
     claims,
     content,
+    erasing,
     forks,
     index,
     keeping,
@@ -207,6 +208,10 @@ class DirectoryStore(Looking):
     def take_in(self, version: View, name: str) -> arriving.Taken:
         self._check_writable()
         return arriving.take_in(self._context, version, name)
+
+    def erase(self, document: DocumentId) -> list[str]:
+        self._check_writable()
+        return erasing.carry_out(self._context, self._document(document), self._settle)
 
     def left(self, kind: Kind) -> dict[str, list[str]]:
         return checkpoints.left(self._context, kind, set(self.documents(kind)))

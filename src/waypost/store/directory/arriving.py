@@ -19,6 +19,7 @@ from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File
 from waypost.store.directory.layout import new_file
 from waypost.store.directory.log import new_file_id
+from waypost.store.directory.scrubbing import Scrubbed
 from waypost.store.values import ContentLost
 
 _LOG = logging.getLogger("waypost")
@@ -45,7 +46,8 @@ def take_in(context: Context, version: View, name: str) -> Taken:
     """
     temp, restores = context.layout.folder("temp"), context.restores
     compressor = context.take_compressor()
-    source = exported.as_source(version, compressor, context.chunk_bytes)
+    erasures = keeping.erasures_now(context, version.document)
+    source = Scrubbed.of(exported.as_source(version, compressor, context.chunk_bytes), erasures)
     temporary, file = new_file(context.layout)
     try:
         out = Rewriter(file, new_file_id(), context.limit_bytes, compressor)

@@ -101,6 +101,10 @@ class Tentative:
         part = self._part(key)
         return None if part is None else len(part) if isinstance(part, bytes) else part.length
 
+    def erased(self, key: str) -> bytes | None:
+        part = None if key in self._puts or self._cleared else self._part(key)
+        return part.digest if isinstance(part, Extent) and bodies.is_erased(part) else None
+
     def keys(self, prefix: str = "") -> Iterator[str]:
         found = (
             set[str]() if self._cleared else {key for key in self._state.view().keys(prefix) if key not in self._puts}

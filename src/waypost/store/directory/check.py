@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Literal, NamedTuple
 
 from waypost.codec import bodies
@@ -354,7 +353,7 @@ class _LogCheck:
         body = bodies.read_commit(content)
         if header.version != self._version + 1:
             raise Undecodable(f"version {header.version} stands behind version {self._version}")
-        named = sums.commit_id(self._commit_id, body.operation_id, sha256(content).digest())
+        named = sums.commit_id(self._commit_id, body.operation_id, bodies.content_hash(body, content))
         if named != header.commit_id:
             self._found("damage", found.offset, "its commit id is not that of its parent and content")
         self._version, self._commit_id = header.version, header.commit_id

@@ -126,7 +126,7 @@ class CheckpointedDocument(OpenDocument):
             view = self.view(durable=True)
             self.sync()  # what is kept must not be ahead of the log, also where commits are told of before their sync
             if dropping is not None:
-                gone |= self._once_there(dropping)
+                gone |= self.once_there(dropping)
             wanted = keeping.Wanted(self.id, checkpoints.names_in(view), gone, restores)
             keeping.write_missing(self._context, wanted, self._checkpoints_in_log, newest_only=newest_only)
             if dropping is not None:
@@ -146,7 +146,7 @@ class CheckpointedDocument(OpenDocument):
             return True
         return bool(checkpoints.names_in(self.view(durable=False)))
 
-    def _once_there(self, dropped: int) -> set[str]:
+    def once_there(self, dropped: int) -> set[str]:
         """All checkpoints that the document had in its history, be it that whoever removed one died."""
         log = self._log
         if log is None or self._context.layout.existing(checkpoints.FOLDER) is None:

@@ -26,7 +26,8 @@ from waypost.store.directory.decisions import missing_from
 from waypost.store.directory.files import Directory, File
 from waypost.store.directory.layout import document_id, encode_id
 from waypost.store.directory.log import Frame, Log
-from waypost.store.directory.state import Blocks, Snapshot, Stands, damaged
+from waypost.store.directory.standing import Stands
+from waypost.store.directory.state import Blocks, DocumentView, Snapshot, damaged
 from waypost.store.kinds import DocumentId, Kind
 from waypost.store.values import Pieces
 
@@ -152,7 +153,9 @@ def check_layer(layer: Layer) -> None:
 
 
 def check_extent(key: str, extent: Extent, blocks: Blocks) -> None:
-    """Read a large part. Raises DocumentDamaged when it is not the one that its digest names."""
+    """Read a large part, unless it was erased. Raises DocumentDamaged when it is not the one that its digest names."""
+    if bodies.is_erased(extent):
+        return
     digest = sums.part_digest(key.encode())
     length = 0
     for block in extent.table:
@@ -346,7 +349,7 @@ def names_by_files(context: Context, is_wanted: Callable[[DocumentId], bool]) ->
     for file in folder.names() if folder else []:
         if folder and file.endswith(SUFFIX):
             with suppress(DocumentDamaged, UnsupportedFormat):
-                owner = _owner_of(context, folder, file)
+                owner = owner_of(context, folder, file)
                 layer = read_file(context, folder, file) if owner is not None and is_wanted(owner) else None
                 if layer is not None and layer.document == owner and file == file_name(layer.name):
                     found.setdefault(layer.document, {})[layer.name] = layer.parent
@@ -360,7 +363,7 @@ def left(context: Context, kind: Kind, there: set[str]) -> dict[str, list[str]]:
     return {document.id: names for document, names in found.items()}
 
 
-def _owner_of(context: Context, folder: Directory, file: str) -> DocumentId | None:
+def owner_of(context: Context, folder: Directory, file: str) -> DocumentId | None:
     """The document that a file is a checkpoint of, by its beginning."""
     log = context.open_log(folder, file, write=False)
     if log is None or log.first(log.file.identity().size) is None or log.body is None:
@@ -377,7 +380,12 @@ def is_file_of(context: Context, folder: Directory, name: str, document: Documen
 
 
 def names_now(context: Context, document: DocumentId, *, durable: bool = False) -> set[str]:
-    """The names of the checkpoints that a document has by its log as it is now, whatever is open; no lock is taken."""
+    """The names of the checkpoints that a document has by its log as it is now."""
+    return set(names_in(view_now(context, document, durable=durable)))
+
+
+def view_now(context: Context, document: DocumentId, *, durable: bool = False) -> DocumentView:
+    """A document by its log as it is now, whatever is open; no lock is taken."""
     pieces = context.decisions.pieces_for(document)
     log, state = loading.load(context.apart(), document)
     missing = missing_from(log, pieces)
@@ -385,7 +393,7 @@ def names_now(context: Context, document: DocumentId, *, durable: bool = False) 
         _, state = loading.load(context.apart(), document, decided=missing)
     if durable and log is not None and log.end:
         log.sync_to(log.data_end)
-    return set(names_in(state.view()))
+    return state.view()
 
 
 def _stands(name: str, parents: dict[str, str | None]) -> bool:

@@ -10,7 +10,7 @@ append to it before the switch is durable.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
@@ -18,14 +18,16 @@ from waypost import clock
 from waypost.codec import bodies, frame
 from waypost.codec.bodies import Block, Content, Extent, Part, SnapshotBody
 from waypost.codec.compression import Compressor, Undecodable
-from waypost.codec.frame import Draft, FrameType, Place, Standing
+from waypost.codec.frame import ERASED_FORMAT, FORMAT_VERSION, Draft, FrameType, Place, Standing
 from waypost.errors import DocumentTooLarge
-from waypost.store.contract import OperationRecord
-from waypost.store.directory import snapshots
+from waypost.store.contract import OperationRecord, View
+from waypost.store.directory import scrubbing, snapshots
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import File
 from waypost.store.directory.log import NOTHING, Frame, Log, new_file_id
-from waypost.store.directory.state import DocumentView, Mark, Snapshot, damaged
+from waypost.store.directory.scrubbing import Scrubbed
+from waypost.store.directory.state import DocumentView, Mark, Snapshot, Source, damaged
+from waypost.store.erasures import NOTHING_ERASED, Erasures
 
 DAY_US = 24 * 3600 * 1_000_000
 CARRIED_BYTES = 2 * 1024 * 1024
@@ -59,7 +61,9 @@ class Rewriter:
     frame records everything before it as synced.
     """
 
-    def __init__(self, file: File, file_id: int, limit: int, compressor: Compressor) -> None:
+    def __init__(
+        self, file: File, file_id: int, limit: int, compressor: Compressor, erasures: Erasures = NOTHING_ERASED
+    ) -> None:
         self.file = file
         self.file_id = file_id
         self.end = 0
@@ -69,6 +73,7 @@ class Rewriter:
         """Whether history went that the old file still had."""
         self._limit = limit
         self._compressor = compressor
+        self._erasures = erasures
         self._moved: dict[int, int] = {}
         """Where each block stands now, by where it stood in the old file."""
 
@@ -89,26 +94,26 @@ class Rewriter:
         self.end += len(data)
 
     def copy(self, log: Log, found: Frame) -> None:
-        """Append a commit of the old log with its content as it is."""
+        """Append a commit of the old log with its content as it is, but for what is erased."""
         header = found.header
         touched = frame.touched_parts(header, found.data)
         body = found.data[header.body_offset : header.blocks_offset]
         draft = Draft(FrameType(header.type), header.codec, body, header.raw, touched, ())
-        table: list[Block] = []
-        if header.length > header.blocks_offset:
-            content, table = found.content()
-            if any(block.offset < found.blocks_at for block in table):
-                self.carry(log, [block for block in table if block.offset < found.blocks_at], found.standing)
-                rows = [
-                    block._replace(offset=0 if block.offset >= found.blocks_at else self._moved[block.offset])
-                    for block in table
-                ]
-                draft = bodies.commit_draft(Content(bytes(content), rows, []), touched, self._compressor)
-        self.put(draft, found.standing, found.end - found.blocks_at)
-        for block in table:
-            if block.offset >= found.blocks_at:
-                self._moved[block.offset] = self.end
-                self._write(_stored(log.file, block))
+        scrubbed = _scrubbed(log, found, self._erasures)
+        content, table = scrubbed if scrubbed is not None else _content_with_blocks(found)
+        ahead = [block for block in table if block.offset < found.blocks_at]
+        if ahead or scrubbed is not None:
+            self.carry(log, ahead, found.standing)
+            rows = [
+                block._replace(offset=0 if block.offset >= found.blocks_at else self._moved[block.offset])
+                for block in table
+            ]
+            draft = bodies.commit_draft(Content(content, rows, []), touched, self._compressor)
+        here = [block for block in table if block.offset >= found.blocks_at]
+        self.put(draft, found.standing, sum(block.stored for block in here))
+        for block in here:
+            self._moved[block.offset] = self.end
+            self._write(_stored(log.file, block))
 
     def carry(self, log: Log, table: list[Block], standing: Standing) -> None:
         """Put those blocks of the old log that are not in this file yet into frames of their own."""
@@ -142,6 +147,23 @@ class Rewriter:
         if not isinstance(part, Extent):
             return part
         return part._replace(table=[block._replace(offset=self._moved[block.offset]) for block in part.table])
+
+
+def _content_with_blocks(found: Frame) -> tuple[bytes, list[Block]]:
+    """Content and table of a commit that has blocks; nothing of another."""
+    if found.header.length == found.header.blocks_offset:
+        return b"", []
+    content, table = found.content()
+    return bytes(content), table
+
+
+def _scrubbed(log: Log, found: Frame, erasures: Erasures) -> tuple[bytes, list[Block]] | None:
+    """Content and table of a commit of which something is to go; None of another."""
+    try:
+        left = scrubbing.commit(found, erasures)
+    except Undecodable as error:
+        raise damaged(log.file, found.offset, error) from error
+    return None if left is None else (bodies.encode_commit(left[0]), left[1])
 
 
 def _stored(source: File, block: Block) -> bytes:
@@ -188,26 +210,62 @@ def _weight(found: Frame) -> int:
     return header.length + sum(block.stored for block in ahead if block.offset < found.blocks_at)
 
 
-def rewrite(origin: Origin, context: Context, file: File, past: DocumentView | None, history: History) -> Rewriter:
-    """Write what is kept of a log into a new file. `past` is the document at version `history.cut`, if any went."""
+def rewrite(
+    origin: Origin,
+    context: Context,
+    file: File,
+    past: DocumentView | None,
+    history: History,
+    carried_out: Mapping[str, int] | None = None,
+) -> Rewriter:
+    """Write what is kept of a log into a new file, without what is erased. `past` is the document at version
+    `history.cut`, if any went. `carried_out` are the erasures that nothing else is left of; None for those that the old
+    log says it of.
+    """
     log = origin.log
     assert log.body is not None
     compressor = Compressor(context.config.compression)
-    out = Rewriter(file, new_file_id(), context.limit_bytes, compressor)
+    erasures = Erasures.of(origin.view)
+    out = Rewriter(file, new_file_id(), context.limit_bytes, compressor, erasures)
     out.shortened = len(history.dropped) > len(log.body.dropped)
-    body = log.body._replace(generation=log.body.generation + 1, made_us=clock.now_us(), dropped=history.dropped)
+    number = max(log.body.format, ERASED_FORMAT if erasures else FORMAT_VERSION)
+    body = log.body._replace(
+        format=number, generation=log.body.generation + 1, made_us=clock.now_us(), dropped=history.dropped
+    )
     out.put(bodies.file_draft(body), NOTHING)
-    operations = remembered(origin)
+    carried_out = erased_before(log) if carried_out is None else carried_out
+    if carried_out:
+        out.put(bodies.erasures_draft(dict(carried_out)), NOTHING)
+    operations = scrubbing.operations(remembered(origin), erasures)
     if past is not None:
         # a reader who has to start here must know what was done before as well
         earlier = [record for record in operations if record.version <= past.version]
-        _put_snapshot(out, log, past, earlier, compressor)
+        _put_snapshot(out, log, Scrubbed.of(past, erasures), earlier, compressor)
     found = None
     for found in history.kept:
         out.copy(log, found)
     if found is not None:
         _put_snapshot(out, log, origin.view, operations, compressor)
     return out
+
+
+def erased_before(log: Log) -> dict[str, int]:
+    """The erasures that were carried out before a log was written."""
+    size = log.file.identity().size
+    first = log.frame_at(0, size)
+    found = None if first is None else log.frame_at(first.end, size)
+    if found is None or found.header.type != FrameType.ERASURES:
+        return {}
+    try:
+        return bodies.read_erasures(found.content()[0])
+    except Undecodable as error:
+        raise damaged(log.file, found.offset, error) from error
+
+
+def erasing_is_due(log: Log, version: View) -> bool:
+    """Whether a document says of something that it is erased, and that is not carried out."""
+    erasures = Erasures.of(version)
+    return bool(erasures) and erased_before(log) != erasures.until
 
 
 def remembered(origin: Origin) -> list[OperationRecord]:
@@ -218,10 +276,10 @@ def remembered(origin: Origin) -> list[OperationRecord]:
 
 
 def _put_snapshot(
-    out: Rewriter, log: Log, view: DocumentView, operations: list[OperationRecord], compressor: Compressor
+    out: Rewriter, log: Log, view: Source, operations: list[OperationRecord], compressor: Compressor
 ) -> None:
     for key in view.keys():
-        part = view.part(key)
+        part = view.located(key)[0]
         if isinstance(part, Extent):  # its commit may not be kept
             out.carry(log, part.table, view.standing)
     builder, compressed = snapshots.build_anew(view, operations, compressor, out.moved)

@@ -22,10 +22,11 @@ from waypost.store.directory.checkpoints import Kept, Layer, check_extent
 from waypost.store.directory.compaction import Rewriter
 from waypost.store.directory.files import File, Identity
 from waypost.store.directory.frames import Frame
-from waypost.store.directory.keeping import Source
 from waypost.store.directory.layout import document_id
 from waypost.store.directory.log import new_file_id
-from waypost.store.directory.state import BlockCache, Blocks, DocumentView, Snapshot, Stands
+from waypost.store.directory.scrubbing import Scrubbed
+from waypost.store.directory.standing import Stands
+from waypost.store.directory.state import BlockCache, Blocks, DocumentView, Snapshot, Source
 from waypost.store.kinds import DocumentId
 
 NAME = "the export"
@@ -73,7 +74,7 @@ def write(version: View, name: str, compression: CompressionConfig) -> bytes:
 
 def as_source(version: View, compressor: Compressor, chunk_bytes: int) -> Source:
     """A version whose parts can be copied as they are kept, wherever it comes from."""
-    return version if isinstance(version, Kept | DocumentView) else _Cut(version, compressor, chunk_bytes)
+    return version if isinstance(version, Kept | DocumentView | Scrubbed) else _Cut(version, compressor, chunk_bytes)
 
 
 class _Cut(Stands):
@@ -93,6 +94,9 @@ class _Cut(Stands):
     def located(self, key: str) -> tuple[bodies.Part | None, Blocks]:
         file = HeldFile(bytearray())
         blocks = Blocks(file, 0, BlockCache(0), True)
+        gone = self._version.erased(key)
+        if gone is not None:
+            return Extent(self._version.size_of(key) or 0, gone, []), blocks
         value = self._version.get(key)
         if value is None or len(value) <= self._chunk_bytes:
             return value, blocks
@@ -280,6 +284,8 @@ def _version(file: File, document: DocumentId, name: str, main: Frame) -> Kept:
 
 
 def _check_extent(key: str, part: Extent, blocks: Blocks) -> None:
-    if sum(row.raw for row in part.table) != part.length or not part.table:
+    if bodies.is_erased(part):
+        return
+    if sum(row.raw for row in part.table) != part.length:
         raise Undecodable(f"the blocks of part {key!r} are not as long as it is")
     check_extent(key, part, blocks)

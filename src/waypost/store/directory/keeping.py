@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from waypost import clock
 from waypost.codec import bodies, frame
 from waypost.codec.bodies import DeltaBody, Extent, FileBody, Part, SnapshotBody, SnapshotBuilder
 from waypost.codec.compression import Compressor
-from waypost.codec.frame import FORMAT_VERSION, Standing, part_hash, touched_parts
+from waypost.codec.frame import ERASED_FORMAT, FORMAT_VERSION, part_hash, touched_parts
 from waypost.errors import DocumentDamaged, LockTimeout, StoreUnavailable
 from waypost.store.contract import CHECKPOINT, View
 from waypost.store.directory import checkpoints
@@ -29,7 +29,9 @@ from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File
 from waypost.store.directory.layout import new_file
 from waypost.store.directory.log import LOCK_TIMEOUT_S, NOTHING, Log, new_file_id
-from waypost.store.directory.state import Blocks
+from waypost.store.directory.scrubbing import Scrubbed
+from waypost.store.directory.state import Source
+from waypost.store.erasures import NOTHING_ERASED, Erasures
 from waypost.store.kinds import DocumentId
 
 _LOG = logging.getLogger("waypost")
@@ -37,14 +39,6 @@ _AT_A_TIME = 32
 """So many files are written while the folder is locked: others wait for it."""
 CACHE_BYTES = 1 << 20
 """What is read here is not what is worked with, and takes no room from that."""
-
-
-class Source(View, Protocol):
-    """A version whose parts can be copied as they are kept."""
-
-    @property
-    def standing(self) -> Standing: ...
-    def located(self, key: str) -> tuple[Part | None, Blocks]: ...
 
 
 def find_versions(log: Log, names: Iterable[str]) -> dict[str, int]:
@@ -164,7 +158,7 @@ def _place_again(context: Context, wanted: Wanted) -> None:
         for name in wanted.names:
             kept = checkpoints.read(context, name) if name in context.placed else None
             if kept is not None:
-                _put_in_place(context, name, kept, None)
+                put_in_place(context, name, kept, None)
         folder.sync()
         _are_durable(context)
 
@@ -184,12 +178,14 @@ def _without_arrivals(context: Context, wanted: Wanted, missing: list[str]) -> l
 def give_place(context: Context, name: str) -> None:
     """Put a version that was taken in, and of which there may be no other copy, among the files of checkpoints."""
     temp, folder = context.layout.folder("temp"), context.layout.folder(FOLDER)
+    layer = checkpoints.read_file(context, temp, arrival_name(name))
+    erasures = NOTHING_ERASED if layer is None else erasures_now(context, layer.document)
     # it keeps its first name until the second is durable
-    if not temp.link(arrival_name(name), folder, file_name(name)):
+    if erasures or not temp.link(arrival_name(name), folder, file_name(name)):
         # somebody did that already, and may have failed to make it durable: then no sync of ours would cover it
         version = checkpoints.read_arrival(context, name)
         if version is not None:
-            _put_in_place(context, name, version, None)
+            put_in_place(context, name, Scrubbed.of(version, erasures), None)
     folder.sync()
     _are_durable(context)
     temp.remove(arrival_name(name))
@@ -200,13 +196,15 @@ def write_out(context: Context, wanted: Wanted, versions: Iterator[tuple[str, So
     folder = context.layout.folder(FOLDER)
     for first in versions:  # asked for outside of the lock, since that may wait for a document's
         with alone(context, wanted.restores):
+            found = erasures_now(context, wanted.document)
             stood_on = {_parent_of(context, folder, each) for each in wanted.names if each > first[0]}
             last: _Last | None = None  # nobody else writes, so what was written last is as it was
-            for name, version in chain([first], islice(versions, _AT_A_TIME - 1)):
+            for name, read in chain([first], islice(versions, _AT_A_TIME - 1)):
+                version = Scrubbed.of(read, found)  # it may be older than the decision to erase some of it
                 if anew or folder.identity(file_name(name)) is None:
                     # a chain that grew longer in its middle could become too long at its end
                     parent = None if name in stood_on else _parent_for(context, wanted.names, name, version, last)
-                    last = _put_in_place(context, name, version, parent, last)
+                    last = put_in_place(context, name, version, parent, last)
             folder.sync()
             _are_durable(context)
 
@@ -245,7 +243,7 @@ def _parent_of(context: Context, folder: Directory, name: str) -> str | None:
     return None if layer is None else layer.parent
 
 
-def _put_in_place(
+def put_in_place(
     context: Context, name: str, version: Source, parent: Kept | None, last: _Last | None = None
 ) -> _Last | None:
     """Write a file and give it its name; it as it can be read back. Nothing of it is durable but its content."""
@@ -286,7 +284,10 @@ def put_checkpoint(
 ) -> None:
     """Write all that the file of a checkpoint holds, as a base or as a delta on another."""
     document = version.document
-    first = FileBody(FORMAT_VERSION, document.kind, document.id, 0, clock.now_us(), b"", name)
+    changed = _differing(version, parent, near)
+    has_erased = any(bodies.is_erased(version.located(key)[0]) for key in (changed if parent else version.keys()))
+    number = ERASED_FORMAT if has_erased else FORMAT_VERSION
+    first = FileBody(number, document.kind, document.id, 0, clock.now_us(), b"", name)
     out.put(bodies.file_draft(first), NOTHING)
     if parent is None:
         builder = SnapshotBuilder(compressor)
@@ -295,13 +296,19 @@ def put_checkpoint(
         builder.finish([])
         draft = builder.draft(SnapshotBody(out.end, out.link, 0, version.compressed, [], []))
     else:
-        looked_at = sorted(version.differing(parent if near is None else near))
-        changed = [key for key in looked_at if not is_same(version.located(key)[0], parent.located(key)[0])]
         puts = {key: _copied(out, version, key) for key in changed if version.size_of(key) is not None}
         removed = [key for key in changed if version.size_of(key) is None]
         draft = bodies.delta_draft(DeltaBody(parent.name, puts, removed), compressor)
     out.put(draft, version.standing)
     out.put(frame.seal_draft(), version.standing)
+
+
+def _differing(version: Source, parent: Kept | None, near: Source | None) -> list[str]:
+    """The keys of the parts that a delta on `parent` tells of."""
+    if parent is None:
+        return []
+    looked_at = sorted(version.differing(parent if near is None else near))
+    return [key for key in looked_at if not is_same(version.located(key)[0], parent.located(key)[0])]
 
 
 def is_same(part: Part | None, other: Part | None) -> bool:
@@ -355,7 +362,7 @@ def _let_go(context: Context, folder: Directory, wanted: Wanted, going: set[str]
             kept = checkpoints.read(context, name)
             assert kept is not None
             parent = next((each for each in ancestors if each in wanted.names), None)
-            _put_in_place(context, name, kept, None if parent is None else checkpoints.read(context, parent))
+            put_in_place(context, name, kept, None if parent is None else checkpoints.read(context, parent))
             parents[name] = parent
         except DocumentDamaged as error:
             _LOG.warning("%s", error)
@@ -383,6 +390,11 @@ def unreadable(context: Context, names: Iterable[str], since: int) -> list[str]:
             _LOG.warning("%s", error)
             found.append(name)
     return found
+
+
+def erasures_now(context: Context, document: DocumentId) -> Erasures:
+    """What a document says is erased, by its log as it is now."""
+    return Erasures.of(checkpoints.view_now(context, document))
 
 
 def once_there(log: Log, oldest: View | None) -> set[str]:

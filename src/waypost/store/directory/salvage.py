@@ -10,12 +10,21 @@ own then, never passed off as one that was committed. Reading only: `repair` car
 from __future__ import annotations
 
 from collections.abc import Iterable
-from hashlib import sha256
 from typing import NamedTuple
 
 from waypost import clock
 from waypost.codec import frame
-from waypost.codec.bodies import Block, CommitBody, Extent, FileBody, Part, commit_parts, read_commit
+from waypost.codec.bodies import (
+    Block,
+    CommitBody,
+    Extent,
+    FileBody,
+    Part,
+    commit_parts,
+    content_hash,
+    is_erased,
+    read_commit,
+)
 from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType, Header, Standing, block_checksum
 from waypost.errors import DocumentDamaged
@@ -294,7 +303,7 @@ class _Reading:
     def _may_be_copied(self, commit: _Commit) -> bool:
         found, body = commit.found, commit.body
         content, table = found.content()
-        expected = sums.commit_id(self._standing.commit_id, body.operation_id, sha256(content).digest())
+        expected = sums.commit_id(self._standing.commit_id, body.operation_id, content_hash(body, content))
         return expected == found.header.commit_id and all(map(self._is_whole, table))
 
     def _is_whole(self, block: Block) -> bool:
@@ -422,7 +431,7 @@ def _without_value(reading: _Reading, parts: dict[str, Part]) -> list[str]:
     lost: list[str] = []
     for key in sorted(parts):
         part = parts[key]
-        if not isinstance(part, Extent):
+        if not isinstance(part, Extent) or is_erased(part):
             continue
         try:
             value = reading.blocks.value(part)

@@ -14,7 +14,7 @@ from waypost import clock
 from waypost.codec.bodies import ENTRY_BLOCK_BYTES, Extent, Part, Remembered, SnapshotBuilder
 from waypost.codec.compression import PLAIN, Compressor
 from waypost.store.contract import OperationRecord
-from waypost.store.directory.state import DocumentView, Snapshot
+from waypost.store.directory.state import DocumentView, Snapshot, Source
 
 KEPT_OPERATIONS = 10_000
 KEPT_OPERATIONS_US = 7 * 24 * 3600 * 1_000_000
@@ -41,7 +41,7 @@ def remembered(base: Snapshot, coming: int) -> list[Remembered]:
 
 
 def build_anew(
-    view: DocumentView, operations: list[OperationRecord], compressor: Compressor, placed: Callable[[Part], Part]
+    view: Source, operations: list[OperationRecord], compressor: Compressor, placed: Callable[[Part], Part]
 ) -> tuple[SnapshotBuilder, bool]:
     """The blocks of a snapshot of a view, and whether parts that it only refers to are compressed.
 
@@ -50,7 +50,7 @@ def build_anew(
     builder = SnapshotBuilder(compressor)
     compressed = False
     for key in view.keys():
-        part = view.part(key)
+        part = view.located(key)[0]
         if part is not None:
             compressed |= _is_compressed(part)
             builder.add(key, placed(part))

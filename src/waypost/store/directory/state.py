@@ -13,17 +13,19 @@ from collections.abc import Iterator, Sequence
 from heapq import merge
 from itertools import accumulate, chain, islice
 from threading import Lock
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from waypost.codec import bodies
 from waypost.codec.bodies import Block, Extent, Part, SnapshotBody
 from waypost.codec.compression import PLAIN, Undecodable
 from waypost.codec.frame import FrameType, Standing, part_hash, touched_parts
 from waypost.errors import DocumentDamaged
+from waypost.store import erasures
 from waypost.store.contract import OperationRecord, View
 from waypost.store.directory.files import File
 from waypost.store.directory.log import NOTHING, Frame
 from waypost.store.directory.recent import Recent
+from waypost.store.directory.standing import Stands
 from waypost.store.kinds import DocumentId
 from waypost.store.values import Pieces
 
@@ -79,13 +81,13 @@ class Blocks:
             raise damaged(self.file, block.offset, error) from error
 
     def value(self, part: Part) -> bytes:
-        return part if isinstance(part, bytes) else b"".join(map(self.data, part.table))
+        return part if isinstance(part, bytes) else b"".join(map(self.data, _rows(part)))
 
     def pieces(self, part: Part) -> Pieces:
         """A part to be read block by block."""
         if isinstance(part, bytes):
             return Pieces.of(part)
-        table = part.table
+        table = _rows(part)
         starts = list(accumulate((block.raw for block in table[:-1]), initial=0))
 
         def read(number: int) -> bytes:
@@ -104,6 +106,13 @@ class Blocks:
                 raise damaged(self.file, block.offset, error) from error
             self._cache.put(key, found, _memory_of(found, len(data)))
         return found
+
+
+def _rows(part: Extent) -> list[Block]:
+    """Where a large part stands. Raises ValueErased."""
+    if bodies.is_erased(part):
+        raise erasures.gone(part.length, part.digest)
+    return part.table
 
 
 def _memory_of(entries: dict[str, Part], stored: int) -> int:
@@ -196,31 +205,12 @@ class Snapshot:
             raise damaged(self.blocks.file, block.offset, error) from error
 
 
-class Stands:
-    """What a version says of itself, by where it stands."""
-
-    __slots__ = ()
-    standing: Standing
+class Source(View, Protocol):
+    """A version whose parts can be copied as they are kept."""
 
     @property
-    def version(self) -> int:
-        return self.standing.version
-
-    @property
-    def time_us(self) -> int:
-        return self.standing.time_us
-
-    @property
-    def size_bytes(self) -> int:
-        return self.standing.size_bytes
-
-    @property
-    def checksum(self) -> bytes:
-        return self.standing.checksum
-
-    @property
-    def commit_id(self) -> bytes:
-        return self.standing.commit_id
+    def standing(self) -> Standing: ...
+    def located(self, key: str) -> tuple[Part | None, Blocks]: ...
 
 
 class DocumentView(Stands):

@@ -10,12 +10,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from waypost import clock
 from waypost.codec.bodies import SnapshotBody
 from waypost.codec.frame import Draft, FrameType
 from waypost.errors import DocumentTooLarge
-from waypost.store.directory import compaction, loading, register, snapshots
+from waypost.store.directory import beside, checkpoints, compaction, loading, register, snapshots
 from waypost.store.directory.compaction import Origin
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import missing_from
@@ -23,6 +24,7 @@ from waypost.store.directory.document import Document
 from waypost.store.directory.layout import new_file
 from waypost.store.directory.log import Log
 from waypost.store.directory.state import DocumentState, DocumentView, Snapshot
+from waypost.store.erasures import Erasures
 from waypost.store.kinds import DocumentId
 
 _LOG = logging.getLogger("waypost")
@@ -116,17 +118,27 @@ def compact_if_due(document: Document, context: Context, *, closing: bool) -> No
     with document.lock:
         log = document.log_if_usable()
         is_due = log is not None and compaction_is_due(log, document.state_now(), context, closing=closing)
-    if is_due:
-        compact(document, context)
+        erases = log is not None and compaction.erasing_is_due(log, document.state_now().view())
+    if is_due or erases:
+        compact(document, context, [] if erases else None)
 
 
-def compact(document: Document, context: Context) -> bool:
-    """Write the log again without what is no longer needed; whether it was replaced."""
+def compact(document: Document, context: Context, removed: list[str] | None = None) -> bool:
+    """Write the log again without what is no longer needed; whether it was replaced.
+
+    Where `removed` is given all else that holds what is erased is seen to first, so that nothing does once the log is
+    replaced; the files that went are added to it.
+    """
     origin = _origin_of(document)
     if origin is None:
         return False
     # before the versions that they stand for may go
     document.keep_checkpoints(newest_only=False, dropping=origin.log.dropped_versions)
+    erasing: _Erasing | None = None
+    if removed is not None:
+        if context.decisions.pieces_for(document.id):
+            return False  # which hold frames of it, and go once they are carried out
+        erasing = _begin_erasing(document, context, origin, removed)
     history = compaction.choose_history(origin, context)
     past: DocumentView | None = None
     if history.cut:
@@ -136,11 +148,11 @@ def compact(document: Document, context: Context) -> bool:
     temp = context.layout.folder("temp")
     name, file = new_file(context.layout)
     try:
-        out = compaction.rewrite(origin, context, file, past, history)
+        out = compaction.rewrite(origin, context, file, past, history, erasing and erasing.until)
         behind = _carry_over(document, origin, out)
         file.sync_all()
         with document.lock:
-            replaced = behind is not None and _switch(document, context, origin, out, name, behind)
+            replaced = behind is not None and _switch(document, context, origin, out, name, behind, erasing)
     except DocumentTooLarge as error:
         _LOG.warning("%s %r cannot be made smaller: %s", document.id.kind, document.id.id, error)
         replaced = False
@@ -149,6 +161,25 @@ def compact(document: Document, context: Context) -> bool:
         document.let_go_of_lock()
         temp.remove(name)
     return replaced
+
+
+class _Erasing(NamedTuple):
+    """What a compaction carries out, and what it has to do before its log takes the old one's place."""
+
+    until: dict[str, int]
+    remove_leftovers: Callable[[], None]
+
+
+def _begin_erasing(document: Document, context: Context, origin: Origin, removed: list[str]) -> _Erasing:
+    """Take what is erased out of the files of checkpoints."""
+    erasures = Erasures.of(origin.view)
+    known = document.once_there(origin.log.dropped_versions) | set(checkpoints.names_in(origin.view))
+    beside.scrub_checkpoints(context, origin.view, erasures, known)
+
+    def remove_leftovers() -> None:
+        removed.extend(beside.remove_leftovers(context, document.id, known))
+
+    return _Erasing(erasures.until, remove_leftovers)
 
 
 def _carry_over(document: Document, origin: Origin, out: compaction.Rewriter) -> tuple[int, int] | None:
@@ -183,6 +214,7 @@ def _switch(
     out: compaction.Rewriter,
     name: str,
     behind: tuple[int, int],
+    erasing: _Erasing | None,
 ) -> bool:
     """Carry over the rest, and let the new file take the old one's place."""
     log = document.log_if_same(origin.log)
@@ -193,7 +225,9 @@ def _switch(
         document.catch_up(log, identity.size)
         _copy_commits(origin, out, *behind, log.end)
         out.file.sync_all()
-        if out.shortened:
+        if erasing is not None:
+            erasing.remove_leftovers()  # with the lock held nobody keeps the old log, or bytes of it, elsewhere
+        elif out.shortened:
             context.keep_generation(log)
         context.layout.folder("temp").move(name, log.folder, log.name)
         log.folder.sync()
@@ -220,10 +254,22 @@ def back_up(identifier: DocumentId, context: Context, version: int) -> bool:
             for offset in range(0, log.end, _COPY_BYTES):
                 file.write_all(log.file.read(min(_COPY_BYTES, log.end - offset), offset), offset)
             file.sync_all()
-            context.put_backup(name, f"{log.name}.v{version}")
+            if not _put_backup(context, log, name, f"{log.name}.v{version}"):
+                return False
         finally:
             context.layout.folder("temp").remove(name)
     context.drop_backups(log.name, "v")
+    return True
+
+
+def _put_backup(context: Context, log: Log, name: str, backup: str) -> bool:
+    """Give a copy of a log its place; False where the log was replaced meanwhile: something may be erased."""
+    if log.lock() is None:
+        return False
+    try:
+        context.put_backup(name, backup)
+    finally:
+        log.file.unlock()
     return True
 
 

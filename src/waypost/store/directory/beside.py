@@ -1,0 +1,116 @@
+"""What is kept of a document beside its log, and what becomes of it when something is erased.
+
+Files of checkpoints are written again without it. Everything else is a copy of what was: logs that compactions,
+migrations and restores have put by, bytes that were moved aside, files that a repair found. Those go: a copy that may
+hold what was erased is worth less than the promise that none does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from waypost.errors import DocumentDamaged, UnsupportedFormat, WaypostError
+from waypost.store.contract import ADOPTED, View
+from waypost.store.directory import checkpoints, decisions, keeping
+from waypost.store.directory.checkpoints import FOLDER, SUFFIX
+from waypost.store.directory.context import Context
+from waypost.store.directory.files import Directory
+from waypost.store.directory.layout import sweep
+from waypost.store.directory.loading import file_name
+from waypost.store.directory.scrubbing import Scrubbed
+from waypost.store.erasures import Erasures
+from waypost.store.kinds import DocumentId
+
+_BEFORE_RESTORE = "before-restore."
+
+
+def scrub_checkpoints(context: Context, version: View, erasures: Erasures, known: set[str]) -> None:
+    """Write the files of checkpoints of a document again that hold something of what is erased, durably. `known` are
+    names of checkpoints that it has or had.
+
+    What was imported counts as older than any erasure: its times are those of another clock. Raises DocumentDamaged
+    for a file that cannot be read.
+    """
+    folder = context.layout.existing(FOLDER)
+    if folder is None:
+        return
+    adopted = {key.removeprefix(ADOPTED) for key in version.keys(ADOPTED)}
+    with keeping.alone(context):
+        for file in sorted(folder.names()):  # so each comes behind what it stands on
+            if file.endswith(SUFFIX) and _is_of(context, folder, file, version.document, known):
+                _scrub(context, folder, file, erasures, adopted)
+        folder.sync()
+
+
+def _scrub(context: Context, folder: Directory, file: str, erasures: Erasures, adopted: set[str]) -> None:
+    layer = checkpoints.read_file(context.apart(), folder, file)
+    kept = None if layer is None else checkpoints.read(context.apart(), layer.name)
+    if layer is None or kept is None:
+        return
+    scrubbed = Scrubbed.of(kept, erasures, 0 if layer.name in adopted else None)
+    if scrubbed is not kept:
+        parent = None if layer.parent is None else checkpoints.read(context.apart(), layer.parent)
+        keeping.put_in_place(context, layer.name, scrubbed, parent)
+
+
+def remove_leftovers(context: Context, document: DocumentId, known: set[str]) -> list[str]:
+    """Remove all copies of a document, or of some of it, that are put by in its store, durably; their names. `known` is
+    as above.
+    """
+    layout, log_name = context.layout, file_name(document)
+    removed: list[str] = []
+
+    def is_of(name: str) -> bool:
+        return name.startswith(f"{log_name}.")
+
+    def is_aside(folder: Directory, name: str) -> bool:
+        return is_of(name) or _is_of(context, folder, name, document, known)
+
+    def was_of(folder: Directory, name: str) -> bool:
+        is_its = name == log_name or _is_of(context, folder, name, document, known)
+        return is_its or (decisions.is_name(name) and _speaks_of(folder, name, document))
+
+    sweep(layout)
+    layout.folder("temp").sync()
+    layout.folder(decisions.FOLDER).sync()  # where a decision was removed, that lasts
+    for name in ("temp", "backups"):
+        removed += _remove(layout.existing(name), name, lambda _, each: is_of(each))
+    removed += _remove(layout.existing("damaged"), "damaged", is_aside)
+    backups = layout.existing("backups")
+    for kept_in in sorted(backups.names()) if backups else []:
+        kept = backups.open_directory(kept_in) if backups and kept_in.startswith(_BEFORE_RESTORE) else None
+        for name in sorted(kept.names()) if kept else []:
+            inner = kept.open_directory(name) if kept and kept.kind(name) == "directory" else None
+            removed += _remove(inner, f"backups/{kept_in}/{name}", was_of)
+    return removed
+
+
+def _remove(folder: Directory | None, shown: str, is_going: Callable[[Directory, str], bool]) -> list[str]:
+    if folder is None:
+        return []
+    going = [name for name in sorted(folder.names()) if folder.kind(name) == "file" and is_going(folder, name)]
+    for name in going:
+        folder.remove(name)
+    folder.sync()  # also where nothing is left to go: whoever removed it may have died before that
+    return [f"{shown}/{name}" for name in going]
+
+
+def _speaks_of(folder: Directory, name: str, document: DocumentId) -> bool:
+    """Whether a decision that a restore put by holds frames of a document, or cannot be read."""
+    try:
+        body = decisions.read(folder, name)
+    except WaypostError:
+        return True
+    return body is not None and any((each.kind, each.id) == document for each in body.participants)
+
+
+def _is_of(context: Context, folder: Directory, name: str, document: DocumentId, known: set[str]) -> bool:
+    """Whether a file is a log or a checkpoint of a document: by what it says, or else by its name."""
+    try:
+        owner = checkpoints.owner_of(context, folder, name)
+    except (DocumentDamaged, UnsupportedFormat):
+        owner = None
+    if owner is not None:
+        return owner == document
+    files = {checkpoints.file_name(each) for each in known}
+    return name in files or name.rpartition(".")[0] in files

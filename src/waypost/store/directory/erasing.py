@@ -1,0 +1,50 @@
+"""Carrying out an erasure: what a document says is erased goes from everything that is kept of it.
+
+The decision is a commit like any other. What follows is a compaction that leaves out what is erased, and before it lets
+the new log take its place sees to all other files: so a log that says an erasure was carried out is the last thing to
+change, and wherever this is cut off, it is due again, for the caller who repeats it or whoever closes the log next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from waypost.errors import StoreUnavailable
+from waypost.store.directory import compaction, upkeep
+from waypost.store.directory.context import Context
+from waypost.store.directory.document import Document
+
+_TRIES = 16
+
+
+def carry_out(context: Context, document: Document, settle: Callable[[], None]) -> list[str]:
+    """Take out what a document says is erased; the names of the files that went with it. Raises what writing raises.
+
+    `settle` has decisions over several documents carried out, which hold frames of theirs.
+    """
+    removed: list[str] = []
+    for _ in range(_TRIES):
+        if not _is_due(document):
+            return removed
+        settle()
+        upkeep.compact(document, context, removed)  # which others may have been faster to do
+    raise StoreUnavailable(
+        f"what was erased of {document.id.kind} {document.id.id!r} is not gone yet: others replace its log all the time"
+    )
+
+
+def _is_due(document: Document) -> bool:
+    """Whether something is still to be done; the log is open for writing then."""
+    try:
+        with document.lock:
+            version = document.view(durable=True)
+            if not version.version:
+                return False
+            while document.enter() is None:
+                pass  # each time another has put a file in its place
+            log = document.open_for_writing()
+            log.file.unlock()
+            return compaction.erasing_is_due(log, document.state_now().view())
+    except BaseException:
+        document.let_go_of_lock()  # an interrupt can come right behind the lock
+        raise

@@ -1,0 +1,44 @@
+"""What a version says of itself, by where it stands in a file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from waypost.codec.bodies import Extent, Part, is_erased
+from waypost.codec.frame import Standing
+
+
+class Stands(ABC):
+    """A version that knows its standing, and where its parts are."""
+
+    __slots__ = ()
+    standing: Standing
+
+    @property
+    def version(self) -> int:
+        return self.standing.version
+
+    @property
+    def time_us(self) -> int:
+        return self.standing.time_us
+
+    @property
+    def size_bytes(self) -> int:
+        return self.standing.size_bytes
+
+    @property
+    def checksum(self) -> bytes:
+        return self.standing.checksum
+
+    @property
+    def commit_id(self) -> bytes:
+        return self.standing.commit_id
+
+    @abstractmethod
+    def located(self, key: str) -> tuple[Part | None, Any]:
+        """The part as it is kept, and who reads its blocks."""
+
+    def erased(self, key: str) -> bytes | None:
+        part = self.located(key)[0]
+        return part.digest if isinstance(part, Extent) and is_erased(part) else None
