@@ -36,7 +36,7 @@ ORDER = """
     codec
     store
     maintenance ownership
-    streams
+    streams erased
     records
     session_records
     redaction secrecy
@@ -54,11 +54,11 @@ ORDER = """
     sealed_bundles
     sessions bundles merging
     automatic cleaning usage rotation
-    workflows carrying delta references history
+    workflows carrying delta references history erasures
     importing
     blame operations
     requests
-    checkpointing lookback sessioning bundling
+    checkpointing erasing lookback sessioning bundling
     definitions
     transactions
     runner

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from waypost.codec.values import Unregistered, register_type, unregister_type
     from waypost.config import Config
     from waypost.delta import Difference, WorkflowDiff
+    from waypost.erasures import Erasure
     from waypost.errors import (
         CheckpointNotFound,
         DependencyUnfinished,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
         StoreUnavailable,
         UnsupportedFormat,
         UnsupportedPlatform,
+        ValueErased,
         VersionConflict,
         VersionNotFound,
         WaypostError,
@@ -95,7 +97,7 @@ if TYPE_CHECKING:
         Success,
         UnhandledFailureWarning,
     )
-    from waypost.places import LargeValue, SealedValue
+    from waypost.places import ErasedValue, LargeValue, SealedValue
     from waypost.queries import StateQuery, StateQueryResult, TimeRange
     from waypost.rotation import RotationReport, WorkflowRotation
     from waypost.runs import Run
@@ -123,6 +125,7 @@ _MODULES = {
     "waypost.codec.values": "Unregistered register_type unregister_type",
     "waypost.config": "Config",
     "waypost.delta": "Difference WorkflowDiff",
+    "waypost.erasures": "Erasure",
     "waypost.errors": (
         "CheckpointNotFound DependencyUnfinished DocumentDamaged DocumentTooLarge IllegalTransition "
         "ImportConflict InvalidConfiguration InvalidId InvalidInput InvalidValue InvalidWorkflow KeyMissing "
@@ -130,7 +133,7 @@ _MODULES = {
         "SchemaOutdated SealBroken SecretsNotSealed SessionBusy SessionEnded SessionExists SessionFenced "
         "SessionNotFound SessionPaused StepBusy StepFailed StepNotFound StoreClosed StoreError StoreLeased "
         "StoreNotFound StorePoisoned StoreReadOnly StoreUnavailable UnsupportedFormat UnsupportedPlatform "
-        "VersionConflict VersionNotFound WaypostError WorkflowExists WorkflowNotFound WorkflowPaused"
+        "ValueErased VersionConflict VersionNotFound WaypostError WorkflowExists WorkflowNotFound WorkflowPaused"
     ),
     "waypost.history": "HistoryEntry",
     "waypost.migrating": "MigratingDocument",
@@ -142,7 +145,7 @@ _MODULES = {
         "WorkflowContext WorkflowState WorkflowStep WorkflowSummary"
     ),
     "waypost.operations": "Failure OperationPerformance OperationResult Success UnhandledFailureWarning",
-    "waypost.places": "LargeValue SealedValue",
+    "waypost.places": "ErasedValue LargeValue SealedValue",
     "waypost.queries": "StateQuery StateQueryResult TimeRange",
     "waypost.rotation": "RotationReport WorkflowRotation",
     "waypost.runs": "Run",
@@ -175,6 +178,8 @@ __all__ = [
     "Difference",
     "DocumentDamaged",
     "DocumentTooLarge",
+    "ErasedValue",
+    "Erasure",
     "Failure",
     "HistoryEntry",
     "IllegalTransition",
@@ -245,6 +250,7 @@ __all__ = [
     "UnsupportedFormat",
     "UnsupportedPlatform",
     "ValidationReport",
+    "ValueErased",
     "VersionConflict",
     "VersionNotFound",
     "Waypost",

@@ -184,6 +184,7 @@ class AsyncWaypost:
     detect_and_recover_crashed_sessions = _awaits(Definitions.detect_and_recover_crashed_sessions)
     migrate_workflows = _awaits(Definitions.migrate_workflows)
     rotate_secrets = _awaits(Definitions.rotate_secrets)
+    erase = _awaits(Definitions.erase)
     history = _awaits(Definitions.history)
     diff = _awaits(Definitions.diff)
     blame = _awaits(Definitions.blame)
@@ -255,8 +256,8 @@ class AsyncWaypost:
             return write.failed(error) if tries_left == 1 else await self._commit(write, tries_left - 1)
         except WaypostError as error:
             return write.failed(error)
-        if receipt.repeated is not None:
-            # the first result may have to be read from the disk
+        if receipt.repeated is not None or write.stages:
+            # the first result may have to be read from the disk, and what is large takes its time
             return await self._in_reader(partial(write.done, receipt))
         return write.done(receipt)
 

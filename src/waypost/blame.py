@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from msgspec import UNSET, Struct, UnsetType
 
 from waypost import delta, migrations, places, records, references
-from waypost.errors import DocumentDamaged, PathNotFound
+from waypost.errors import DocumentDamaged, PathNotFound, ValueErased
 from waypost.history import HistoryEntry, dropped, entry, past_of
 from waypost.places import ABSENT, LargeValue, Place
 from waypost.store import Commit, DocumentId, Past, Store, View
@@ -155,7 +155,10 @@ def _put(commit: Commit, key: str, place: Place) -> Any:
     """What a commit that touched a part left at a place in it."""
     if key not in commit.puts:
         return ABSENT
-    data = commit.read(key)
+    try:
+        data = commit.read(key)
+    except ValueErased as error:
+        return places.erased_value(error)
     try:
         whole = places.output_value(key, data) if place.root[0] == "outputs" else places.decoded(key, data)
     except DocumentDamaged:

@@ -95,6 +95,7 @@ class Waypost:
     detect_and_recover_crashed_sessions = _waits(Definitions.detect_and_recover_crashed_sessions)
     migrate_workflows = _waits(Definitions.migrate_workflows)
     rotate_secrets = _waits(Definitions.rotate_secrets)
+    erase = _waits(Definitions.erase)
     history = _waits(Definitions.history)
     diff = _waits(Definitions.diff)
     blame = _waits(Definitions.blame)

@@ -12,8 +12,9 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, cast, get_args
 
-from waypost import checkpoint_ids, loading, migrations, records, retention, validation
+from waypost import checkpoint_ids, erased, loading, migrations, places, records, retention, validation
 from waypost.checkpoint_ids import MARK
+from waypost.erased import ErasureRecord
 from waypost.errors import (
     CheckpointNotFound,
     DocumentDamaged,
@@ -31,7 +32,7 @@ from waypost.store import Content, DocumentId, Store, Transaction, View
 
 _LOG = logging.getLogger("waypost")
 MOST_TAGS, LONGEST_TAG, LONGEST_DESCRIPTION = 64, 128, 4096
-_NOT_RESTORED = (CHECKPOINT, ADOPTED, RESTORED, records.SESSION)
+_NOT_RESTORED = (CHECKPOINT, ADOPTED, RESTORED, records.SESSION, erased.ERASED)
 _TYPES = get_args(CheckpointType)
 
 
@@ -348,7 +349,7 @@ def prepare_version(store: Store, name: str, version: View, target: DocumentId, 
     now = store.view(target)
     staged: dict[str, Content] = {}
     for key in _restored(now.differing(version)):
-        length = version.size_of(key) or 0
+        length = version.size_of(key) or 0 if version.erased(key) is None else 0
         if large_bytes and length > large_bytes and not _is_same_value(now, version, key):
             staged[key] = store.stage(target, key, length, pieces_of(version, key))
     return Wanted(name, version, staged, {})
@@ -419,7 +420,9 @@ def fork(tx: Transaction, wanted: Wanted, restored_id: str | None = None) -> Non
 def _put_all(tx: Transaction, wanted: Wanted, restored_id: str | None = None) -> None:
     for key in _restored(tx.differing(wanted.version)):
         staged = wanted.staged.get(key)
-        if staged is not None:
+        if wanted.version.erased(key) is not None:
+            _leave_out(tx, wanted, key)
+        elif staged is not None:
             tx.put(key, staged)
         elif wanted.version.size_of(key) is None:
             tx.delete(key)
@@ -428,3 +431,12 @@ def _put_all(tx: Transaction, wanted: Wanted, restored_id: str | None = None) ->
             assert data is not None
             tx.put(key, data)
     tx.put(RESTORED + (restored_id or checkpoint_ids.new(tx)[0]), records.encode(wanted.checkpoint_id))
+
+
+def _leave_out(tx: Transaction, wanted: Wanted, key: str) -> None:
+    """What was erased from a version does not come back with it, and that is said."""
+    _LOG.warning("%r comes without %s, which was erased", tx.document.id, records.shown(key))
+    tx.delete(key)
+    if not erased.is_gone(tx, key):
+        path = places.path_of(places.root_of(key))
+        tx.put(erased.ERASED + key, records.encode(ErasureRecord(0, 0, path)))

@@ -25,6 +25,7 @@ from waypost import steps as steps_
 from waypost.bundling import SessionCarrying
 from waypost.checkpointing import CheckpointDefinitions
 from waypost.config import Config
+from waypost.erasing import ErasingDefinitions
 from waypost.folding import StepStatus
 from waypost.loading import Viewer
 from waypost.lookback import LookingBack
@@ -107,7 +108,7 @@ def _output(output: StepOutput, viewer: Viewer) -> StepOutput:
     return loading.with_value(output, viewer)
 
 
-class Definitions(CheckpointDefinitions, SessionDefinitions, SessionCarrying, LookingBack):
+class Definitions(CheckpointDefinitions, ErasingDefinitions, SessionDefinitions, SessionCarrying, LookingBack):
     """The operations over one open store."""
 
     def in_session(self, session_id: str) -> Definitions:

@@ -14,16 +14,16 @@ from msgspec import UNSET, Struct, UnsetType
 
 from waypost import places, records
 from waypost.codec import paths, values
-from waypost.places import ABSENT, LargeValue, Root, SealedValue
-from waypost.store import View
+from waypost.places import ABSENT, ErasedValue, LargeValue, Root, SealedValue
+from waypost.store import View, parts
 
 
 class Difference(Struct, frozen=True):
     """What is at one path in one version and otherwise, or not, in the other.
 
     `before` is UNSET for what was added, `after` for what was removed. Objects of registered types are `Unregistered`,
-    a `LargeValue` stands for an output that is read in chunks, and a
-    `SealedValue` for a secret, which is never opened here.
+    a `LargeValue` stands for an output that is read in chunks, a `SealedValue` for a secret, which is never opened here,
+    and an `ErasedValue` for what was erased.
     """
 
     kind: Literal["added", "removed", "changed"]
@@ -76,7 +76,7 @@ def _differing(a: View, b: View) -> set[Root]:
     for key in a.differing(b):
         if key.startswith(records.VALUE):
             continue  # its record has the checksum of what stands in it
-        if a.size_of(key) == b.size_of(key) and a.get(key) == b.get(key):
+        if a.size_of(key) == b.size_of(key) and _is_same_part(a, b, key):
             continue
         root = places.root_of(key)
         if root[0] in places.BOOKKEEPING:
@@ -88,6 +88,19 @@ def _differing(a: View, b: View) -> set[Root]:
         else:
             found.add(root)
     found.update(root for root in outputs if places.output_stamp(a.get, root) != places.output_stamp(b.get, root))
+    return found
+
+
+def _is_same_part(a: View, b: View, key: str) -> bool:
+    if a.erased(key) is None and b.erased(key) is None:
+        return a.get(key) == b.get(key)
+    return _digest(a, key) == _digest(b, key)
+
+
+def _digest(view: View, key: str) -> bytes:
+    found = view.erased(key)
+    if found is None:
+        found = parts.part_checksum(key.encode(), view.get(key) or b"").to_bytes(32, "big")
     return found
 
 
@@ -122,7 +135,7 @@ def _collect(steps: list[str], before: Any, after: Any, found: list[Difference],
             _collect([*steps, step], ABSENT, item, found)
 
 
-_PLAIN = frozenset({type(None), bool, int, str, bytes, LargeValue, SealedValue})
+_PLAIN = frozenset({type(None), bool, int, str, bytes, LargeValue, SealedValue, ErasedValue})
 
 
 def _is_same(before: Any, after: Any) -> bool:

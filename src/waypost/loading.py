@@ -14,7 +14,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from typing import Any, TypeVar, cast, overload
 
-from waypost import records, secrecy
+from waypost import erased, records, secrecy
 from waypost.codec import values
 from waypost.folding import Fold, fold
 from waypost.keys import Keys
@@ -238,7 +238,9 @@ class LazySteps(Steps):
 
 
 class LazyMapping(MutableMapping[str, T]):
-    """A dictionary over the parts behind one prefix; an item is decoded when it is touched."""
+    """A dictionary over the parts behind one prefix; an item is decoded when it is touched. What was erased is not
+    among the items, and asking for it raises ValueErased, a KeyError.
+    """
 
     __slots__ = ("_prefix", "_viewer", "given", "removed", "touched")
 
@@ -260,7 +262,8 @@ class LazyMapping(MutableMapping[str, T]):
         """Decode one item of the version. Raises KeyError where it has none of that name."""
 
     def _stored(self) -> Iterable[str]:
-        return records.names(self._viewer(), self._prefix)
+        view, prefix = self._viewer(), self._prefix
+        return [name for name in records.names(view, prefix) if view.erased(prefix + name) is None]
 
     def __getitem__(self, name: str) -> T:
         if name in self.touched:
@@ -288,7 +291,8 @@ class LazyMapping(MutableMapping[str, T]):
         return isinstance(name, str) and name not in self.removed and self._is_stored(name)
 
     def _is_stored(self, name: str) -> bool:
-        return self._viewer().size_of(self._prefix + name) is not None
+        view, key = self._viewer(), self._prefix + name
+        return view.size_of(key) is not None and view.erased(key) is None
 
     def __iter__(self) -> Iterator[str]:
         stored = [name for name in self._stored() if name not in self.removed]
@@ -308,7 +312,7 @@ class LazyValues(LazyMapping[Any]):
     __slots__ = ()
 
     def _read(self, name: str) -> Any:
-        data = self._viewer().get(self._prefix + name)
+        data = erased.read(self._viewer(), self._prefix + name)
         if data is None:
             raise KeyError(name)
         return values.decode(data)
@@ -379,10 +383,13 @@ class LazyOutputs(LazyMapping[StepOutput]):
         return 0 if step is None else step.output_version
 
     def _is_stored(self, name: str) -> bool:
-        return self._version(self._viewer(), name) > 0
+        view = self._viewer()
+        version = self._version(view, name)
+        return version > 0 and not erased.is_gone(view, records.output_key(name, version))
 
     def _stored(self) -> Iterable[str]:
         # keys are sorted, so the versions of one step stand together
-        names = dict.fromkeys(name.rpartition(records.SEPARATOR)[0] for name in super()._stored())
+        stored = records.names(self._viewer(), self._prefix)
+        names = dict.fromkeys(name.rpartition(records.SEPARATOR)[0] for name in stored)
         # an output without its step is damage, which validation tells; nobody can ask for it
         return [name for name in names if self._is_stored(name)]

@@ -10,6 +10,7 @@
     context.secrets.token       a secret: that it is there, and with which key it is sealed
     sessions["…"]               there when that session has written to the workflow
     checkpoints["…"]            what is kept of a checkpoint; adopted and restored: what came of one
+    erased["…"]                 that what was there was erased
     tombstone.deleted_at        what is left of a workflow that was deleted
     parts["…"]                  a part that this release does not know, as bytes
 
@@ -29,9 +30,9 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from msgspec import Struct, structs
 
-from waypost import records, sealing
+from waypost import erased, records, sealing
 from waypost.codec import paths, values
-from waypost.errors import InvalidInput
+from waypost.errors import InvalidInput, ValueErased
 from waypost.store import View
 
 T = TypeVar("T")
@@ -76,6 +77,15 @@ class SealedValue(Struct, frozen=True, eq=False, dict=True):
         return f"<sealed with {self.key_id}>"
 
 
+class ErasedValue(Struct, frozen=True):
+    """Stands for a value that was erased. Where it is looked at in a version that held it, its part's length and digest
+    (the SHA-256 of key and bytes, as in docs/format.md, in hex) are known.
+    """
+
+    size_bytes: int | None = None
+    digest: str | None = None
+
+
 class Absent:
     """There is nothing at a place."""
 
@@ -96,6 +106,7 @@ _PREFIXES: Mapping[str, Root] = {
     records.CHECKPOINT: ("checkpoints",),
     records.ADOPTED: ("adopted",),
     records.RESTORED: ("restored",),
+    erased.ERASED: ("erased",),
 }
 ORDER: Root = ("order",)
 TOMBSTONE: Root = ("tombstone",)
@@ -110,10 +121,10 @@ _OUTPUTS = "outputs"
 _OTHER = "parts"
 _IN_ORDER = (
     "workflow", "order", "steps", "agents", "outputs", "context", "sessions", "checkpoints", "adopted", "restored",
-    "tombstone", "parts",
+    "erased", "tombstone", "parts",
 )  # fmt: skip
 
-BOOKKEEPING: frozenset[str] = frozenset({"sessions", "checkpoints", "adopted", "restored"})
+BOOKKEEPING: frozenset[str] = frozenset({"sessions", "checkpoints", "adopted", "restored", "erased"})
 """The places that tell of the workflow's own past, and not of what it is: going back to a version leaves them alone."""
 
 SECTIONS: frozenset[Root] = frozenset({*_BY_ROOT, CONTEXT, (_OUTPUTS,), (_OTHER,)})
@@ -192,6 +203,24 @@ def _within(above: Root, steps: list[str]) -> Place:
 
 def value(get: Get, root: Root) -> Any:
     """What stands at a root, by the bytes of its parts; ABSENT where nothing does."""
+    try:
+        found = _value(get, root)
+    except ValueErased as error:
+        return erased_value(error)
+    if found is ABSENT and root[0] not in (_OUTPUTS, _OTHER) and root != ORDER:
+        return ErasedValue() if _is_said_to_be_erased(get, key_of(root)) else ABSENT
+    return found
+
+
+def erased_value(error: ValueErased) -> ErasedValue:
+    return ErasedValue(error.size_bytes, error.digest)
+
+
+def _is_said_to_be_erased(get: Get, key: str) -> bool:
+    return any(get(each) is not None for each in erased.what_says_so(key))
+
+
+def _value(get: Get, root: Root) -> Any:
     if root[0] == _OUTPUTS:
         return _output(get, root[1])
     if root == ORDER:
@@ -234,6 +263,7 @@ _RECORDS: Mapping[str, records.Record[Any]] = {
     records.AGENT: records.AGENTS,
     records.CHECKPOINT: records.CHECKPOINTS,
     records.RESTORED: records.TEXTS,
+    erased.ERASED: records.Record(erased.ErasureRecord),
 }
 
 
@@ -262,8 +292,11 @@ def output_root(step_id: str) -> Root:
 
 
 def output_stamp(get: Get, root: Root) -> tuple[int, str] | None:
-    """Size and checksum of the newest output of a step; None where it has none."""
-    found = _newest_output(get, root[1])
+    """Size and checksum of the newest output of a step, of an erased one those of its part; None where it has none."""
+    try:
+        found = _newest_output(get, root[1])
+    except ValueErased as error:
+        return error.size_bytes or 0, error.digest or "erased"
     if found is None:
         return None
     record = records.OUTPUTS.decode(*found)
@@ -276,12 +309,14 @@ def _output(get: Get, step_id: str) -> Any:
 
 
 def _newest_output(get: Get, step_id: str) -> tuple[str, bytes] | None:
-    """Key and bytes of the record of a step's newest output."""
+    """Key and bytes of the record of a step's newest output. Raises ValueErased."""
     key = records.STEP + step_id
     data = get(key)
     version = 0 if data is None else records.STEPS.decode(key, data).output_version
     key = records.output_key(step_id, version)
     data = get(key) if version else None
+    if data is None and version and _is_said_to_be_erased(get, key):
+        raise erased.named(key, None, None)
     return None if data is None else (key, data)
 
 

@@ -12,6 +12,7 @@
     checkpoint <id>                 a checkpoint: the version whose commit put it is kept
     adopted <id>                    the same of one that outlived the rest of its workflow, or was imported
     restored <id>                   the checkpoint that it went back to, or was forked from, at that time
+    erased <key>                    that a part, or all whose keys begin so, was erased
     session <id>                    a session that has written to the workflow, and the number below which it may not
     tombstone                       what is left once the workflow was deleted
 
@@ -36,7 +37,7 @@ from msgspec import MsgspecError, Struct
 from msgspec.msgpack import Decoder, Encoder
 from msgspec.structs import astuple
 
-from waypost import clock, schema
+from waypost import clock, erased, schema
 from waypost.codec import values
 from waypost.errors import (
     DocumentDamaged,
@@ -204,7 +205,7 @@ class Record(Generic[T]):
             raise undecodable(key, error) from error
 
     def get(self, view: View, key: str) -> T | None:
-        data = view.get(key)
+        data = erased.read(view, key)
         return None if data is None else self.decode(key, data)
 
     def check(self, given: Any, what: str) -> tuple[T, bytes]:
@@ -426,6 +427,7 @@ def output(view: View, step_id: str, version: int) -> StepOutput:
     """One version of an output, without its value. Raises OutputNotFound."""
     found = OUTPUTS.get(view, output_key(step_id, version)) if version > 0 else None
     if found is None:
+        erased.refuse(view, output_key(step_id, version))
         which = f"no output of version {version}" if version > 0 else "no output"
         raise OutputNotFound(
             f"step {step_id!r} of workflow {view.document.id!r} has {which}",
@@ -458,19 +460,13 @@ def _find_value(view: View, step_id: str, version: int) -> tuple[bytes | None, s
     """The bytes of an output's value where they stand in its record, and the part in which they stand otherwise."""
     found = OUTPUT_RECORDS.get(view, output_key(step_id, version))
     if found is None:
+        erased.refuse(view, output_key(step_id, version))
         return None, value_key(step_id, version)
     return found.value, value_key(step_id, version, found.name)
 
 
 def _lost_value(step_id: str, version: int) -> DocumentDamaged:
     return DocumentDamaged(f"version {version} of the output of step {step_id!r} has lost its value")
-
-
-def remove_outputs(tx: Transaction, step_id: str) -> None:
-    """Remove every version of a step's output. The step is left for the caller to write."""
-    for prefix in (f"{OUTPUT}{step_id}{SEPARATOR}", f"{VALUE}{step_id}{SEPARATOR}"):
-        for key in list(tx.keys(prefix)):
-            tx.delete(key)
 
 
 # --- the rest ---

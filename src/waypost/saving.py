@@ -21,7 +21,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from waypost import clock, graph, records, secrecy
+from waypost import clock, erased, graph, records, secrecy
 from waypost.errors import InvalidInput, InvalidWorkflow, VersionConflict
 from waypost.loading import LazyMapping, LazySteps, base_of, every_step
 from waypost.models import StepOutput, WorkflowContext, WorkflowState, WorkflowStep, as_step
@@ -156,7 +156,8 @@ def _differing(plan: Plan, group: Mapping[str, Any], prefix: str) -> tuple[Itera
 
 def _plan_outputs(plan: Plan, outputs: Mapping[str, StepOutput]) -> None:
     names, removed = _differing(plan, outputs, records.OUTPUT)
-    plan.dropped |= removed
+    # an output that was erased is not among those of a state, and was not taken out of it
+    plan.dropped |= {name for name in removed if plan.base is None or not _is_erased(plan.base, name)}
     for name in names:
         output = outputs[name]
         if not isinstance(output, StepOutput):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -176,7 +177,15 @@ def _newest_checksum(view: View, step_id: str) -> str | None:
     step = records.STEPS.get(view, records.STEP + step_id)
     if step is None or not step.output_version:
         return None
+    if _is_erased(view, step_id):
+        return None
     return records.output(view, step_id, step.output_version).checksum
+
+
+def _is_erased(view: View, step_id: str) -> bool:
+    """Whether the newest output of a step was erased."""
+    step = records.STEPS.get(view, records.STEP + step_id)
+    return step is not None and erased.is_gone(view, records.output_key(step_id, step.output_version))
 
 
 def _plan_steps(plan: Plan, state: WorkflowState) -> None:
@@ -316,7 +325,7 @@ class _Saving:
         for step_id in set(before).difference(ids):
             self._guard(records.STEP + step_id)
             tx.delete(records.STEP + step_id)
-            records.remove_outputs(tx, step_id)
+            _remove_outputs(tx, step_id)
         records.put_order(tx, ids)
 
     def _save_step(self, step_id: str) -> None:
@@ -338,9 +347,16 @@ class _Saving:
         tx, plan = self._tx, self._plan
         changed = plan.outputs.get(step.id)
         if step.output_version and (step.id in plan.dropped or (plan.base is None and changed is None)):
-            records.remove_outputs(tx, step.id)
+            _remove_outputs(tx, step.id)
             step.output_version = 0
         if changed is not None:
             value, agent_id = changed
             if not step.output_version or _newest_checksum(tx, step.id) != value.checksum:
                 records.add_output(tx, step, value, agent_id, plan.time_us, self._chunk_size)
+
+
+def _remove_outputs(tx: Transaction, step_id: str) -> None:
+    """Remove every version of a step's output. The step is left for the caller to write."""
+    for prefix in (f"{records.OUTPUT}{step_id}{records.SEPARATOR}", f"{records.VALUE}{step_id}{records.SEPARATOR}"):
+        for key in list(tx.keys(prefix)):
+            tx.delete(key)

@@ -199,6 +199,9 @@ class _StagedStore:
     def verify_checkpoint(self, document: DocumentId, name: str) -> None:
         self.home.verify_checkpoint(document, name)
 
+    def erase(self, document: DocumentId) -> NoReturn:
+        raise InvalidInput(f"{document.kind} {document.id!r} is erased from outside of transactions")
+
     def keep_generation(self, document: DocumentId, version: int) -> bool:
         del version  # workflows are migrated outside of transactions
         raise InvalidInput(f"{document.kind} {document.id!r} cannot be migrated within a transaction")

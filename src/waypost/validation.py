@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from hashlib import sha256
 from typing import Any
 
-from waypost import graph, records, sealing
+from waypost import erased, graph, records, sealing
 from waypost.codec import values
 from waypost.errors import InvalidWorkflow, WaypostError
 from waypost.models import ValidationReport, WorkflowStep
@@ -34,16 +34,23 @@ def inspect(view: View, *, with_values: bool = True) -> ValidationReport:
         warnings = list(_oddities(view, steps))
     else:
         warnings = []
-    if with_values and parts.document_checksum(_parts(view)) != view.checksum:
+    if with_values and _checksum(view) != view.checksum:
         errors.append("the checksum of the workflow is not that of its parts")
     return ValidationReport(is_valid=not errors, errors=errors, warnings=warnings)
 
 
+def _checksum(view: View) -> bytes:
+    """The checksum of what is there and, by their digests, of the parts that were erased."""
+    gone = sum(int.from_bytes(digest, "big") for key in view.keys() if (digest := view.erased(key)) is not None)
+    return parts.add_to_checksum(parts.document_checksum(_parts(view)), gone)
+
+
 def _parts(view: View, with_values: bool = True) -> Iterator[tuple[str, bytes]]:
+    """All parts but those that were erased."""
     for key in view.keys():
         if key.startswith(records.VALUE) and not with_values:
             continue
-        data = view.get(key)
+        data = None if view.erased(key) is not None else view.get(key)
         if data is not None:
             yield key, data
 
@@ -72,6 +79,7 @@ _DECODERS: dict[str, Callable[[str, bytes], Any]] = {
     records.CHECKPOINT: records.CHECKPOINTS.decode,
     records.ADOPTED: records.ADOPTIONS.decode,
     records.RESTORED: records.TEXTS.decode,
+    erased.ERASED: records.Record(erased.ErasureRecord).decode,
 }
 
 
@@ -119,10 +127,11 @@ def _bad_outputs(view: View, steps: dict[str, WorkflowStep], with_values: bool) 
         newest[step_id] = max(newest.get(step_id, 0), int(number))
         if step_id not in steps:
             yield f"there is an output of {step_id!r}, which is no step"
-        elif with_values:
+        elif with_values and view.erased(records.OUTPUT + name) is None:
             yield from _bad_value(view, step_id, int(number))
     for step in steps.values():
-        if step.output_version != newest.get(step.id, 0):
+        is_gone = step.output_version > 0 and erased.is_gone(view, records.output_key(step.id, step.output_version))
+        if step.output_version != newest.get(step.id, 0) and not is_gone:
             yield f"step {step.id!r} has no output of version {step.output_version}"
 
 
@@ -139,6 +148,9 @@ def _bad_value(view: View, step_id: str, version: int) -> Iterator[str]:
 
 
 def _oddities(view: View, steps: dict[str, WorkflowStep]) -> Iterator[str]:
+    for key in view.keys():
+        if view.erased(key) is not None:
+            yield f"{records.shown(key)} was erased"
     for step in steps.values():
         if step.status == "running" and step.start_time is None:
             yield f"step {step.id!r} is running and has no start"
@@ -147,6 +159,7 @@ def _oddities(view: View, steps: dict[str, WorkflowStep]) -> Iterator[str]:
         if step.start_time is not None and step.end_time is not None and step.end_time < step.start_time:
             yield f"step {step.id!r} ends before it starts"
     for name in records.names(view, records.AGENT):
-        agent = records.AGENTS.get(view, records.AGENT + name)
+        key = records.AGENT + name
+        agent = None if view.erased(key) is not None else records.AGENTS.get(view, key)
         if agent is not None and agent.id != name:
             yield f"agent {agent.id!r} stands under another id, {name!r}"

@@ -17,11 +17,23 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 import msgspec
 
-from waypost import checkpoints, clock, graph, loading, merging, records, saving, secrecy, session_records, streams
+from waypost import (
+    checkpoints,
+    clock,
+    erasures,
+    graph,
+    loading,
+    merging,
+    records,
+    saving,
+    secrecy,
+    session_records,
+    streams,
+)
 from waypost import steps as steps_
 from waypost.catalogue import Catalogue, Entry, leave_out
 from waypost.codec import values
-from waypost.errors import InvalidInput, StoreError, WorkflowExists
+from waypost.errors import InvalidInput, StoreError, ValueErased, WorkflowExists
 from waypost.loading import Viewer
 from waypost.models import AgentState, StepOutput, Tombstone, WorkflowContext, WorkflowStep, WorkflowSummary
 from waypost.ownership import Watch
@@ -123,11 +135,14 @@ def delete(tx: Transaction, time_us: int, session_id: str | None) -> Tombstone:
     tx.project(["tombstone"])
     records.workflow(tx)
     made = Tombstone(tx.document.id, clock.to_datetime(time_us), session_id)
+    said = erasures.kept_by(tx)
     numbers = {name: session_records.number_in(tx, name) for name in records.names(tx, records.SESSION)}
     tx.clear()
     for name, number in numbers.items():
         if number:  # whoever was fenced off stays so
             session_records.link(tx, name, number)
+    for key, data in said.items():
+        tx.put(key, data)
     tx.put(records.TOMBSTONE, records.encode(made))
     return made
 
@@ -253,6 +268,10 @@ def render(view: View, projection: Sequence[Any], viewer: Viewer, store: Store) 
             return merging.report_in(projection)
         case ["imported", *_]:
             return loading.load(view, store)
+        case ["erasure", path]:
+            return erasures.finish(store, view, path)
+        case ["erased"]:
+            raise ValueErased("the result of the operation was forgotten, with what was erased from the workflow")
         case ["transaction", result]:
             return None if result is None else values.decode(result)
         case _:

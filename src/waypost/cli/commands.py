@@ -102,6 +102,7 @@ _COMMANDS = {
         "waypost.cli.checkpoint:restore", "Make a workflow what it was at a checkpoint; shows what changes."
     ),
     "fork": Entry("waypost.cli.checkpoint:fork", "Make another workflow of what one was at a checkpoint."),
+    "erase": Entry("waypost.cli.erase:erase", "Take a value that should never have been stored out of all history."),
     "resume": Entry("waypost.cli.resume:resume", "What is unfinished, what was running, and how to go on."),
     "session": Entry("waypost.cli.commands:session", "Who works in the store: list, recover, export, import."),
     "secret": Entry("waypost.cli.commands:secret", "Keys for the secrets of workflows: new-key, rotate."),

@@ -15,7 +15,7 @@ from waypost import clock
 from waypost.cli.text import size
 from waypost.codec import values
 from waypost.models import StateCheckpoint, StepOutput, WorkflowState, WorkflowStep, WorkflowSummary
-from waypost.places import LargeValue, SealedValue
+from waypost.places import ErasedValue, LargeValue, SealedValue
 from waypost.session_models import SessionRecoveryPlan, SessionState, WorkflowTriage
 
 PREVIEWED_BYTES = 64 * 1024
@@ -106,6 +106,8 @@ def at_path(given: Any) -> Any:
     """
     if isinstance(given, LargeValue):
         return {"size_bytes": given.size_bytes, "checksum": given.checksum, "loaded": False}
+    if isinstance(given, ErasedValue):
+        return {"size_bytes": given.size_bytes, "digest": given.digest, "erased": True}
     if isinstance(given, SealedValue):
         return {"sealed": True, "key_id": given.key_id}
     if _has_others_in_it(given):
@@ -118,7 +120,7 @@ def _has_others_in_it(given: Any) -> bool:
     if not isinstance(given, dict):
         return False
     found = cast("dict[str, Any]", given).values()
-    return any(isinstance(each, (LargeValue, SealedValue)) or _has_others_in_it(each) for each in found)
+    return any(isinstance(each, (LargeValue, SealedValue, ErasedValue)) or _has_others_in_it(each) for each in found)
 
 
 def value_text(given: Any) -> str:
@@ -127,6 +129,8 @@ def value_text(given: Any) -> str:
         return f"{size(given.size_bytes)}, not loaded, SHA-256 {given.checksum}"
     if isinstance(given, SealedValue):
         return f"sealed with key {given.key_id}"
+    if isinstance(given, ErasedValue):
+        return "erased" if given.size_bytes is None else f"erased, of {size(given.size_bytes)}"
     return json.dumps(at_path(given), ensure_ascii=False)
 
 

@@ -79,6 +79,8 @@ def _step_document(state: WorkflowState, step: WorkflowStep, outputs: bool, ever
     output = state.outputs.get(step.id)
     if output is not None:
         found["output"] = describe.output(output, load=outputs and _loads(output, everything))
+    elif step.output_version:
+        found["output"] = {"version": step.output_version, "erased": True}
     return found
 
 
@@ -131,6 +133,10 @@ def _owner_text(owner: dict[str, Any]) -> Text:
 def _show_output(output: dict[str, Any], everything: bool) -> None:
     from waypost.cli import screen
 
+    if "erased" in output:
+        said = f"output  version {output['version']}, which was erased"
+        screen.show(screen.blank(), screen.indented(screen.text((said, "yellow"))))
+        return
     title = f"output  version {output['version']}, {size(output['size_bytes'])}"
     screen.show(screen.blank(), screen.indented(screen.text((title, "dim"))))
     if "value" not in output:
@@ -275,7 +281,7 @@ def _preview(state: WorkflowState, step: WorkflowStep, everything: bool) -> Text
 
     output = state.outputs.get(step.id)
     if output is None:
-        return screen.text("")
+        return screen.text(("erased" if step.output_version else "", "yellow"))
     if not _loads(output, everything):
         return screen.text((f"{size(output.size_bytes)}, not loaded", "yellow"))
     value = describe.output(output, load=True)["value"]

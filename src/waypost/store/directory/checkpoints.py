@@ -374,7 +374,7 @@ def owner_of(context: Context, folder: Directory, file: str) -> DocumentId | Non
 def is_file_of(context: Context, folder: Directory, name: str, document: DocumentId) -> bool:
     """Whether the file of a checkpoint is of that document, as far as its beginning can be read."""
     try:
-        return _owner_of(context, folder, file_name(name)) in (document, None)
+        return owner_of(context, folder, file_name(name)) in (document, None)
     except (DocumentDamaged, UnsupportedFormat):
         return True
 
