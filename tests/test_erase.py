@@ -14,13 +14,13 @@ from msgspec import UNSET
 
 from tests.conftest import ON_REQUEST, StoreFactory, make_config
 from tests.store.support import change
-from waypost import records
+from waypost import erasures, records
 from waypost.api import AsyncWaypost
 from waypost.blocking import Waypost
 from waypost.definitions import Definitions
 from waypost.errors import InvalidInput, PathNotFound, ValueErased, WorkflowNotFound
 from waypost.places import ErasedValue
-from waypost.store import DocumentId, open_store
+from waypost.store import DocumentId, Transaction, open_store
 from waypost.store.directory import compaction, upkeep
 
 W = DocumentId("workflow", "w")
@@ -243,6 +243,9 @@ def test_the_results_of_what_put_it_are_forgotten(wp: Waypost) -> None:
     assert isinstance(wp.add_step_output("w", "fetch", CANARY, operation_id="put").error, ValueErased)
     with pytest.raises(ValueErased):
         wp.get_outcome("told")
+    wp.erase("w", "context.variables.password").unwrap()
+    if wp.definitions.store.location != "memory:":
+        assert files_with(Path(wp.definitions.store.location)) == []
 
 
 def test_diff_shows_what_was_erased(wp: Waypost) -> None:
@@ -419,6 +422,7 @@ def test_copies_that_the_store_keeps_go_and_are_named(tmp_path: Path) -> None:
     (path / "backups" / "before-restore.1" / "checkpoints" / checkpoint.name).write_bytes(checkpoint.read_bytes())
     gone += [f"damaged/{checkpoint.name}.1", f"backups/before-restore.1/checkpoints/{checkpoint.name}"]
     with reopened(path) as wp:
+        (path / "temp" / "0123456789abcdef.new").write_bytes(log)  # a process was writing it that died since
         done = wp.erase("w", "outputs.fetch").unwrap()
         assert sorted(done.removed_files) == sorted(gone)
         wp.erase("w", "context.variables.password").unwrap()
@@ -436,7 +440,9 @@ def test_a_shortened_history_is_erased_too(tmp_path: Path, monkeypatch: pytest.M
             patch.setattr(compaction, "DAY_US", 1)
             assert upkeep.compact(store._document(W), store._context)
         assert wp.definitions.store.past(W).first > 4
-        erase_all(wp)
+        with monkeypatch.context() as patch:
+            patch.setattr(compaction, "DAY_US", 1)  # it is shortened again by the erasure itself
+            erase_all(wp)
         assert files_with(tmp_path) == []
         with pytest.raises(ValueErased):
             wp.get_checkpoint(first).state.context.variables["password"]
@@ -460,6 +466,27 @@ def test_a_transaction_that_put_it_leaves_nothing(tmp_path: Path) -> None:
         store: Any = wp.definitions.store
         findings = [each for each in store.verify().findings if each.severity == "damage"]
         assert findings == []
+
+
+def test_no_version_comes_between_what_is_covered_and_the_decision(tmp_path: Path) -> None:
+    """A checkpoint that another process makes just before the commit is covered: the work runs again behind it."""
+    with reopened(tmp_path / "s") as wp, reopened(tmp_path / "s") as other:
+        wp.create_workflow("w", "W").unwrap()
+        wp.update_context("w", variables={"password": CANARY}).unwrap()
+        store = wp.definitions.store
+        work = erasures.prepare(store, "w", "context.variables.password", None)
+        made: list[str] = []
+
+        def beaten(tx: Transaction) -> None:
+            work(tx)
+            if not made:
+                made.append(other.create_checkpoint("w").unwrap().id)
+
+        store.submit(change(W, beaten)).result()
+        store.erase(W)
+        with pytest.raises(ValueErased):
+            wp.get_checkpoint(made[0]).state.context.variables["password"]
+        assert files_with(tmp_path) == []
 
 
 def test_a_diff_of_nothing_shows_nothing(wp: Waypost) -> None:

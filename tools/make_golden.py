@@ -2,12 +2,13 @@
 
     python tools/make_golden.py [--into DIRECTORY]
 
-Four stores and, beside each, a listing of what it holds, by which the tests know that a later release reads it:
+Five stores and, beside each, a listing of what it holds, by which the tests know that a later release reads it:
 
     closed      every kind of frame, codec and value; closed cleanly
     open        as it lies there while its writer works on it: fill behind the frames, no seal
     decided     as `open`, with a commit over two workflows that was decided and is in one of their logs only
     checkpointed    a workflow with checkpoints: a base and deltas on it, one that was removed, one without its history
+    erased      a workflow from which outputs and a variable were erased: from commits, a snapshot, a base and a delta
 
 Clock, ids, randomness and the identity of the process are made up, so that two runs give the same content, and the same
 bytes where the compressors are of the same versions. Golden stores of a format that was released never change again; a
@@ -300,12 +301,47 @@ def make_checkpointed(path: Path, world: _World) -> None:
         checkpoint(5)
 
 
+def make_erased(path: Path, world: _World) -> None:
+    """Erased are a small and a large output, and a variable: from a snapshot with which the log begins, from commits
+    behind it, and from checkpoints that stand on each other; and the result of a transaction is forgotten.
+    """
+
+    def checkpoint(number: int) -> None:
+        record = records.CheckpointRecord("manual", f"Number {number}", ("golden",), world.now_us(), "s1")
+        _submit(store, document, {f"{CHECKPOINT}survey@c{number:02}": records.encode(record)})
+
+    with _store(path) as (store, wp):
+        wp.create_workflow("survey", "Erased", "s1", ["a", "b"], operation_id="create").unwrap()
+        document = DocumentId("workflow", "survey")
+        _submit(store, DocumentId("session", "s1"), {"session": values.encode(["ann", None])})
+        wp.update_step_status("survey", "a", "completed", {"secret": 1}, operation_id="done").unwrap()
+        wp.update_context("survey", variables={"secret": world.text(200), "open": world.text(200)}).unwrap()
+        checkpoint(1)
+        wp.add_step_output("survey", "a", {"secret": world.text(100_000)}).unwrap()
+        checkpoint(2)
+        wp.update_context("survey", variables={"secret": world.text(100)}).unwrap()
+        checkpoint(3)
+        with patch.object(compaction, "DAY_US", 1):
+            assert upkeep.compact(store._document(document), store._context)
+        wp.add_step_output("survey", "a", {"secret": world.text(90_000)}).unwrap()
+        wp.add_step_output("survey", "b", {"open": world.text(80_000)}).unwrap()
+        wp.transact(lambda tx: tx.update_context("survey", variables={"secret": 2}) and "secret").unwrap()
+        wp.erase("survey", "outputs.a", session_id="s2").unwrap()
+        wp.erase("survey", "context.variables.secret").unwrap()
+        wp.update_context("survey", variables={"secret": "another"}).unwrap()
+
+
 # --- what they hold ---
 
 
 def _bytes(data: bytes) -> object:
     """Short bytes in hexadecimal, long ones by their length and digest."""
     return data.hex() if len(data) <= _LISTED_BYTES else {"bytes": len(data), "sha256": sha256(data).hexdigest()}
+
+
+def _part(view: View, key: str) -> object:
+    digest = view.erased(key)
+    return _bytes(view.get(key) or b"") if digest is None else {"erased": digest.hex(), "bytes": view.size_of(key)}
 
 
 def _document(store: DirectoryStore, document: DocumentId) -> dict[str, Any]:
@@ -321,7 +357,7 @@ def _document(store: DirectoryStore, document: DocumentId) -> dict[str, Any]:
         "size_bytes": view.size_bytes,
         "commit_id": view.commit_id.hex(),
         "checksum": view.checksum.hex(),
-        "parts": {key: _bytes(view.get(key) or b"") for key in view.keys()},
+        "parts": {key: _part(view, key) for key in view.keys()},
         "history": history,
     }
     if view.size_of(records.WORKFLOW) is not None:
@@ -339,7 +375,7 @@ def checkpoints_of(store: DirectoryStore, document: DocumentId) -> dict[str, Any
             "time_us": view.time_us,
             "commit_id": view.commit_id.hex(),
             "checksum": view.checksum.hex(),
-            "parts": {key: _bytes(view.get(key) or b"") for key in view.keys()},
+            "parts": {key: _part(view, key) for key in view.keys()},
         }
         for name, view in found.items()
         if view is not None
@@ -399,7 +435,13 @@ def files_of(path: Path) -> dict[str, str]:
     return {str(file.relative_to(path)): sha256(file.read_bytes()).hexdigest() for file in files}
 
 
-MAKERS = {"closed": make_closed, "open": make_open, "decided": make_decided, "checkpointed": make_checkpointed}
+MAKERS = {
+    "closed": make_closed,
+    "open": make_open,
+    "decided": make_decided,
+    "checkpointed": make_checkpointed,
+    "erased": make_erased,
+}
 
 
 def make(into: Path) -> None:

@@ -25,6 +25,7 @@ KEPT_SYNCS = "tests/crash/test_needed_checkpoints.py"
 ORDER = "tests/store/test_needed_order.py"
 REPAIRS = "tests/store/test_needed_repairs.py"
 RESTORES = "tests/crash/test_needed_restores.py"
+ERASING = "tests/crash/test_erasing.py"
 TORN = "tests/store/test_torn_transactions.py"
 RECEIVING = "tests/store/test_receiving.py"
 BUNDLES = "tests/store/test_bundles.py"
@@ -51,10 +52,14 @@ MUTATIONS: dict[str, Mutation] = {
     # --- streams.py ---
     "streams.py::_StoredBytes._check::self._digest.hexdigest() != self._checksum": by("tests/store/test_streams.py::test_a_value_that_is_not_what_its_output_says_is_told_at_its_end"),
     # --- validation.py ---
-    "validation.py::inspect::parts.document_checksum(_parts(view)) != view.checksum": by("tests/test_workflows.py::test_a_wrong_checksum_is_found"),
+    "validation.py::inspect::_checksum(view) != view.checksum": by("tests/test_workflows.py::test_a_wrong_checksum_is_found"),
     "validation.py::_bad_value::(output.size_bytes, output.checksum) != (len(data), sha256(data).hexdigest())": by("tests/test_workflows.py::test_what_does_not_fit_together_is_found"),
     # --- migrations.py ---
     "migrations.py::_commit::tx.commit_id != made.view.commit_id": by("tests/test_migrations.py::test_a_migration_depends_on_all_that_its_steps_may_have_read"),
+    # --- store/directory/beside.py ---
+    "store/directory/beside.py::_remove::folder.sync()": by(f"{ERASING}::test_t02_an_erasure_is_promised_when_no_loss_of_power_brings_it_back"),
+    "store/directory/beside.py::remove_leftovers::layout.folder(decisions.FOLDER).sync()": by(f"{ERASING}::test_t02_a_decision_that_held_it_does_not_come_back"),
+    "store/directory/beside.py::scrub_checkpoints::folder.sync()": by(f"{ERASING}::test_t02_an_erasure_is_promised_when_no_loss_of_power_brings_it_back"),
     # --- store/directory/__init__.py ---
     "store/directory/__init__.py::DirectoryStore._alone::share.try_alone()": by("tests/store/test_backup.py::test_c03_no_restore_while_another_process_writes"),
     "store/directory/__init__.py::DirectoryStore._alone::share.share_again()": by("tests/store/test_backup.py::test_c05_who_opens_the_store_during_a_restore_waits"),
@@ -166,7 +171,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/arriving.py::_settle::file.try_lock()": by(f"{ARRIVING}::test_a_living_process_keeps_what_it_took_in"),
     "store/directory/arriving.py::take_in::file.sync_all()": by(f"{ARRIVING}::test_d01_it_is_durable_before_it_is_adopted"),
     "store/directory/arriving.py::take_in::temp.sync()": by(f"{ARRIVING}::test_d01_it_is_durable_before_it_is_adopted"),
-    "store/directory/checkpoints.py::names_now::log.sync_to(log.data_end)": by(f"{ARRIVING}::test_d23_it_gets_its_place_once_the_commit_is_durable"),
+    "store/directory/checkpoints.py::view_now::log.sync_to(log.data_end)": by(f"{ARRIVING}::test_d23_it_gets_its_place_once_the_commit_is_durable"),
     "store/directory/exported.py::_check_frames::frame.block_checksum(file.read(block.stored, block.offset)) != block.checksum": by(f"{EXPORTED}::test_x19_right_checksums_do_not_make_an_export_sound"),
     "store/directory/exported.py::_frame_at::frame.intact(header, data, 0, offset)": by(f"{EXPORTED}::test_t08_every_flipped_bit_is_told"),
     "store/directory/exported.py::_frame_at::header.file_id != file_id": by(f"{EXPORTED}::test_x19_right_checksums_do_not_make_an_export_sound"),
@@ -185,8 +190,8 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/keeping.py::write_out::folder.identity(file_name(name)) is None": by(f"{KEPT}::test_trap_13_every_checkpoint_comes_back_whatever_is_lost"),
     "store/directory/keeping.py::_place_again::folder.sync()": by(f"{KEPT_FOUND}::test_d16_a_file_whose_name_was_not_synced_is_written_again_before_history_goes"),
     "store/directory/keeping.py::write_out::folder.sync()": by(f"{KEPT_SYNCS}::test_t20_checkpoints_outlive_the_history_that_held_them"),
-    "store/directory/keeping.py::_put_in_place::file.sync_all()": by(f"{KEPT_SYNCS}::test_t20_checkpoints_outlive_the_history_that_held_them"),
-    "store/directory/keeping.py::_put_in_place::folder.sync()": by(f"{KEPT_SYNCS}::test_t20_checkpoints_outlive_the_history_that_held_them"),
+    "store/directory/keeping.py::put_in_place::file.sync_all()": by(f"{KEPT_SYNCS}::test_t20_checkpoints_outlive_the_history_that_held_them"),
+    "store/directory/keeping.py::put_in_place::folder.sync()": by(f"{KEPT_SYNCS}::test_t20_checkpoints_outlive_the_history_that_held_them"),
     "store/directory/keeping.py::is_same::(part.length, part.digest) == (other.length, other.digest)": by(f"{KEPT}::test_trap_13_every_checkpoint_comes_back_whatever_is_lost"),
     "store/directory/keeping.py::let_go::folder.identity(file_name(name)) is not None": by(f"{KEPT_FOUND}::test_c05_who_has_nothing_to_remove_does_not_wait_for_the_folder"),
     "store/directory/keeping.py::_let_go::folder.sync()": by(f"{KEPT_SYNCS}::test_t20_what_stood_on_a_checkpoint_that_goes_survives_it"),
@@ -292,6 +297,7 @@ MUTATIONS: dict[str, Mutation] = {
     # --- store/directory/transactions.py ---
     "store/directory/transactions.py::TransactionMender.with_decided::piece.file_id == log.file_id": by(f"{TORN}::test_d12_a_decision_that_was_carried_out_before_a_compaction_stays_out_of_a_repair"),
     # --- store/directory/upkeep.py ---
+    "store/directory/upkeep.py::_put_backup::log.lock()": by("tests/store/test_erasing.py::test_a_copy_for_a_migration_does_not_outlive_the_erasure"),
     "store/directory/upkeep.py::take_snapshot::origin.log.sync_to(origin.end)": by(f"{ORDER}::test_t21_what_a_snapshot_covers_is_synced_before_it_is_written"),
     "store/directory/upkeep.py::_append_snapshot::log.lock()": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
     "store/directory/upkeep.py::compact::file.sync_all()": by(f"{ORDER}::test_t21_a_compacted_log_is_synced_before_and_under_the_lock_and_its_name_behind_it"),

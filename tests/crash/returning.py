@@ -1,4 +1,4 @@
-"""Workloads of checkpoints: making them, writing their files, going back, and forking."""
+"""Workloads of checkpoints: making them, writing their files, going back, and forking; and of erasing."""
 
 from __future__ import annotations
 
@@ -88,5 +88,14 @@ def carry_away(run: Run) -> None:
     run.write("update_context", "wf", variables={"n": "after"})
 
 
-RETURNING: tuple[Callable[[Run], None], ...] = (make_checkpoints, go_back, fork, carry_in, carry_away)
+def erase_values(run: Run) -> None:
+    """A large output, which history and a checkpoint hold."""
+    run.write("add_step_output", "wf", "b", LARGE[::-1])
+    run.write("create_checkpoint", "wf", "holds it")
+    run.upkeep("keep")
+    run.write("erase", "wf", "outputs.b")
+    run.write("update_context", "wf", variables={"n": "after"})
+
+
+RETURNING: tuple[Callable[[Run], None], ...] = (make_checkpoints, go_back, fork, carry_in, carry_away, erase_values)
 """Each is done in a new store; making some, and closing with some that have no file yet, in a used one too."""

@@ -40,7 +40,7 @@ SESSION = "session "
 FOR_STORES = frozenset({"StoreUnavailable", "StorePoisoned", "LockTimeout", "StoreLeased"})
 """What a write, or opening, may fail with when the system refuses a call."""
 FOR_SEQUENCES = frozenset(
-    {"WorkflowNotFound", "WorkflowExists", "StepNotFound", "IllegalTransition", "CheckpointNotFound"}
+    {"WorkflowNotFound", "WorkflowExists", "StepNotFound", "IllegalTransition", "CheckpointNotFound", "PathNotFound"}
     | {"SessionExists", "SessionBusy", "SessionEnded", "SessionFenced", "SessionPaused"}
 )
 """What a write may fail with when the one before it failed."""

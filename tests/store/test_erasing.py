@@ -16,11 +16,11 @@ import pytest
 from tests.store.support import WF, TestedStore, change, directory_store
 from waypost.codec import bodies
 from waypost.codec.frame import ERASED_FORMAT, FORMAT_VERSION, FrameType
-from waypost.errors import DocumentDamaged, UnsupportedFormat, ValueErased
+from waypost.errors import DocumentDamaged, StoreUnavailable, UnsupportedFormat, ValueErased
 from waypost.maintenance import repair
-from waypost.store import Store, Transaction, parts
+from waypost.store import DocumentId, JointChange, Store, Transaction, parts
 from waypost.store.contract import ADOPTED, CHECKPOINT
-from waypost.store.directory import compaction, keeping, upkeep
+from waypost.store.directory import checkpoints, compaction, erasing, keeping, upkeep
 from waypost.store.directory.checkpoints import file_name
 from waypost.store.directory.log import Log
 from waypost.store.erasures import ERASED
@@ -171,6 +171,14 @@ def test_what_comes_later_is_not_covered(store: Store) -> None:
     assert store.view_at(WF, 4).erased("secret")  # type: ignore[union-attr]
 
 
+def test_a_key_that_begins_like_an_erased_one_is_another(store: Store) -> None:
+    """Only a key that ends with the separator stands for all that begin so."""
+    put(store, secret=CANARY, secret2=b"2")
+    erase(store, "secret")
+    view = store.view_at(WF, 1)
+    assert view is not None and view.get("secret2") == b"2" and view.erased("secret")
+
+
 def test_an_adopted_version_loses_it_whatever_its_time(store: Store) -> None:
     """A version that was taken in has the times of another clock: all that is there loses what is erased."""
     elsewhere = MemoryStore()
@@ -289,6 +297,18 @@ def test_a_decision_that_was_not_carried_out_is_by_whoever_closes_next(tmp_path:
     again.close()
 
 
+def test_an_erasure_that_another_decided_is_carried_out_when_it_is_asked_for_again(tmp_path: Path) -> None:
+    """Also by a process that has only read the document, and writes nothing to it."""
+    store = directory_store(tmp_path / "s", **PLAIN)
+    filled(store)
+    decide(store, "secret", "big\x1f")
+    other = directory_store(tmp_path / "s", **PLAIN)
+    other.view(WF)
+    assert other.erase(WF) == [] and files_with(tmp_path) == []
+    other.close()
+    store.close()
+
+
 def test_an_unreadable_checkpoint_keeps_an_erasure_from_being_acknowledged(tmp_path: Path) -> None:
     """Nobody can take anything out of it: it is told, repair moves it aside, and the erasure removes it there."""
     store = directory_store(tmp_path / "s", **PLAIN)
@@ -318,10 +338,14 @@ def test_a_repair_keeps_what_was_erased_erased(tmp_path: Path) -> None:
     """A damaged log with erased parts is written anew, of the same version, and nothing is due again."""
     store = directory_store(tmp_path / "s", **PLAIN)
     filled(store)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compaction, "DAY_US", 1)
+        store.tidy(WF, "compact")
+    put(store, f=b"6")
     erase(store, "secret", "big\x1f")
     put(store, late=b"x" * 300)
     put(store, late=b"y")
-    expected = held(store.view_at(WF, 5))
+    expected = held(store.view_at(WF, 7))
     store.close()
     log = tmp_path / "s" / "workflows" / "wf.state"
     data = bytearray(log.read_bytes())
@@ -357,6 +381,26 @@ def test_d09_every_flipped_bit_of_a_log_with_erased_parts_is_found(tmp_path: Pat
     log.write_bytes(whole)
 
 
+def test_files_of_checkpoints_stand_on_each_other_as_before(tmp_path: Path) -> None:
+    """A delta stays one on the same file: erasing does not make each of them as large as all of the document."""
+    store = directory_store(tmp_path / "s", **PLAIN)
+    filled(store)
+    put(store, many=os.urandom(4000), **{f"{CHECKPOINT}wf@3": b"third"})
+    store.tidy(WF, "keep")
+
+    def parents() -> dict[str, str | None]:
+        folder = store.layout.folder("checkpoints")
+        layers = [checkpoints.read_layer(store._context, folder, f"wf@{number}") for number in (1, 2, 3)]
+        return {layer.name: layer.parent for layer in layers if layer is not None}
+
+    before = parents()
+    assert before["wf@3"] == "wf@2"
+    for key in ("secret", "big\x1f"):
+        erase(store, key)
+        assert parents() == before
+    store.close()
+
+
 # --- beside others ---
 
 
@@ -389,6 +433,50 @@ def test_a_checkpoint_that_is_written_from_an_older_look_is_without_it(tmp_path:
     other.close()
     store.close()
     assert files_with(tmp_path) == []
+
+
+def test_a_damaged_checkpoint_that_is_written_anew_is_without_it(tmp_path: Path) -> None:
+    """Another process has found a file damaged, and writes it again from the history that it has open."""
+    store, other = directory_store(tmp_path / "s", **PLAIN), directory_store(tmp_path / "s", **PLAIN)
+    filled(store)
+    store.tidy(WF, "keep")
+    damaged = tmp_path / "s" / "checkpoints" / file_name("wf@1")
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"?")
+    put(other, x=b"1")
+    with before_the_folder_is_locked(lambda: erase(store, "secret", "big\x1f")):
+        assert not other.tidy(WF, "compact")
+    assert files_with(tmp_path) == [] and findings(store) == []
+    other.close()
+    store.close()
+
+
+def test_an_import_of_before_is_without_it_from_the_beginning(tmp_path: Path) -> None:
+    """What is taken in once something is erased is written without it."""
+    elsewhere = MemoryStore()
+    elsewhere.submit(change(WF, lambda tx: tx.put("secret", CANARY))).result()
+    store = directory_store(tmp_path / "s", **PLAIN)
+    put(store, a=b"1", secret=CANARY)
+    erase(store, "secret")
+    taken = store.take_in(elsewhere.view(WF), "wf@9")
+    assert files_with(tmp_path) == []
+    del taken
+    store.close()
+
+
+def test_an_erasure_waits_for_decisions_that_hold_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as a transaction that put it has its decision on disk nothing is acknowledged."""
+    monkeypatch.setattr(upkeep.Upkeep, "ask_to_settle", lambda self: None)
+    store = directory_store(tmp_path / "s", **PLAIN)
+    joint = store.begin()
+    joint.document(WF).put("secret", CANARY)
+    joint.document(DocumentId("workflow", "other")).put("x", b"1")
+    assert store.commit(joint, JointChange("both", "test")) is not None
+    decide(store, "secret")
+    with pytest.raises(StoreUnavailable, match="not gone yet"):
+        erasing.carry_out(store._context, store._document(WF), lambda: None)
+    assert any("transactions" in each for each in files_with(tmp_path))
+    assert store.erase(WF) == [] and files_with(tmp_path) == []
+    store.close()
 
 
 def test_an_import_under_way_is_without_it(tmp_path: Path) -> None:

@@ -28,11 +28,14 @@ from waypost.schema import register_migration
 from waypost.store import DocumentId
 from waypost.store.directory.log import Log
 from waypost.store.directory.state import BlockCache, Blocks, Snapshot
+from waypost.store.erasures import RESULT_ERASED
 
 ROOT = Path(__file__).parent.parent.parent
 GOLDEN = ROOT / "tests" / "golden"
 FORMATS = sorted(entry.name for entry in GOLDEN.iterdir())
-STORES = sorted(f"{name}/{store}" for name in FORMATS for store in ("closed", "open", "decided", "checkpointed"))
+STORES = sorted(
+    f"{name}/{store}" for name in FORMATS for store in ("closed", "open", "decided", "checkpointed", "erased")
+)
 
 
 def _tool() -> ModuleType:
@@ -142,7 +145,8 @@ def test_t17_golden_stores_verify(golden: Path) -> None:
     open_ones = {"is open, or was not closed cleanly; nothing is missing"}
     waiting = {"decides a commit over 2 documents, which is still to be carried out"}
     derived = {"is missing; it is derived, and written anew when the store is closed"}
-    expected = {"closed": set(), "open": open_ones, "decided": open_ones | waiting, "checkpointed": derived}
+    expected = {"closed": set(), "open": open_ones, "decided": open_ones | waiting}
+    expected |= {"checkpointed": derived, "erased": derived}
     assert said == expected[golden.name]
     store.close()
 
@@ -237,7 +241,7 @@ def frames_of(path: Path) -> Iterator[tuple[Log, Any]]:
 def test_v07_golden_stores_hold_everything_that_the_format_has() -> None:
     """Every type of frame, codec and extension, dropped history, extents, remembered operations: all is there."""
     types, codecs, tags, beyond = set(), set(), set(), set()
-    for log, found in chain(frames_of(GOLDEN / "1" / "closed"), frames_of(GOLDEN / "1" / "checkpointed")):
+    for log, found in chain(*(frames_of(GOLDEN / "1" / name) for name in ("closed", "checkpointed", "erased"))):
         types.add(FrameType(found.header.type))
         codecs.add(found.header.codec)
         content, table = found.content()
@@ -249,16 +253,24 @@ def test_v07_golden_stores_hold_everything_that_the_format_has() -> None:
             beyond.update(what for what in ("cleared", "removed", "session", "agent") if getattr(body, what))
             if any(not isinstance(part, bytes) for part in body.puts.values()):
                 beyond.add("large part")
+            if body.erased is not None:
+                beyond.add("erased from a commit")
+            if body.projection == RESULT_ERASED:
+                beyond.add("forgotten result")
             tags.update(code for key, data in body.puts.items() for code in extensions(key, data))
         if found.header.type == FrameType.DELTA:
             delta = bodies.read_delta(content)
             beyond.update(f"delta {what}" for what in ("puts", "removed") if getattr(delta, what))
             if any(not isinstance(part, bytes) for part in delta.puts.values()):
                 beyond.add("delta large part")
+            if any(map(bodies.is_erased, delta.puts.values())):
+                beyond.add("erased from a delta")
         if found.header.type == FrameType.SNAPSHOT:
             snapshot = Snapshot(Blocks(log.file, log.file_id, BlockCache(1 << 20), True), found)
             if any(not isinstance(snapshot.get(key), bytes) for key in snapshot.keys()):
                 beyond.add("extent")
+            if any(bodies.is_erased(snapshot.get(key)) for key in snapshot.keys()):
+                beyond.add("erased from a snapshot")
             if snapshot.operation_blocks:
                 beyond.add("operations")
             if snapshot.body.operations:
@@ -272,6 +284,7 @@ def test_v07_golden_stores_hold_everything_that_the_format_has() -> None:
     assert beyond == {
         "dropped history", "cleared", "removed", "session", "agent", "large part", "extent", "operations",
         "earlier operations", "superseded", "delta puts", "delta removed", "delta large part",
+        "erased from a commit", "erased from a delta", "erased from a snapshot", "forgotten result",
     }  # fmt: skip
 
 

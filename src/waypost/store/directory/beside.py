@@ -40,6 +40,7 @@ def scrub_checkpoints(context: Context, version: View, erasures: Erasures, known
             if file.endswith(SUFFIX) and _is_of(context, folder, file, version.document, known):
                 _scrub(context, folder, file, erasures, adopted)
         folder.sync()
+        keeping.are_durable(context)
 
 
 def _scrub(context: Context, folder: Directory, file: str, erasures: Erasures, adopted: set[str]) -> None:
@@ -71,7 +72,6 @@ def remove_leftovers(context: Context, document: DocumentId, known: set[str]) ->
         return is_its or (decisions.is_name(name) and _speaks_of(folder, name, document))
 
     sweep(layout)
-    layout.folder("temp").sync()
     layout.folder(decisions.FOLDER).sync()  # where a decision was removed, that lasts
     for name in ("temp", "backups"):
         removed += _remove(layout.existing(name), name, lambda _, each: is_of(each))

@@ -35,16 +35,8 @@ def carry_out(context: Context, document: Document, settle: Callable[[], None]) 
 
 def _is_due(document: Document) -> bool:
     """Whether something is still to be done; the log is open for writing then."""
-    try:
-        with document.lock:
-            version = document.view(durable=True)
-            if not version.version:
-                return False
-            while document.enter() is None:
-                pass  # each time another has put a file in its place
-            log = document.open_for_writing()
-            log.file.unlock()
-            return compaction.erasing_is_due(log, document.state_now().view())
-    except BaseException:
-        document.let_go_of_lock()  # an interrupt can come right behind the lock
-        raise
+    with document.lock:
+        if not document.view(durable=True).version:
+            return False
+        log = document.open_for_writing()
+        return compaction.erasing_is_due(log, document.state_now().view())

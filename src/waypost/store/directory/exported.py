@@ -150,7 +150,7 @@ def read_file(file: File, limit_bytes: int) -> Kept:
     """As `read`, of an export that need not be in memory."""
     first, body = _first(file)
     frames = list(_frames(file, first))
-    document, name = document_id(body.kind, body.id), body.checkpoint or ""
+    name = body.checkpoint or ""
     *ahead, main, seal = [None, None, *frames]
     if main is not None and main.header.type == FrameType.DELTA:
         raise InvalidInput(f"it holds checkpoint {name!r} as what differs from another: export the checkpoint instead")
@@ -164,7 +164,7 @@ def read_file(file: File, limit_bytes: int) -> Kept:
         )
     try:
         _check_frames([each for each in ahead if each is not None], main, seal, file)
-        return _version(file, document, name, main)
+        return _version(file, body, main)
     except Undecodable as error:
         raise _damaged(main.offset, str(error)) from error
     except DocumentDamaged as error:
@@ -258,8 +258,9 @@ def _check_room(raw: int, main: Frame) -> None:
         raise Undecodable(f"{raw:,} bytes are said to be packed in a version of {main.header.size_bytes:,}")
 
 
-def _version(file: File, document: DocumentId, name: str, main: Frame) -> Kept:
+def _version(file: File, body: FileBody, main: Frame) -> Kept:
     """The version itself, every part of it compared with what sums and digests say. Raises Undecodable."""
+    document, name = document_id(body.kind, body.id), body.checkpoint or ""
     blocks = Blocks(file, main.header.file_id, BlockCache(_CACHE_BYTES), True)
     base = Snapshot(blocks, main)
     if base.operation_blocks or base.body.operations:
@@ -279,13 +280,13 @@ def _version(file: File, document: DocumentId, name: str, main: Frame) -> Kept:
     for key in keys:
         part, _ = kept.located(key)
         if isinstance(part, Extent):
-            _check_extent(key, part, blocks)
+            _check_extent(key, part, blocks, body.format >= frame.ERASED_FORMAT)
     return kept
 
 
-def _check_extent(key: str, part: Extent, blocks: Blocks) -> None:
-    if bodies.is_erased(part):
+def _check_extent(key: str, part: Extent, blocks: Blocks, may_be_erased: bool) -> None:
+    if bodies.is_erased(part) and may_be_erased:
         return
-    if sum(row.raw for row in part.table) != part.length:
+    if not part.table or sum(row.raw for row in part.table) != part.length:
         raise Undecodable(f"the blocks of part {key!r} are not as long as it is")
     check_extent(key, part, blocks)

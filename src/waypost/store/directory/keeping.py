@@ -76,7 +76,7 @@ def alone(context: Context, restores: int | None = None) -> Generator[None]:
         file.close()
 
 
-def _are_durable(context: Context) -> None:
+def are_durable(context: Context) -> None:
     """Note that the folder was synced. What had its name when a sync failed is not covered by a later one."""
     for name in [name for name, failures in context.placed.items() if failures == context.keeping_failures]:
         del context.placed[name]
@@ -160,7 +160,7 @@ def _place_again(context: Context, wanted: Wanted) -> None:
             if kept is not None:
                 put_in_place(context, name, kept, None)
         folder.sync()
-        _are_durable(context)
+        are_durable(context)
 
 
 def _without_arrivals(context: Context, wanted: Wanted, missing: list[str]) -> list[str]:
@@ -187,7 +187,7 @@ def give_place(context: Context, name: str) -> None:
         if version is not None:
             put_in_place(context, name, Scrubbed.of(version, erasures), None)
     folder.sync()
-    _are_durable(context)
+    are_durable(context)
     temp.remove(arrival_name(name))
 
 
@@ -206,7 +206,7 @@ def write_out(context: Context, wanted: Wanted, versions: Iterator[tuple[str, So
                     parent = None if name in stood_on else _parent_for(context, wanted.names, name, version, last)
                     last = put_in_place(context, name, version, parent, last)
             folder.sync()
-            _are_durable(context)
+            are_durable(context)
 
 
 class _Last(NamedTuple):
@@ -368,7 +368,7 @@ def _let_go(context: Context, folder: Directory, wanted: Wanted, going: set[str]
             _LOG.warning("%s", error)
             going = going.difference(ancestors)  # what is left of it stays as it is
     folder.sync()
-    _are_durable(context)
+    are_durable(context)
     for name in sorted(going, reverse=True):
         folder.remove(file_name(name))
     folder.sync()

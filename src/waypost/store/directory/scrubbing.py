@@ -34,7 +34,7 @@ def commit(found: Frame, erasures: Erasures) -> tuple[CommitBody, list[Block]] |
         return None
     content, table = found.content()
     body = bodies.read_commit(content)
-    going = {key for key in body.puts if erasures.covers(key, time_us)}
+    going = dict.fromkeys(key for key in body.puts if erasures.covers(key, time_us))
     forgets = erasures.forgets(body.projection, time_us)
     if not going and not forgets:
         return None
