@@ -350,6 +350,22 @@ def test_what_was_imported_is_erased_as_well(wp: Waypost, store_factory: StoreFa
         wp.get_checkpoint(first).state.context.variables["password"]
 
 
+def test_a_secret_goes_with_what_seals_it(store_factory: StoreFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sealed bytes are erased like any others; the name of the secret is in none of the versions any more."""
+    monkeypatch.setenv("WAYPOST_KEY", "07" * 32)
+    wp = Waypost(Definitions(store_factory(CONFIG), CONFIG, verbose=False))
+    wp.create_workflow("w", "W").unwrap()
+    wp.update_context("w", secrets={"token": CANARY, "other": 1}).unwrap()
+    kept = wp.create_checkpoint("w").unwrap().id
+    assert wp.get_checkpoint(kept).state.context.secrets["token"] == CANARY
+    done = wp.erase("w", "context.secrets.token").unwrap()
+    assert (len(done.commits), done.checkpoints) == (1, [kept])
+    secrets = wp.get_checkpoint(kept).state.context.secrets
+    assert list(secrets) == ["other"] and list(wp.load_workflow_state("w").unwrap().context.secrets) == ["other"]
+    with pytest.raises(ValueErased):
+        secrets["token"]
+
+
 def test_erasing_is_refused_within_a_transaction(wp: Waypost) -> None:
     """It is no change that can be part of another."""
     filled(wp)

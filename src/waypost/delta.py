@@ -22,8 +22,8 @@ class Difference(Struct, frozen=True):
     """What is at one path in one version and otherwise, or not, in the other.
 
     `before` is UNSET for what was added, `after` for what was removed. Objects of registered types are `Unregistered`,
-    a `LargeValue` stands for an output that is read in chunks, a `SealedValue` for a secret, which is never opened here,
-    and an `ErasedValue` for what was erased.
+    a `LargeValue` stands for an output that is read in chunks, a `SealedValue` for a secret, which is never opened
+    here, and an `ErasedValue` for what was erased.
     """
 
     kind: Literal["added", "removed", "changed"]

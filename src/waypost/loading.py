@@ -329,7 +329,7 @@ class LazySecrets(LazyMapping[Any]):
 
     def _read(self, name: str) -> Any:
         """Raises KeyMissing, SealBroken."""
-        data = self._viewer().get(self._prefix + name)
+        data = erased.read(self._viewer(), self._prefix + name)
         if data is None:
             raise KeyError(name)
         return secrecy.read(name, data, self._keys)

@@ -4,7 +4,7 @@
 frames and appends them, `loading` makes a state of them, `state` and `snapshots` hold a document, `batch` and
 `document` commit to it, `content` writes large values ahead of commits, `joint` commits to several by `decisions`,
 `upkeep` and `compaction` keep it small, `check` verifies all of it, `salvage` and `repair` mend it, `backup` and
-`restoring` copy it and put a copy back, `past` goes back through it, `index` keeps what can be derived.
+`restoring` copy it and put a copy back, `past` goes back through it, `erasing` takes out of it, `index` is derived.
 """
 
 from __future__ import annotations
@@ -76,8 +76,7 @@ if TYPE_CHECKING:
     from waypost.config import Config
 
 _LOG = logging.getLogger("waypost")
-_MOST_OPEN = 128
-_CHECK_MEMORY_EVERY = 64
+_MOST_OPEN, _CHECK_MEMORY_EVERY = 128, 64
 
 
 class DirectoryStore(Looking):
