@@ -293,6 +293,17 @@ def test_a_fork_leaves_out_what_was_erased(wp: Waypost) -> None:
     assert dict(wp.load_workflow_state("other").unwrap().context.variables) == {"n": 1}
 
 
+def test_a_fork_of_a_version_from_after_the_erasure_is_sound(wp: Waypost) -> None:
+    """Its output is missing in the version itself, which says why; and so does what is made of it."""
+    filled(wp)
+    wp.erase("w", "outputs.fetch", session_id="s9").unwrap()
+    later = wp.create_checkpoint("w").unwrap().id
+    wp.fork_workflow(later, "other").unwrap()
+    assert wp.validate_workflow_state("other").is_valid
+    with pytest.raises(ValueErased):
+        wp.get_step_output("other", "fetch")
+
+
 def test_a_save_leaves_alone_what_was_erased(wp: Waypost) -> None:
     """A state that is loaded, touched everywhere and saved changes nothing of it, and other outputs stay."""
     filled(wp)

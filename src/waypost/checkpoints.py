@@ -12,6 +12,8 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, cast, get_args
 
+from msgspec.structs import replace
+
 from waypost import checkpoint_ids, erased, loading, migrations, places, records, retention, validation
 from waypost.checkpoint_ids import MARK
 from waypost.erased import ErasureRecord
@@ -34,6 +36,7 @@ _LOG = logging.getLogger("waypost")
 MOST_TAGS, LONGEST_TAG, LONGEST_DESCRIPTION = 64, 128, 4096
 _NOT_RESTORED = (CHECKPOINT, ADOPTED, RESTORED, records.SESSION, erased.ERASED)
 _TYPES = get_args(CheckpointType)
+ERASURES = records.Record(ErasureRecord)
 
 
 # --- making them ---
@@ -430,7 +433,18 @@ def _put_all(tx: Transaction, wanted: Wanted, restored_id: str | None = None) ->
             data = wanted.version.get(key)
             assert data is not None
             tx.put(key, data)
+    for key in wanted.version.keys(erased.ERASED):
+        if tx.size_of(key) is None:
+            tx.put(key, _said_again(tx, wanted.version, key))
     tx.put(RESTORED + (restored_id or checkpoint_ids.new(tx)[0]), records.encode(wanted.checkpoint_id))
+
+
+def _said_again(tx: Transaction, version: View, key: str) -> bytes:
+    """What a version says was erased before it, which is why it is not there. In another workflow it never was."""
+    data = version.get(key) or b""
+    if version.document == tx.document:
+        return data
+    return records.encode(replace(ERASURES.decode(key, data), until_us=0))
 
 
 def _leave_out(tx: Transaction, wanted: Wanted, key: str) -> None:

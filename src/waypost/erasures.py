@@ -13,13 +13,12 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from waypost import clock, places, records
+from waypost.checkpoints import ERASURES
 from waypost.erased import ERASED, ErasureRecord
 from waypost.errors import InvalidInput, PathNotFound, ValueErased
 from waypost.history import HistoryEntry, entry, past_of
 from waypost.places import Root
 from waypost.store import DocumentId, Store, Transaction, View
-
-ERASURES = records.Record(ErasureRecord)
 
 
 class Erasure(Struct, frozen=True, kw_only=True):
