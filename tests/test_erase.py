@@ -93,6 +93,13 @@ def test_the_trail_stays(wp: Waypost) -> None:
     assert done.erased_at <= wp.load_workflow_state("w").unwrap().metadata.updated_at
 
 
+def test_a_handle_in_a_session_says_who_erased_it(wp: Waypost) -> None:
+    """The session of the handle is that of the erasure, and of its commit."""
+    filled(wp)
+    done = wp.in_session("s7").erase("w", "agents.scout").unwrap()
+    assert (done.session_id, wp.history("w")[0].session_id) == ("s7", "s7")
+
+
 def test_ids_versions_and_checksums_stay_what_they_were(wp: Waypost) -> None:
     """Each version keeps its commit id, checksum and size, and the checksum can be computed from what is left."""
     first, second = filled(wp)

@@ -35,6 +35,8 @@ class ErasingDefinitions(Requests):
         Fails with WorkflowNotFound, PathNotFound, InvalidId, InvalidInput, DocumentDamaged, StoreUnavailable.
         """
 
+        session_id = self._session(session_id)
+
         def prepare() -> Work[None]:
             if self._was_done(DocumentId("workflow", workflow_id), operation_id):
                 return done_before

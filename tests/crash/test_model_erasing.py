@@ -91,7 +91,9 @@ class Model:
         target = self.rng.choice(NAMES[2:])
         self.wp.fork_workflow(checkpoint, target).unwrap()
         for path in PATHS:
-            self.put[target, path] |= self.put[source, path] - self.gone[source]
+            came = self.put[source, path] - self.gone[source]
+            self.put[target, path] |= came
+            self.gone[target] -= came  # it was deleted, and is made anew of a workflow that still has them
 
     def delete(self) -> None:
         self.wp.delete_workflow(self.rng.choice(NAMES)).unwrap()
