@@ -530,3 +530,14 @@ def test_a_diff_of_nothing_shows_nothing(wp: Waypost) -> None:
     assert list(wp.diff("w@5", "w@5")) == []
     assert wp.blame("w", "outputs.fetch").value == ErasedValue()
     assert wp.blame("w", "steps.fetch.status").before is not UNSET
+
+
+def test_what_waits_for_no_sync_is_erased_for_good(tmp_path: Path) -> None:
+    """Also where commits are synced now and then: what is acknowledged is on the medium, and the old files are gone."""
+    config = make_config({"checkpoints": ON_REQUEST, "reliability": {"enable_wal": False}})
+    with Waypost(Definitions(open_store(str(tmp_path / "s"), config), config, verbose=False)) as wp:
+        filled(wp)
+        erase_all(wp)
+        assert files_with(tmp_path) == []
+        log = wp.definitions.store._document(W)._log  # type: ignore[attr-defined]
+        assert wp.validate_workflow_state("w").is_valid and (log is None or log.recorded_synced > 0)
