@@ -7,27 +7,24 @@ as what it put and removed, and any version rebuilt by playing those again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from copy import copy
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from waypost import clock
 from waypost.errors import DocumentDamaged, InvalidInput, StoreClosed, WaypostError
 from waypost.keys import KeyFinder
 from waypost.options import Config
-from waypost.store import commits, erasures, parts
+from waypost.store import parts
 from waypost.store.claims import Sight
 from waypost.store.contract import (
     ADOPTED,
     CHECKPOINT,
     Change,
-    Commit,
     Counters,
     Durability,
     JointChange,
     JointCommit,
     JointTransaction,
-    OperationRecord,
     Past,
     Receipt,
     Reception,
@@ -38,190 +35,17 @@ from waypost.store.contract import (
 from waypost.store.copies import Backup, Restored
 from waypost.store.erasures import Erasures, Masked
 from waypost.store.kinds import DocumentId, Kind
-from waypost.store.staging import JointStaging, Staged, StagedTransaction, bytes_of
-from waypost.store.values import Pieces
+from waypost.store.staging import JointStaging, StagedTransaction
+from waypost.store.versions import Version, Versions, without
 
 _PIECE_BYTES = 1 << 20
-_CHUNK_BYTES = 64 * 1024
-"""The content of a commit names values that are longer by their digests, as in other stores."""
-
-
-class _Version:
-    """One version of a document: its parts and what the contract says about them."""
-
-    __slots__ = (
-        "checksum",
-        "commit",
-        "commit_id",
-        "document",
-        "gone",
-        "operations",
-        "parts",
-        "size_bytes",
-        "time_us",
-        "version",
-    )
-
-    compressed = False
-
-    def __init__(self, document: DocumentId) -> None:
-        self.document = document
-        self.version = 0
-        self.time_us = 0
-        self.size_bytes = 0
-        self.checksum = parts.EMPTY_CHECKSUM
-        self.commit_id = parts.NO_COMMIT
-        self.parts: dict[str, bytes] = {}
-        self.gone: dict[str, tuple[int, bytes]] = {}
-        """Of the parts that were erased length and digest."""
-        self.operations: dict[str, OperationRecord] = {}
-        self.commit: Commit | None = None
-        """What made it; None for the empty document."""
-
-    def get(self, key: str) -> bytes | None:
-        if key in self.gone:
-            raise erasures.gone(*self.gone[key])
-        return self.parts.get(key)
-
-    def pieces(self, key: str) -> Pieces | None:
-        value = self.get(key)
-        return None if value is None else Pieces.of(value)
-
-    def size_of(self, key: str) -> int | None:
-        value = self.parts.get(key)
-        return self.gone[key][0] if key in self.gone else None if value is None else len(value)
-
-    def erased(self, key: str) -> bytes | None:
-        return self.gone[key][1] if key in self.gone else None
-
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        return iter(sorted(key for key in (*self.parts, *self.gone) if key.startswith(prefix)))
-
-    def differing(self, other: View) -> set[str]:
-        return {*self.keys(), *other.keys()}
-
-    def operation(self, operation_id: str) -> OperationRecord | None:
-        return self.operations.get(operation_id)
-
-    def after(
-        self, change: Change | JointChange, staged: Staged, time_us: int, joint: JointCommit | None = None
-    ) -> _Version:
-        """The next version, with the change applied."""
-        puts = {key: bytes_of(value) for key, value in staged.puts.items()}
-        return self.following(
-            Commit(
-                version=self.version + 1,
-                commit_id=b"",
-                time_us=max(time_us, self.time_us + 1),
-                operation_id=change.operation_id,
-                operation=change.operation,
-                session=change.session,
-                agent=change.agent,
-                cleared=staged.cleared,
-                puts={key: len(value) for key, value in puts.items()},
-                removed=sorted(staged.removed),
-                joint=joint,
-                read=puts.__getitem__,
-                pieces=_pieces_of(puts),
-                digests={key: _digest(key, value) for key, value in puts.items() if len(value) > _CHUNK_BYTES},
-                projection=staged.projection,
-                size_bytes=0,
-                checksum=b"",
-            )
-        )
-
-    def following(self, commit: Commit) -> _Version:
-        """The version that a commit makes of this one; its id and the sums are computed."""
-        following = _Version(self.document)
-        following.version, following.time_us = commit.version, commit.time_us
-        following.parts = {} if commit.cleared else dict(self.parts)
-        for key in commit.removed:
-            following.parts.pop(key, None)
-        puts = {key: commit.read(key) for key in commit.puts}
-        following.parts.update(puts)
-        following.size_bytes = sum(parts.part_size(k.encode(), len(v)) for k, v in following.parts.items())
-        following.checksum = parts.document_checksum(following.parts.items())
-        following.commit_id = commits.id_of(self.commit_id, commits.body_of(commit))
-        following.operations = dict(self.operations)
-        following.operations[commit.operation_id] = OperationRecord(
-            commit.operation_id, commit.version, commit.time_us, commit.operation, commit.projection
-        )
-        following.commit = commit._replace(
-            commit_id=following.commit_id,
-            size_bytes=following.size_bytes,
-            checksum=following.checksum,
-            read=puts.__getitem__,
-            pieces=_pieces_of(puts),
-        )
-        return following
-
-
-def _pieces_of(values: Mapping[str, bytes]) -> Callable[[str], Pieces]:
-    return lambda key: Pieces.of(values[key])
-
-
-def _digest(key: str, value: bytes) -> bytes:
-    return parts.part_checksum(key.encode(), value).to_bytes(32, "big")
-
-
-def _without(version: _Version, found: Erasures) -> _Version:
-    """A version as it is once something was erased: a new object, since views stay as they are."""
-    left = copy(version)
-    left.parts, left.gone = dict(version.parts), dict(version.gone)
-    for key, value in version.parts.items():
-        if found.covers(key, version.time_us):
-            left.gone[key] = len(value), _digest(key, value)
-            del left.parts[key]
-    left.operations = {name: _forgotten(record, found) for name, record in version.operations.items()}
-    commit = version.commit
-    if commit is not None:
-        going = {key for key in commit.puts if found.covers(key, commit.time_us)}
-
-        def read(key: str) -> bytes:
-            if key in going:
-                raise erasures.gone(*left.gone[key])
-            return commit.read(key)
-
-        left.commit = commit._replace(read=read, pieces=lambda key: Pieces.of(read(key)))
-    return left
-
-
-def _forgotten(record: OperationRecord, found: Erasures) -> OperationRecord:
-    forgets = found.forgets(record.projection, record.time_us)
-    return record._replace(projection=erasures.RESULT_ERASED) if forgets else record
-
-
-class _Past:
-    """The versions that a document had; fulfils `contract.Past`. Before the first of them there may have been others,
-    whose ids are `dropped`.
-    """
-
-    def __init__(self, versions: list[_Version], dropped: list[bytes | None]) -> None:
-        self._versions = versions
-        self._dropped = dropped
-        self.first = versions[0].version
-        self.version = versions[-1].version
-
-    def commits(self, before: int | None = None, *, oldest_first: bool = False) -> Iterator[Commit]:
-        for each in self._versions if oldest_first else reversed(self._versions):
-            if each.commit is not None and (before is None or each.version < before):
-                yield each.commit
-
-    def dropped_id(self, version: int) -> bytes | None:
-        return self._dropped[version - 1] if 0 < version <= len(self._dropped) else None
-
-    def start(self) -> View:
-        return self._versions[0]
-
-    def remembered(self) -> Iterator[OperationRecord]:
-        return iter(sorted(self._versions[0].operations.values(), key=lambda record: record.version))
 
 
 class _Reception:
     """Documents that are taken in with their past; fulfils `contract.Reception`."""
 
     def __init__(self) -> None:
-        self.taken: dict[DocumentId, tuple[list[_Version], list[bytes | None]]] = {}
+        self.taken: dict[DocumentId, tuple[list[Version], list[bytes | None]]] = {}
 
     @property
     def documents(self) -> list[DocumentId]:
@@ -247,9 +71,9 @@ class _Reception:
         """Nothing is kept."""
 
 
-def _beginning(document: DocumentId, past: Past) -> _Version:
+def _beginning(document: DocumentId, past: Past) -> Version:
     """The oldest version that is known of a document."""
-    made, start = _Version(document), past.start()
+    made, start = Version(document), past.start()
     made.version, made.time_us, made.commit_id = start.version, start.time_us, start.commit_id
     made.parts = {key: value for key in start.keys() if (value := start.get(key)) is not None}
     made.size_bytes = sum(parts.part_size(key.encode(), len(value)) for key, value in made.parts.items())
@@ -322,7 +146,7 @@ class MemoryStore:
     def __init__(self, config: Config | None = None) -> None:
         self.keys = KeyFinder(config)
         self._lock = threading.RLock()
-        self._history: dict[DocumentId, list[_Version]] = {}
+        self._history: dict[DocumentId, list[Version]] = {}
         self._dropped: dict[DocumentId, list[bytes | None]] = {}
         self._taken_in: dict[tuple[DocumentId, str], View] = {}
         self._claims: dict[DocumentId, _Claim] = {}
@@ -340,7 +164,7 @@ class MemoryStore:
 
     def _commit(self, change: Change) -> Receipt:
         self._check_open()
-        versions = self._history.get(change.document, [_Version(change.document)])
+        versions = self._history.get(change.document, [Version(change.document)])
         current = versions[-1]
         if change.repeatable and (seen := current.operation(change.operation_id)) is not None:
             return Receipt(seen.version, changed=False, repeated=seen)
@@ -385,7 +209,7 @@ class MemoryStore:
                 versions = [(document, current[document].version + 1) for document in sorted(written)]
                 mark = JointCommit(clock.new_id("tx"), versions)
             for document, staged in written.items():
-                before = self._history.get(document, [_Version(document)])
+                before = self._history.get(document, [Version(document)])
                 self._history[document] = [*before, before[-1].after(change, staged, clock.now_us(), mark)]
             for document, (versions, dropped) in taken.items():
                 self._history[document], self._dropped[document] = versions, dropped
@@ -406,21 +230,21 @@ class MemoryStore:
         del durable, counters  # there is nothing to wait for, and nothing to count
         with self._lock:
             self._check_open()
-            return self._history.get(document, [_Version(document)])[-1]
+            return self._history.get(document, [Version(document)])[-1]
 
     def view_at(self, document: DocumentId, version: int) -> View | None:
         with self._lock:
             self._check_open()
-            versions = self._history.get(document, [_Version(document)])
+            versions = self._history.get(document, [Version(document)])
             if version == 0:
-                return _Version(document)
+                return Version(document)
             return next((each for each in versions if each.version == version), None)
 
     def checkpoint(self, document: DocumentId, name: str) -> View | None:
         key = CHECKPOINT + name
         with self._lock:
             self._check_open()
-            versions = self._history.get(document, [_Version(document)])
+            versions = self._history.get(document, [Version(document)])
             if ADOPTED + name in versions[-1].parts:
                 return self._taken_in.get((document, name))
             if key not in versions[-1].parts:
@@ -452,7 +276,7 @@ class MemoryStore:
             found = Erasures.of(self.view(document))
             versions = self._history.get(document)
             if found and versions is not None:
-                self._history[document] = [_without(each, found) for each in versions]
+                self._history[document] = [without(each, found) for each in versions]
                 for (owner, name), version in list(self._taken_in.items()):
                     if owner == document:
                         self._taken_in[owner, name] = Masked(version, found, 0)
@@ -475,8 +299,8 @@ class MemoryStore:
     def past(self, document: DocumentId) -> Past:
         with self._lock:
             self._check_open()
-            versions = self._history.get(document, [_Version(document)])
-            return _Past(versions, self._dropped.get(document, []))
+            versions = self._history.get(document, [Version(document)])
+            return Versions(versions, self._dropped.get(document, []))
 
     def keep_generation(self, document: DocumentId, version: int) -> bool:
         """Every version is kept anyway."""

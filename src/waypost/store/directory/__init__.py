@@ -106,10 +106,8 @@ class DirectoryStore(Looking):
         layout, made = open_layout(os.path.abspath(path), create=create, read_only=read_only)
         store = cls(layout, config, made=made)
         if read_only and restoring.is_pending(layout):
-            raise StoreUnavailable(
-                f"{layout.path}: a restore was cut off; whoever opens it for writing next carries it out",
-                location=layout.path,
-            )
+            why = f"{layout.path}: a restore was cut off; whoever opens it for writing next carries it out"
+            raise StoreUnavailable(why, location=layout.path)
         if not read_only:
             try:
                 store._share_lease()
