@@ -200,7 +200,7 @@ def file_draft(body: FileBody) -> Draft:
 
 def content_of(body: CommitBody) -> bytes:
     """The content of a commit whose large parts are named by their digests."""
-    return _encode(body)
+    return _encode(body if body.erased is not None else body[:-1])
 
 
 def commit_content(
@@ -214,7 +214,7 @@ def commit_content(
     `ahead` of each part that was written ahead its table, and those of its blocks that belong into this frame.
     """
     if not digests and not ahead:
-        return Content(encode_commit(body), [], [])
+        return Content(content_of(body), [], [])
     table: list[Block] = []
     blocks: list[bytes] = []
     puts: dict[str, bytes | tuple[int, bytes]] = {}
@@ -230,11 +230,7 @@ def commit_content(
             block, stored = pack_block(compressor, value[start : start + chunk_bytes])
             table.append(block)
             blocks.append(stored)
-    return Content(encode_commit(body._replace(puts=puts)), table, blocks)
-
-
-def encode_commit(body: CommitBody) -> bytes:
-    return _encode(body if body.erased is not None else body[:-1])
+    return Content(content_of(body._replace(puts=puts)), table, blocks)
 
 
 def content_hash(body: CommitBody, content: bytes | memoryview) -> bytes:

@@ -163,7 +163,7 @@ def _scrubbed(log: Log, found: Frame, erasures: Erasures) -> tuple[bytes, list[B
         left = scrubbing.commit(found, erasures)
     except Undecodable as error:
         raise damaged(log.file, found.offset, error) from error
-    return None if left is None else (bodies.encode_commit(left[0]), left[1])
+    return None if left is None else (bodies.content_of(left[0]), left[1])
 
 
 def _stored(source: File, block: Block) -> bytes:
