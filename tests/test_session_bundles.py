@@ -355,3 +355,27 @@ def test_a_session_that_is_not_there_cannot_be_exported(source: Waypost) -> None
 @pytest.mark.parametrize("given", [3, None, BytesIO(b""), b"", b"no export", Path("/"), Path("/nowhere")])
 def test_what_is_no_export_is_refused(target: Waypost, given: Any) -> None:
     assert isinstance(target.import_session(given).error, InvalidInput)
+
+
+async def test_a_session_travels_over_the_asynchronous_face(source: Waypost, tmp_path: Path) -> None:
+    fill(source)
+    path = tmp_path / "file"
+    source.export_session("s", path)
+    async with waypost.open_async("memory:") as target:
+        assert (await target.import_session(path, "t")).unwrap().made == ["Gone Ünder", "wf"]
+        data = await target.export_session("t")
+        assert isinstance(data, bytes)
+    with waypost.open("memory:") as third:
+        assert third.import_session(data).unwrap().session_id == "t"
+
+
+def test_checkpoints_that_came_in_have_their_files_once_the_store_is_closed(source: Waypost, tmp_path: Path) -> None:
+    """Nothing of an import is left in `temp`, also of what came under another id."""
+    fill(source)
+    data = source.export_session("s")
+    with waypost.open(tmp_path / "target", config=OPTIONS) as wp:
+        wp.create_workflow("wf", "Mine").unwrap()
+        assert wp.import_session(data, on_clash="rename").unwrap().renamed
+        names = [one.id for one in wp.list_checkpoints("wf-2").items]
+    assert list((tmp_path / "target" / "temp").iterdir()) == []
+    assert len([*(tmp_path / "target" / "checkpoints").glob("wf-2_40*.checkpoint")]) == len(names) > 1

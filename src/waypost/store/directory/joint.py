@@ -290,6 +290,8 @@ def _place(entered: Entered, context: Context) -> None:
     document, log = entered.opened.document, entered.log
     try:
         context.decisions.place(document.id, log)
+        document.turn_to_new_file()
+        document.keeping_is_due = True  # checkpoints may have been taken in with it
     except WaypostError as error:
         # it has happened, as above
         _LOG.warning("%s: a log that was decided on is still to get its place: %s", log.file.name, error)
