@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import logging
 import os
 import random
@@ -150,16 +149,20 @@ def test_e04_owners_are_their_owner_s_alone(path: Path, directory: TestedStore) 
     assert [each for each in directory.verify().findings if each.severity != "note"] == []
 
 
-def test_closing_lets_go_of_everything(path: Path) -> None:
-    """Whoever closes a store holds nothing in it any more, and no file tells of it."""
-    threads = _thread._count()
+def test_closing_lets_go_of_everything(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever closes a store holds nothing in it any more, no file tells of it, and its signs of life end."""
+    beat, ended = claims.Claims._beat, threading.Event()
+
+    def to_its_end(self: claims.Claims, done: threading.Event) -> None:
+        beat(self, done)
+        ended.set()
+
+    monkeypatch.setattr(claims.Claims, "_beat", to_its_end)
     store = directory_store(path)
     assert store.claim(SESSION) is not None and store.claim(OTHER) is not None
-    assert len(files(path)) == 2 and _thread._count() > threads
+    assert len(files(path)) == 2 and not ended.is_set()
     store.close()
-    assert files(path) == []
-    while _thread._count() > threads:
-        time.sleep(0.001)
+    assert files(path) == [] and ended.wait(60)
 
 
 def test_s02_a_holder_that_died_holds_nothing(path: Path, directory: TestedStore) -> None:
@@ -476,51 +479,4 @@ def test_c11_a_claim_is_not_let_go_of_under_a_sign_of_life(path: Path, monkeypat
     go_on.set()
     releasing.join(60)
     assert not releasing.is_alive() and files(path) == []
-    store.close()
-
-
-@pytest.mark.parametrize("call", ["open", "flock", "stat", "pwrite"])
-def test_e01_a_claim_that_fails_holds_nothing(path: Path, call: str) -> None:
-    """Whichever call of a claim is refused, it is told, and the document is free, also while the error is looked at."""
-    store, other = directory_store(path), directory_store(path)
-    claim = other.claim(SESSION)
-    assert claim is not None
-    claim.release()
-    with system_calls() as calls:
-        calls.fault = failing(call, 1)
-        if call == "flock":
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("waypost.store.directory.files.fcntl", _RefusedLocks())
-                with pytest.raises(StoreUnavailable) as told:
-                    store.claim(SESSION)
-        else:
-            with pytest.raises(StoreUnavailable) as told:
-                store.claim(SESSION)
-    assert told.value.__traceback__ is not None  # which refers to whatever was open then
-    assert other.claim(SESSION) is not None
-    store.close()
-    other.close()
-
-
-class _RefusedLocks:
-    LOCK_EX, LOCK_SH, LOCK_NB, LOCK_UN = 2, 1, 4, 8
-
-    @staticmethod
-    def flock(descriptor: int, operation: int) -> None:
-        raise OSError(37, "No locks available")
-
-
-def test_e01_a_file_that_cannot_be_removed_is_let_go_of_all_the_same(path: Path) -> None:
-    """Where the file of a claim cannot be removed that is told, and the document is free."""
-    store = directory_store(path)
-    make(store)
-    claim = store.claim(SESSION)
-    assert claim is not None
-    with system_calls() as calls:
-        calls.fault = failing("unlink", 1)
-        with pytest.raises(StoreUnavailable):
-            claim.release()
-    sight = store.holder(SESSION)
-    assert sight is not None and not sight.is_held
-    assert store.claim(SESSION) is not None
     store.close()
