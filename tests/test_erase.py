@@ -22,6 +22,7 @@ from waypost.errors import InvalidInput, PathNotFound, ValueErased, WorkflowNotF
 from waypost.places import ErasedValue
 from waypost.store import DocumentId, Transaction, open_store
 from waypost.store.directory import compaction, upkeep
+from waypost.store.memory import MemoryStore
 
 W = DocumentId("workflow", "w")
 CANARY = "canary-5e1f-password"
@@ -382,6 +383,39 @@ def test_a_secret_goes_with_what_seals_it(store_factory: StoreFactory, monkeypat
     assert list(secrets) == ["other"] and list(wp.load_workflow_state("w").unwrap().context.secrets) == ["other"]
     with pytest.raises(ValueErased):
         secrets["token"]
+
+
+@pytest.mark.parametrize("kind", ["memory", "directory"])
+def test_a_session_is_carried_without_what_was_erased(wp: Waypost, kind: str, tmp_path: Path) -> None:
+    """Its bundle does not hold it; what arrives keeps ids and sums, says what was erased, and can lose more."""
+    session_id = wp.start_session().session_id
+    filled(wp.in_session(session_id))
+    for path in ("context.variables.password", "outputs.fetch@2", "agents.scout"):
+        wp.erase("w", path).unwrap()
+    wp.erase("w", "outputs.fetch@1").unwrap()
+    wp.end_session(session_id)
+    data = wp.export_session(session_id)
+    assert isinstance(data, bytes) and CANARY.encode() not in data
+    store = MemoryStore() if kind == "memory" else open_store(str(tmp_path / "there"), CONFIG)
+    there = Waypost(Definitions(store, CONFIG, verbose=False))
+    there.import_session(data)
+    assert versions(there) == versions(wp)
+    assert there.validate_workflow_state("w").is_valid
+    assert [(each.commit_id, each.changed) for each in there.history("w")] == [
+        (each.commit_id, each.changed) for each in wp.history("w")
+    ]
+    for one, other in zip(there.list_checkpoints("w").items, wp.list_checkpoints("w").items, strict=True):
+        assert there.validate_checkpoint(one.id).is_valid and one.id == other.id
+    with pytest.raises(ValueErased):
+        there.get_step_output("w", "fetch", 2)
+    there.erase("w", "outputs.fetch@3").unwrap()
+    assert there.validate_workflow_state("w").is_valid
+    there.close()
+    if kind == "directory":
+        assert files_with(tmp_path / "there") == []
+        with reopened(tmp_path / "there") as again:
+            store = again.definitions.store
+            assert [each for each in store.verify().findings if each.severity != "note"] == []  # type: ignore[attr-defined]
 
 
 def test_erasing_is_refused_within_a_transaction(wp: Waypost) -> None:

@@ -92,7 +92,8 @@ def read(incoming: Whole, base: int) -> Sides:
         for key in commit.removed:
             current.pop(key, None)
         for key in commit.puts:
-            current[key] = commit.digests.get(key) or _digest(key, commit.read(key))
+            gone = commit.erased[1].get(key) if commit.erased else None
+            current[key] = gone[1] if gone else commit.digests.get(key) or _digest(key, commit.read(key))
             if key.startswith(CHECKPOINT):
                 made_at[key.removeprefix(CHECKPOINT)] = commit.version
         if commit.version == base:
@@ -109,6 +110,9 @@ def _digest(key: str, value: bytes) -> bytes:
 
 
 def _digest_of(view: View, key: str) -> bytes:
+    gone = view.erased(key)
+    if gone is not None:
+        return gone
     digest = parts.part_digest(key.encode())
     pieces = view.pieces(key)
     for number in range(len(pieces.starts) if pieces else 0):

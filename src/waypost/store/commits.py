@@ -5,10 +5,8 @@ Every store encodes a commit in the same way, so that a past can be handed from 
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 from waypost.codec import bodies
-from waypost.codec.bodies import CommitBody, JointMark, Participant
+from waypost.codec.bodies import CommitBody, ErasedParts, JointMark, Participant
 from waypost.store import parts
 from waypost.store.contract import Commit
 
@@ -31,12 +29,14 @@ def body_of(commit: Commit) -> CommitBody:
         {
             key: (length, commit.digests[key]) if key in commit.digests else commit.read(key)
             for key, length in commit.puts.items()
+            if commit.erased is None or key not in commit.erased[1]
         },
         list(commit.removed),
         mark,
+        None if commit.erased is None else ErasedParts(commit.erased[0], dict(commit.erased[1])),
     )
 
 
 def id_of(parent: bytes, body: CommitBody) -> bytes:
     """The id of a commit that follows `parent`."""
-    return parts.commit_id(parent, body.operation_id, sha256(bodies.content_of(body)).digest())
+    return parts.commit_id(parent, body.operation_id, bodies.content_hash(body, bodies.content_of(body)))

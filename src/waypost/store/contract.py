@@ -175,6 +175,8 @@ class Commit(NamedTuple):
     projection: Any
     size_bytes: int
     checksum: bytes
+    erased: tuple[bytes, Mapping[str, tuple[int, bytes]]] | None = None
+    """Where some of it was erased: the hash of its content before, and length and digest of each part that it put."""
 
 
 class Past(Protocol):

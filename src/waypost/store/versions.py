@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 
+from waypost.codec import bodies
 from waypost.store import commits, erasures, parts
 from waypost.store.contract import (
     Change,
@@ -112,12 +113,18 @@ class Version:
         following = Version(self.document)
         following.version, following.time_us = commit.version, commit.time_us
         following.parts = {} if commit.cleared else dict(self.parts)
+        following.gone = {} if commit.cleared else dict(self.gone)
         for key in commit.removed:
             following.parts.pop(key, None)
-        puts = {key: commit.read(key) for key in commit.puts}
+            following.gone.pop(key, None)
+        lost = {} if commit.erased is None else dict(commit.erased[1])
+        puts = {key: commit.read(key) for key in commit.puts if key not in lost}
+        for key in commit.puts:
+            following.parts.pop(key, None)
+            following.gone.pop(key, None)
         following.parts.update(puts)
-        following.size_bytes = sum(parts.part_size(k.encode(), len(v)) for k, v in following.parts.items())
-        following.checksum = parts.document_checksum(following.parts.items())
+        following.gone.update(lost)
+        following._sum_up()
         following.commit_id = commits.id_of(self.commit_id, commits.body_of(commit))
         following.operations = dict(self.operations)
         following.operations[commit.operation_id] = OperationRecord(
@@ -127,10 +134,26 @@ class Version:
             commit_id=following.commit_id,
             size_bytes=following.size_bytes,
             checksum=following.checksum,
-            read=puts.__getitem__,
-            pieces=_pieces_of(puts),
+            read=_reader(puts, lost),
+            pieces=_by_pieces(_reader(puts, lost)),
         )
         return following
+
+    def _sum_up(self) -> None:
+        lengths = [(key, len(value)) for key, value in self.parts.items()]
+        lengths += [(key, length) for key, (length, _) in self.gone.items()]
+        self.size_bytes = sum(parts.part_size(key.encode(), length) for key, length in lengths)
+        gone = sum(int.from_bytes(digest, "big") for _, digest in self.gone.values())
+        self.checksum = parts.add_to_checksum(parts.document_checksum(self.parts.items()), gone)
+
+
+def _reader(puts: Mapping[str, bytes], lost: Mapping[str, tuple[int, bytes]]) -> Callable[[str], bytes]:
+    def read(key: str) -> bytes:
+        if key in lost:
+            raise erasures.gone(*lost[key])
+        return puts[key]
+
+    return read
 
 
 def _by_pieces(read: Callable[[str], bytes]) -> Callable[[str], Pieces]:
@@ -156,14 +179,20 @@ def without(version: Version, found: Erasures) -> Version:
     left.operations = {name: _forgotten(record, found) for name, record in version.operations.items()}
     commit = version.commit
     if commit is not None:
-        going = {key for key in commit.puts if found.covers(key, commit.time_us)}
-
-        def read(key: str) -> bytes:
-            if key in going:
-                raise erasures.gone(*left.gone[key])
-            return commit.read(key)
-
-        left.commit = commit._replace(read=read, pieces=_by_pieces(read))
+        before = {} if commit.erased is None else dict(commit.erased[1])
+        going = {key: left.gone[key] for key in commit.puts if found.covers(key, commit.time_us) and key not in before}
+        forgets = found.forgets(commit.projection, commit.time_us)
+        if going or forgets:
+            body = commits.body_of(commit)
+            lost = {**before, **going}
+            puts = {key: commit.read(key) for key in commit.puts if key not in lost}
+            left.commit = commit._replace(
+                read=_reader(puts, lost),
+                pieces=_by_pieces(_reader(puts, lost)),
+                digests={key: digest for key, digest in commit.digests.items() if key not in lost},
+                projection=erasures.RESULT_ERASED if forgets else commit.projection,
+                erased=(bodies.content_hash(body, bodies.content_of(body)), lost),
+            )
     return left
 
 

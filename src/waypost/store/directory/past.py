@@ -137,10 +137,11 @@ class LogPast:
             joint=joint,
             read=read,
             pieces=pieces,
-            digests={key: part.digest for key, part in puts.items() if isinstance(part, Extent)},
+            digests={key: part.digest for key, part in puts.items() if isinstance(part, Extent) and part.table},
             projection=body.projection,
             size_bytes=found.header.size_bytes,
             checksum=found.header.document_checksum,
+            erased=body.erased,
         )
 
 

@@ -12,7 +12,7 @@ from waypost import clock
 from waypost.codec import bodies, frame
 from waypost.codec.bodies import Block, CommitBody, Extent, FileBody, Part, SnapshotBody, SnapshotBuilder
 from waypost.codec.compression import Compressor
-from waypost.codec.frame import FORMAT_VERSION, Standing
+from waypost.codec.frame import ERASED_FORMAT, FORMAT_VERSION, Standing
 from waypost.store import commits
 from waypost.store import parts as sums
 from waypost.store.contract import Commit, Past, View
@@ -35,7 +35,8 @@ class Transcript:
     def write(self, document: DocumentId, past: Past) -> None:
         """All that is known of a document, but for the seal."""
         dropped = b"".join(past.dropped_id(version + 1) or sums.NO_COMMIT for version in range(past.first))
-        first = FileBody(FORMAT_VERSION, document.kind, document.id, 0, clock.now_us(), dropped, arrived=past.version)
+        number = ERASED_FORMAT if _lacks_something(past) else FORMAT_VERSION
+        first = FileBody(number, document.kind, document.id, 0, clock.now_us(), dropped, arrived=past.version)
         self.out.put(bodies.file_draft(first), NOTHING)
         if past.first:
             self._start(past)
@@ -60,6 +61,9 @@ class Transcript:
         self.out.put(builder.draft(body), self.standing)
 
     def _part(self, view: View, key: str) -> Part:
+        gone = view.erased(key)
+        if gone is not None:
+            return Extent(view.size_of(key) or 0, gone, [])
         length, pieces = view.size_of(key), view.pieces(key)
         assert length is not None and pieces is not None
         if length <= self._chunk_bytes:
@@ -100,6 +104,12 @@ class Transcript:
         if keep_last:
             return placed + rows, blocks
         return placed + self.out.put_data(rows, blocks, self.standing), []
+
+
+def _lacks_something(past: Past) -> bool:
+    """Whether something was erased from what is told of a document."""
+    view = past.start()
+    return any(view.erased(key) is not None for key in view.keys()) or any(each.erased for each in past.commits())
 
 
 def standing_of(view: View) -> Standing:
