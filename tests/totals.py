@@ -33,7 +33,7 @@ FLOORS: dict[str, dict[str, int]] = {
         # the matrix asks for 100,000 and 10,000: a step with its comparisons costs about a hundredth of a second and a
         # schedule a fortieth, which is more than these files may take of the fifteen minutes on two cores
         "model steps": 20_000,
-        "schedules": 3_000,
+        "schedules": 3_700,
         "history operations": 20_000,
         "reads beside writers": 100_000,
         "copies of a live store": 20,
