@@ -19,7 +19,7 @@ from tests.conftest import opened
 from tests.owners import owner
 from waypost import clock, ownership, session_records
 from waypost.blocking import Waypost
-from waypost.errors import SessionBusy, SessionFenced
+from waypost.errors import SessionBusy, SessionExists, SessionFenced
 from waypost.models import StepOwner
 from waypost.ownership import Watch
 from waypost.store import DocumentId
@@ -144,6 +144,19 @@ def test_c01_a_fork_leaves_the_session_to_its_parent(path: Path) -> None:
             assert state_of(wp, session_id) == ("crashed", "crashed")
         finally:
             subprocess.run(["pkill", "-f", str(path)], check=False)
+
+
+def test_s02_starting_a_session_that_is_there_leaves_the_evidence(path: Path) -> None:
+    """A start that is refused, or repeated, takes nothing away that tells of a dead owner."""
+    with owner(path) as process, opened(path) as wp:
+        session_id = process.ask("wp.start_session(operation_id='op').session_id").strip("'")
+        process.kill()
+        left = list((path / "owners").iterdir())
+        with pytest.raises(SessionExists):
+            wp.start_session(session_id=session_id)
+        assert wp.start_session(operation_id="op").session_id == session_id
+        assert list((path / "owners").iterdir()) == left != []
+        assert state_of(wp, session_id) == ("crashed", "crashed")
 
 
 # --- taking over ---

@@ -65,11 +65,13 @@ class Sessions:
         if session_id is None:
             session_id = f"session_{sha256(operation_id.encode()).hexdigest()[:32]}" if repeatable else _new_id()
         document = session_records.document_of(session_id)
-        claim = self._store.claim(document)
+        view = self._store.view(document)
+        if repeatable and view.operation(operation_id) is not None:
+            return session_id
+        # looked at first: a claim that is let go of takes with it what a dead owner has left
+        claim = None if session_records.find(view) is not None else self._store.claim(document)
         if claim is None:
-            if repeatable and self._store.view(document).operation(operation_id) is not None:
-                return session_id
-            raise SessionExists(f"there is a session {session_id!r} already", session_id=session_id)
+            raise _exists(session_id)
         record = SessionRecord(
             user_id, clock.now_us(), session_records.SESSION_SCHEMA, "active", 1, StepOwner.this_process()
         )
@@ -300,6 +302,10 @@ def busy(session_id: str, evidence: str) -> SessionBusy:
     return SessionBusy(f"session {session_id!r} is in use: {evidence}", session_id=session_id, evidence=evidence)
 
 
+def _exists(session_id: str) -> SessionExists:
+    return SessionExists(f"there is a session {session_id!r} already", session_id=session_id)
+
+
 def _new_id() -> str:
     return clock.new_id("session")
 
@@ -317,8 +323,7 @@ def _own(tx: Transaction, dead: StepOwner | None) -> SessionRecord:
 def _make(tx: Transaction, record: SessionRecord, values: Mapping[str, bytes]) -> None:
     tx.project(_PROJECTION)
     if session_records.find(tx) is not None:
-        name = tx.document.id
-        raise SessionExists(f"there is a session {name!r} already", session_id=name)
+        raise _exists(tx.document.id)
     tx.put(SESSION_RECORD, records.encode(record))
     _put_values(tx, values)
 
