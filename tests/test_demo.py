@@ -52,6 +52,8 @@ def test_the_process_is_killed_in_the_middle(performance: Performance) -> None:
     assert wreck["whole"] is True and wreck["lost"] == []
     assert KILL_AT - len(work.AGENTS) <= wreck["acknowledged"] <= len(wreck["finished"])
     assert {(step["pid"], step["liveness"]) for step in wreck["running"]} <= {(wreck["pid"], "dead")}
+    assert wreck["session"] == "crashed"
+    assert f"process {wreck['pid']} " in wreck["evidence"]
 
 
 def test_no_finished_step_is_done_again(performance: Performance) -> None:
@@ -121,7 +123,7 @@ def test_people_see_the_same(performance: Performance, capsys: pytest.CaptureFix
     printed = capsys.readouterr().out
     assert "\x1b" not in printed
     assert f"✓ of the {len(story.wreck.finished):,} steps finished before the kill, none ran again" in printed
-    assert f"process {story.wreck.pid}: dead" in printed
+    assert f"crashed: process {story.wreck.pid} on " in printed
     assert f"✓ every byte verified: {story.verified['commits']:,} commits" in printed
     assert "save: 500 ms" in printed and "load: 200 ms" in printed
     rows = [line for line in printed.splitlines() if line.strip().startswith(work.AGENTS)]

@@ -59,6 +59,9 @@ class Wreck:
     acknowledged: int
     lost: list[str]
     whole: bool
+    session: str
+    evidence: str
+    """The status of the worker's session, and why it is that."""
 
     @property
     def intact(self) -> bool:
@@ -235,6 +238,7 @@ class Demo:
                 if step.status == "running" and step.owner is not None
             ]
             finished = [step.id for step in steps if step.is_finished]
+            session = _wp(store).get_session(work.SESSION)
             acknowledged = {entry["step"] for entry in self._entries() if entry["event"] == "end"}
             return Wreck(
                 pid,
@@ -245,6 +249,8 @@ class Demo:
                 len(acknowledged),
                 sorted(acknowledged.difference(finished)),
                 all(found.severity != "damage" for found in store.verify().findings),
+                session.status,
+                "" if session.presence is None else session.presence.evidence,
             )
         finally:
             store.close()
@@ -341,8 +347,11 @@ class _Disk:
 
 
 def _load(store: DirectoryStore) -> WorkflowState:
-    wp = Waypost(Definitions(store, PRESETS["production"], False))
-    return wp.load_workflow_state(work.WORKFLOW).unwrap()
+    return _wp(store).load_workflow_state(work.WORKFLOW).unwrap()
+
+
+def _wp(store: DirectoryStore) -> Waypost:
+    return Waypost(Definitions(store, PRESETS["production"], False))
 
 
 def _make(path: str) -> DirectoryStore:

@@ -31,19 +31,15 @@ def opening(location: str, modules: int, steps: int, agents: int) -> list[Render
 
 def after_the_kill(wreck: Wreck) -> list[RenderableType]:
     """What the store says about the process that was killed."""
-    owners = {step.liveness for step in wreck.running}
-    dead = owners <= {"dead"}
     running = [f"{step.id} ({step.agent})" for step in wreck.running]
+    status = (wreck.session, "yellow" if wreck.session == "crashed" else "red")
     rows: list[tuple[str, str | Text]] = [
         ("finished", f"{len(wreck.finished):,}"),
         ("running", screen.text(f"{len(running):,}  ", (listing(running, 3), "dim"))),
         ("never started", f"{wreck.pending:,}"),
         (
-            "their owner",
-            screen.text(
-                f"process {wreck.pid}: ",
-                ("dead, there is no such process any more", "yellow") if dead else (", ".join(owners), "red"),
-            ),
+            "their session",
+            screen.text(status, ": ", wreck.evidence),
         ),
         ("what it was told", _kept(wreck)),
     ]

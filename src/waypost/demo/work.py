@@ -21,6 +21,7 @@ from waypost.errors import NotFound
 from waypost.models import WorkflowStep
 
 WORKFLOW = "stdlib-survey"
+SESSION = "survey"
 NAME = "A survey of Python's standard library"
 PARSERS = tuple(f"parser-{number}" for number in range(1, 5))
 LIBRARIAN, EDITOR = "librarian", "editor"

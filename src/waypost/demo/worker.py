@@ -20,6 +20,7 @@ from waypost import blocking
 from waypost.blocking import Waypost
 from waypost.config import PRESETS
 from waypost.demo import work
+from waypost.errors import SessionNotFound
 from waypost.models import WorkflowStep
 from waypost.operations import OperationResult
 
@@ -119,6 +120,7 @@ def main(location: str, journal_path: str) -> None:
     sources = work.find_sources()
     journal = Journal(journal_path)
     with blocking.open(location, config=PRESETS["production"]) as wp:
+        enter_session(wp)
         steps = work.steps(sources)
         wp.create_workflow(work.WORKFLOW, work.NAME, steps=steps, if_exists="open").unwrap()
         state = wp.load_workflow_state(work.WORKFLOW).unwrap()
@@ -135,6 +137,15 @@ def main(location: str, journal_path: str) -> None:
             agent.join()
         if board.error is not None:
             raise board.error
+        wp.end_session(work.SESSION).unwrap()
+
+
+def enter_session(wp: Waypost) -> None:
+    """Start the survey's session, or take it up where whoever had it died."""
+    try:
+        wp.resume_session(work.SESSION)
+    except SessionNotFound:
+        wp.start_session("librarian", session_id=work.SESSION)
 
 
 if __name__ == "__main__":
