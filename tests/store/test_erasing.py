@@ -463,6 +463,24 @@ def test_an_import_of_before_is_without_it_from_the_beginning(tmp_path: Path) ->
     store.close()
 
 
+def test_verify_tells_of_an_erasure_that_is_not_carried_out(tmp_path: Path) -> None:
+    """What was decided and cut off is a note of the log until it is gone; carrying it out ends that."""
+    store = directory_store(tmp_path / "store", **PLAIN)
+    put(store, a=CANARY, b=b"other")
+    assert isinstance(store, TestedStore)
+
+    def told() -> list[str]:
+        return [found.text for found in store.verify().findings if "to be erased" in found.text]
+
+    assert told() == []
+    decide(store, "a")
+    assert len(told()) == 1
+    assert store.verify().sound
+    erasing.carry_out(store._context, store._document(WF), lambda: None)
+    assert told() == []
+    store.close()
+
+
 def test_an_erasure_waits_for_decisions_that_hold_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As long as a transaction that put it has its decision on disk nothing is acknowledged."""
     monkeypatch.setattr(upkeep.Upkeep, "ask_to_settle", lambda self: None)

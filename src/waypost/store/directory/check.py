@@ -19,7 +19,7 @@ from waypost.codec.frame import FrameType
 from waypost.errors import StoreUnavailable, WaypostError
 from waypost.store import parts as sums
 from waypost.store.contract import CHECKPOINT
-from waypost.store.directory import checkpoints, decisions, lease, participants, register
+from waypost.store.directory import checkpoints, compaction, decisions, lease, participants, register
 from waypost.store.directory.checkpoints import check_extent
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory
@@ -27,6 +27,7 @@ from waypost.store.directory.layout import FORMAT_TEXT, IGNORE_TEXT, SUFFIXES, L
 from waypost.store.directory.log import LACKS_BASE, Frame, Log
 from waypost.store.directory.participants import Marks, Place, Torn
 from waypost.store.directory.state import Blocks, Snapshot
+from waypost.store.erasures import ERASED
 from waypost.store.kinds import DocumentId, Kind
 
 Severity = Literal["damage", "torn tail", "leftover", "note"]
@@ -305,6 +306,7 @@ class _LogCheck:
                 return
         self._check_end(size)
         self._note_checkpoints()
+        self._note_erasures()
         self._report.marks.note_history(self._document, log.dropped_versions)
         if self._version < log.dropped_versions:
             self._found("damage", log.end, LACKS_BASE)
@@ -315,6 +317,14 @@ class _LogCheck:
         for name in checkpoints.names_among(self._parts):
             place = None if CHECKPOINT + name in self._checkpoints else Place(self._log.file.name, self._log.end)
             self._report.checkpoints[name] = place
+
+    def _note_erasures(self) -> None:
+        names = {key.removeprefix(ERASED) for key in self._parts if key.startswith(ERASED)}
+        if not names <= set(compaction.erased_before(self._log)):
+            text = (
+                "something is to be erased, and not gone yet: erase it again, or open the store and change the workflow"
+            )
+            self._found("note", self._log.end, text)
 
     @property
     def _document(self) -> DocumentId:

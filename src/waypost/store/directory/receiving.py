@@ -112,10 +112,9 @@ class Received:
         report = check.check_log(folder, file_name(document), document.kind, self._context.apart(_CACHE_BYTES))
         if report.refused:
             raise report.refused[0]
-        if report.findings:
-            raise DocumentDamaged(
-                f"{document.kind} {document.id!r} cannot be taken in: {report.findings[0].text}", file=document.id
-            )
+        amiss = [found.text for found in report.findings if found.severity != "note"]
+        if amiss:
+            raise DocumentDamaged(f"{document.kind} {document.id!r} cannot be taken in: {amiss[0]}", file=document.id)
 
     def sync(self) -> None:
         """Make the names of the logs durable, before anything is decided about them. Raises ContentLost."""
