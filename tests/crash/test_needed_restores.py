@@ -35,6 +35,7 @@ from tests.crash.oracle import Standing, Wrong, open_store
 from tests.crash.recording import Removed
 from tests.crash.simulated import Tree
 from tests.crash.stories import PATH, PLAIN, Recording, Run
+from tests.store.support import TestedStore
 from waypost.store import DocumentId
 from waypost.store.directory import restoring, upkeep
 from waypost.store.directory.layout import Layout
@@ -47,6 +48,8 @@ S = DocumentId("session", "s")
 def _calm(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     caplog.set_level(logging.CRITICAL, "waypost")
     monkeypatch.setattr(upkeep.Upkeep, "ask_to_settle", lambda self: None)
+    # decisions are carried out first where that can be; here they cannot, and go aside
+    monkeypatch.setattr(TestedStore, "_settle", lambda self: None)
 
 
 def to_be_restored() -> Tree:

@@ -67,8 +67,8 @@ def test_e01_what_cannot_be_read_back_for_now_is_not_called_damaged(
             result = act(wp, tmp_path)
         if isinstance(result, Failure):
             errors.add(type(result.error).__name__)
-        else:
-            break
+        elif errors:
+            break  # what comes before the copy, such as looking for decisions, may fail without harm
     assert errors == {"StoreUnavailable"}
     wp.close()
 

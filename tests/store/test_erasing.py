@@ -15,7 +15,7 @@ import pytest
 
 from tests.store.support import WF, TestedStore, change, directory_store
 from waypost.codec import bodies
-from waypost.codec.frame import ERASED_FORMAT, FORMAT_VERSION, FrameType
+from waypost.codec.frame import ERASED_FORMAT, FORMAT_VERSION, FrameType, read_header
 from waypost.errors import DocumentDamaged, StoreUnavailable, UnsupportedFormat, ValueErased
 from waypost.maintenance import repair
 from waypost.store import DocumentId, JointChange, Store, Transaction, parts
@@ -479,6 +479,29 @@ def test_verify_tells_of_an_erasure_that_is_not_carried_out(tmp_path: Path) -> N
     erasing.carry_out(store._context, store._document(WF), lambda: None)
     assert told() == []
     store.close()
+
+
+def test_trap_11_any_flipped_bit_of_what_says_that_it_was_carried_out_is_found(tmp_path: Path) -> None:
+    """The frame that says which erasures were carried out is below a checksum like any other."""
+    path = tmp_path / "store"
+    store = directory_store(path, **PLAIN)
+    put(store, a=CANARY, b=b"other")
+    decide(store, "a")
+    store.erase(WF)
+    store.close()
+    log = path / "workflows" / "wf.state"
+    data, at = bytearray(log.read_bytes()), 0
+    while (header := read_header(data, at)) is not None and header.type != FrameType.ERASURES:
+        at += header.length
+    assert header is not None
+    for place in range(at, at + header.length):
+        for bit in range(8):
+            data[place] ^= 1 << bit
+            log.write_bytes(data)
+            reading = directory_store(path, read_only=True)
+            assert any(found.severity == "damage" for found in reading.verify().findings), (place - at, bit)
+            reading.close()
+            data[place] ^= 1 << bit
 
 
 def test_an_erasure_waits_for_decisions_that_hold_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,8 +24,8 @@ ACTS = {
     "pause": "wp.pause_session('s').unwrap()",
     "resume": "wp.resume_session('s')",
     "beats": "time.sleep(0.05)",
-    "end": "wp.end_session('s', False).unwrap()",
     "recover nothing": "wp.detect_and_recover_crashed_sessions()",
+    "end": "wp.end_session('s', False).unwrap()",
 }
 SCRIPT = f"""
 import os, sys, time

@@ -790,12 +790,11 @@ def test_works_of_one_batch_see_staged_content(path):
     assert store.verify().sound
 
 
-def test_a_large_table_is_bounded(path):
+def test_a_large_table_is_bounded():
     """The number of blocks does not grow with the smallest chunks, only their size does."""
-    store = directory_store(path, chunk_size=4096)
-    size = content._block_bytes(store._context, 1 << 30)
+    size = content.block_bytes(4096, 1 << 30)
     assert (1 << 30) / size <= 16_384
-    assert content._block_bytes(store._context, MB) == 4096
+    assert content.block_bytes(4096, MB) == 4096
 
 
 # --- memory ---

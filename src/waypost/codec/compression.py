@@ -15,7 +15,6 @@ import os
 import sys
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from waypost.errors import InvalidConfiguration, UnsupportedFormat
@@ -52,8 +51,9 @@ def _extra(module: str, extra: str) -> Any:
 
 @cache
 def _dictionary() -> Any:
-    content = Path(__file__).with_name(DICTIONARY_FILE).read_bytes()
-    return _zstd().ZstdDict(content)
+    # a plain text for a path: where memory runs out while one is made of an object, Python says that it is none
+    with open(os.path.join(os.path.dirname(__file__), DICTIONARY_FILE), "rb") as file:
+        return _zstd().ZstdDict(file.read())
 
 
 # it has a lock, which another thread may hold as a process is forked; the child takes one of its own
