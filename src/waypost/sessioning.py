@@ -129,7 +129,7 @@ class SessionDefinitions(Requests):
         if repeatable:
             self._operation_id(operation_id)
         receipt = commit(operation_id, repeatable=repeatable)
-        if self.session_id == session_id:
+        if self.session_id == session_id and session_id not in self.sessions.held.held():
             self.session_id = None
         return receipt
 

@@ -114,6 +114,11 @@ class Sessions:
         is_mine = record.owner is not None and record.owner == StepOwner.this_process()
         return is_mine and session_id in self.held.held() and record.number == self.held.number_of(session_id)
 
+    def _is_held(self, session_id: str) -> bool:
+        """Whether this handle is in the newest tenure of a session, as its owner."""
+        record = session_records.find(self._store.view(session_records.document_of(session_id)))
+        return record is not None and self._holds(session_id, record)
+
     def _is_left(self, document: DocumentId, record: SessionRecord) -> bool:
         """Whether this process had a session, or was about to, and let go of it without being able to say so."""
         return record.owner == StepOwner.this_process() and self._store.holder(document) is None
@@ -158,7 +163,8 @@ class Sessions:
                 tx.put(SESSION_RECORD, records.encode(replace(record, status="paused", owner=None)))
 
         receipt = self._change(session_id, work, "pause_session", operation_id, repeatable=repeatable)
-        self.held.forget(session_id)
+        if receipt.repeated is None or not self._is_held(session_id):
+            self.held.forget(session_id)
         return receipt
 
     def _change(
