@@ -330,6 +330,17 @@ def test_c09_whoever_was_taken_over_from_writes_no_more(wp: Waypost, store: Stor
     wp.update_step_status("w", "b", "skipped", session_id="label").unwrap()  # what names another session is free
 
 
+def test_trap_21_closing_leaves_what_was_taken_over_to_its_new_owner(wp: Waypost, store: Store) -> None:
+    """A handle that is closed does not pause the session that another of the same process took over from it."""
+    session_id = wp.start_session().session_id
+    other = beside(store)
+    other.resume_session(session_id, take_over=True)
+    wp.definitions.sessions.close()
+    assert other.get_session(session_id).status == "active"
+    assert other.create_workflow("w", "W").success
+    assert store.holder(DocumentId("session", session_id)) is not None
+
+
 def test_c09_a_fence_outlives_the_workflow(wp: Waypost, store: Store) -> None:
     """Who was fenced off cannot make a workflow anew that the new owner has deleted."""
     session_id = wp.start_session().session_id

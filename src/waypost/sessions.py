@@ -280,13 +280,14 @@ class Sessions:
             return "damaged"
 
     def close(self) -> None:
-        """Pause what is held, so that nobody takes its owner for dead."""
+        """Pause what is held, so that nobody takes its owner for dead; what was taken over is its new owner's."""
         for session_id in self.held.held():
             try:
-                self.pause(session_id, clock.new_id("op"), repeatable=False)
+                if self._is_held(session_id):
+                    self.pause(session_id, clock.new_id("op"), repeatable=False)
             except WaypostError as error:
                 logger.warning("session %r was not paused: %s", session_id, error)
-                self.held.forget(session_id)
+            self.held.forget(session_id)
 
 
 def prepare_values(
