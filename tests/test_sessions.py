@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -373,6 +374,29 @@ def test_s05_an_operation_that_was_done_is_found_again_by_who_was_fenced_off(wp:
     repeated = wp.update_step_status("w", "a", "completed", 1, operation_id="op")
     assert (repeated.unwrap(), getattr(repeated, "repeated", None)) == (first, True)
     assert isinstance(wp.add_step_output("w", "a", 2).error, SessionFenced)
+
+
+def test_c10_a_session_is_left_while_others_write(wp: Waypost) -> None:
+    """Threads that write in a session's name to new workflows do not make leaving another one fail."""
+    held = wp.definitions.sessions.held
+    wp.start_session()
+    held._announced.update(("another", str(number)) for number in range(20_000))
+    done, failures = threading.Event(), list[Exception]()
+
+    def leave() -> None:
+        try:
+            while not done.is_set():
+                held.forget("left")
+        except RuntimeError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=leave)
+    thread.start()
+    for number in range(50):
+        wp.create_workflow(f"w{number}", "W").unwrap()
+    done.set()
+    thread.join()
+    assert failures == []
 
 
 def test_a_worker_enters_a_session_that_was_taken_over_anew(wp: Waypost, store: Store) -> None:

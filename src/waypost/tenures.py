@@ -49,7 +49,8 @@ class Tenures:
         document = session_records.document_of(session_id)
         store.submit(Change(document, work, clock.new_id("op"), "announce", session=session_id)).result()
         if store is self._store:
-            self._announced.add((session_id, workflow_id))
+            with self._lock:  # whoever lets go goes through them
+                self._announced.add((session_id, workflow_id))
         return number
 
     def has_entered(self, session_id: str, workflow_id: str) -> bool:
