@@ -295,6 +295,22 @@ def test_who_worked_for_a_session_cannot_after_its_end(wp: Waypost, store: Store
     assert wp.list_workflows().total == 1
 
 
+def test_trap_21_nobody_writes_to_what_a_session_had_finished_after_its_end(wp: Waypost, store: Store) -> None:
+    """A worker is refused after the end also in workflows that are completed or deleted: the lists stay."""
+    session_id = wp.start_session().session_id
+    for name in ("done", "gone"):
+        wp.create_workflow(name, "W", steps=["a"]).unwrap()
+    worker = beside(store).in_session(session_id)
+    worker.update_step_status("done", "a", "completed").unwrap()
+    worker.delete_workflow("gone").unwrap()
+    ended = wp.end_session(session_id).unwrap()
+    assert isinstance(worker.reset_step("done", "a").error, SessionFenced)
+    assert isinstance(worker.create_workflow("gone", "W").error, SessionFenced)
+    now = wp.get_session(session_id)
+    assert (now.active_workflows, now.completed_workflows) == (ended.active_workflows, ended.completed_workflows)
+    assert now.completed_workflows == ["done"]
+
+
 def test_resuming_what_never_was_is_told(wp: Waypost) -> None:
     """There is no session to resume, end, pause, change or describe, and none is made."""
     for call in (wp.resume_session, wp.get_session, wp.get_session_statistics):

@@ -244,7 +244,7 @@ class Sessions:
         for workflow_id in records.names(tx, TOUCHED):
             workflow = DocumentId("workflow", workflow_id)
             seen = self._seen(workflow, document.id)
-            if seen in ("open", "announced"):
+            if seen != "damaged":
                 part = joint.document(workflow)
                 session_records.link(part, document.id, number)
                 if final_checkpoint and seen == "open":
@@ -263,8 +263,8 @@ class Sessions:
         return receipt
 
     def _seen(self, workflow: DocumentId, session_id: str) -> Literal["open", "announced", "done", "damaged"]:
-        """Whether a session has written to a workflow that is not completed, or only announced that it would: a worker
-        may be about to do it. One that is damaged is left as it is.
+        """Whether a session has written to a workflow that is not completed, or is, or is deleted, or only announced
+        that it would: a worker may be about to do it. One that is damaged is left as it is.
         """
         try:
             if tenures.is_lost(self._store, workflow):
