@@ -108,6 +108,26 @@ def test_s02_an_owner_in_another_container_is_known_by_its_lock(path: Path) -> N
             assert wp.update_step_status("w", "b", "running").unwrap().interruptions == 1
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes a pid namespace")
+def test_s02_a_takeover_that_was_killed_does_not_make_a_living_owner_dead(path: Path) -> None:
+    """Whoever dies between taking the lock file by hand and taking the session leaves its owner, whom no pid tells of,
+    suspect at most.
+    """
+    with owner(path, before=["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]) as process:
+        session_id = process.start_session()
+        with owner(path) as taker:
+            taker.ask(
+                "wp.definitions.store.claim("
+                f"__import__('waypost.store').store.DocumentId('session', {session_id!r}), by_force=True)"
+            )
+            taker.kill()
+        with opened(path) as wp:
+            assert state_of(wp, session_id) == ("active", "suspect")
+            assert wp.detect_and_recover_crashed_sessions() == []
+            assert process.ask("wp.update_step_status('w', 'b', 'completed').success") == "True"
+            assert wp.resume_session(session_id, take_over=True).status == "active"
+
+
 def wait_until(holds: Any) -> None:
     deadline = time.monotonic() + 30
     while not holds():

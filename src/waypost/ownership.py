@@ -59,7 +59,7 @@ def presence(store: Store, document: DocumentId, owner: StepOwner, watch: Watch)
         return _by_beats(document, sight, watch, f"{who} is of another machine")
     if owner.namespace == here.namespace:
         return _by_process(owner, who, lock_is_free=sight is not None)
-    if sight is not None:
+    if sight is not None and sight.beat is not None:  # else it is of one who was about to take the session over
         return Presence("crashed", f"{who}, in another container, holds the session's lock no more: it was freed")
     return _by_beats(document, sight, watch, f"{who} is in another container")
 

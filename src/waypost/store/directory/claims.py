@@ -96,7 +96,8 @@ class Claims:
             file.close()
         held = Held(self, folder, name, file)
         try:
-            held.beat(self._period_ms)
+            if not by_force:  # else whom it is taken from may live: see `ownership.presence`
+                held.beat(self._period_ms)
             self._remember(held)
         except BaseException:
             held.release()
