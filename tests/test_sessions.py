@@ -225,17 +225,6 @@ def test_a_paused_session_is_resumed(wp: Waypost, store: Store) -> None:
     assert other.resume_session(session_id).metadata.version == resumed.metadata.version
 
 
-def test_a_pause_that_is_repeated_late_leaves_a_resumed_session_alone(wp: Waypost, store: Store) -> None:
-    """A pause that comes again gives its first result, and does not let go of what was resumed since."""
-    session_id = wp.start_session().session_id
-    paused = wp.pause_session(session_id, operation_id="op").unwrap()
-    resumed = wp.resume_session(session_id)
-    assert wp.pause_session(session_id, operation_id="op").unwrap() == paused
-    assert (wp.session_id, wp.get_session(session_id)) == (session_id, resumed)
-    assert store.holder(DocumentId("session", session_id)) is not None
-    assert wp.definitions.sessions.held.held() == [session_id]
-
-
 def test_trap_20_an_ended_session_is_given_as_it_ended(wp: Waypost, store: Store) -> None:
     """Resuming an ended session gives it, whole, and enters nothing: it stays ended, and nobody writes in its name."""
     session_id = wp.start_session("a", {"k": 1}).session_id

@@ -163,9 +163,13 @@ class Sessions:
                 tx.put(SESSION_RECORD, records.encode(replace(record, status="paused", owner=None)))
 
         receipt = self._change(session_id, work, "pause_session", operation_id, repeatable=repeatable)
+        self._let_go(session_id, receipt)
+        return receipt
+
+    def _let_go(self, session_id: str, receipt: Receipt) -> None:
+        """Let go of a session that was left, but not of one that was resumed since that was done the first time."""
         if receipt.repeated is None or not self._is_held(session_id):
             self.held.forget(session_id)
-        return receipt
 
     def _change(
         self,
@@ -225,7 +229,9 @@ class Sessions:
         for _ in range(_TRIES):
             view = self._store.view(document)
             if repeatable and (seen := view.operation(operation_id)) is not None:
-                return Receipt(seen.version, changed=False, repeated=seen)
+                receipt = Receipt(seen.version, changed=False, repeated=seen)
+                self._let_go(session_id, receipt)
+                return receipt
             change = JointChange(operation_id, "end_session", repeatable, session_id)
             receipt = self._try_to_end(document, self._judge(view), final_checkpoint, change)
             if receipt is not None:
