@@ -356,6 +356,21 @@ def test_an_import_of_before_does_not_bring_it_back(wp: Waypost) -> None:
         wp.get_checkpoint(first).state.context.variables["password"]
 
 
+def test_an_import_from_a_store_that_went_on_does_not_bring_it_back(wp: Waypost, store_factory: StoreFactory) -> None:
+    """A checkpoint that another store made after the erasure here, of a version that still had it, arrives without."""
+    there = Waypost(Definitions(store_factory(CONFIG), CONFIG, verbose=False))
+    first, _ = filled(there)
+    wp.import_checkpoint(there.export_checkpoint(first)).unwrap()
+    wp.erase("w", "context.variables.password").unwrap()
+    there.update_context("w", variables={"n": 2}).unwrap()
+    late = there.create_checkpoint("w").unwrap().id
+    wp.import_checkpoint(there.export_checkpoint(late)).unwrap()
+    with pytest.raises(ValueErased):
+        wp.get_checkpoint(late).state.context.variables["password"]
+    wp.restore_from_checkpoint(late)
+    assert "password" not in wp.load_workflow_state("w").unwrap().context.variables
+
+
 def test_what_was_imported_is_erased_as_well(wp: Waypost, store_factory: StoreFactory) -> None:
     """A checkpoint that came from another store loses it, whatever the clock there said."""
     there = Waypost(Definitions(store_factory(CONFIG), CONFIG, verbose=False))

@@ -261,7 +261,7 @@ class MemoryStore:
         with self._lock:
             self._check_open()
             found = Erasures.of(self.view(version.document))
-            self._taken_in[version.document, name] = Masked(version, found, version.time_us) if found else version
+            self._taken_in[version.document, name] = Masked(version, found, 0) if found else version
         return lambda: None  # nothing is ever given up
 
     def left(self, kind: Kind) -> dict[str, list[str]]:

@@ -47,7 +47,8 @@ def take_in(context: Context, version: View, name: str) -> Taken:
     temp, restores = context.layout.folder("temp"), context.restores
     compressor = context.take_compressor()
     erasures = keeping.erasures_now(context, version.document)
-    source = Scrubbed.of(exported.as_source(version, compressor, context.chunk_bytes), erasures)
+    # as for what was imported before an erasure: its time is that of another clock, and says nothing here
+    source = Scrubbed.of(exported.as_source(version, compressor, context.chunk_bytes), erasures, 0)
     temporary, file = new_file(context.layout)
     try:
         out = Rewriter(file, new_file_id(), context.limit_bytes, compressor)
