@@ -18,7 +18,7 @@ from waypost import erasures, records
 from waypost.api import AsyncWaypost
 from waypost.blocking import Waypost
 from waypost.definitions import Definitions
-from waypost.errors import InvalidInput, PathNotFound, ValueErased, WorkflowNotFound
+from waypost.errors import ImportConflict, InvalidInput, PathNotFound, ValueErased, WorkflowNotFound
 from waypost.places import ErasedValue
 from waypost.store import DocumentId, Transaction, open_store
 from waypost.store.directory import compaction, upkeep
@@ -431,6 +431,57 @@ def test_a_session_is_carried_without_what_was_erased(wp: Waypost, kind: str, tm
         with reopened(tmp_path / "there") as again:
             store = again.definitions.store
             assert [each for each in store.verify().findings if each.severity != "note"] == []  # type: ignore[attr-defined]
+
+
+def carried(wp: Waypost, store_factory: StoreFactory) -> Waypost:
+    """Another store, which has taken in a session whose workflow has the canary; the session is paused."""
+    session_id = wp.start_session(session_id="s").session_id
+    wp.create_workflow("w", "W", session_id=session_id, steps=["fetch"]).unwrap()
+    wp.update_context("w", variables={"password": CANARY, "n": 1}, session_id=session_id).unwrap()
+    wp.update_step_status("w", "fetch", "completed", "harmless", session_id=session_id).unwrap()
+    wp.pause_session(session_id).unwrap()
+    there = Waypost(Definitions(store_factory(CONFIG), CONFIG, verbose=False))
+    there.import_session(wp.export_session(session_id)).unwrap()
+    return there
+
+
+def test_a_merge_erases_what_the_other_side_erased(wp: Waypost, store_factory: StoreFactory) -> None:
+    """It is gone from all versions here, also from those that came after both have parted."""
+    there = carried(wp, store_factory)
+    wp.update_context("w", variables={"n": 2}).unwrap()
+    kept = wp.create_checkpoint("w").unwrap().id
+    there.erase("w", "context.variables.password").unwrap()
+    data = there.export_session("s")
+    assert wp.import_session(data, on_clash="merge").unwrap().merged == ["w"]
+    with pytest.raises(ValueErased):
+        wp.get_checkpoint(kept).state.context.variables["password"]
+    store = wp.definitions.store
+    for version in range(1, store.view(W).version + 1):
+        view = store.view_at(W, version)
+        assert view is None or view.size_of("variable\x1fpassword") is None or view.erased("variable\x1fpassword")
+    assert wp.validate_workflow_state("w").is_valid
+    wp.close()
+    if hasattr(store, "layout"):
+        assert files_with(Path(store.layout.path)) == []
+
+
+def test_what_both_sides_erased_is_no_conflict(wp: Waypost, store_factory: StoreFactory) -> None:
+    there = carried(wp, store_factory)
+    for each in (wp, there):
+        each.erase("w", "context.variables.password").unwrap()
+    there.update_context("w", variables={"n": 2}).unwrap()
+    wp.import_session(there.export_session("s"), on_clash="merge").unwrap()
+    assert dict(wp.load_workflow_state("w").unwrap().context.variables) == {"n": 2}
+
+
+def test_a_merge_erases_nothing_that_the_other_side_never_saw(wp: Waypost, store_factory: StoreFactory) -> None:
+    """All versions of an output were erased there, and one was added here: that is for people to decide."""
+    there = carried(wp, store_factory)
+    wp.add_step_output("w", "fetch", "mine").unwrap()
+    there.erase("w", "outputs.fetch").unwrap()
+    result = wp.import_session(there.export_session("s"), on_clash="merge")
+    assert isinstance(result.error, ImportConflict)
+    assert wp.get_step_output("w", "fetch").output == "mine"
 
 
 def test_erasing_is_refused_within_a_transaction(wp: Waypost) -> None:

@@ -7,6 +7,7 @@ sums by the store that takes it in, and whether its newest version is sound here
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from copy import copy
 from functools import partial
@@ -27,6 +28,7 @@ from waypost import (
     validation,
 )
 from waypost.checkpoint_ids import MARK
+from waypost.erased import ERASED
 from waypost.errors import DocumentDamaged, ImportConflict, InvalidInput, VersionConflict, WaypostError
 from waypost.merging import OPERATION
 from waypost.records import ADOPTED, CHECKPOINT, SESSION, AdoptedRecord
@@ -48,6 +50,8 @@ from waypost.store import (
     View,
     Whole,
 )
+
+logger = logging.getLogger("waypost")
 
 OnClash = Literal["refuse", "rename", "merge"]
 _TRIES = 16
@@ -122,6 +126,7 @@ class _Import:
         self._joint: JointTransaction = store.begin()
         self._checks: list[Callable[[], None]] = []
         self._clashes: list[DocumentId] = []
+        self._erased: set[DocumentId] = set()
         self._changed: list[tuple[JointPart, list[object]]] = []
         self.session_id = ""
         self.made: list[str] = []
@@ -147,7 +152,18 @@ class _Import:
             part.project([*projection, msgspec.to_builtins(self._report())])
         change = JointChange(self._operation_id, OPERATION, repeatable=self._repeatable)
         receipt = self._store.commit(self._joint, change, self._received)
-        return None if receipt is None else self._report()
+        if receipt is None:
+            return None
+        for document in sorted(self._erased):
+            self._carry_out(document)
+        return self._report()
+
+    def _carry_out(self, document: DocumentId) -> None:
+        """Take out what the other side erased; where that fails, it is due for whoever closes the workflow."""
+        try:
+            self._store.erase(document)
+        except WaypostError as error:
+            logger.warning("workflow %r: what was erased elsewhere is not gone yet: %s", document.id, error)
 
     def _report(self) -> SessionImport:
         return SessionImport(
@@ -296,12 +312,15 @@ class _Import:
         for key, is_conflict in merging.changed(before, merging.digests(here), sides.theirs):
             if target.kind == "session" and key in _OWN:
                 continue
+            if is_conflict and key.startswith(ERASED):
+                continue  # both sides erased it
             if is_conflict and not key.startswith(SESSION):
                 conflicts.append(key)
             else:
                 wanted.append(key)
+        conflicts += merging.not_known_to(wanted, before, merging.digests(here), sides.theirs)
         if conflicts:
-            raise _cannot_merge(target, conflicts)
+            raise _cannot_merge(target, sorted({*conflicts}))
         theirs = whole.version_at(whole.past.version) if wanted else None
         for key in wanted:
             if theirs is not None:
@@ -324,6 +343,9 @@ class _Import:
         if key.startswith(SESSION) and part.size_of(key) is not None:
             number = max(session_records.number_in(view, key.removeprefix(SESSION)) for view in (part, theirs))
             part.put(key, records.encode(number) if number else _NIL)
+        elif key.startswith(ERASED):
+            part.put(key, merging.erased_here(theirs.get(key) or b"", key, part))
+            self._erased.add(part.document)
         elif length is None:
             part.delete(key)
         elif merging.is_checkpoint(key):

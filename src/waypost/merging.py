@@ -6,14 +6,19 @@ both changed in the same way is the same; anything else is a conflict, and nothi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
+from waypost import records
+from waypost.checkpoints import ERASURES
+from waypost.erased import ERASED
+from waypost.erasures import covers
 from waypost.records import ADOPTED, CHECKPOINT
 from waypost.session_models import SessionImport
-from waypost.store import Commit, Past, View, Whole, parts
+from waypost.store import Commit, Past, Transaction, View, Whole, parts
 
 OPERATION = "import_session"
 _MARK = "imported"
@@ -128,6 +133,21 @@ def changed(base: Digests, ours: Digests, theirs: Digests) -> Iterator[tuple[str
         then, here, there = base.get(key), ours.get(key), theirs.get(key)
         if there not in (then, here):
             yield key, here != then
+
+
+def not_known_to(incoming: Iterable[str], base: Digests, ours: Digests, theirs: Digests) -> list[str]:
+    """The parts here that an erasure among those which come in covers, and that the other side has never seen."""
+    erased = [key.removeprefix(ERASED) for key in incoming if key.startswith(ERASED)]
+    return [key for key in ours if key not in base and key not in theirs and any(covers(each, key) for each in erased)]
+
+
+def erased_here(data: bytes, key: str, part: Transaction) -> bytes:
+    """What says of an erasure elsewhere, as it counts here: up to the commit that brings it, since times of versions
+    here say nothing of what was erased there.
+    """
+    for each in part.keys():
+        part.size_of(each)  # so that no commit comes between that changes anything
+    return records.encode(replace(ERASURES.decode(key, data), until_us=part.time_us))
 
 
 def is_checkpoint(key: str) -> bool:
