@@ -379,3 +379,29 @@ def test_checkpoints_that_came_in_have_their_files_once_the_store_is_closed(sour
         names = [one.id for one in wp.list_checkpoints("wf-2").items]
     assert list((tmp_path / "target" / "temp").iterdir()) == []
     assert len([*(tmp_path / "target" / "checkpoints").glob("wf-2_40*.checkpoint")]) == len(names) > 1
+
+
+def test_an_import_shuts_out_nobody_who_is_here(source: Waypost, target: Waypost) -> None:
+    """Sessions were entered more often elsewhere, and have higher numbers there: who is in them here writes on, both in
+    a workflow that is merged and in one that is new.
+    """
+    for name in ("s", "t"):
+        target.start_session(session_id=name)
+    target.create_workflow("wf", "A workflow", session_id="s").unwrap()
+    for name in ("s", "t"):
+        source.import_session(target.export_session(name)).unwrap()
+    for _ in range(3):
+        source.resume_session("s")
+        source.resume_session("t")
+        source.update_context("wf", variables={"n": 1}, session_id="s").unwrap()
+        source.pause_session("s").unwrap()
+        source.pause_session("t").unwrap()
+    source.resume_session("s")
+    source.resume_session("t")
+    source.create_workflow("new", "Of both", session_id="t").unwrap()
+    source.update_context("new", variables={"n": 1}, session_id="s").unwrap()
+    report = target.import_session(source.export_session("s"), on_clash="merge").unwrap()
+    assert (report.made, report.merged) == (["new"], ["wf"])
+    for name, workflow in (("s", "wf"), ("s", "new"), ("t", "new")):
+        target.update_context(workflow, variables={"from": name}, session_id=name).unwrap()
+    sound(target)

@@ -258,12 +258,22 @@ class _Import:
         tx.project(merging.projection(whole.past, tx.commit_id))
         if target.id != whole.document.id:
             self._rename_checkpoints(whole, target, tx)
+        for name in records.names(tx, SESSION):
+            self._number(tx, name, session_records.number_in(tx, name))
         if records.find_workflow(migrations.current(tx)) is None or self.session_id == self._bundle.session_id:
             return
         session_records.link(tx, self.session_id, None)
         context = records.CONTEXTS.get(tx, records.CONTEXT)
         if context is not None and context.session_id == self._bundle.session_id:
             tx.put(records.CONTEXT, records.encode(replace(context, session_id=self.session_id)))
+
+    def _number(self, tx: Transaction, session_id: str, number: int) -> None:
+        """Put the number below which nobody writes in a session's name: none that it has only elsewhere, for then its
+        owner here would be shut out.
+        """
+        record = session_records.find(self._store.view(session_records.document_of(session_id)))
+        number = number if record is None else min(number, record.number)
+        tx.put(SESSION + session_id, records.encode(number) if number else _NIL)
 
     def _rename_checkpoints(self, whole: Whole, target: DocumentId, tx: Transaction) -> None:
         """Have the checkpoints of a workflow under its new id: theirs say whose they are."""
@@ -340,9 +350,10 @@ class _Import:
 
     def _take_part(self, whole: Whole, theirs: View, part: JointPart, key: str, made_at: Mapping[str, int]) -> None:
         length = theirs.size_of(key)
-        if key.startswith(SESSION) and part.size_of(key) is not None:
-            number = max(session_records.number_in(view, key.removeprefix(SESSION)) for view in (part, theirs))
-            part.put(key, records.encode(number) if number else _NIL)
+        if key.startswith(SESSION):
+            name = key.removeprefix(SESSION)
+            number = max(session_records.number_in(view, name) for view in (part, theirs))
+            self._number(part, name, number)
         elif key.startswith(ERASED):
             part.put(key, merging.erased_here(theirs.get(key) or b"", key, part))
             self._erased.add(part.document)
