@@ -14,7 +14,7 @@ from msgspec import UNSET
 
 from tests.conftest import ON_REQUEST, StoreFactory, make_config
 from tests.store.support import change
-from waypost import erasures, records
+from waypost import carrying, erasures, records
 from waypost.api import AsyncWaypost
 from waypost.blocking import Waypost
 from waypost.definitions import Definitions
@@ -369,6 +369,28 @@ def test_an_import_from_a_store_that_went_on_does_not_bring_it_back(wp: Waypost,
         wp.get_checkpoint(late).state.context.variables["password"]
     wp.restore_from_checkpoint(late)
     assert "password" not in wp.load_workflow_state("w").unwrap().context.variables
+
+
+def test_an_erasure_during_an_import_counts_for_it(
+    wp: Waypost, store_factory: StoreFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was taken in before the erasure, and is adopted after it, arrives without."""
+    there = Waypost(Definitions(store_factory(CONFIG), CONFIG, verbose=False))
+    first, second = filled(there)
+    wp.import_checkpoint(there.export_checkpoint(first)).unwrap()
+    prepare, erased = carrying.prepare, list[bool]()
+
+    def prepared(*arguments: Any) -> Any:
+        work = prepare(*arguments)
+        if not erased:
+            erased.append(wp.erase("w", "context.variables.password").success)
+        return work
+
+    monkeypatch.setattr(carrying, "prepare", prepared)
+    wp.import_checkpoint(there.export_checkpoint(second)).unwrap()
+    assert erased == [True]
+    with pytest.raises(ValueErased):
+        wp.get_checkpoint(second).state.context.variables["password"]
 
 
 def test_what_was_imported_is_erased_as_well(wp: Waypost, store_factory: StoreFactory) -> None:

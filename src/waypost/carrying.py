@@ -8,7 +8,7 @@ What an import adds is the version itself, as it was: it keeps its id, its versi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -30,6 +30,7 @@ from waypost.store import (
     owner_of_export,
     read_export,
 )
+from waypost.store.erasures import Erasures
 
 _MEGABYTE = 1 << 20
 _NAMED = (
@@ -146,6 +147,7 @@ def prepare(
         wanted = checkpoints.prepare_version(store, arrived.name, arrived.current, target, large_bytes)
         return partial(_make_another, wanted=wanted, arrived=arrived, old=old)
     document = arrived.version.document
+    erased = Erasures.of(store.view(document)).until
     is_kept = _is_kept(store, arrived)
     check = None if is_kept else store.take_in(arrived.version, arrived.name)
     now = store.view(document)
@@ -153,7 +155,7 @@ def prepare(
     if now.size_of(records.WORKFLOW) is None:
         wanted = checkpoints.prepare_version(store, arrived.name, arrived.current, document, large_bytes)
         wanted = wanted._replace(others=checkpoints.all_that_is_left(store, now))
-    return partial(_adopt, arrived=arrived, check=check, wanted=wanted)
+    return partial(_adopt, arrived=arrived, check=check, wanted=wanted, erased=erased)
 
 
 def _is_kept(store: Store, arrived: Arrived) -> bool:
@@ -169,14 +171,24 @@ def _what_it_is(version: View) -> tuple[int, bytes, bytes]:
     return version.version, version.checksum, version.commit_id
 
 
-def _adopt(tx: Transaction, arrived: Arrived, check: Callable[[], None] | None, wanted: Wanted | None) -> str:
-    """Have the checkpoint among those of its workflow, which is made again where there is none."""
+def _adopt(
+    tx: Transaction,
+    arrived: Arrived,
+    check: Callable[[], None] | None,
+    wanted: Wanted | None,
+    erased: Mapping[str, int],
+) -> str:
+    """Have the checkpoint among those of its workflow, which is made again where there is none. `erased` is what it was
+    taken in without.
+    """
     name = arrived.name
     tx.project(["checkpoint", name])
     has_workflow = tx.size_of(records.WORKFLOW) is not None
     is_there = any(tx.size_of(prefix + name) is not None for prefix in (CHECKPOINT, ADOPTED))
     if has_workflow == (wanted is not None) or (check is None and has_workflow != is_there):
         raise ContentLost(f"checkpoint {name!r} or its workflow came or went meanwhile")
+    if Erasures.of(tx).until != erased:
+        raise ContentLost(f"something was erased after checkpoint {name!r} was taken in")
     if is_there:
         return name
     if check is not None:

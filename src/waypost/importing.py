@@ -50,6 +50,7 @@ from waypost.store import (
     View,
     Whole,
 )
+from waypost.store.erasures import Erasures
 
 logger = logging.getLogger("waypost")
 
@@ -362,6 +363,7 @@ class _Import:
         elif merging.is_checkpoint(key):
             name = key.removeprefix(CHECKPOINT).removeprefix(ADOPTED)
             if not any(part.size_of(prefix + name) is not None for prefix in (CHECKPOINT, ADOPTED)):
+                Erasures.of(part)  # it is taken in without what is erased, so that must be so still when this commits
                 self._checks.append(self._store.take_in(_version_of(whole, name, made_at), name))
                 part.put(ADOPTED + name, self._adopted(theirs, name, {}))
         elif self._large_bytes and length > self._large_bytes:

@@ -185,7 +185,7 @@ def give_place(context: Context, name: str) -> None:
         # somebody did that already, and may have failed to make it durable: then no sync of ours would cover it
         version = checkpoints.read_arrival(context, name)
         if version is not None:
-            put_in_place(context, name, Scrubbed.of(version, erasures), None)
+            put_in_place(context, name, Scrubbed.of(version, erasures, 0), None)
     folder.sync()
     are_durable(context)
     temp.remove(arrival_name(name))
