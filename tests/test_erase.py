@@ -21,7 +21,7 @@ from waypost.definitions import Definitions
 from waypost.errors import ImportConflict, InvalidInput, PathNotFound, ValueErased, WorkflowNotFound
 from waypost.places import ErasedValue
 from waypost.store import DocumentId, Transaction, open_store
-from waypost.store.directory import compaction, upkeep
+from waypost.store.directory import compaction, joint, upkeep
 from waypost.store.memory import MemoryStore
 
 W = DocumentId("workflow", "w")
@@ -391,6 +391,29 @@ def test_an_erasure_during_an_import_counts_for_it(
     assert erased == [True]
     with pytest.raises(ValueErased):
         wp.get_checkpoint(second).state.context.variables["password"]
+
+
+def test_what_a_dead_importer_left_goes_too(store_factory: StoreFactory, tmp_path: Path) -> None:
+    """Logs and checkpoints that were about to arrive are copies like others, also in a store that is open for long."""
+    there = Waypost(Definitions(store_factory(CONFIG), CONFIG, verbose=False))
+    carried(there, store_factory)
+    there.create_checkpoint("w").unwrap()
+    data = there.export_session("s")
+    bare = there.export_session("s", include_history=False)
+    path = tmp_path / "store"
+    with reopened(path) as wp:
+        process = os.fork()
+        if not process:
+            joint._decide = lambda *_: os._exit(9)  # pyright: ignore[reportPrivateUsage]
+            try:
+                reopened(path).import_session(bare)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 9
+        assert len(files_with(path)) == 2
+        wp.import_session(data).unwrap()
+        wp.erase("w", "context.variables.password").unwrap()
+        assert files_with(path) == []
 
 
 def test_what_was_imported_is_erased_as_well(wp: Waypost, store_factory: StoreFactory) -> None:

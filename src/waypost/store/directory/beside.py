@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from waypost.errors import DocumentDamaged, UnsupportedFormat, WaypostError
 from waypost.store.contract import ADOPTED, View
-from waypost.store.directory import checkpoints, decisions, keeping
+from waypost.store.directory import arriving, checkpoints, decisions, keeping, receiving
 from waypost.store.directory.checkpoints import FOLDER, SUFFIX
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory
@@ -26,11 +26,12 @@ _BEFORE_RESTORE = "before-restore."
 
 def scrub_checkpoints(context: Context, version: View, erasures: Erasures, known: set[str]) -> None:
     """Write the files of checkpoints of a document again that hold something of what is erased, durably. `known` are
-    names of checkpoints that it has or had.
+    names of checkpoints that it has or had. What dead processes took in gets its place first, or goes.
 
     What was imported counts as older than any erasure: its times are those of another clock. Raises DocumentDamaged
     for a file that cannot be read.
     """
+    arriving.settle(context)
     folder = context.layout.existing(FOLDER)
     if folder is None:
         return
@@ -72,6 +73,7 @@ def remove_leftovers(context: Context, document: DocumentId, known: set[str]) ->
         return is_its or (decisions.is_name(name) and _speaks_of(folder, name, document))
 
     sweep(layout)
+    receiving.sweep(context)
     layout.folder(decisions.FOLDER).sync()  # where a decision was removed, that lasts
     for name in ("temp", "backups"):
         removed += _remove(layout.existing(name), name, lambda _, each: is_of(each))
