@@ -14,7 +14,7 @@ from msgspec import UNSET
 
 from tests.conftest import ON_REQUEST, StoreFactory, make_config
 from tests.store.support import change
-from waypost import carrying, erasures, records
+from waypost import carrying, checkpoints, erasures, records
 from waypost.api import AsyncWaypost
 from waypost.blocking import Waypost
 from waypost.definitions import Definitions
@@ -286,6 +286,47 @@ def test_a_restore_leaves_out_what_was_erased(wp: Waypost, caplog: pytest.LogCap
         wp.get_step_output("w", "fetch")
     assert wp.validate_workflow_state("w").is_valid
     assert wp.restore_from_checkpoint(first).unwrap().outputs["fetch"].output == {"login": CANARY}
+    assert wp.validate_workflow_state("w").is_valid
+
+
+def test_what_is_decided_does_not_come_back_before_it_is_carried_out(
+    wp: Waypost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An erasure failed after its decision: neither a restore nor a fork brings the value back meanwhile."""
+    first, _ = filled(wp)
+    store = wp.definitions.store
+    with monkeypatch.context() as patch:
+        patch.setattr(type(store), "erase", lambda *_: [])
+        wp.erase("w", "context.variables.password").unwrap()
+        wp.restore_from_checkpoint(first)
+        wp.fork_workflow(first, "other").unwrap()
+    store.erase(W)
+    for name in ("w", "other"):
+        assert dict(wp.load_workflow_state(name).unwrap().context.variables) == {"n": 1}
+
+
+def test_a_restore_that_began_before_an_erasure_leaves_it_out(wp: Waypost, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, _ = filled(wp)
+    prepare = checkpoints.prepare_version
+
+    def prepared(*arguments: Any) -> Any:
+        wanted = prepare(*arguments)
+        monkeypatch.undo()
+        wp.erase("w", "context.variables.password").unwrap()
+        return wanted
+
+    monkeypatch.setattr(checkpoints, "prepare_version", prepared)
+    wp.restore_from_checkpoint(first)
+    assert dict(wp.load_workflow_state("w").unwrap().context.variables) == {"n": 1}
+
+
+def test_an_import_that_makes_a_deleted_workflow_again_leaves_out_what_was_erased(wp: Waypost) -> None:
+    first, _ = filled(wp)
+    early = wp.export_checkpoint(first)
+    wp.erase("w", "context.variables.password").unwrap()
+    wp.delete_workflow("w").unwrap()
+    wp.import_checkpoint(early).unwrap()
+    assert dict(wp.load_workflow_state("w").unwrap().context.variables) == {"n": 1}
     assert wp.validate_workflow_state("w").is_valid
 
 

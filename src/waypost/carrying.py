@@ -17,6 +17,7 @@ from msgspec.structs import astuple
 from waypost import checkpoint_ids, checkpoints, migrations, records, validation
 from waypost.checkpoints import NewCheckpoint, Wanted
 from waypost.config import Config
+from waypost.erased import without
 from waypost.errors import DocumentDamaged, InvalidId, InvalidInput, UnsupportedFormat
 from waypost.records import ADOPTED, CHECKPOINT, AdoptedRecord, CheckpointRecord
 from waypost.retention import Retention
@@ -153,7 +154,8 @@ def prepare(
     now = store.view(document)
     wanted = None
     if now.size_of(records.WORKFLOW) is None:
-        wanted = checkpoints.prepare_version(store, arrived.name, arrived.current, document, large_bytes)
+        left = without(arrived.current, now, 0)
+        wanted = checkpoints.prepare_version(store, arrived.name, left, document, large_bytes)
         wanted = wanted._replace(others=checkpoints.all_that_is_left(store, now))
     return partial(_adopt, arrived=arrived, check=check, wanted=wanted, erased=erased)
 

@@ -125,7 +125,13 @@ def version_of(store: Store, document: DocumentId, name: str) -> View:
     view = store.checkpoint(document, name)
     if view is None:
         raise unknown(name)
-    return migrations.current(view)
+    now = _readable(store, document, durable=False)
+    return migrations.current(view if now is None else _what_is_left(view, now, name))
+
+
+def _what_is_left(version: View, now: View, name: str) -> View:
+    """The version of a checkpoint without what is erased by now: times of one that was adopted say nothing here."""
+    return erased.without(version, now, 0 if now.size_of(ADOPTED + name) is not None else version.time_us)
 
 
 def get(store: Store, checkpoint_id: str) -> StateCheckpoint:
@@ -421,6 +427,8 @@ def fork(tx: Transaction, wanted: Wanted, restored_id: str | None = None) -> Non
 
 
 def _put_all(tx: Transaction, wanted: Wanted, restored_id: str | None = None) -> None:
+    if wanted.version.document == tx.document:  # more may be erased since it was looked up
+        wanted = wanted._replace(version=_what_is_left(wanted.version, tx, wanted.checkpoint_id))
     for key in _restored(tx.differing(wanted.version)):
         staged = wanted.staged.get(key)
         if wanted.version.erased(key) is not None:

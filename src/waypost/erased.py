@@ -38,6 +38,12 @@ def is_gone(view: View, key: str) -> bool:
     return any(view.size_of(each) is not None for each in what_says_so(key))
 
 
+def without(version: View, now: View, time_us: int) -> View:
+    """A version without what is erased by now, also where that is still to be carried out; `time_us` is its time."""
+    found = erasures.Erasures.of(now)
+    return erasures.Masked(version, found, time_us) if found and time_us <= found.newest_us else version
+
+
 def refuse(view: View, key: str) -> None:
     """Raise ValueErased for a part that was erased."""
     if is_gone(view, key):
