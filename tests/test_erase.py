@@ -18,7 +18,7 @@ from waypost import carrying, checkpoints, erasures, records
 from waypost.api import AsyncWaypost
 from waypost.blocking import Waypost
 from waypost.definitions import Definitions
-from waypost.errors import ImportConflict, InvalidInput, PathNotFound, ValueErased, WorkflowNotFound
+from waypost.errors import ImportConflict, InvalidInput, PathNotFound, StoreReadOnly, ValueErased, WorkflowNotFound
 from waypost.places import ErasedValue
 from waypost.store import DocumentId, Transaction, open_store
 from waypost.store.directory import compaction, joint, upkeep
@@ -382,6 +382,39 @@ def test_an_export_holds_what_is_left(wp: Waypost, store_factory: StoreFactory) 
     with pytest.raises(ValueErased):
         there.get_step_output("w", "fetch")
     assert there.get_checkpoint(second).state.metadata.checksum == wp.get_checkpoint(second).state.metadata.checksum
+
+
+@pytest.mark.parametrize("what", ["checkpoint", "session", "session without history"])
+def test_nothing_is_exported_that_is_to_be_erased(wp: Waypost, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    """An erasure failed after its decision: it is carried out before anything leaves the store."""
+    wp.start_session(session_id="s1")
+    first, _ = filled(wp)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(wp.definitions.store), "erase", lambda *_: [])
+        for path in ("context.variables.password", "outputs.fetch", "agents.scout"):
+            wp.erase("w", path).unwrap()
+    if what == "checkpoint":
+        data = wp.export_checkpoint(first)
+    else:
+        data = wp.export_session("s1", include_history=what == "session")
+    assert isinstance(data, bytes) and CANARY.encode() not in data
+
+
+def test_what_is_to_be_erased_is_not_exported_by_who_cannot_erase_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with reopened(tmp_path) as wp:
+        wp.start_session(session_id="s1")
+        filled(wp)
+        monkeypatch.setattr(upkeep, "compact_if_due", lambda *_, **__: None)
+        with monkeypatch.context() as patch:
+            patch.setattr(type(wp.definitions.store), "erase", lambda *_: [])
+            wp.erase("w", "context.variables.password").unwrap()
+        with reopened(tmp_path, read_only=True) as reader, pytest.raises(StoreReadOnly, match="is to be erased"):
+            reader.export_session("s1")
+        wp.erase("w", "context.variables.password").unwrap()
+        with reopened(tmp_path, read_only=True) as reader:
+            assert isinstance(reader.export_session("s1"), bytes)
 
 
 def test_an_import_of_before_does_not_bring_it_back(wp: Waypost) -> None:

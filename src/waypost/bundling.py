@@ -53,7 +53,8 @@ class SessionCarrying(Requests):
         with the current key (docs/secrets.md); secrets are sealed in any case. `progress(done, of)` is told of bytes,
         from another thread than the caller's where that awaits.
 
-        Raises SessionNotFound, InvalidInput, DocumentDamaged, StoreUnavailable, VersionConflict, KeyMissing.
+        Raises SessionNotFound, InvalidInput, DocumentDamaged, StoreUnavailable, VersionConflict, KeyMissing, and where
+        something is still to be erased that this handle cannot, StoreReadOnly.
         """
 
         def export() -> bytes | SessionExport:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from msgspec.structs import astuple
 
-from waypost import checkpoint_ids, checkpoints, migrations, records, validation
+from waypost import checkpoint_ids, checkpoints, erasures, migrations, records, validation
 from waypost.checkpoints import NewCheckpoint, Wanted
 from waypost.config import Config
 from waypost.erased import without
@@ -49,7 +49,7 @@ def export(store: Store, checkpoint_id: str, config: Config) -> bytes:
     """A checkpoint as bytes that stand alone. Raises CheckpointNotFound, InvalidInput, DocumentDamaged."""
     document, name = checkpoints.find(store, checkpoint_id)
     try:
-        store.view(document)  # nothing leaves the store that a crash could take back
+        erasures.carry_out(store, document)  # nothing leaves the store that a crash could take back
     except (DocumentDamaged, UnsupportedFormat):
         pass  # then the checkpoint was found without its workflow
     version = store.checkpoint(document, name)

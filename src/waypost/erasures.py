@@ -181,6 +181,12 @@ def finish(store: Store, view: View, path: str) -> Erasure:
     )
 
 
+def carry_out(store: Store, document: DocumentId) -> None:
+    """See to it that what was decided is done, before anything leaves the store. Raises what erasing raises."""
+    if next(store.view(document).keys(ERASED), None) is not None:
+        store.erase(document)
+
+
 def _commits(store: Store, document: DocumentId, decided: dict[str, ErasureRecord]) -> Iterator[HistoryEntry]:
     for commit in past_of(store, document).commits():
         for key, record in decided.items():

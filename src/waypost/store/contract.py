@@ -429,6 +429,8 @@ class Store(Protocol):
     def erase(self, document: DocumentId) -> list[str]:
         """Take what a document says is erased (`erasures.ERASED`) out of all of its versions, wherever the store keeps
         them: when this returns it is gone. The files that went with it. Views from before stay as they are.
+
+        Raises StoreReadOnly where something is still to be done in a store that is open for reading only.
         """
         ...
 

@@ -207,7 +207,7 @@ class DirectoryStore(Looking):
         return arriving.take_in(self._context, version, name)
 
     def erase(self, document: DocumentId) -> list[str]:
-        self._check_writable()
+        (self._check_open if self.layout.read_only else self._check_writable)()
         return erasing.carry_out(self._context, self._document(document), self._settle)
 
     def left(self, kind: Kind) -> dict[str, list[str]]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from waypost.errors import StoreUnavailable
-from waypost.store.directory import compaction, upkeep
+from waypost.errors import StoreReadOnly, StoreUnavailable
+from waypost.store.directory import compaction, loading, upkeep
 from waypost.store.directory.context import Context
 from waypost.store.directory.document import Document
 
@@ -23,6 +23,9 @@ def carry_out(context: Context, document: Document, settle: Callable[[], None]) 
     `settle` has decisions over several documents carried out, which hold frames of theirs.
     """
     removed: list[str] = []
+    if context.layout.read_only:
+        _check_nothing_is_due(context, document)
+        return removed
     for _ in range(_TRIES):
         if not _is_due(document):
             return removed
@@ -31,6 +34,17 @@ def carry_out(context: Context, document: Document, settle: Callable[[], None]) 
     raise StoreUnavailable(
         f"what was erased of {document.id.kind} {document.id.id!r} is not gone yet: others replace its log all the time"
     )
+
+
+def _check_nothing_is_due(context: Context, document: Document) -> None:
+    """Raise StoreReadOnly where something is still to be done, which only who writes can do."""
+    log, _ = loading.load(context.apart(), document.id)
+    if log is not None and log.end and compaction.erasing_is_due(log, document.view(durable=False)):
+        raise StoreReadOnly(
+            f"something of {document.id.kind} {document.id.id!r} is to be erased and not gone yet: erase it again, "
+            "since the store is open for reading only here",
+            location=context.layout.path,
+        )
 
 
 def _is_due(document: Document) -> bool:
