@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 import waypost
-from waypost import ImportConflict, InvalidInput, SessionNotFound, Waypost
+from waypost import DocumentDamaged, ImportConflict, InvalidInput, SessionNotFound, Waypost, records, session_records
 from waypost.models import WorkflowContext
-from waypost.store import DocumentId, View
+from waypost.store import Change, DocumentId, View
 
 OPTIONS = {"compression": {"chunk_size": 4096}}
 LARGE = bytes(range(256)) * 100
@@ -405,3 +406,26 @@ def test_an_import_shuts_out_nobody_who_is_here(source: Waypost, target: Waypost
     for name, workflow in (("s", "wf"), ("s", "new"), ("t", "new")):
         target.update_context(workflow, variables={"from": name}, session_id=name).unwrap()
     sound(target)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"number": 0},
+        {"number": (1 << 64) - 1},
+        {"started_us": 1 << 62},
+        {"status": "completed", "ended_us": -(1 << 62)},
+    ],
+    ids=str,
+)
+def test_a_session_that_could_not_be_used_is_not_taken_in(target: Waypost, wrong: Any) -> None:
+    """Its number leaves room for who enters it, and its times are some: else no list of sessions could be read."""
+    with waypost.open("memory:") as forged:
+        forged.start_session(session_id="s")
+        store, document = forged.definitions.store, session_records.document_of("s")
+        record = replace(session_records.expect(store.view(document)), **wrong)
+        store.submit(Change(document, lambda tx: tx.put("session", records.encode(record)), "forged", "x")).result()
+        data = forged.export_session("s")
+        result = target.import_session(data)
+        assert isinstance(result.error, InvalidInput | DocumentDamaged)
+        assert not target.list_sessions().items

@@ -57,6 +57,7 @@ logger = logging.getLogger("waypost")
 OnClash = Literal["refuse", "rename", "merge"]
 _TRIES = 16
 _MOST_NAMES = 1000
+_MOST_TENURES = 1 << 62
 _NIL = b"\xc0"
 _OWN = (SESSION_RECORD, RECOVERY)
 """Parts of a session that are not merged: who is in it, and what became of it, is known better here."""
@@ -404,7 +405,8 @@ class _Import:
 
 
 def _check_workflow(view: View) -> None:
-    """Whether the newest version is sound, if it was not deleted. Raises InvalidInput, MigrationFailed."""
+    """Whether the newest version is sound, if it was not deleted. Raises InvalidInput, DocumentDamaged."""
+    records.moment(view.time_us)
     if view.size_of(records.TOMBSTONE) is not None:
         return
     try:
@@ -419,8 +421,11 @@ def _check_workflow(view: View) -> None:
 
 def _check_session(view: View) -> None:
     """Whether it is a session that can be read here. Raises InvalidInput, UnsupportedFormat, DocumentDamaged."""
-    session_records.expect(view)
-    session_records.recovery(view)
+    record, recovery = session_records.expect(view), session_records.recovery(view)
+    if not 0 < record.number < _MOST_TENURES:
+        raise InvalidInput(f"the export holds a session that was entered {record.number:,} times")
+    for time_us in (view.time_us, record.started_us, record.ended_us or 0, recovery.time_us if recovery else 0):
+        records.moment(time_us)
     for key in view.keys():
         kind, separator, name = key.partition(records.SEPARATOR)
         if separator and kind + separator == TOUCHED:
