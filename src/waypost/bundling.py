@@ -88,7 +88,7 @@ class SessionCarrying(Requests):
 
         def take(operation: str) -> tuple[SessionImport, bool]:
             with bundles.incoming(data, self.store) as given:
-                bundle = read_bundle(given.read, given.length, progress)
+                bundle = read_bundle(given.read, given.length, progress, self.config.performance.max_file_size << 20)
                 return importing.import_bundle(
                     self.store,
                     bundle,

@@ -68,7 +68,7 @@ def exported(wp: Waypost, **options: Any) -> bytes:
 
 
 def read(data: bytes) -> Any:
-    return read_bundle(lambda length, offset: data[offset : offset + length], len(data), lambda done, of: None)
+    return read_bundle(lambda length, offset: data[offset : offset + length], len(data), lambda done, of: None, 1 << 30)
 
 
 def refused(data: bytes, kinds: tuple[type[WaypostError], ...] = REFUSALS) -> WaypostError:
@@ -193,6 +193,17 @@ class _Bomb(Transcript):
         super().seal()
 
 
+class _Inflated(Transcript):
+    """A commit of a version that is said to be so large that any bomb would fit into it."""
+
+    def seal(self) -> None:
+        packed = Compressor(CONFIG.compression).pack(bytes(1 << 20))
+        said = self.standing._replace(version=self.standing.version + 1, size_bytes=1 << 40)
+        self.out.put(Draft(FrameType.COMMIT, packed[0], packed[1], 0x7FFFFFFF, (), ()), said)
+        self.standing = said
+        super().seal()
+
+
 def _foreign(whole: Rewriter) -> None:
     whole.file_id ^= 1
 
@@ -306,6 +317,11 @@ def test_x19_a_workflow_that_is_not_sound_is_not_taken_in(key: str) -> None:
     wp.create_workflow("w", "W", steps=["a"]).unwrap()
     wp.definitions.store.submit(Change(W, lambda tx: tx.put(key, UNSOUND[key]), "op", "x")).result()
     refused(forged(wholes(wp, S, W)), (InvalidInput, DocumentDamaged, UnsupportedFormat))
+
+
+def test_x19_what_a_version_is_said_to_weigh_opens_no_door(source: Waypost) -> None:
+    """How much may come out of compressed bytes is bounded by what a file of the store may hold, whatever they say."""
+    refused(forged(wholes(source, S, W), transcript=_Inflated), (DocumentTooLarge,))
 
 
 def test_a_session_that_is_none_is_not_taken_in(source: Waypost) -> None:

@@ -119,11 +119,12 @@ def write_bundle(
     return bundle.write(put, session_id, documents, compression)
 
 
-def read_bundle(read: Callable[[int, int], bytes], length: int, progress: Progress) -> Bundle:
-    """What a bundle holds, of which `read(length, offset)` gives the bytes.
+def read_bundle(read: Callable[[int, int], bytes], length: int, progress: Progress, limit_bytes: int) -> Bundle:
+    """What a bundle holds, of which `read(length, offset)` gives the bytes; no piece of it may unpack to more than
+    `limit_bytes`.
 
-    Raises InvalidInput, UnsupportedFormat, DocumentDamaged.
+    Raises InvalidInput, UnsupportedFormat, DocumentTooLarge, DocumentDamaged.
     """
     from waypost.store.directory import bundle
 
-    return bundle.read(bundle.Handed(read, length), progress)
+    return bundle.read(bundle.Handed(read, length), progress, limit_bytes)

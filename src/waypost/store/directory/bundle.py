@@ -19,7 +19,7 @@ from waypost.codec import bodies, frame
 from waypost.codec.bodies import FileBody
 from waypost.codec.compression import PLAIN, Compressor, Undecodable
 from waypost.codec.frame import FORMAT_VERSION, Draft, FrameType, Standing
-from waypost.errors import DocumentDamaged, InvalidInput, UnsupportedFormat
+from waypost.errors import DocumentDamaged, DocumentTooLarge, InvalidInput, UnsupportedFormat
 from waypost.options import CompressionConfig
 from waypost.store.bundles import Bundle, Progress, Whole, Written
 from waypost.store.contract import View
@@ -143,15 +143,16 @@ class _Part(NamedTuple):
     standing: Standing
 
 
-def read(file: Handed, progress: Progress) -> Bundle:
+def read(file: Handed, progress: Progress, limit_bytes: int) -> Bundle:
     """What a bundle holds, all of its bytes checked; its documents are read piece by piece, and are not checked yet.
 
-    Raises InvalidInput for what is no bundle, UnsupportedFormat for that of a newer release, and DocumentDamaged.
+    Raises InvalidInput for what is no bundle, UnsupportedFormat for that of a newer release, DocumentTooLarge where
+    more than `limit_bytes` are packed in one piece, and DocumentDamaged.
     """
-    walk = _Walk(file, progress)
+    walk = _Walk(file, progress, limit_bytes)
     try:
         parts = walk.parts()
-        return _bundle(file, walk.session_id, parts, progress)
+        return _bundle(file, walk.session_id, parts, progress, limit_bytes)
     except Undecodable as error:
         raise damaged(walk.offset, str(error)) from error
 
@@ -163,8 +164,9 @@ def damaged(offset: int, why: str) -> DocumentDamaged:
 class _Walk:
     """One way through a bundle, frame by frame."""
 
-    def __init__(self, file: Handed, progress: Progress) -> None:
+    def __init__(self, file: Handed, progress: Progress, limit_bytes: int) -> None:
         self._file = file
+        self._limit = limit_bytes
         self._size = file.identity().size
         self._progress = progress
         self._digest = sha256()
@@ -266,10 +268,20 @@ class _Walk:
         self._most_bytes = max(self._most_bytes, header.size_bytes)
         if header.codec != PLAIN and header.raw > most:
             raise Undecodable(f"{header.raw:,} bytes are said to be packed in a document of {header.size_bytes:,}")
+        self._check_limit(header.raw if header.codec != PLAIN else 0)
         if header.length > header.blocks_offset:
             _, table = found.content()
             if any(block.raw > most for block in table):
                 raise Undecodable("a block is said to hold more than its document")
+            self._check_limit(max((block.raw for block in table), default=0))
+
+    def _check_limit(self, raw: int) -> None:
+        """What a document is said to weigh is not believed: no bytes at hand are more than a file here may have."""
+        if raw > self._limit:
+            raise DocumentTooLarge(
+                f"{_NAME} has {raw:,} bytes in one piece, more than performance.max_file_size allows ({self._limit:,})",
+                limit_bytes=self._limit,
+            )
 
     def _close(self, closing: Frame, digest: bytes, parts: list[_Part]) -> None:
         try:
@@ -306,7 +318,7 @@ class _Reading:
         self.verify = True
 
 
-def _bundle(file: Handed, session_id: str, parts: list[_Part], progress: Progress) -> Bundle:
+def _bundle(file: Handed, session_id: str, parts: list[_Part], progress: Progress, limit_bytes: int) -> Bundle:
     documents: list[Whole] = []
     reading = _Reading()
     for part in parts:
@@ -320,7 +332,7 @@ def _bundle(file: Handed, session_id: str, parts: list[_Part], progress: Progres
         elif not documents or documents[-1].document != document or body.checkpoint in documents[-1].kept:
             raise damaged(part.offset, f"checkpoint {body.checkpoint!a:.80} does not belong there")
         else:
-            kept = {**documents[-1].kept, body.checkpoint: partial(_checkpoint, inner)}
+            kept = {**documents[-1].kept, body.checkpoint: partial(exported.read_file, inner, limit_bytes)}
             documents[-1] = documents[-1]._replace(kept=kept)
     ids = [each.document for each in documents]
     expected = [DocumentId("session", session_id), *(each for each in ids[1:] if each.kind == "workflow")]
@@ -365,7 +377,3 @@ def _whole(document: DocumentId, part: _Part, inner: Handed, reading: _Reading) 
 
 def _keep_nothing(*_: object) -> None:
     """Nothing is ever cut off."""
-
-
-def _checkpoint(inner: Handed) -> View:
-    return exported.read_file(inner, _NO_LIMIT)
