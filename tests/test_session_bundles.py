@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 import waypost
 from waypost import DocumentDamaged, ImportConflict, InvalidInput, SessionNotFound, Waypost, records, session_records
+from waypost.keys import Keys
 from waypost.models import WorkflowContext
 from waypost.store import Change, DocumentId, View
 
@@ -429,3 +430,25 @@ def test_a_session_that_could_not_be_used_is_not_taken_in(target: Waypost, wrong
         result = target.import_session(data)
         assert isinstance(result.error, InvalidInput | DocumentDamaged)
         assert not target.list_sessions().items
+
+
+@pytest.mark.parametrize("has_key", [True, False])
+def test_a_secret_that_both_sides_gave_the_same_value_is_no_conflict(
+    source: Waypost, target: Waypost, monkeypatch: pytest.MonkeyPatch, has_key: bool
+) -> None:
+    """Each has sealed it on its own, so its bytes differ; without the key that cannot be told, and is refused."""
+    monkeypatch.setenv("WAYPOST_KEY", "07" * 32)
+    source.start_session(session_id="s")
+    source.create_workflow("wf", "A workflow", session_id="s").unwrap()
+    target.import_session(source.export_session("s")).unwrap()
+    for each in (source, target):
+        each.update_context("wf", secrets={"token": "the same"}).unwrap()
+    source.update_context("wf", variables={"n": 1}).unwrap()
+    data = source.export_session("s")
+    if has_key:
+        assert target.import_session(data, on_clash="merge").unwrap().merged == ["wf"]
+        context = target.load_workflow_state("wf").unwrap().context
+        assert (context.secrets["token"], dict(context.variables)) == ("the same", {"n": 1})
+    else:
+        monkeypatch.setattr(target.definitions.store, "keys", Keys)
+        assert isinstance(target.import_session(data, on_clash="merge").error, ImportConflict)

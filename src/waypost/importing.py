@@ -24,6 +24,7 @@ from waypost import (
     merging,
     migrations,
     records,
+    secrecy,
     session_records,
     validation,
 )
@@ -53,7 +54,6 @@ from waypost.store import (
 from waypost.store.erasures import Erasures
 
 logger = logging.getLogger("waypost")
-
 OnClash = Literal["refuse", "rename", "merge"]
 _TRIES = 16
 _MOST_NAMES = 1000
@@ -324,8 +324,8 @@ class _Import:
         for key, is_conflict in merging.changed(before, merging.digests(here), sides.theirs):
             if target.kind == "session" and key in _OWN:
                 continue
-            if is_conflict and key.startswith(ERASED):
-                continue  # both sides erased it
+            if is_conflict and (key.startswith(ERASED) or self._is_same_secret(whole, here, key)):
+                continue  # both sides erased it, or gave it the same value
             if is_conflict and not key.startswith(SESSION):
                 conflicts.append(key)
             else:
@@ -338,6 +338,10 @@ class _Import:
             if theirs is not None:
                 self._take_part(whole, theirs, part, key, sides.made_at)
         _check_merged(part)
+
+    def _is_same_secret(self, whole: Whole, here: View, key: str) -> bool:
+        there = whole.version_at(whole.past.version) if key.startswith(records.SECRET) else None
+        return there is not None and secrecy.is_same(key, here, there, self._store.keys)
 
     def _base_here(self, whole: Whole, target: DocumentId, base: int) -> merging.Digests:
         """The common ancestor by what is kept of it here, where the export has only its id."""

@@ -16,6 +16,7 @@ from waypost import records, sealing
 from waypost.codec import values
 from waypost.errors import (
     DocumentDamaged,
+    InvalidConfiguration,
     InvalidInput,
     InvalidValue,
     KeyMissing,
@@ -99,6 +100,16 @@ def read(name: str, data: bytes, find: FindKeys) -> Any:
     if issubclass(kind, DocumentDamaged):
         said = "what was sealed is no value"
     raise kind(f"context.secrets.{name}: {said}")
+
+
+def is_same(key: str, one: View, other: View, find: FindKeys) -> bool:
+    """Whether two versions have the same secret, which each sealed on its own; not so where that cannot be told."""
+    name, sealed = key.removeprefix(SECRET), [view.get(key) for view in (one, other)]
+    try:
+        found = [_opened(name, data, find()) for data in sealed if data is not None]
+    except (KeyMissing, SealBroken, InvalidConfiguration):
+        return False
+    return len(found) == len(sealed) and found[0] == found[1]
 
 
 def reseal(name: str, data: bytes, keys: Keys) -> bytes:
