@@ -15,7 +15,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Any, BinaryIO, NamedTuple, cast
 
-from waypost import erasures, records, session_records
+from waypost import erased, records, session_records
 from waypost.config import Config
 from waypost.errors import InvalidInput, StoreUnavailable, VersionConflict
 from waypost.records import ADOPTED, CHECKPOINT, SESSION
@@ -86,7 +86,7 @@ def _is_of(view: View, session_id: str) -> bool:
 
 
 def _moment(store: Store, document: DocumentId) -> _Moment:
-    erasures.carry_out(store, document)
+    erased.carry_out(store, document)
     for _ in range(_TRIES):
         past = store.past(document)
         view = store.view(document)

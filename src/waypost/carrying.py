@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from msgspec.structs import astuple
 
-from waypost import checkpoint_ids, checkpoints, erasures, migrations, records, validation
+from waypost import checkpoint_ids, checkpoints, migrations, records, validation
 from waypost.checkpoints import NewCheckpoint, Wanted
 from waypost.config import Config
-from waypost.erased import without
+from waypost.erased import carry_out, without
 from waypost.errors import DocumentDamaged, InvalidId, InvalidInput, UnsupportedFormat
 from waypost.records import ADOPTED, CHECKPOINT, AdoptedRecord, CheckpointRecord
 from waypost.retention import Retention
@@ -49,7 +49,7 @@ def export(store: Store, checkpoint_id: str, config: Config) -> bytes:
     """A checkpoint as bytes that stand alone. Raises CheckpointNotFound, InvalidInput, DocumentDamaged."""
     document, name = checkpoints.find(store, checkpoint_id)
     try:
-        erasures.carry_out(store, document)  # nothing leaves the store that a crash could take back
+        carry_out(store, document)  # nothing leaves the store that a crash could take back
     except (DocumentDamaged, UnsupportedFormat):
         pass  # then the checkpoint was found without its workflow
     version = store.checkpoint(document, name)

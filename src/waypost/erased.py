@@ -11,7 +11,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from waypost.errors import ValueErased
-from waypost.store import View, erasures
+from waypost.store import DocumentId, Store, View, erasures
 
 ERASED = erasures.ERASED
 _SEPARATOR = "\x1f"
@@ -36,6 +36,17 @@ def is_gone(view: View, key: str) -> bool:
     if view.size_of(key) is not None:
         return view.erased(key) is not None
     return any(view.size_of(each) is not None for each in what_says_so(key))
+
+
+def covers(key: str, asked: str) -> bool:
+    """Whether what was asked for is a part: its key, or the beginning of it that ends with a separator."""
+    return asked == key or (key.endswith(_SEPARATOR) and asked.startswith(key))
+
+
+def carry_out(store: Store, document: DocumentId) -> None:
+    """See to it that what was decided is done, before anything leaves the store. Raises what erasing raises."""
+    if next(store.view(document).keys(ERASED), None) is not None:
+        store.erase(document)
 
 
 def without(version: View, now: View, time_us: int) -> View:

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from waypost import clock, places, records
 from waypost.checkpoints import ERASURES
-from waypost.erased import ERASED, ErasureRecord
+from waypost.erased import ERASED, ErasureRecord, covers
 from waypost.errors import InvalidInput, PathNotFound, ValueErased
 from waypost.history import HistoryEntry, entry, past_of
 from waypost.places import Root
@@ -42,11 +42,6 @@ class Wanted(NamedTuple):
 
     path: str
     keys: tuple[str, ...]
-
-
-def covers(key: str, asked: str) -> bool:
-    """Whether what was asked for is a part: its key, or the beginning of it that ends with a separator."""
-    return asked == key or (key.endswith(records.SEPARATOR) and asked.startswith(key))
 
 
 # --- what a path stands for ---
@@ -179,12 +174,6 @@ def finish(store: Store, view: View, path: str) -> Erasure:
         checkpoints=[name for name in store.checkpoints(view.document) if _held(store, view.document, name, decided)],
         removed_files=removed,
     )
-
-
-def carry_out(store: Store, document: DocumentId) -> None:
-    """See to it that what was decided is done, before anything leaves the store. Raises what erasing raises."""
-    if next(store.view(document).keys(ERASED), None) is not None:
-        store.erase(document)
 
 
 def _commits(store: Store, document: DocumentId, decided: dict[str, ErasureRecord]) -> Iterator[HistoryEntry]:

@@ -14,8 +14,7 @@ from msgspec.structs import replace
 
 from waypost import records
 from waypost.checkpoints import ERASURES
-from waypost.erased import ERASED
-from waypost.erasures import covers
+from waypost.erased import ERASED, covers
 from waypost.records import ADOPTED, CHECKPOINT
 from waypost.session_models import SessionImport
 from waypost.store import Commit, Past, Transaction, View, Whole, parts
