@@ -209,7 +209,7 @@ def test_sessions_are_listed_by_what_is_asked_for(wp: Waypost) -> None:
 
 
 def test_a_paused_session_is_resumed(wp: Waypost, store: Store) -> None:
-    """Nobody writes in a paused session's name; whoever resumes it goes on where it was."""
+    """Nobody enters a paused session to write in its name; whoever resumes it goes on where it was."""
     session_id = wp.start_session("a", {"k": 1}).session_id
     wp.create_workflow("w", "W", steps=["a"]).unwrap()
     assert wp.pause_session(session_id).unwrap().status == "paused"

@@ -6,7 +6,6 @@ A held lock is the first evidence, a dead process the second, signs of life the 
 
 from __future__ import annotations
 
-import threading
 from typing import NamedTuple
 
 from waypost import clock
@@ -27,19 +26,19 @@ class _Seen(NamedTuple):
 
 
 class Watch:
-    """The signs of life that this handle has seen, for owners whose clocks mean nothing here."""
+    """The signs of life that this handle has seen, for owners whose clocks mean nothing here. Of two threads that look
+    at once, either may be the one that is remembered.
+    """
 
     def __init__(self) -> None:
         self._seen: dict[DocumentId, _Seen] = {}
-        self._lock = threading.Lock()
 
     def fresh_for_ns(self, document: DocumentId, beat: Beat) -> int | None:
         """How long ago a new sign of life was first seen here; None when none has come since the first look."""
         now = clock.steady_ns()
-        with self._lock:
-            seen = self._seen.get(document)
-            if seen is None or seen.number != beat.number:
-                seen = self._seen[document] = _Seen(beat.number, now, seen is not None)
+        seen = self._seen.get(document)
+        if seen is None or seen.number != beat.number:
+            seen = self._seen[document] = _Seen(beat.number, now, seen is not None)
         return now - seen.since_ns if seen.has_changed else None
 
 

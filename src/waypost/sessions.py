@@ -250,7 +250,7 @@ class Sessions:
         for workflow_id in records.names(tx, TOUCHED):
             workflow = DocumentId("workflow", workflow_id)
             seen = self._seen(workflow, document.id)
-            if seen != "damaged":
+            if seen in ("open", "announced"):
                 part = joint.document(workflow)
                 session_records.link(part, document.id, number)
                 if final_checkpoint and seen == "open":
@@ -262,11 +262,22 @@ class Sessions:
         tx.put(SESSION_RECORD, records.encode(ended))
         tx.project(_PROJECTION)
         receipt = self._store.commit(joint, change)
-        if receipt is not None:
-            receipt.version = tx.version + 1
         for workflow in changed:
             self._retention.forget(workflow)
+        if receipt is not None:
+            receipt.version = tx.version + 1
+            self._shut_out(document.id, number)
         return receipt
+
+    def _shut_out(self, session_id: str, number: int) -> None:
+        """Put the last number into the workflows that are completed or deleted, one by one: they may be very many.
+
+        The session has ended by then, so what this fails with is told to nobody but the log.
+        """
+        try:
+            tenures.put_numbers(self._store, session_id, number)
+        except WaypostError as error:
+            logger.warning("session %r has ended, and not in each of its finished workflows: %s", session_id, error)
 
     def _seen(self, workflow: DocumentId, session_id: str) -> Literal["open", "announced", "done", "damaged"]:
         """Whether a session has written to a workflow that is not completed, or is, or is deleted, or only announced

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import weakref
 from functools import partial
 
 from waypost import clock, migrations, records, session_records
@@ -34,6 +35,11 @@ class Tenures:
         self._announced: set[tuple[str, str]] = set()
         self._claims: dict[str, tuple[int, Claim]] = {}
         """With each the process that made it: the child of a fork holds nothing."""
+        self._lock = threading.Lock()
+        _EVERY.add(self)
+
+    def after_fork(self) -> None:
+        """In the child: another thread of the parent may have held the lock."""
         self._lock = threading.Lock()
 
     def enter(self, store: Store, session_id: str, workflow_id: str) -> int | None:
@@ -99,6 +105,17 @@ class Tenures:
         """Let a session that is not held be entered under the number that it has by now."""
         if session_id not in self.held():
             self.forget(session_id)
+
+
+_EVERY: weakref.WeakSet[Tenures] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for each in list(_EVERY):
+        each.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def let_go(session_id: str, claim: Claim) -> None:
