@@ -104,7 +104,7 @@ def sound(wp: Waypost) -> None:
 # --- what arrives ---
 
 
-def test_what_arrives_is_what_left(source: Waypost, target: Waypost) -> None:
+def test_trap_22_what_arrives_is_what_left(source: Waypost, target: Waypost) -> None:
     """Workflows keep every version with its id, time, operation and parts, and every checkpoint."""
     fill(source)
     report = target.import_session(source.export_session("s")).unwrap()
@@ -132,7 +132,7 @@ def test_operations_are_remembered_where_they_arrive(source: Waypost, target: Wa
     assert target.load_workflow_state("wf").unwrap().context.variables["n"] == 7
 
 
-def test_an_imported_session_is_paused_and_goes_on_under_its_new_id(source: Waypost, target: Waypost) -> None:
+def test_trap_23_an_imported_session_is_paused_and_goes_on_under_its_new_id(source: Waypost, target: Waypost) -> None:
     fill(source)
     report = target.import_session(source.export_session("s"), "t").unwrap()
     session = target.get_session("t")
@@ -198,7 +198,7 @@ def test_without_history_the_newest_version_and_all_checkpoints_travel(source: W
 # --- twice, and on clashes ---
 
 
-def test_to_import_twice_is_to_import_once(source: Waypost, target: Waypost) -> None:
+def test_trap_23_to_import_twice_is_to_import_once(source: Waypost, target: Waypost) -> None:
     fill(source)
     data = source.export_session("s")
     for new_id in (None, "t"):
