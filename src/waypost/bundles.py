@@ -41,10 +41,6 @@ _MODE = 0o600
 PIECE_BYTES = 1 << 20
 
 
-def silent(done: int, of: int) -> None:
-    """Progress that nobody is told of."""
-
-
 # --- what is exported ---
 
 

@@ -1,4 +1,7 @@
-"""The operations that carry sessions from store to store, as requests."""
+"""The operations that carry sessions from store to store, as requests.
+
+What they need is loaded when one is run: programs that never carry a session do not pay for it.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,15 @@ import os
 from collections.abc import Callable
 from typing import BinaryIO
 
-from waypost import bundles, importing
 from waypost.errors import WaypostError
-from waypost.importing import OnClash
 from waypost.operations import OperationResult, Request
 from waypost.requests import Requests
-from waypost.session_models import SessionExport, SessionImport
+from waypost.session_models import OnClash, SessionExport, SessionImport
 from waypost.store import Counters, Progress, Store, read_bundle
+
+
+def silent(done: int, of: int) -> None:
+    """Progress that nobody is told of."""
 
 
 class _Import(Request[OperationResult[SessionImport]]):
@@ -43,7 +48,7 @@ class SessionCarrying(Requests):
         include_history: bool = True,
         sealed: bool = False,
         overwrite: bool = False,
-        progress: Progress = bundles.silent,
+        progress: Progress = silent,
     ) -> Request[bytes | SessionExport]:
         """A session and all workflows that it has written to as one file that stands alone: their versions with ids,
         times and operations, their outputs, and their checkpoints. Given as bytes, or written to a path or a binary
@@ -58,6 +63,8 @@ class SessionCarrying(Requests):
         """
 
         def export() -> bytes | SessionExport:
+            from waypost import bundles
+
             return bundles.export(
                 self.store, session_id, to, self.config, with_history=include_history, overwrite=overwrite,
                 sealed=sealed,
@@ -73,7 +80,7 @@ class SessionCarrying(Requests):
         *,
         on_clash: OnClash = "refuse",
         operation_id: str | None = None,
-        progress: Progress = bundles.silent,
+        progress: Progress = silent,
     ) -> Request[OperationResult[SessionImport]]:
         """Take in what was exported (bytes, a path, or a binary file), all of it or nothing. Versions, commit ids and
         times stay what they were; the session is paused unless it has ended, and has another id where one is given.
@@ -87,6 +94,8 @@ class SessionCarrying(Requests):
         """
 
         def take(operation: str) -> tuple[SessionImport, bool]:
+            from waypost import bundles, importing
+
             with bundles.incoming(data, self.store) as given:
                 bundle = read_bundle(given.read, given.length, progress, self.config.performance.max_file_size << 20)
                 return importing.import_bundle(

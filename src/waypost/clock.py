@@ -8,7 +8,7 @@ Tests replace the functions of this module by attribute.
 from __future__ import annotations
 
 import os
-import socket
+import platform
 import sys
 import threading
 import time
@@ -102,7 +102,7 @@ def host() -> str:
             machine = file.read().strip()
     except (OSError, UnicodeDecodeError):
         machine = f"{uuid.getnode():x}"
-    return f"{socket.gethostname()}/{machine[:32]}"
+    return f"{platform.node()}/{machine[:32]}"
 
 
 @cache

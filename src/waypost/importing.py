@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from copy import copy
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import msgspec
 from msgspec.structs import astuple, replace
@@ -33,7 +33,7 @@ from waypost.erased import ERASED
 from waypost.errors import DocumentDamaged, ImportConflict, InvalidInput, VersionConflict, WaypostError
 from waypost.merging import OPERATION
 from waypost.records import ADOPTED, CHECKPOINT, SESSION, AdoptedRecord
-from waypost.session_models import SessionImport
+from waypost.session_models import OnClash, SessionImport
 from waypost.session_records import ENVIRONMENT, PREFERENCE, RECOVERY, SESSION_RECORD, TOUCHED
 from waypost.store import (
     Bundle,
@@ -54,7 +54,6 @@ from waypost.store import (
 from waypost.store.erasures import Erasures
 
 logger = logging.getLogger("waypost")
-OnClash = Literal["refuse", "rename", "merge"]
 _TRIES = 16
 _MOST_NAMES = 1000
 _MOST_TENURES = 1 << 62

@@ -14,6 +14,7 @@ from waypost.queries import TimeRange
 SessionStatus = Literal["active", "paused", "completed", "crashed"]
 PresenceState = Literal["alive", "suspect", "crashed"]
 RecoveryStrategy = Literal["full_recovery", "partial_recovery", "fresh_start"]
+OnClash = Literal["refuse", "rename", "merge"]
 
 
 class Presence(Struct, frozen=True):

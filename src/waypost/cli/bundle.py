@@ -15,8 +15,7 @@ from waypost.cli.invocation import Invocation, options, reading, writing
 from waypost.cli.session import session_id
 from waypost.cli.text import count, size
 from waypost.errors import InvalidInput
-from waypost.importing import OnClash
-from waypost.session_models import SessionExport, SessionImport
+from waypost.session_models import OnClash, SessionExport, SessionImport
 from waypost.store import Progress
 
 

@@ -46,6 +46,12 @@ class BlockCache:
         """In the child: the lock may be held by a thread that is not there."""
         self._lock = Lock()
 
+    def clear(self) -> None:
+        """Forget all of it."""
+        with self._lock:
+            self._held.clear()
+            self.bytes = 0
+
     def get(self, key: tuple[int, int, int]) -> dict[str, Part] | None:
         with self._lock:
             found = self._held.get(key)

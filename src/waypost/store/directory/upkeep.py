@@ -393,6 +393,7 @@ class Upkeep:
             self._wake.notify()
         if thread is not None and thread is not threading.current_thread():
             thread.join()
+        self._context.cache.clear()  # what is still to be written at closing has its room
 
     def after_fork(self) -> None:
         """In the child: the thread was not copied."""
