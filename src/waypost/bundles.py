@@ -116,7 +116,7 @@ def _checkpoint(store: Store, document: DocumentId, name: str) -> View:
 
 
 class _Newest:
-    """A past of which no commit is told; fulfils `contract.Past`."""
+    """A past of which no commit is told; fulfils `pasts.Past`."""
 
     def __init__(self, view: View, past: Past) -> None:
         self.version = self.first = view.version

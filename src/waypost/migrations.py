@@ -143,7 +143,7 @@ def _check_sound(named: str, made: Plan) -> None:
 
 
 class MigratedView:
-    """A version of a document as a plan would make it; fulfils `contract.View`.
+    """A version of a document as a plan would make it; fulfils `views.View`.
 
     Version, time and commit id are those of what is stored; size and checksum those of the parts that are seen.
     """

@@ -6,26 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from waypost.store.bundles import Bundle, Progress, Whole, Written
-from waypost.store.contract import (
-    Change,
-    Commit,
-    Counters,
-    Durability,
-    JointChange,
-    JointPart,
-    JointTransaction,
-    OperationRecord,
-    Past,
-    Receipt,
-    Reception,
-    Store,
-    Ticket,
-    Transaction,
-    View,
-)
+from waypost.store.contract import Change, Counters, Durability, JointChange, Receipt, Reception, Store, Ticket
 from waypost.store.copies import BackedUp, BackedUpFile, Backup, Restored
 from waypost.store.kinds import DocumentId
+from waypost.store.pasts import Commit, Past
 from waypost.store.values import Content, ContentLost, Pieces, Scratch
+from waypost.store.views import JointPart, JointTransaction, OperationRecord, Transaction, View
 
 if TYPE_CHECKING:
     from waypost.config import Config

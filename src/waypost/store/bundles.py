@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from waypost.store.contract import Past, View
 from waypost.store.kinds import DocumentId
+from waypost.store.pasts import Past
+from waypost.store.views import View
 
 Progress = Callable[[int, int], object]
 """Told how much of how much is done, in bytes."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from waypost.codec import bodies
 from waypost.codec.bodies import CommitBody, ErasedParts, JointMark, Participant
 from waypost.store import parts
-from waypost.store.contract import Commit
+from waypost.store.pasts import Commit
 
 
 def body_of(commit: Commit) -> CommitBody:

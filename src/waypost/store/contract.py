@@ -18,15 +18,17 @@ holds a lock meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 from waypost.keys import Keys
 from waypost.store.claims import Claim, Sight
 from waypost.store.copies import Backup, Restored
 from waypost.store.kinds import DocumentId, Kind
-from waypost.store.values import Content, Pieces, Scratch
+from waypost.store.pasts import Past
+from waypost.store.values import Content, Scratch
+from waypost.store.views import JointTransaction, OperationRecord, Transaction, View
 
 Durability = Literal["none", "process", "power"]
 """`none`: memory only. `process`: safe once the operating system has it. `power`: safe once synced."""
@@ -40,175 +42,6 @@ ADOPTED = "adopted\x1f"
 """A part under a key that begins so says that the document has a checkpoint which was put before all else of it was
 lost. What is kept of that checkpoint stays so for as long as the part is there.
 """
-
-
-class OperationRecord(NamedTuple):
-    """What a document remembers of one write.
-
-    `projection` is plain data (lists, texts, numbers) by which the layer above can find the
-    operation's result again in the document as it stood at `version`.
-    """
-
-    operation_id: str
-    version: int
-    time_us: int
-    operation: str
-    projection: Any
-
-
-class View(Protocol):
-    """One version of a document; immutable, and safe to read from any thread."""
-
-    @property
-    def document(self) -> DocumentId: ...
-    @property
-    def version(self) -> int:
-        """Number of commits so far; 0 when the document does not exist."""
-        ...
-
-    @property
-    def time_us(self) -> int:
-        """When the last commit was made, in microseconds since the epoch (wall clock); later than the one before."""
-        ...
-
-    @property
-    def size_bytes(self) -> int:
-        """Sum over the parts of the length of key and value, before compression."""
-        ...
-
-    @property
-    def checksum(self) -> bytes:
-        """32 bytes: the sum of `part_checksum` over all parts, modulo 2**256, big-endian."""
-        ...
-
-    @property
-    def commit_id(self) -> bytes:
-        """32 bytes that name this commit and, through its parents, all before it."""
-        ...
-
-    @property
-    def compressed(self) -> bool:
-        """Whether any of the stored bytes that make up this version are compressed."""
-        ...
-
-    def get(self, key: str) -> bytes | None:
-        """The part's bytes, or None where there is no such part."""
-        ...
-
-    def pieces(self, key: str) -> Pieces | None:
-        """The part's bytes, a piece at a time: what a store keeps in blocks is never in memory as a whole."""
-        ...
-
-    def size_of(self, key: str) -> int | None:
-        """The length of the part's value in bytes, without reading it."""
-        ...
-
-    def erased(self, key: str) -> bytes | None:
-        """The digest (`part_checksum`) of a part that was erased, which reading raises ValueErased for; else None."""
-        ...
-
-    def keys(self, prefix: str = "") -> Iterator[str]:
-        """The keys that begin with `prefix`, sorted."""
-        ...
-
-    def differing(self, other: View) -> set[str]:
-        """The keys of all parts in which the two versions differ, and it may be of others. Where both are versions of
-        one document that lie near each other, this looks at few parts.
-        """
-        ...
-
-    def operation(self, operation_id: str) -> OperationRecord | None:
-        """What is remembered of a write with that id."""
-        ...
-
-
-class Transaction(View, Protocol):
-    """A view whose changes are staged; reading sees them at once.
-
-    `version`, `checksum` and the like are those of the version the work started from.
-    """
-
-    def put(self, key: str, value: bytes | Content) -> None: ...
-    def delete(self, key: str) -> None: ...
-    def unwatched_keys(self, prefix: str) -> Iterator[str]:
-        """As `keys`, but it does not count as read: for work that is right whatever others put and remove there."""
-        ...
-
-    def clear(self) -> None:
-        """Remove all parts."""
-        ...
-
-    def project(self, projection: Any) -> None:
-        """Say how the result is found again at this version, should the operation be repeated."""
-        ...
-
-
-class JointCommit(NamedTuple):
-    """Of what a commit was one: a commit over several documents, each of which it brought to a version."""
-
-    transaction_id: str
-    participants: Sequence[tuple[DocumentId, int]]
-
-
-class Commit(NamedTuple):
-    """One commit of a document, and what it changed. `session` and `agent` are None where none was named.
-
-    With `cleared` all parts were removed before any was put. `puts` tells the length of each value that was put, and
-    `read(key)` gives it, `pieces(key)` a piece at a time. Where the commit's content names a value by its digest alone,
-    that is in `digests`. `size_bytes` and `checksum` are the document's after it.
-    """
-
-    version: int
-    commit_id: bytes
-    time_us: int
-    operation_id: str
-    operation: str
-    session: str | None
-    agent: str | None
-    cleared: bool
-    puts: Mapping[str, int]
-    removed: Sequence[str]
-    joint: JointCommit | None
-    read: Callable[[str], bytes]
-    pieces: Callable[[str], Pieces]
-    digests: Mapping[str, bytes]
-    projection: Any
-    size_bytes: int
-    checksum: bytes
-    erased: tuple[bytes, Mapping[str, tuple[int, bytes]]] | None = None
-    """Where some of it was erased: the hash of its content before, and length and digest of each part that it put."""
-
-
-class Past(Protocol):
-    """What is still known of how a document came to a version. It stays as it is, whatever is committed or dropped
-    later, and is read piece by piece.
-    """
-
-    @property
-    def version(self) -> int:
-        """The newest version, 0 when the document does not exist."""
-        ...
-
-    @property
-    def first(self) -> int:
-        """The oldest version that is kept: the first commit that is follows it. 0 when nothing was dropped."""
-        ...
-
-    def commits(self, before: int | None = None, *, oldest_first: bool = False) -> Iterator[Commit]:
-        """The commits that are kept, of versions below `before`, the newest first or the other way round."""
-        ...
-
-    def dropped_id(self, version: int) -> bytes | None:
-        """The commit id of a version from 1 to `first`; None where that is lost, too."""
-        ...
-
-    def start(self) -> View:
-        """The document as it was at `first`."""
-        ...
-
-    def remembered(self) -> Iterator[OperationRecord]:
-        """What is remembered of writes up to `first`, the oldest first."""
-        ...
 
 
 @dataclass(slots=True, frozen=True)
@@ -226,30 +59,6 @@ class Change:
     repeatable: bool = False
     session: str | None = None
     agent: str | None = None
-
-
-class JointPart(Transaction, Protocol):
-    """The transaction over one of several documents."""
-
-    def savepoint(self) -> object:
-        """What is staged now, for `roll_back`."""
-        ...
-
-    def roll_back(self, savepoint: object) -> None:
-        """Stage again what was staged then; nothing where it is None."""
-        ...
-
-    def as_it_is(self) -> View:
-        """The document with what is staged now; what is read there counts as read by the transaction."""
-        ...
-
-
-class JointTransaction(Protocol):
-    """Work over any number of documents."""
-
-    def document(self, document: DocumentId) -> JointPart:
-        """The transaction over one document, as it was when it was first asked for."""
-        ...
 
 
 @dataclass(slots=True, frozen=True)

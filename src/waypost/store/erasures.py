@@ -15,9 +15,9 @@ from msgspec.msgpack import Decoder
 
 from waypost.errors import DocumentDamaged, ValueErased
 from waypost.store import parts
-from waypost.store.contract import OperationRecord, View
 from waypost.store.kinds import DocumentId
 from waypost.store.values import Pieces
+from waypost.store.views import OperationRecord, View
 
 ERASED = "erased\x1f"
 """A part under a key that begins so says that another was erased: the one whose key is the rest of it or, where that
@@ -99,7 +99,7 @@ def _holds_bytes(value: object) -> bool:
 
 
 class Masked:
-    """A version of any store without what is erased of it, `time_us` being its time; fulfils `contract.View`."""
+    """A version of any store without what is erased of it, `time_us` being its time; fulfils `views.View`."""
 
     def __init__(self, version: View, found: Erasures, time_us: int) -> None:
         self.version_below = version

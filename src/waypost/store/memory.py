@@ -23,20 +23,17 @@ from waypost.store.contract import (
     Counters,
     Durability,
     JointChange,
-    JointCommit,
-    JointTransaction,
-    Past,
     Receipt,
     Reception,
     Ticket,
-    Transaction,
-    View,
 )
 from waypost.store.copies import Backup, Restored
 from waypost.store.erasures import Erasures, Masked
 from waypost.store.kinds import DocumentId, Kind
+from waypost.store.pasts import JointCommit, Past
 from waypost.store.staging import JointStaging, StagedTransaction
 from waypost.store.versions import Version, Versions, without
+from waypost.store.views import JointTransaction, Transaction, View
 
 _PIECE_BYTES = 1 << 20
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from waypost.errors import InvalidId
-from waypost.store.contract import OperationRecord, View
 from waypost.store.kinds import DocumentId
 from waypost.store.values import Content, Pieces
+from waypost.store.views import OperationRecord, View
 
 MAX_KEY_BYTES = 4096
 
@@ -54,7 +54,7 @@ def bytes_of(value: bytes | Content) -> bytes:
 
 
 class StagedTransaction:
-    """A transaction over a view; fulfils `contract.Transaction`.
+    """A transaction over a view; fulfils `views.Transaction`.
 
     `read` holds the keys whose value or absence the work depends on; `read_prefixes` the prefixes
     it listed. A key that is only written is not read, but `put` of a value that is there
@@ -193,7 +193,7 @@ class StagedTransaction:
 
 
 class JointStaging:
-    """A transaction for each document that the work asks for; fulfils `contract.JointTransaction`.
+    """A transaction for each document that the work asks for; fulfils `views.JointTransaction`.
 
     `open_view` gives the newest version of a document.
     """

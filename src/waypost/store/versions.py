@@ -7,18 +7,13 @@ from copy import copy
 
 from waypost.codec import bodies
 from waypost.store import commits, erasures, parts
-from waypost.store.contract import (
-    Change,
-    Commit,
-    JointChange,
-    JointCommit,
-    OperationRecord,
-    View,
-)
+from waypost.store.contract import Change, JointChange
 from waypost.store.erasures import Erasures
 from waypost.store.kinds import DocumentId
+from waypost.store.pasts import Commit, JointCommit
 from waypost.store.staging import Staged, bytes_of
 from waypost.store.values import Pieces
+from waypost.store.views import OperationRecord, View
 
 _CHUNK_BYTES = 64 * 1024
 """The content of a commit names values that are longer by their digests, as in other stores."""
@@ -202,7 +197,7 @@ def _forgotten(record: OperationRecord, found: Erasures) -> OperationRecord:
 
 
 class Versions:
-    """The versions that a document had; fulfils `contract.Past`. Before the first of them there may have been others,
+    """The versions that a document had; fulfils `pasts.Past`. Before the first of them there may have been others,
     whose ids are `dropped`.
     """
 

@@ -29,17 +29,7 @@ from waypost.errors import (
     WaypostError,
 )
 from waypost.keys import KeyFinder
-from waypost.store.contract import (
-    Change,
-    Counters,
-    Durability,
-    JointChange,
-    JointTransaction,
-    Receipt,
-    Reception,
-    Ticket,
-    View,
-)
+from waypost.store.contract import Change, Counters, Durability, JointChange, Receipt, Reception, Ticket
 from waypost.store.copies import Backup, Restored
 from waypost.store.directory import (
     arriving,
@@ -71,6 +61,7 @@ from waypost.store.directory.layout import SUFFIXES, Layout, open_layout, scratc
 from waypost.store.directory.looking import Looking
 from waypost.store.kinds import DocumentId, Kind
 from waypost.store.staging import JointStaging
+from waypost.store.views import JointTransaction, View
 
 if TYPE_CHECKING:
     from waypost.config import Config

@@ -11,7 +11,6 @@ import logging
 from contextlib import suppress
 
 from waypost.errors import DocumentDamaged, LockTimeout, WaypostError
-from waypost.store.contract import View
 from waypost.store.directory import checkpoints, exported, keeping
 from waypost.store.directory.checkpoints import ARRIVING, arrival_name
 from waypost.store.directory.compaction import Rewriter
@@ -21,6 +20,7 @@ from waypost.store.directory.layout import new_file
 from waypost.store.directory.log import new_file_id
 from waypost.store.directory.scrubbing import Scrubbed
 from waypost.store.values import ContentLost
+from waypost.store.views import View
 
 _LOG = logging.getLogger("waypost")
 

@@ -17,7 +17,7 @@ from waypost.codec import bodies
 from waypost.codec.bodies import CommitBody, Extent, JointMark, Part
 from waypost.codec.frame import Draft, FrameType, Standing, part_hash, touched_parts
 from waypost.store import parts as sums
-from waypost.store.contract import OperationRecord, Receipt, View
+from waypost.store.contract import Receipt
 from waypost.store.directory.content import Written
 from waypost.store.directory.context import Context
 from waypost.store.directory.log import NOTHING, Frame, Log
@@ -26,12 +26,13 @@ from waypost.store.directory.submission import Outcomes, Submission
 from waypost.store.kinds import DocumentId
 from waypost.store.staging import StagedTransaction, bytes_of, length_of
 from waypost.store.values import Content, ContentLost, Pieces
+from waypost.store.views import OperationRecord, View
 
 _OPERATION = "\x00operation\x00"
 
 
 class Tentative:
-    """The state as it would be after the commits prepared so far; fulfils `contract.View`."""
+    """The state as it would be after the commits prepared so far; fulfils `views.View`."""
 
     def __init__(self, state: DocumentState) -> None:
         self._state = state

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from waypost.errors import DocumentDamaged, UnsupportedFormat, WaypostError
-from waypost.store.contract import ADOPTED, View
+from waypost.store.contract import ADOPTED
 from waypost.store.directory import arriving, checkpoints, decisions, keeping, receiving
 from waypost.store.directory.checkpoints import FOLDER, SUFFIX
 from waypost.store.directory.context import Context
@@ -20,6 +20,7 @@ from waypost.store.directory.loading import file_name
 from waypost.store.directory.scrubbing import Scrubbed
 from waypost.store.erasures import Erasures
 from waypost.store.kinds import DocumentId
+from waypost.store.views import View
 
 _BEFORE_RESTORE = "before-restore."
 

@@ -22,7 +22,6 @@ from waypost.codec.frame import FORMAT_VERSION, Draft, FrameType, Standing
 from waypost.errors import DocumentDamaged, DocumentTooLarge, InvalidInput, UnsupportedFormat
 from waypost.options import CompressionConfig
 from waypost.store.bundles import Bundle, Progress, Whole, Written
-from waypost.store.contract import View
 from waypost.store.directory import exported, keeping, loading
 from waypost.store.directory.compaction import Rewriter
 from waypost.store.directory.files import Directory, File, Identity
@@ -33,6 +32,7 @@ from waypost.store.directory.past import LogPast
 from waypost.store.directory.state import BlockCache, DocumentState, Snapshot
 from waypost.store.directory.transcript import Transcript
 from waypost.store.kinds import DocumentId
+from waypost.store.views import View
 
 KIND = "bundle"
 _NAME = exported.NAME

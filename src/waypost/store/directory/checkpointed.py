@@ -10,7 +10,7 @@ import logging
 from collections.abc import Iterator
 
 from waypost.errors import DocumentDamaged, UnsupportedFormat, WaypostError
-from waypost.store.contract import ADOPTED, CHECKPOINT, View
+from waypost.store.contract import ADOPTED, CHECKPOINT
 from waypost.store.directory import checkpoints, keeping, loading
 from waypost.store.directory.batch import Prepared
 from waypost.store.directory.context import Context
@@ -18,6 +18,7 @@ from waypost.store.directory.decisions import missing_from
 from waypost.store.directory.opened import OpenDocument
 from waypost.store.directory.state import DocumentState, DocumentView
 from waypost.store.kinds import DocumentId
+from waypost.store.views import View
 
 _LOG = logging.getLogger("waypost")
 _MOST_NOTED = 256

@@ -19,7 +19,7 @@ from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType, Standing
 from waypost.errors import DocumentDamaged, UnsupportedFormat
 from waypost.store import parts as sums
-from waypost.store.contract import ADOPTED, CHECKPOINT, OperationRecord, View
+from waypost.store.contract import ADOPTED, CHECKPOINT
 from waypost.store.directory import loading
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import missing_from
@@ -30,6 +30,7 @@ from waypost.store.directory.standing import Stands
 from waypost.store.directory.state import Blocks, DocumentView, Snapshot, damaged
 from waypost.store.kinds import DocumentId, Kind
 from waypost.store.values import Pieces
+from waypost.store.views import OperationRecord, View
 
 FOLDER = "checkpoints"
 SUFFIX = ".checkpoint"
@@ -54,7 +55,7 @@ class Layer(NamedTuple):
 
 
 class Kept(Stands):
-    """A version of a document, put together from the files of checkpoints; fulfils `contract.View`."""
+    """A version of a document, put together from the files of checkpoints; fulfils `views.View`."""
 
     def __init__(self, layer: Layer) -> None:
         assert layer.base is not None

@@ -20,7 +20,6 @@ from waypost.codec.bodies import Block, Content, Extent, Part, SnapshotBody
 from waypost.codec.compression import Compressor, Undecodable
 from waypost.codec.frame import ERASED_FORMAT, FORMAT_VERSION, Draft, FrameType, Place, Standing
 from waypost.errors import DocumentTooLarge
-from waypost.store.contract import OperationRecord, View
 from waypost.store.directory import scrubbing, snapshots
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import File
@@ -28,6 +27,7 @@ from waypost.store.directory.log import NOTHING, Frame, Log, new_file_id
 from waypost.store.directory.scrubbing import Scrubbed
 from waypost.store.directory.state import DocumentView, Mark, Snapshot, Source, damaged
 from waypost.store.erasures import NOTHING_ERASED, Erasures
+from waypost.store.views import OperationRecord, View
 
 DAY_US = 24 * 3600 * 1_000_000
 CARRIED_BYTES = 2 * 1024 * 1024

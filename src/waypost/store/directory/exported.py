@@ -16,7 +16,6 @@ from waypost.codec.frame import FrameType, Standing
 from waypost.errors import DocumentDamaged, DocumentTooLarge, InvalidInput, UnsupportedFormat
 from waypost.options import CompressionConfig
 from waypost.store import parts as sums
-from waypost.store.contract import OperationRecord, Pieces, View
 from waypost.store.directory import keeping
 from waypost.store.directory.checkpoints import Kept, Layer, check_extent
 from waypost.store.directory.compaction import Rewriter
@@ -28,6 +27,8 @@ from waypost.store.directory.scrubbing import Scrubbed
 from waypost.store.directory.standing import Stands
 from waypost.store.directory.state import BlockCache, Blocks, DocumentView, Snapshot, Source
 from waypost.store.kinds import DocumentId
+from waypost.store.values import Pieces
+from waypost.store.views import OperationRecord, View
 
 NAME = "the export"
 _TIMES, _SLACK_BYTES = 4, 64 * 1024

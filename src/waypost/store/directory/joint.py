@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from waypost.codec.bodies import DecidedFrames, Extent, JointMark, Part, Participant
 from waypost.errors import DocumentTooLarge, LockTimeout, StoreClosed, StoreUnavailable, WaypostError
-from waypost.store.contract import Change, Counters, JointChange, JointTransaction, Receipt, Reception, Transaction
+from waypost.store.contract import Change, Counters, JointChange, Receipt, Reception
 from waypost.store.directory import loading
 from waypost.store.directory.batch import Prepared, Tentative, compose
 from waypost.store.directory.context import Context
@@ -27,6 +27,7 @@ from waypost.store.directory.state import DocumentState, DocumentView
 from waypost.store.directory.submission import Submission
 from waypost.store.kinds import DocumentId
 from waypost.store.staging import JointStaging, StagedTransaction
+from waypost.store.views import JointTransaction, Transaction
 
 _LOG = logging.getLogger("waypost")
 _TRIES = 16

@@ -21,7 +21,7 @@ from waypost.codec.bodies import DeltaBody, Extent, FileBody, Part, SnapshotBody
 from waypost.codec.compression import Compressor
 from waypost.codec.frame import ERASED_FORMAT, FORMAT_VERSION, part_hash, touched_parts
 from waypost.errors import DocumentDamaged, LockTimeout, StoreUnavailable
-from waypost.store.contract import CHECKPOINT, View
+from waypost.store.contract import CHECKPOINT
 from waypost.store.directory import checkpoints
 from waypost.store.directory.checkpoints import FOLDER, LOCK, LONGEST_CHAIN, Kept, arrival_name, file_name
 from waypost.store.directory.compaction import Rewriter, commits
@@ -33,6 +33,7 @@ from waypost.store.directory.scrubbing import Scrubbed
 from waypost.store.directory.state import Source
 from waypost.store.erasures import NOTHING_ERASED, Erasures
 from waypost.store.kinds import DocumentId
+from waypost.store.views import View
 
 _LOG = logging.getLogger("waypost")
 _AT_A_TIME = 32

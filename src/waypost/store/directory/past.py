@@ -15,7 +15,6 @@ from waypost.codec.bodies import Extent
 from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType
 from waypost.store import parts
-from waypost.store.contract import Commit, JointCommit, OperationRecord, View
 from waypost.store.directory import loading
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import missing_from
@@ -23,13 +22,15 @@ from waypost.store.directory.layout import document_id
 from waypost.store.directory.log import Frame, Log
 from waypost.store.directory.state import DocumentState, Snapshot, damaged
 from waypost.store.kinds import DocumentId
+from waypost.store.pasts import Commit, JointCommit
 from waypost.store.values import Pieces
+from waypost.store.views import OperationRecord, View
 
 _ID_BYTES = len(parts.NO_COMMIT)
 
 
 class LogPast:
-    """The past of a document in a log, up to a version; fulfils `contract.Past`. Not for use by several threads."""
+    """The past of a document in a log, up to a version; fulfils `pasts.Past`. Not for use by several threads."""
 
     def __init__(self, context: loading.Reading, document: DocumentId, log: Log | None, version: int) -> None:
         self.version = version

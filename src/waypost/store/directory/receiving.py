@@ -14,7 +14,7 @@ from typing import NamedTuple
 from waypost.codec.bodies import SnapshotBody
 from waypost.codec.compression import Compressor
 from waypost.errors import DocumentDamaged, InvalidInput, StoreUnavailable, WaypostError
-from waypost.store.contract import Change, Past, View
+from waypost.store.contract import Change
 from waypost.store.directory import check, compaction, loading, snapshots
 from waypost.store.directory.batch import Prepared, Tentative
 from waypost.store.directory.compaction import Origin, Rewriter
@@ -27,8 +27,10 @@ from waypost.store.directory.state import DocumentState
 from waypost.store.directory.submission import Submission
 from waypost.store.directory.transcript import Transcript
 from waypost.store.kinds import DocumentId
+from waypost.store.pasts import Past
 from waypost.store.staging import StagedTransaction
 from waypost.store.values import ContentLost
+from waypost.store.views import View
 
 _LOG = logging.getLogger("waypost")
 _CACHE_BYTES = 1 << 20

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from waypost import clock
 from waypost.errors import DocumentDamaged, UnsupportedFormat, WaypostError
-from waypost.store.contract import ADOPTED, CHECKPOINT, Change, Transaction
+from waypost.store.contract import ADOPTED, CHECKPOINT, Change
 from waypost.store.directory import checkpoints
 from waypost.store.directory.document import Document
 from waypost.store.directory.files import Directory
@@ -16,6 +16,7 @@ from waypost.store.directory.layout import SUFFIXES
 from waypost.store.directory.log import Log
 from waypost.store.directory.mending import Mender
 from waypost.store.kinds import DocumentId
+from waypost.store.views import Transaction
 
 
 class CheckpointMender(Mender):

@@ -29,11 +29,11 @@ from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType, Header, Standing, block_checksum
 from waypost.errors import DocumentDamaged
 from waypost.store import parts as sums
-from waypost.store.contract import OperationRecord
 from waypost.store.directory.compaction import History
 from waypost.store.directory.log import NOTHING, Frame, Log, is_blank
 from waypost.store.directory.state import Blocks, DocumentView, Snapshot
 from waypost.store.kinds import DocumentId
+from waypost.store.views import OperationRecord
 
 _WINDOW = 1 << 20
 _UNKNOWN_ID = bytes(32)

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from waypost import clock
 from waypost.codec.bodies import ENTRY_BLOCK_BYTES, Extent, Part, Remembered, SnapshotBuilder
 from waypost.codec.compression import PLAIN, Compressor
-from waypost.store.contract import OperationRecord
 from waypost.store.directory.state import DocumentView, Snapshot, Source
+from waypost.store.views import OperationRecord
 
 KEPT_OPERATIONS = 10_000
 KEPT_OPERATIONS_US = 7 * 24 * 3600 * 1_000_000

@@ -21,13 +21,13 @@ from waypost.codec.compression import PLAIN, Undecodable
 from waypost.codec.frame import FrameType, Standing, part_hash, touched_parts
 from waypost.errors import DocumentDamaged
 from waypost.store import erasures
-from waypost.store.contract import OperationRecord, View
 from waypost.store.directory.files import File
 from waypost.store.directory.log import NOTHING, Frame
 from waypost.store.directory.recent import Recent
 from waypost.store.directory.standing import Stands
 from waypost.store.kinds import DocumentId
 from waypost.store.values import Pieces
+from waypost.store.views import OperationRecord, View
 
 _DECODE_AT_BYTES = 1 << 20
 _PART_BYTES, _EXTENT_BYTES, _BLOCK_BYTES = 200, 280, 200  # of Python's objects, beside their content
@@ -220,7 +220,7 @@ class Source(View, Protocol):
 
 
 class DocumentView(Stands):
-    """One version of a document; fulfils `contract.View`."""
+    """One version of a document; fulfils `views.View`."""
 
     __slots__ = ("_base", "_operation_count", "_operations", "compressed", "document", "overlay", "standing")
 

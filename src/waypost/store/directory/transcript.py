@@ -15,12 +15,13 @@ from waypost.codec.compression import Compressor
 from waypost.codec.frame import ERASED_FORMAT, FORMAT_VERSION, Standing
 from waypost.store import commits
 from waypost.store import parts as sums
-from waypost.store.contract import Commit, Past, View
 from waypost.store.directory import content
 from waypost.store.directory.compaction import CARRIED_BYTES, Rewriter
 from waypost.store.directory.log import NOTHING
 from waypost.store.kinds import DocumentId
+from waypost.store.pasts import Commit, Past
 from waypost.store.values import Pieces
+from waypost.store.views import View
 
 
 class Transcript:
