@@ -30,7 +30,7 @@ import msgspec
 import msgspec.structs
 
 from waypost import patterns
-from waypost.errors import InvalidConfiguration, UnsupportedFormat
+from waypost.errors import InvalidConfiguration
 from waypost.options import Config
 
 if TYPE_CHECKING:
@@ -177,6 +177,9 @@ _OPTIONS: dict[str, _Option] = {
     "security.key_file": _Option(_Path(), "", "", ""),
     "security.keyring": _Option(_Text(), "", "", ""),
     "security.redact": _Option(_Patterns(), (), (), ()),
+    "postgres.pool_size": _Option(_Range(1, 1000), 4, 10, 20),
+    "postgres.lock_timeout": _Option(_Range(1, 3_600_000), 10_000, 10_000, 10_000),
+    "postgres.statement_timeout": _Option(_Range(1, 3_600_000), 60_000, 60_000, 60_000),
 }
 _SECTIONS = tuple(dict.fromkeys(name.partition(".")[0] for name in _OPTIONS))
 
@@ -412,6 +415,12 @@ def _suggestion(name: str, known: Iterable[str]) -> str:
 # --- the location -----------------------------------------------------------------------------------------------------
 
 _STATE = os.path.join(".claude", "state")
+SERVERS = ("postgresql", "postgres")
+
+
+def is_directory(location: str) -> bool:
+    """Whether a location is the path of a directory."""
+    return location != "memory:" and location.partition("://")[0].lower() not in SERVERS
 
 
 def find_location(
@@ -419,12 +428,12 @@ def find_location(
     environment: Mapping[str, str] = os.environ,
     start: str | PathLike[str] | None = None,
 ) -> str:
-    """Where the store is: `memory:`, or the path of a directory, which need not exist.
+    """Where the store is: `memory:`, the path of a directory, which need not exist, or `postgresql://…`.
 
     The argument, else `$WAYPOST_STATE`, else the nearest `.claude/state` from `start` (the working directory)
     upwards, else `.claude/state` there.
 
-    Raises UnsupportedFormat for a server, InvalidConfiguration for what is no location.
+    Raises InvalidConfiguration for what is no location.
     """
     if argument is not None:
         return _checked_location(os.fspath(argument), "argument")
@@ -441,10 +450,10 @@ def _checked_location(location: str, source: str) -> str:
         raise _invalid("location", location, "the path of a directory, or memory:", source)
     scheme = location.partition("://")[0].lower() if "://" in location else ""
     # the location may hold a password, so it is not repeated
-    if scheme in ("postgresql", "postgres"):
-        raise UnsupportedFormat("a PostgreSQL store is not in this release: give a directory, or memory:")
-    if re.fullmatch(r"[a-z][a-z0-9+.-]+", scheme):
-        raise InvalidConfiguration(f"there is no store of the kind {scheme}://: give a directory, or memory:")
+    if scheme not in SERVERS and re.fullmatch(r"[a-z][a-z0-9+.-]+", scheme):
+        raise InvalidConfiguration(
+            f"there is no store of the kind {scheme}://: give a directory, memory:, postgresql://…"
+        )
     return location
 
 

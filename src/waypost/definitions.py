@@ -69,7 +69,7 @@ def open_definitions(
     Raises InvalidConfiguration, StoreLeased, StoreUnavailable, UnsupportedFormat, UnsupportedPlatform.
     """
     place = configuration_.find_location(location)
-    is_directory = place != "memory:"
+    is_directory = configuration_.is_directory(place)
     loaded = configuration_.load_with_sources(preset, config, place if is_directory else None)
     is_new = is_directory and not os.path.exists(os.path.join(place, "FORMAT"))
     store = open_store(place, loaded.config)

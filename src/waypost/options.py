@@ -104,6 +104,16 @@ class SecurityConfig(msgspec.Struct, frozen=True, kw_only=True):
     redact: tuple[str, ...]
 
 
+class PostgresConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How a server is used: at most `pool_size` connections by one handle. In ms, `lock_timeout` is how long a document
+    that others write, or a connection, is waited for, and `statement_timeout` bounds a statement of any kind.
+    """
+
+    pool_size: int
+    lock_timeout: int
+    statement_timeout: int
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """All options, each with a value. Made by `load`; `PRESETS` has three."""
 
@@ -115,6 +125,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     retention: RetentionConfig
     history: HistoryConfig
     security: SecurityConfig
+    postgres: PostgresConfig
 
     @property
     def durability(self) -> Literal["power", "process"]:

@@ -13,7 +13,7 @@ from waypost.errors import StoreUnavailable
 from waypost.models import StepOwner
 from waypost.session_models import Presence
 from waypost.store import DocumentId, Store
-from waypost.store.claims import Beat, Sight
+from waypost.store.claims import Beat, Lease, Sight
 
 LATE_AFTER = 3
 """A sign of life is late after this many of its periods."""
@@ -50,17 +50,31 @@ def presence(store: Store, document: DocumentId, owner: StepOwner, watch: Watch)
     except StoreUnavailable as error:
         return Presence("suspect", f"{who}: its lock cannot be looked at: {error}")
     here = clock.process_identity()
-    if sight is not None and sight.is_held:
+    lease = None if sight is None else sight.lease
+    if sight is not None and sight.is_held and lease is None:
         return Presence("alive", f"{who} holds the session's lock")
     if owner.boot != here.boot:
         if owner.host == here.host:
             return Presence("crashed", f"{who} belongs to a boot of this machine that is over")
-        return _by_beats(document, sight, watch, f"{who} is of another machine")
+        who = f"{who} is of another machine"
+        return _by_lease(lease, who) if lease else _by_beats(document, sight, watch, who)
     if owner.namespace == here.namespace:
-        return _by_process(owner, who, lock_is_free=sight is not None)
+        return _by_process(owner, who, lock_is_free=sight is not None and lease is None)
+    if lease is not None:
+        return _by_lease(lease, f"{who} is in another container")
     if sight is not None and sight.beat is not None:  # else it is of one who was about to take the session over
         return Presence("crashed", f"{who}, in another container, holds the session's lock no more: it was freed")
     return _by_beats(document, sight, watch, f"{who} is in another container")
+
+
+def _by_lease(lease: Lease, who: str) -> Presence:
+    """Of somebody who cannot be seen, and whose lease runs by the clock of the store: he agreed to lose what he holds
+    when it runs out, and what he writes after somebody else took it over is refused.
+    """
+    renewed = f"{who}, and renewed its lease {lease.age_ms / 1000:.1f} s ago by the clock of the store"
+    if lease.has_run_out:
+        return Presence("crashed", f"{renewed}: it ran out after {lease.lease_ms / 1000:.1f} s")
+    return Presence("alive", renewed)
 
 
 def _by_process(owner: StepOwner, who: str, *, lock_is_free: bool) -> Presence:

@@ -27,6 +27,7 @@ from waypost.session_models import SessionState
 from waypost.session_records import ENVIRONMENT, PREFERENCE, SESSION_RECORD, TOUCHED, SessionRecord
 from waypost.session_states import Looker, presence_of, state_of
 from waypost.store import Change, DocumentId, JointChange, Receipt, Store, Transaction, View
+from waypost.store.claims import Sight
 from waypost.tenures import Tenures
 
 logger = logging.getLogger("waypost")
@@ -93,6 +94,7 @@ class Sessions:
         """
         document = session_records.document_of(session_id)
         for _ in range(_TRIES):
+            sight = self._store.holder(document)
             view = self._store.view(document)
             record = session_records.expect(view)
             if record.status == "completed":
@@ -101,12 +103,13 @@ class Sessions:
             if self._holds(session_id, record) and not take_over:
                 return session_id
             seen = presence_of(self.looker, view, record)
-            if seen is not None and seen.state == "crashed":
+            is_dead = seen is not None and seen.state == "crashed"
+            if seen is not None and is_dead:
                 recovery.recover(self._store, view, record, seen.evidence)
                 record = session_records.expect(self._store.view(document))
             elif seen is not None and not take_over and not self._is_left(document, record):
                 raise busy(session_id, seen.evidence)
-            if self._enter(document, record, take_over=take_over):
+            if self._enter(document, record, take_over=take_over, instead_of=sight if is_dead else None):
                 return session_id
         raise VersionConflict(f"others were faster {_TRIES} times", tries=_TRIES)
 
@@ -123,9 +126,9 @@ class Sessions:
         """Whether this process had a session, or was about to, and let go of it without being able to say so."""
         return record.owner == StepOwner.this_process() and self._store.holder(document) is None
 
-    def _enter(self, document: DocumentId, judged: SessionRecord, *, take_over: bool) -> bool:
+    def _enter(self, document: DocumentId, judged: SessionRecord, *, take_over: bool, instead_of: Sight | None) -> bool:
         """Become the owner of a session that is as it was judged; false where it is so no more."""
-        claim = self._store.claim(document, by_force=take_over)
+        claim = self._store.claim(document, by_force=take_over, instead_of=instead_of)
         if claim is None:
             raise busy(document.id, "another process holds it, or is about to")
         try:

@@ -213,8 +213,8 @@ class _StagedStore:
         del allow_older
         raise InvalidInput(f"a transaction cannot restore {path}")
 
-    def claim(self, document: DocumentId, *, by_force: bool = False) -> NoReturn:
-        del by_force
+    def claim(self, document: DocumentId, *, by_force: bool = False, instead_of: Sight | None = None) -> NoReturn:
+        del by_force, instead_of
         raise InvalidInput(f"{document.kind} {document.id!r} is claimed outside of transactions")
 
     def holder(self, document: DocumentId) -> Sight | None:

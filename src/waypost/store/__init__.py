@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from waypost.errors import UnsupportedPlatform
 from waypost.store.bundles import Bundle, Progress, Whole, Written
 from waypost.store.contract import Change, Counters, Durability, JointChange, Receipt, Reception, Store, Ticket
 from waypost.store.copies import BackedUp, BackedUpFile, Backup, Restored
@@ -56,7 +57,7 @@ __all__ = [
 
 
 def open_store(location: str, config: Config, *, create: bool = True, read_only: bool = False) -> Store:
-    """Open the store at a location: `memory:` or the path of a directory.
+    """Open the store at a location: `memory:`, the path of a directory, or `postgresql://…`.
 
     With `create` a missing directory store is made. A store that is open for reading only
     changes nothing on disk: it takes no lease and makes no file.
@@ -67,9 +68,25 @@ def open_store(location: str, config: Config, *, create: bool = True, read_only:
         from waypost.store.memory import MemoryStore
 
         return MemoryStore(config)
+    if location.startswith(("postgresql://", "postgres://")):
+        return _open_postgres(location, config, create=create, read_only=read_only)
     from waypost.store.directory import DirectoryStore
 
     return DirectoryStore.open(location, config, create=create, read_only=read_only)
+
+
+def _open_postgres(location: str, config: Config, *, create: bool, read_only: bool) -> Store:
+    try:
+        from waypost.store.postgres import PostgresStore
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("psycopg", "psycopg_pool"):
+            raise
+        raise UnsupportedPlatform(
+            "a PostgreSQL store needs the packages psycopg and psycopg_pool: pip install 'waypost[postgres]'"
+        ) from error
+    except ImportError as error:  # psycopg is there, and finds no libpq
+        raise UnsupportedPlatform(f"psycopg cannot be loaded ({error}): pip install 'waypost[postgres]'") from error
+    return PostgresStore.open(location, config, create=create, read_only=read_only)
 
 
 def export_version(version: View, name: str, compression: CompressionConfig) -> bytes:

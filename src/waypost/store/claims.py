@@ -17,13 +17,27 @@ class Beat(NamedTuple):
     period_ms: int
 
 
+class Lease(NamedTuple):
+    """How long ago a claim was renewed, by the clock of the store itself, for how long that holds, and whose it is."""
+
+    age_ms: int
+    lease_ms: int
+    holder: str
+
+    @property
+    def has_run_out(self) -> bool:
+        return self.age_ms > self.lease_ms
+
+
 class Sight(NamedTuple):
     """What is seen of whoever claimed a document and did not let go of it: whether he holds it still, and his last
-    sign of life, None where it cannot be read.
+    sign of life, None where it cannot be read. A kernel frees what its holder held; where there is none, what is held
+    has a lease, which also one who is dead holds until it runs out.
     """
 
     is_held: bool
     beat: Beat | None
+    lease: Lease | None = None
 
 
 class Claim(Protocol):

@@ -255,9 +255,11 @@ class Store(Protocol):
         """
         ...
 
-    def claim(self, document: DocumentId, *, by_force: bool = False) -> Claim | None:
+    def claim(self, document: DocumentId, *, by_force: bool = False, instead_of: Sight | None = None) -> Claim | None:
         """Hold a document, be it there or not, for as long as this process lives; None while another claim of it is
         held, unless `by_force`: then that one holds nothing any more, and is not told. Commits are not hindered by it.
+
+        `instead_of` is the claim of one who is known to be dead: where claims are leases, it is not waited for.
         """
         ...
 

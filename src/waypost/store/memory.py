@@ -303,7 +303,8 @@ class MemoryStore:
         """Every version is kept anyway."""
         return self.view(document).version == version
 
-    def claim(self, document: DocumentId, *, by_force: bool = False) -> _Claim | None:
+    def claim(self, document: DocumentId, *, by_force: bool = False, instead_of: Sight | None = None) -> _Claim | None:
+        del instead_of  # whoever held it is this process
         self._check_open()
         with self._lock:
             if document in self._claims and not by_force:

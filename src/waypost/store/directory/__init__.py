@@ -29,6 +29,7 @@ from waypost.errors import (
     WaypostError,
 )
 from waypost.keys import KeyFinder
+from waypost.store.claims import Sight
 from waypost.store.contract import Change, Counters, Durability, JointChange, Receipt, Reception, Ticket
 from waypost.store.copies import Backup, Restored
 from waypost.store.directory import (
@@ -214,7 +215,10 @@ class DirectoryStore(Looking):
         self._check_open()
         return upkeep.back_up(document, self._context, version)
 
-    def claim(self, document: DocumentId, *, by_force: bool = False) -> claims.Held | None:
+    def claim(
+        self, document: DocumentId, *, by_force: bool = False, instead_of: Sight | None = None
+    ) -> claims.Held | None:
+        del instead_of  # the kernel has freed what a dead process held
         self._check_writable()
         return self._claims.claim(document, by_force=by_force)
 

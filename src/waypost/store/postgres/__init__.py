@@ -1,0 +1,323 @@
+"""The PostgreSQL store: documents and parts as rows, with the versions that are kept (docs/postgres.md).
+
+`locations` reads connection strings, `connections` keeps connections and `refusals` says what the server refuses,
+`queries` and `installing` hold statements and tables, `documents` is a version as it is read, `context` what is known
+of all of them, `drafts`, `committing`, `appending` and `joint` commit, `told` says what stands in a row of a commit,
+`history` goes back, `staged` takes in large values, `receiving` and `adopting` what comes from elsewhere, `leases`
+holds documents, `erasing` takes out of them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from waypost import clock
+from waypost.errors import InvalidInput, StoreClosed, StoreReadOnly
+from waypost.keys import KeyFinder
+from waypost.store.claims import Sight
+from waypost.store.contract import (
+    ADOPTED,
+    CHECKPOINT,
+    Change,
+    Counters,
+    Durability,
+    JointChange,
+    Receipt,
+    Reception,
+    Ticket,
+)
+from waypost.store.copies import Backup, Restored
+from waypost.store.kinds import DocumentId, Kind
+from waypost.store.pasts import Past
+from waypost.store.postgres import (
+    adopting,
+    committing,
+    erasing,
+    history,
+    installing,
+    leases,
+    locations,
+    receiving,
+    staged,
+)
+from waypost.store.postgres.connections import Connections
+from waypost.store.postgres.context import Context
+from waypost.store.postgres.joint import commit as commit_over
+from waypost.store.postgres.staged import Held
+from waypost.store.staging import JointStaging
+from waypost.store.views import JointTransaction, View
+
+if TYPE_CHECKING:
+    from waypost.config import Config
+
+_TRIM_EVERY = 256
+_GRACE_US = 60_000_000
+
+
+class _Scratch:
+    """Bytes in memory; fulfils `values.Scratch`."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+
+    def write_all(self, data: bytes, offset: int) -> None:
+        self._held[offset : offset + len(data)] = data
+
+    def read(self, length: int, offset: int) -> bytes:
+        return bytes(self._held[offset : offset + length])
+
+
+class _Deferred:
+    """A change that runs when its result is asked for; fulfils `contract.Ticket`."""
+
+    def __init__(self, run: Callable[[], Receipt]) -> None:
+        self._run = run
+        self._outcome: Receipt | None = None
+
+    def result(self) -> Receipt:
+        if self._outcome is None:
+            self._outcome = self._run()
+        return self._outcome
+
+
+class _Driven:
+    """A change that a thread of the store runs; fulfils `contract.Ticket`."""
+
+    def __init__(self, future: Future[Receipt]) -> None:
+        self._future = future
+
+    def result(self) -> Receipt:
+        return self._future.result()
+
+
+class PostgresStore:
+    """Documents in a server; fulfils `contract.Store`. Safe to use from any thread, and after a fork."""
+
+    def __init__(self, connections: Connections, config: Config, *, made: bool, read_only: bool) -> None:
+        self.made = made
+        self.keys = KeyFinder(config)
+        self._connections = connections
+        self._config = config
+        self._context = Context(connections, config)
+        self._leases = leases.Leases(connections, config.reliability.sync_frequency)
+        self._read_only = read_only
+        self._threads: ThreadPoolExecutor | None = None
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @classmethod
+    def open(cls, location: str, config: Config, *, create: bool, read_only: bool) -> PostgresStore:
+        """Open or make the store at a location. See `waypost.store.open_store`."""
+        connections = Connections(locations.parse(location), config.postgres)
+        try:
+            connections.look_around()
+            made = installing.install(connections, create=create, read_only=read_only)
+        except BaseException:
+            connections.close()
+            raise
+        return cls(connections, config, made=made, read_only=read_only)
+
+    @property
+    def location(self) -> str:
+        return self._connections.location.shown
+
+    @property
+    def durability(self) -> Durability:
+        return self._config.durability if self._connections.syncs else "process"
+
+    # --- committing ---
+
+    def submit(self, change: Change, on_done: Callable[[Ticket], None] | None = None) -> Ticket:
+        self._check_writable()
+
+        def run() -> Receipt:
+            self._check_writable()
+            receipt = committing.submit(self._context, change)
+            self._trim_when_due(change.document)
+            return receipt
+
+        if on_done is None:
+            return _Deferred(run)
+        future = self._driver().submit(run)
+        ticket = _Driven(future)
+        future.add_done_callback(lambda _: on_done(ticket))
+        return ticket
+
+    def _driver(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._threads is None or self._pid != os.getpid():
+                self._pid = os.getpid()
+                self._threads = ThreadPoolExecutor(self._config.postgres.pool_size, "waypost-postgres")
+            return self._threads
+
+    def begin(self) -> JointStaging:
+        self._check_open()
+        return JointStaging(self.view)
+
+    def commit(self, joint: JointTransaction, change: JointChange, received: Reception | None = None) -> Receipt | None:
+        self._check_writable()
+        assert isinstance(joint, JointStaging), "a transaction of another store"
+        assert received is None or isinstance(received, receiving.Received), "taken in by another store"
+        return commit_over(self._context, joint.opened, change, received)
+
+    def receive(self) -> receiving.Received:
+        self._check_writable()
+        return receiving.Received(self._context)
+
+    def stage(self, document: DocumentId, key: str, length: int, pieces: Callable[[int], Iterable[bytes]]) -> Held:
+        self._check_writable()
+        context = self._context
+        return staged.stage(self._connections, document, key, length, pieces, context.chunk_bytes, context.limit_bytes)
+
+    def scratch(self) -> _Scratch:
+        return _Scratch()
+
+    # --- reading ---
+
+    def view(self, document: DocumentId, *, durable: bool = True, counters: Counters | None = None) -> View:
+        del durable  # what others see is committed, and synced if that was asked for
+        self._check_open()
+        return self._context.look(document, counters)
+
+    def peek(self, document: DocumentId) -> View:
+        return self.view(document)
+
+    def view_at(self, document: DocumentId, version: int) -> View | None:
+        self._check_open()
+        return history.at(self._context, document, version)
+
+    def checkpoint(self, document: DocumentId, name: str) -> View | None:
+        self._check_open()
+        return adopting.checkpoint(self._context, document, name)
+
+    def checkpoints(self, document: DocumentId) -> list[str]:
+        view = self.view(document)
+        return sorted(key.removeprefix(prefix) for prefix in (CHECKPOINT, ADOPTED) for key in view.keys(prefix))
+
+    def verify_checkpoint(self, document: DocumentId, name: str) -> None:
+        view = self.checkpoint(document, name)
+        if view is not None:
+            adopting.verify(view)
+
+    def take_in(self, version: View, name: str) -> Callable[[], None]:
+        self._check_writable()
+        return adopting.take_in(self._context, version, name)
+
+    def left(self, kind: Kind) -> dict[str, list[str]]:
+        del kind  # checkpoints are versions of their document, and go with nothing else
+        return {}
+
+    def past(self, document: DocumentId) -> Past:
+        self._check_open()
+        return history.PostgresPast(self._context, self._context.look(document))
+
+    def documents(self, kind: Kind) -> Iterator[str]:
+        self._check_open()
+        return iter([row[0] for row in self._connections.read("documents", (kind,))])
+
+    def glance(self, kind: Kind) -> Iterator[tuple[str, bytes]]:
+        self._check_open()
+        return iter([(row[0], bytes(row[1])) for row in self._connections.read("glance", (kind,))])
+
+    # --- what is kept ---
+
+    def erase(self, document: DocumentId) -> list[str]:
+        self._check_open()
+        if erasing.is_due(self._context, document):
+            self._check_writable()
+            erasing.erase(self._context, document)
+        return []
+
+    def log_bytes(self, document: DocumentId) -> int:
+        rows = self._connections.read("document_bytes", document)
+        return int(rows[0][0])
+
+    def checkpoint_bytes(self, names: Iterable[str]) -> dict[str, int]:
+        keys = [(CHECKPOINT + name).encode() for name in names]
+        return {name: int(size) for name, size in self._connections.read("checkpoint_bytes", {"keys": keys})}
+
+    def reclaim(self, document: DocumentId) -> None:
+        self._check_writable()
+        context = self._context
+        context.written.pop(document, None)
+        before_us = clock.now_us() - context.history_us
+        self._connections.write("trim", (*document, before_us, context.history_bytes, _GRACE_US))
+
+    def _trim_when_due(self, document: DocumentId) -> None:
+        if self._context.written.get(document, 0) >= _TRIM_EVERY:
+            self.reclaim(document)
+
+    def sweep(self) -> int:
+        self._check_writable()
+        rows = [*self._connections.write("sweep_contents", ()), *self._connections.write("sweep_adopted", ())]
+        return sum(int(size) for (size,) in rows)
+
+    def keep_generation(self, document: DocumentId, version: int) -> bool:
+        self._check_writable()
+        return adopting.keep_version(self._context, document, version, self._config.reliability.backup_retention)
+
+    def recall(self, name: str) -> bytes | None:
+        rows = self._connections.read("recall", (name,))
+        return bytes(rows[0][0]) if rows else None
+
+    def keep(self, name: str, data: bytes) -> None:
+        if not self._read_only and self._connections.takes_writes:
+            self._connections.write("keep", (name, data))
+
+    # --- who is there ---
+
+    def claim(
+        self, document: DocumentId, *, by_force: bool = False, instead_of: Sight | None = None
+    ) -> leases.Held | None:
+        self._check_writable()
+        return self._leases.claim(document, by_force=by_force, instead_of=instead_of)
+
+    def holder(self, document: DocumentId) -> Sight | None:
+        return self._leases.sight(document)
+
+    def claimed(self, kind: Kind) -> Iterator[str]:
+        return self._leases.documents(kind)
+
+    # --- copies ---
+
+    def backup(self, path: str) -> Backup:
+        del path
+        raise InvalidInput(
+            "a store on a server is backed up by the server's means (pg_dump), or copied into a directory: "
+            "waypost store sync"
+        )
+
+    def restore_backup(self, path: str, *, allow_older: bool = False) -> Restored:
+        del path, allow_older
+        raise InvalidInput(
+            "a backup is of a directory: open a directory to restore it, and copy it here by waypost store sync"
+        )
+
+    # --- conduct ---
+
+    def close(self) -> None:
+        with self._lock:
+            was_closed, self._closed = self._closed, True
+            threads, self._threads = self._threads, None
+        if was_closed:
+            return
+        if threads is not None and self._pid == os.getpid():
+            threads.shutdown(wait=True)
+        try:
+            self._leases.close()
+        finally:
+            self._connections.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosed(f"the store {self.location} is closed")
+
+    def _check_writable(self) -> None:
+        self._check_open()
+        if self._read_only:
+            raise StoreReadOnly(f"{self.location} is open for reading only", location=self.location)

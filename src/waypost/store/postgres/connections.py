@@ -1,0 +1,232 @@
+"""Connections: opened when needed, given back to a pool, replaced when they are lost, and none used after a fork.
+
+Nothing rests on the state of a connection, so that a pooler in transaction mode may stand in between: time limits are
+set when a connection begins where the server keeps them, else in each transaction.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from waypost.errors import StoreClosed, StoreError, WaypostError
+from waypost.options import PostgresConfig
+from waypost.store.postgres import queries
+from waypost.store.postgres.locations import Location
+from waypost.store.postgres.refusals import AGAIN, is_lost, refusal
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+T = TypeVar("T")
+Parameters = Sequence[object] | Mapping[str, object]
+
+OLDEST_SERVER = 140_000
+_LOG = logging.getLogger("waypost")
+_PAUSES_S = (0.0, 0.02, 0.1, 0.3, 1.0)
+_MOST_AGAIN = 16
+_ABANDONED: list[ConnectionPool[Connection]] = []
+"""Pools of the parent, in the child of a fork: nobody may close what the parent uses."""
+
+
+class Reader(Protocol):
+    """Whoever gives the rows of a named statement that changes nothing."""
+
+    @property
+    def location(self) -> Location: ...
+    def read(self, name: str, parameters: Parameters) -> list[tuple[Any, ...]]: ...
+
+
+class Pinned:
+    """Reads by one connection, and so in its transaction."""
+
+    def __init__(self, connections: Connections, connection: Connection) -> None:
+        self.location = connections.location
+        self._statements = connections.statements
+        self._connection = connection
+
+    def read(self, name: str, parameters: Parameters) -> list[tuple[Any, ...]]:
+        return self._connection.execute(self._statements[name], parameters, binary=True).fetchall()
+
+
+class Connections:
+    """The connections of one handle; fulfils `Reader`."""
+
+    def __init__(self, location: Location, config: PostgresConfig) -> None:
+        self.location = location
+        self.statements = queries.named(location.schema)
+        self.is_pooled = False
+        """Whether a pooler stands in between, which hands a connection to others after each transaction."""
+        self.syncs = True
+        self.takes_writes = True
+        self._config = config
+        self._pool: ConnectionPool[Connection] | None = None
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._closed = False
+
+    # --- opening ---
+
+    def look_around(self) -> None:
+        """Connect once, and see what server that is. Raises StoreError, StoreNotFound, StoreUnavailable."""
+        try:
+            try:
+                connection = self._connect(self._with_limits())
+            except psycopg.OperationalError as error:
+                if "startup parameter" not in str(error):
+                    raise
+                self.is_pooled = True
+                connection = self._connect(self.location.conninfo)
+            with connection:
+                self._examine(connection)
+        except psycopg.Error as error:
+            raise self._not_connected(error) from None  # the driver's error may hold the connection string
+
+    def _examine(self, connection: Connection) -> None:
+        if connection.info.server_version < OLDEST_SERVER:
+            version = connection.info.parameter_status("server_version")
+            raise StoreError(
+                f"{self.location.shown} is PostgreSQL {version}: Waypost needs 14 or later",
+                location=self.location.shown,
+            )
+        row = connection.execute(
+            "SELECT current_setting('fsync'), current_setting('transaction_read_only'),"
+            " current_setting('lock_timeout'), pg_is_in_recovery()"
+        ).fetchone()
+        assert row is not None
+        self.syncs = row[0] == "on"
+        self.takes_writes = row[1] == "off" and not row[3]
+        self.is_pooled = self.is_pooled or row[2] == "0"
+        if not self.syncs:
+            _LOG.warning("%s runs with fsync=off: commits do not survive the loss of its power", self.location.shown)
+
+    def _connect(self, conninfo: str) -> Connection:
+        return psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
+
+    def _with_limits(self) -> str:
+        given = conninfo_to_dict(self.location.conninfo)
+        limits = " ".join(f"-c {name}={value}" for name, value in self._limits())
+        return make_conninfo("", **{**given, "options": f"{given.get('options') or ''} {limits}".strip()})
+
+    def _limits(self) -> list[tuple[str, int]]:
+        """In ms: for a lock, a statement, and a transaction in which nothing happens."""
+        config = self._config
+        return [
+            ("lock_timeout", config.lock_timeout),
+            ("statement_timeout", config.statement_timeout),
+            ("idle_in_transaction_session_timeout", config.statement_timeout),
+        ]
+
+    @property
+    def patience(self) -> str:
+        """How long a lock is waited for, in ms."""
+        return str(self._config.lock_timeout)
+
+    def _not_connected(self, error: psycopg.Error) -> WaypostError:
+        # libpq gives the SQLSTATE of a refused connection only within its text
+        refused = refusal(error, self.location)
+        text = str(error)
+        if 'database "' in text and "does not exist" in text:
+            return refusal(_told("3D000", refused.message), self.location)
+        if "password" in text or "authentication" in text or "no pg_hba.conf entry" in text or "role " in text:
+            return refusal(_told("28000", refused.message), self.location)
+        return refused
+
+    # --- using ---
+
+    def _opened(self) -> ConnectionPool[Connection]:
+        with self._lock:
+            if self._pid != os.getpid():
+                if self._pool is not None:
+                    _ABANDONED.append(self._pool)
+                self._pool, self._pid, self._closed = None, os.getpid(), False
+            if self._closed:
+                raise StoreClosed(f"{self.location.shown} is closed")
+            if self._pool is None:
+                self._pool = ConnectionPool(
+                    self.location.conninfo if self.is_pooled else self._with_limits(),
+                    min_size=0,
+                    max_size=self._config.pool_size,
+                    timeout=self._config.lock_timeout / 1000,
+                    kwargs={"autocommit": True, "prepare_threshold": None if self.is_pooled else 5},
+                    name="waypost",
+                    open=True,
+                )
+            return self._pool
+
+    @contextmanager
+    def connection(self) -> Generator[Connection]:
+        """A connection, in no transaction. Raises StoreUnavailable when there is none to be had."""
+        pool = self._opened()
+        try:
+            connection = pool.getconn()
+        except (PoolTimeout, psycopg.Error) as error:
+            raise refusal(error, self.location) from None
+        try:
+            yield connection
+        finally:
+            pool.putconn(connection)
+
+    @contextmanager
+    def transaction(self, connection: Connection, *, snapshot: bool = False) -> Generator[None]:
+        """A transaction on a connection, with time limits; with `snapshot` all of it sees one moment."""
+        with connection.transaction():
+            if snapshot:
+                connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            if self.is_pooled:
+                for name, value in self._limits():
+                    connection.execute("SELECT set_config(%s, %s, true)", (name, str(value)))
+            yield
+
+    def read(self, name: str, parameters: Parameters) -> list[tuple[Any, ...]]:
+        """The rows of a statement that changes nothing; asked again where a connection is lost."""
+        statement = self.statements[name]
+        return self.again(lambda connection: connection.execute(statement, parameters, binary=True).fetchall())
+
+    def write(self, name: str, parameters: Parameters) -> list[tuple[Any, ...]]:
+        """The rows of a statement that may be run twice without harm; none where it gives no rows."""
+        statement = self.statements[name]
+
+        def act(connection: Connection) -> list[tuple[Any, ...]]:
+            cursor = connection.execute(statement, parameters)
+            return cursor.fetchall() if cursor.description is not None else []
+
+        return self.again(act)
+
+    def again(self, act: Callable[[Connection], T]) -> T:
+        """What `act` gives, which may be run several times: where a connection is lost, or another was preferred."""
+        pauses = iter(_PAUSES_S)
+        for left in reversed(range(_MOST_AGAIN)):
+            try:
+                with self.connection() as connection:
+                    return act(connection)
+            except psycopg.Error as error:
+                is_again = error.sqlstate in AGAIN
+                pause = 0.01 if is_again else next(pauses, None) if is_lost(error) else None
+                if pause is None or not left:
+                    raise refusal(error, self.location) from error
+                time.sleep(pause)
+        raise AssertionError("unreachable")
+
+    def dedicated(self) -> Connection:
+        """A connection of its own, outside of the pool. Raises psycopg.Error."""
+        return self._connect(self.location.conninfo)
+
+    def close(self) -> None:
+        with self._lock:
+            pool, self._pool, self._closed = self._pool, None, True
+        if pool is not None and self._pid == os.getpid():
+            pool.close()
+
+
+def _told(state: str, message: str) -> psycopg.Error:
+    error = psycopg.OperationalError(message)
+    error.sqlstate = state
+    return error

@@ -1,0 +1,185 @@
+"""What the parts of a PostgreSQL store share: its connections and options, and the versions that it knows.
+
+What is known of a document is a view of its newest version, as far as this handle has seen. It may be out of date at
+any time: whoever commits has it compared by the server, and whoever reads looks first.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
+
+import psycopg
+
+from waypost.config import Config
+from waypost.errors import StoreUnavailable, WaypostError
+from waypost.store.contract import Counters
+from waypost.store.kinds import DocumentId
+from waypost.store.postgres.connections import Connection, Connections, Pinned, Reader
+from waypost.store.postgres.documents import INLINE_BYTES, NOTHING, DocumentView, Head, Part
+from waypost.store.postgres.refusals import AGAIN, is_lost, refusal
+
+T = TypeVar("T")
+
+_MEGABYTE = 1 << 20
+_MOST_BEHIND = 64
+"""So many commits behind, a view is read anew in place of being brought up to date."""
+_LONGEST_PAUSE_S = 1.0
+
+
+class Pauses(NamedTuple):
+    """Until when something is tried again, and how long to wait before that."""
+
+    deadline: float
+    waits: list[float]
+
+
+class Context:
+    """Shared by all threads of a handle."""
+
+    def __init__(self, connections: Connections, config: Config) -> None:
+        self.connections = connections
+        self.chunk_bytes = config.compression.chunk_size
+        self.limit_bytes = config.performance.max_file_size * _MEGABYTE
+        self.durable = config.reliability.enable_wal
+        self.history_us = config.history.max_age_days * 86_400_000_000
+        self.history_bytes = self.limit_bytes // 2
+        self._verify = config.reliability.checksum_validation
+        self._patience_s = config.postgres.lock_timeout / 1000
+        self._most_known_bytes = config.performance.max_memory_usage * _MEGABYTE // 2
+        self._known: OrderedDict[DocumentId, DocumentView] = OrderedDict()
+        self._uncounted = 0
+        self._lock = threading.Lock()
+        self.written: dict[DocumentId, int] = {}
+        """How many commits this handle has made of a document since its history was last trimmed."""
+
+    # --- what is known ---
+
+    def known(self, document: DocumentId) -> DocumentView | None:
+        return self._known.get(document)
+
+    def remember(self, view: DocumentView) -> None:
+        with self._lock:
+            before = self._known.get(view.document)
+            if before is not None and before.head.doc == view.head.doc and before.version > view.version:
+                return
+            self._known[view.document] = view
+            self._known.move_to_end(view.document)
+            self._uncounted += 1
+            if self._uncounted >= 256 or len(self._known) > 4096:
+                self._uncounted = 0
+                self._forget_beyond(self._most_known_bytes)
+
+    def _forget_beyond(self, most_bytes: int) -> None:
+        held = sum(view.held_bytes for view in self._known.values())
+        while self._known and (held > most_bytes or len(self._known) > 4096):
+            _, view = self._known.popitem(last=False)
+            held -= view.held_bytes
+
+    def forget(self, document: DocumentId) -> None:
+        with self._lock:
+            self._known.pop(document, None)
+
+    def forget_all(self) -> None:
+        with self._lock:
+            self._known.clear()
+
+    # --- looking ---
+
+    def view(self, reader: Reader, document: DocumentId, head: Head) -> DocumentView:
+        return DocumentView(reader, document, head, verify=self._verify)
+
+    def look(self, document: DocumentId, counters: Counters | None = None) -> DocumentView:
+        """The newest version, which is looked up."""
+        head = self._head(self.connections, document, counters)
+        known = self._known.get(document)
+        if known is not None and known.head.doc == head.doc:
+            if known.version == head.version and known.commit_id == head.commit_id:
+                return known
+            if head.first <= known.version < head.version <= known.version + _MOST_BEHIND:
+                return self._brought_up(known, head)
+        view = self.view(self.connections, document, head)
+        self.remember(view)
+        return view
+
+    def look_with(self, connection: Connection, document: DocumentId) -> DocumentView:
+        """The newest version as a transaction sees it, for as long as that is open."""
+        reader = Pinned(self.connections, connection)
+        rows = reader.read("locked", document)
+        return self.view(reader, document, Head.of((*rows[0][0:1], *rows[0][3:5], *rows[0][6:10])))
+
+    def _head(self, reader: Reader, document: DocumentId, counters: Counters | None) -> Head:
+        if "\0" in document.id:
+            return NOTHING
+        rows = reader.read("head", document._asdict())
+        if counters is not None:
+            counters.reads += 1
+        return Head.of(rows[0]) if rows else NOTHING
+
+    def _brought_up(self, known: DocumentView, head: Head) -> DocumentView:
+        asked = {"doc": head.doc, "since": known.version, "version": head.version, "inline": INLINE_BYTES}
+        puts: dict[str, Part] = {}
+        gone: set[str] = set()
+        for key, length, digest, value, content, is_erased, is_put in self.connections.read("changed_since", asked):
+            name = bytes(key).decode()
+            if is_put:
+                found = None if value is None else bytes(value)
+                puts[name] = Part(length, int(digest), found, content, is_erased)
+            else:
+                gone.add(name)
+        view = known.following(head, puts, gone - puts.keys(), cleared=False)
+        self.remember(view)
+        return view
+
+    # --- waiting and refusing ---
+
+    def pauses(self) -> Pauses:
+        return Pauses(time.monotonic() + self._patience_s, [0.0])
+
+    def wait(self, pauses: Pauses) -> bool:
+        """Whether there is time left, after a pause that is longer each time."""
+        left = pauses.deadline - time.monotonic()
+        if left <= 0:
+            return False
+        time.sleep(min(left, pauses.waits[-1]))
+        pauses.waits.append(min(_LONGEST_PAUSE_S, pauses.waits[-1] * 2 or 0.02))
+        return True
+
+    def refused(self, what: object, error: Exception, lost: psycopg.Error | None) -> WaypostError:
+        """The error for the caller. Where a connection was lost in a commit nobody knows what became of that."""
+        said = error if isinstance(error, WaypostError) else refusal(error, self.connections.location)
+        if lost is None:
+            return said
+        location = self.connections.location
+        return StoreUnavailable(
+            f"{location.shown}: the connection was lost while {what} was committed, and it cannot be said yet whether "
+            f"that was done: ask get_outcome later ({location.without_secrets(str(said))})",
+            location=location.shown,
+            outcome="unknown",
+        )
+
+    def in_transaction(self, what: object, act: Callable[[Connection], T]) -> T:
+        """What `act` gives, which opens one transaction, and looks first whether it was done already."""
+        lost: psycopg.Error | None = None
+        pauses = self.pauses()
+        while True:
+            try:
+                with self.connections.connection() as connection:
+                    return act(connection)
+            except psycopg.Error as error:
+                is_again = error.sqlstate in AGAIN
+                if not is_again and not is_lost(error):
+                    raise self.refused(what, error, lost) from error
+                lost = lost if is_again else error
+                if not self.wait(pauses):
+                    raise self.refused(what, error, lost) from error
+            except StoreUnavailable as error:
+                if lost is None or not self.wait(pauses):
+                    raise self.refused(what, error, lost) from error
+
+    def committed(self, document: DocumentId) -> None:
+        """Count a commit, for the trimming of history."""
+        self.written[document] = self.written.get(document, 0) + 1

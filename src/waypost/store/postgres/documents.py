@@ -1,0 +1,300 @@
+"""One version of a document in the server: which parts of it were asked for, and what is known of the others.
+
+A view holds what it has read. The next version begins with that, changed as its commit changed it, so that a handle
+which works on a document alone asks the server for nothing twice. What a view has not read it asks for by its version,
+which the server keeps; parts next to each other that are asked for one after the other come in runs.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+from zlib import crc32
+
+from waypost.errors import DocumentDamaged, StoreUnavailable
+from waypost.store import erasures, parts
+from waypost.store.kinds import DocumentId
+from waypost.store.postgres.connections import Reader
+from waypost.store.postgres.told import record_of
+from waypost.store.values import Pieces
+from waypost.store.views import OperationRecord, View
+
+INLINE_BYTES = 64 * 1024
+"""Values that are longer are not fetched before somebody reads them."""
+_WHOLE_BYTES = 128 * 1024
+_MOST_IN_A_RUN = 512
+
+
+class Head(NamedTuple):
+    """What a document is at a version. `doc` is its number in the server, 0 where it has none yet."""
+
+    doc: int
+    version: int
+    first: int
+    time_us: int
+    size_bytes: int
+    checksum: bytes
+    commit_id: bytes
+
+    @classmethod
+    def of(cls, row: tuple[Any, ...]) -> Head:
+        doc, version, first, time_us, size_bytes, checksum, commit_id = row
+        return cls(doc, version, first, time_us, size_bytes, int(checksum).to_bytes(32, "big"), bytes(commit_id))
+
+
+NOTHING = Head(0, 0, 0, 0, 0, parts.EMPTY_CHECKSUM, parts.NO_COMMIT)
+
+
+class Part(NamedTuple):
+    """A part as far as it is known: `value` may be still to be read, or is in the pieces of `content`."""
+
+    length: int
+    digest: int
+    value: bytes | None
+    content: int | None
+    is_erased: bool = False
+
+
+class DocumentView:
+    """Fulfils `views.View`. Threads that read it at once may ask the server twice, and find the same."""
+
+    compressed = False  # what the server compresses it does below this
+
+    def __init__(self, reader: Reader, document: DocumentId, head: Head, *, verify: bool) -> None:
+        self._reader = reader
+        self.document = document
+        self.head = head
+        self._verify = verify
+        self._known: dict[str, Part | None] = {}
+        self._listed: dict[str, tuple[str, ...]] = {} if head.version else {"": ()}
+        self._expected = ""
+        self._run = 1
+
+    @property
+    def version(self) -> int:
+        return self.head.version
+
+    @property
+    def time_us(self) -> int:
+        return self.head.time_us
+
+    @property
+    def size_bytes(self) -> int:
+        return self.head.size_bytes
+
+    @property
+    def checksum(self) -> bytes:
+        return self.head.checksum
+
+    @property
+    def commit_id(self) -> bytes:
+        return self.head.commit_id
+
+    @property
+    def held_bytes(self) -> int:
+        """About how much memory it takes."""
+        known = sum(200 + len(part.value or b"") for part in self._known.values() if part is not None)
+        return known + 100 * sum(map(len, self._listed.values()))
+
+    # --- reading ---
+
+    def part(self, key: str) -> Part | None:
+        """What is known of a part, asked for where nothing is."""
+        if key in self._known:
+            return self._known[key]
+        if any(key.startswith(prefix) and not _holds(keys, key) for prefix, keys in self._listed.items()):
+            return None
+        if key == self._expected or self.size_bytes <= _WHOLE_BYTES:
+            self._fetch_run(key)
+        else:
+            self._run = 1
+            self._fetch([key])
+        return self._known.setdefault(key, None)
+
+    def get(self, key: str) -> bytes | None:
+        part = self.part(key)
+        if part is None:
+            return None
+        if part.is_erased:
+            raise erasures.gone(part.length, part.digest.to_bytes(32, "big"))
+        if part.value is None:
+            pieces = self._pieces(key, part)
+            return b"".join(pieces.read(number) for number in range(len(pieces.starts)))
+        return part.value
+
+    def pieces(self, key: str) -> Pieces | None:
+        part = self.part(key)
+        if part is None:
+            return None
+        if part.is_erased:
+            raise erasures.gone(part.length, part.digest.to_bytes(32, "big"))
+        return Pieces.of(part.value) if part.value is not None else self._pieces(key, part)
+
+    def _pieces(self, key: str, part: Part) -> Pieces:
+        if part.content is None:
+            asked = {"doc": self.head.doc, "key": key.encode(), "version": self.version}
+            rows = self._reader.read("whole_value", asked)
+            if not rows or rows[0][0] is None:
+                raise self._expired()
+            value = bytes(rows[0][0])
+            self._check(key, value, part.digest)
+            return Pieces.of(value)
+        return pieces_of(self._reader, part.content, self.document)
+
+    def size_of(self, key: str) -> int | None:
+        part = self.part(key)
+        return None if part is None else part.length
+
+    def erased(self, key: str) -> bytes | None:
+        part = self.part(key)
+        return part.digest.to_bytes(32, "big") if part is not None and part.is_erased else None
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        for known, found in self._listed.items():
+            if prefix.startswith(known):
+                return iter([key for key in found[bisect_left(found, prefix) :] if key.startswith(prefix)])
+        return iter(self._list(prefix))
+
+    def differing(self, other: View) -> set[str]:
+        if isinstance(other, DocumentView) and other.head.doc == self.head.doc and self.head.doc:
+            older, newer = sorted((self.version, other.version))
+            if older >= self.head.first:
+                asked = {"doc": self.head.doc, "older": older, "newer": newer}
+                return {bytes(key).decode() for (key,) in self._reader.read("differing", asked)}
+        return {*self.keys(), *other.keys()}
+
+    def operation(self, operation_id: str) -> OperationRecord | None:
+        if not self.head.doc or "\0" in operation_id:
+            return None
+        asked = {"doc": self.head.doc, "operation_id": operation_id, "version": self.version}
+        rows = self._reader.read("operation", asked)
+        return record_of(rows[0]) if rows else None
+
+    # --- asking the server ---
+
+    def _asked(self, **more: object) -> dict[str, object]:
+        return {"doc": self.head.doc, "version": self.version, "inline": INLINE_BYTES, **more}
+
+    def _fetch(self, keys: list[str]) -> None:
+        self._take(self._reader.read("parts_of", self._asked(keys=[key.encode() for key in keys])))
+
+    def _fetch_run(self, key: str) -> None:
+        """The part and those behind it: the more the longer parts have been asked for in their order."""
+        if self.size_bytes <= _WHOLE_BYTES:
+            self._take(self._run_from("", _WHOLE_BYTES))
+            self._listed[""] = tuple(sorted(each for each, part in self._known.items() if part is not None))
+            return
+        self._run = min(_MOST_IN_A_RUN, self._run * 4)
+        self._take(self._run_from(key, self._run))
+
+    def _run_from(self, start: str, most: int) -> list[tuple[Any, ...]]:
+        return self._reader.read("run_of_parts", self._asked(start=start.encode(), stop=b"\xff", most=most))
+
+    def _take(self, rows: list[tuple[Any, ...]]) -> None:
+        if not rows or not rows[0][0]:
+            raise self._expired()
+        last = ""
+        for _, key, length, digest, value, content, is_erased in rows:
+            if key is not None:
+                last = bytes(key).decode()
+                self._known.setdefault(last, self._checked(last, length, digest, value, content, is_erased))
+        self._expected = self._after(last)
+
+    def _after(self, key: str) -> str:
+        """The key that is asked for next by whoever goes through them in order, as far as that is known."""
+        for prefix, keys in self._listed.items():
+            if key.startswith(prefix):
+                at = bisect_left(keys, key) + 1
+                return keys[at] if at < len(keys) else ""
+        return ""
+
+    def _list(self, prefix: str) -> tuple[str, ...]:
+        start = prefix.encode()
+        rows = self._reader.read("keys_of", self._asked(start=start, stop=_behind(start)))
+        if not rows or not rows[0][0]:
+            raise self._expired()
+        found = sorted(bytes(row[1]).decode() for row in rows if row[1] is not None)
+        self._listed[prefix] = keys = tuple(found)
+        self._expected = keys[0] if keys else ""
+        return keys
+
+    def _checked(self, key: str, length: int, digest: object, value: object, content: int | None, gone: bool) -> Part:
+        summand = int(digest)  # pyright: ignore[reportArgumentType]
+        found = None if value is None else bytes(value)  # pyright: ignore[reportArgumentType]
+        if found is not None:
+            self._check(key, found, summand)
+        return Part(length, summand, found, content, gone)
+
+    def _check(self, key: str, value: bytes, digest: int) -> None:
+        if self._verify and parts.part_checksum(key.encode(), value) != digest:
+            raise DocumentDamaged(
+                f"{self._reader.location.shown}: the part {key!r} of {self.document.kind} {self.document.id!r} "
+                f"is not what its checksum says, at version {self.version}",
+                location=self._reader.location.shown,
+                part=key,
+            )
+
+    def _expired(self) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"{self._reader.location.shown}: version {self.version} of {self.document.kind} {self.document.id!r} "
+            "is no longer kept",
+            location=self._reader.location.shown,
+        )
+
+    # --- going on ---
+
+    def following(self, head: Head, puts: Mapping[str, Part], removed: Iterable[str], *, cleared: bool) -> DocumentView:
+        """The next version, which knows what this one did, but for what its commit changed."""
+        made = DocumentView(self._reader, self.document, head, verify=self._verify)
+        made._run, made._expected = self._run, self._expected
+        if cleared:
+            made._listed = {"": ()}
+        else:
+            made._known = dict(self._known)
+            made._listed = dict(self._listed)
+        made._known.update(puts)
+        made._known.update(dict.fromkeys(removed))
+        for prefix, keys in made._listed.items():
+            made._listed[prefix] = _with(keys, prefix, puts, removed)
+        return made
+
+
+def _holds(keys: tuple[str, ...], key: str) -> bool:
+    at = bisect_left(keys, key)
+    return at < len(keys) and keys[at] == key
+
+
+def _with(keys: tuple[str, ...], prefix: str, puts: Iterable[str], removed: Iterable[str]) -> tuple[str, ...]:
+    """A sorted listing after a commit."""
+    new = [key for key in puts if key.startswith(prefix) and not _holds(keys, key)]
+    gone = {key for key in removed if _holds(keys, key)}
+    if not new and not gone:
+        return keys
+    return tuple(sorted([*(key for key in keys if key not in gone), *new]))
+
+
+def _behind(prefix: bytes) -> bytes:
+    """What sorts behind all keys that begin so: no UTF-8 has the byte FF."""
+    return prefix + b"\xff"
+
+
+def pieces_of(reader: Reader, content: int, document: DocumentId) -> Pieces:
+    """A value that is kept in pieces."""
+    rows = reader.read("content_of", {"content": content})
+    if not rows:
+        raise StoreUnavailable(f"{reader.location.shown}: a value of {document.id!r} is no longer kept")
+    length, size = rows[0]
+
+    def read(number: int) -> bytes:
+        found = reader.read("piece", {"content": content, "number": number})
+        expected = min(size, length - number * size)
+        if not found or len(found[0][0]) != expected or crc32(found[0][0]) != found[0][1]:
+            raise DocumentDamaged(
+                f"{reader.location.shown}: piece {number} of a value of {document.kind} {document.id!r} is not "
+                "what was put",
+                location=reader.location.shown,
+            )
+        return bytes(found[0][0])
+
+    return Pieces(length, tuple(range(0, length, size)), read)

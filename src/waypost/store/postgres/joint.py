@@ -1,0 +1,136 @@
+"""Committing to several documents: their rows are locked in the order of their names, what was read is compared, and
+all that was staged is appended, in one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import psycopg
+
+from waypost import clock
+from waypost.codec.bodies import JointMark, Participant
+from waypost.store.contract import Counters, JointChange, Receipt
+from waypost.store.kinds import DocumentId
+from waypost.store.postgres import drafts
+from waypost.store.postgres.appending import append
+from waypost.store.postgres.connections import Connection
+from waypost.store.postgres.context import Context
+from waypost.store.postgres.documents import DocumentView, Head
+from waypost.store.postgres.drafts import Draft
+from waypost.store.postgres.receiving import Received
+from waypost.store.staging import StagedTransaction
+
+Opened = Mapping[DocumentId, StagedTransaction]
+
+
+def commit(context: Context, opened: Opened, change: JointChange, received: Received | None) -> Receipt | None:
+    """See `contract.Store.commit`."""
+    written = [document for document, each in opened.items() if each.staged.changes_anything or change.repeatable]
+    if not written and received is None:
+        return Receipt(0, changed=False) if _is_so_still(context, opened) else None
+
+    def act(connection: Connection) -> Receipt | None:
+        receipt: Receipt | None = None
+        with context.connections.transaction(connection):
+            receipt = commit_with(context, connection, opened, written, change, received)
+            if receipt is None:
+                raise psycopg.Rollback
+        return receipt
+
+    receipt = context.in_transaction(change.operation_id, act) if received is None else received.arrive(act)
+    for document in opened:
+        context.forget(document)
+    if receipt is not None:
+        for document in written:
+            context.committed(document)
+    return receipt
+
+
+def _is_so_still(context: Context, opened: Opened) -> bool:
+    """Whether all that was read was so at one moment: that of one statement."""
+    kinds, ids = [document.kind for document in opened], [document.id for document in opened]
+    rows = context.connections.read("versions_of", {"kinds": kinds, "ids": ids})
+    now = {DocumentId(kind, identifier): version for kind, identifier, version in rows}
+    return all(each.view.version == now.get(document, 0) for document, each in opened.items())
+
+
+def commit_with(
+    context: Context,
+    connection: Connection,
+    opened: Opened,
+    written: list[DocumentId],
+    change: JointChange,
+    received: Received | None,
+) -> Receipt | None:
+    """The same in a transaction that is open; None when the work has to run again."""
+    arriving: set[DocumentId] = set() if received is None else set(received.documents)
+    heads: dict[DocumentId, Head] = {}
+    for document in sorted({*opened, *arriving}):
+        head = heads[document] = context.look_with(connection, document).head
+        if document in arriving:
+            if head.version:
+                return None
+            continue
+        seen = _seen(context, connection, head, change, document in written)
+        if seen is not None:
+            return None if change.repeatable else seen
+        if not _is_as_read(context, connection, opened[document], head):
+            return None
+    drafted = _drafted(context, opened, written, change, heads)
+    for document, draft in drafted.items():
+        append(context, connection, heads[document].doc, draft)
+    if received is not None:
+        received.rename(connection)
+    for document, head in heads.items():
+        if not head.version and document not in drafted:
+            connection.execute(context.connections.statements["drop_unwritten"], document)
+    counters = Counters(
+        raw_bytes=sum(draft.raw_bytes for draft in drafted.values()),
+        bytes_written=sum(part.length for draft in drafted.values() for part in draft.puts.values()),
+        writes=len(drafted),
+        syncs=int(context.durable),
+        attempts=1,
+    )
+    return Receipt(0, changed=bool(drafted or arriving), counters=counters)
+
+
+def _seen(
+    context: Context, connection: Connection, head: Head, change: JointChange, is_written: bool
+) -> Receipt | None:
+    """The receipt of a commit that was made before: by the caller, or by this one when its connection was lost."""
+    if not is_written or not head.version:
+        return None
+    asked = {"doc": head.doc, "operation_id": change.operation_id, "version": head.version}
+    found = connection.execute(context.connections.statements["operation"], asked).fetchone()
+    return None if found is None else Receipt(0, changed=True, counters=Counters(attempts=1))
+
+
+def _is_as_read(context: Context, connection: Connection, transaction: StagedTransaction, head: Head) -> bool:
+    base = transaction.view.version
+    if head.version == base:
+        return True
+    known = transaction.view
+    if base < head.first or not isinstance(known, DocumentView) or known.head.doc not in (0, head.doc):
+        return False
+    reads, prefixes = drafts.read_by(transaction)
+    row = connection.execute(context.connections.statements["touched"], (head.doc, base, reads, prefixes)).fetchone()
+    return row is not None and not row[0]
+
+
+def _drafted(
+    context: Context,
+    opened: Opened,
+    written: list[DocumentId],
+    change: JointChange,
+    heads: Mapping[DocumentId, Head],
+) -> dict[DocumentId, Draft]:
+    mark = None
+    if len(written) > 1:
+        participants = [Participant(*document, heads[document].version + 1) for document in sorted(written)]
+        mark = JointMark(clock.new_id("tx"), participants)
+    now_us = drafts.now_us()
+    return {
+        document: drafts.draft(change, opened[document].staged, context.chunk_bytes, now_us, mark)
+        for document in written
+    }

@@ -1,0 +1,129 @@
+"""Documents that are held: a row with a lease, which runs by the server's clock, and is renewed while its holder lives.
+
+A holder that ends without letting go is found out at once where his process can be seen, and elsewhere when the lease
+has run out. The number of signs of life and the holder's own clock stand in the row, too, as in the directory store.
+"""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import os
+import threading
+from collections.abc import Iterator
+from uuid import UUID, uuid4
+
+from waypost import clock
+from waypost.errors import WaypostError
+from waypost.store.claims import Beat, Lease, Sight
+from waypost.store.kinds import DocumentId, Kind
+from waypost.store.postgres.connections import Connections
+
+_LOG = logging.getLogger("waypost")
+_LONGEST_PERIOD_MS = 10_000
+_PERIODS = 3
+
+
+class Held:
+    """Fulfils `claims.Claim`."""
+
+    def __init__(self, leases: Leases) -> None:
+        self._leases = leases
+        self._pid = os.getpid()
+        self.holder = uuid4()
+
+    def release(self) -> None:
+        if self._pid == os.getpid() and self._leases.dropped(self.holder):
+            self._leases.connections.write("release", (self.holder,))
+
+
+class Leases:
+    """What an open store holds, with a thread that renews it while it holds anything."""
+
+    def __init__(self, connections: Connections, period_ms: int) -> None:
+        self.connections = connections
+        self._period_ms = min(period_ms, _LONGEST_PERIOD_MS)
+        self._pid = os.getpid()
+        self._held: set[UUID] = set()
+        self._lock = threading.Lock()
+        self._done = threading.Event()
+        """Set while there is no thread."""
+        self._done.set()
+
+    def claim(self, document: DocumentId, *, by_force: bool, instead_of: Sight | None) -> Held | None:
+        """See `contract.Store.claim`."""
+        self._after_fork()
+        held = Held(self)
+        parameters = {
+            **document._asdict(),
+            "holder": held.holder,
+            "boot": clock.boot_id(),
+            "clocks": clock.time_namespace(),
+            "steady_ns": clock.steady_ns(),
+            "period_ms": self._period_ms,
+            "lease_ms": self._period_ms * _PERIODS,
+            "by_force": by_force,
+            "instead_of": None if instead_of is None or instead_of.lease is None else UUID(instead_of.lease.holder),
+        }
+        if not self.connections.write("claim", parameters):
+            return None
+        with self._lock:
+            self._held.add(held.holder)
+            if self._done.is_set():
+                self._start()
+        return held
+
+    def _start(self) -> None:
+        done = threading.Event()
+        try:
+            _thread.start_new_thread(self._beat, (done,))
+        except RuntimeError as error:
+            _LOG.warning("no lease can be renewed: %s", error)
+            return
+        self._done = done
+
+    def sight(self, document: DocumentId) -> Sight | None:
+        """See `contract.Store.holder`."""
+        rows = self.connections.read("holder", document)
+        if not rows:
+            return None
+        number, boot, clocks, steady_ns, period_ms, age_ms, lease_ms, holder = rows[0]
+        beat = Beat(number, boot, clocks, steady_ns, period_ms)
+        lease = Lease(age_ms, lease_ms, str(holder))
+        return Sight(not lease.has_run_out, beat, lease)
+
+    def documents(self, kind: Kind) -> Iterator[str]:
+        return iter([row[0] for row in self.connections.read("claimed", (kind,))])
+
+    def dropped(self, holder: UUID) -> bool:
+        """Renew it no more; whether it was held until now."""
+        with self._lock:
+            if holder not in self._held:
+                return False
+            self._held.discard(holder)
+            if not self._held:
+                self._done.set()
+            return True
+
+    def _beat(self, done: threading.Event) -> None:
+        while not done.wait(self._period_ms / 1000):
+            with self._lock:
+                held = list(self._held)
+            try:
+                self.connections.write("beat", (clock.steady_ns(), held))
+            except WaypostError as error:
+                _LOG.warning("leases could not be renewed: %s", error)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._after_fork()
+        for holder in list(self._held):
+            if self.dropped(holder):
+                try:
+                    self.connections.write("release", (holder,))
+                except WaypostError as error:
+                    _LOG.warning("a document was not let go of cleanly: %s", error)
+
+    def _after_fork(self) -> None:
+        if self._pid != os.getpid():  # what is held is the parent's
+            self.__init__(self.connections, self._period_ms)
