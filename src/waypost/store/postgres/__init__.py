@@ -4,7 +4,7 @@
 `queries` and `installing` hold statements and tables, `documents` is a version as it is read, `context` what is known
 of all of them, `drafts`, `committing`, `appending` and `joint` commit, `told` says what stands in a row of a commit,
 `history` goes back, `staged` takes in large values, `receiving` and `adopting` what comes from elsewhere, `leases`
-holds documents, `erasing` takes out of them.
+holds documents, `erasing` takes out of them, `listening` notices commits.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ from waypost.store.postgres import (
 from waypost.store.postgres.connections import Connections
 from waypost.store.postgres.context import Context
 from waypost.store.postgres.joint import commit as commit_over
+from waypost.store.postgres.listening import Listening
 from waypost.store.postgres.staged import Held
 from waypost.store.staging import JointStaging
 from waypost.store.views import JointTransaction, View
@@ -219,6 +220,10 @@ class PostgresStore:
     def documents(self, kind: Kind) -> Iterator[str]:
         self._check_open()
         return iter([row[0] for row in self._connections.read("documents", (kind,))])
+
+    def listen(self, document: DocumentId | None = None) -> Listening:
+        self._check_open()
+        return Listening(self._connections, document)
 
     def glance(self, kind: Kind) -> Iterator[tuple[str, bytes]]:
         self._check_open()

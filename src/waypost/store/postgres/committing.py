@@ -109,7 +109,7 @@ def _send(
     pauses = context.pauses()
     while True:
         parameters = (
-            *(*change.document, view.version, change.repeatable or lost is not None, reads, prefixes),
+            *(*change.document, view.version, view.commit_id, change.repeatable or lost is not None, reads, prefixes),
             *draft.parameters(),
             *(context.limit_bytes, context.durable, context.connections.patience),
         )

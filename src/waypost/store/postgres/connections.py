@@ -219,6 +219,10 @@ class Connections:
         """A connection of its own, outside of the pool. Raises psycopg.Error."""
         return self._connect(self.location.conninfo)
 
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
+
     def close(self) -> None:
         with self._lock:
             pool, self._pool, self._closed = self._pool, None, True

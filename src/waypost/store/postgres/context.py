@@ -6,6 +6,7 @@ any time: whoever commits has it compared by the server, and whoever reads looks
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -23,6 +24,7 @@ from waypost.store.postgres.documents import INLINE_BYTES, NOTHING, DocumentView
 from waypost.store.postgres.refusals import AGAIN, is_lost, refusal
 
 T = TypeVar("T")
+_LOG = logging.getLogger("waypost")
 
 _MEGABYTE = 1 << 20
 _MOST_BEHIND = 64
@@ -99,11 +101,26 @@ class Context:
         if known is not None and known.head.doc == head.doc:
             if known.version == head.version and known.commit_id == head.commit_id:
                 return known
+            if known.version >= head.version:
+                self._tell_of_an_older_copy(known, head)
             if head.first <= known.version < head.version <= known.version + _MOST_BEHIND:
                 return self._brought_up(known, head)
         view = self.view(self.connections, document, head)
         self.remember(view)
         return view
+
+    def _tell_of_an_older_copy(self, known: DocumentView, head: Head) -> None:
+        _LOG.warning(
+            "%s: %s %r is at version %d (%s), and was at version %d (%s) before: an older copy of the server has taken "
+            "its place, and commits are lost",
+            self.connections.location.shown,
+            *known.document,
+            head.version,
+            head.commit_id.hex()[:12],
+            known.version,
+            known.commit_id.hex()[:12],
+        )
+        self.forget(known.document)
 
     def look_with(self, connection: Connection, document: DocumentId) -> DocumentView:
         """The newest version as a transaction sees it, for as long as that is open."""

@@ -7,7 +7,7 @@ which the server keeps; parts next to each other that are asked for one after th
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -268,10 +268,15 @@ def _holds(keys: tuple[str, ...], key: str) -> bool:
 def _with(keys: tuple[str, ...], prefix: str, puts: Iterable[str], removed: Iterable[str]) -> tuple[str, ...]:
     """A sorted listing after a commit."""
     new = [key for key in puts if key.startswith(prefix) and not _holds(keys, key)]
-    gone = {key for key in removed if _holds(keys, key)}
+    gone = [key for key in removed if _holds(keys, key)]
     if not new and not gone:
         return keys
-    return tuple(sorted([*(key for key in keys if key not in gone), *new]))
+    made = list(keys)
+    for key in gone:
+        del made[bisect_left(made, key)]
+    for key in new:
+        insort(made, key)
+    return tuple(made)
 
 
 def _behind(prefix: bytes) -> bytes:

@@ -109,13 +109,14 @@ def _seen(
 def _is_as_read(context: Context, connection: Connection, transaction: StagedTransaction, head: Head) -> bool:
     base = transaction.view.version
     if head.version == base:
-        return True
+        return head.commit_id == transaction.view.commit_id
     known = transaction.view
     if base < head.first or not isinstance(known, DocumentView) or known.head.doc not in (0, head.doc):
         return False
     reads, prefixes = drafts.read_by(transaction)
-    row = connection.execute(context.connections.statements["touched"], (head.doc, base, reads, prefixes)).fetchone()
-    return row is not None and not row[0]
+    asked = (*(head.doc, base, reads, prefixes), base, head.doc, base, known.commit_id)
+    row = connection.execute(context.connections.statements["untouched"], asked).fetchone()
+    return row is not None and row[0]
 
 
 def _drafted(

@@ -62,14 +62,15 @@ SELECT operation_id, version, time_us, operation, told FROM {schema}.commits
 WHERE doc = %(doc)s AND operation_id = %(operation_id)s AND version <= %(version)s ORDER BY version DESC LIMIT 1
 
 -- name: submit
-SELECT * FROM {schema}.submit(%s, %s, %s, %s, %b::bytea[], %b::bytea[], %s, %s, %s, %s, %s, %s, %b::bytea[],
+SELECT * FROM {schema}.submit(%s, %s, %s, %b, %s, %b::bytea[], %b::bytea[], %s, %s, %s, %s, %s, %s, %b::bytea[],
     %s::bigint[], %s::numeric[], %b::bytea[], %s::bigint[], %b::bytea[], %b, %b, %s, %s, %s)
 
 -- name: locked
 SELECT ({schema}.locked(%s, %s)).*
 
--- name: touched
-SELECT {schema}.touched(%s, %s, %b::bytea[], %b::bytea[])
+-- name: untouched
+SELECT NOT {schema}.touched(%s, %s, %b::bytea[], %b::bytea[])
+    AND (%s = 0 OR EXISTS (SELECT FROM {schema}.commits c WHERE c.doc = %s AND c.version = %s AND c.commit_id = %b))
 
 -- name: append
 SELECT a.doc, a.version, a.first, a.time_us, a.size_bytes, a.checksum, a.commit_id
@@ -249,3 +250,6 @@ WITH emptied AS (
 SELECT p.since, d.arrived, p.key = (%(keys)s::bytea[])[1] FROM {schema}.documents d JOIN {schema}.parts p USING (doc)
 WHERE d.kind = %(kind)s AND d.id = %(id)s AND p.until = 9223372036854775807 AND p.key = ANY (%(keys)s)
 ORDER BY p.key LIMIT 1
+
+-- name: all_versions
+SELECT coalesce(sum(version), 0)::bigint FROM {schema}.documents

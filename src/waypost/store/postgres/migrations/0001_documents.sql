@@ -200,7 +200,7 @@ END $$;
 
 -- A change of one document: appended, or what stands against it.
 CREATE FUNCTION {schema}.submit(
-    in_kind text, in_id text, base bigint, repeatable boolean, reads bytea[], prefixes bytea[],
+    in_kind text, in_id text, base bigint, base_id bytea, repeatable boolean, reads bytea[], prefixes bytea[],
     in_time_us bigint, in_operation_id text, in_operation text,
     in_session text, in_agent text, in_cleared boolean, keys bytea[], lengths bigint[], digests numeric[],
     vals bytea[], in_contents bigint[], in_removed bytea[], hash bytea, in_told bytea, most_bytes bigint,
@@ -224,6 +224,12 @@ BEGIN
             AND (base < document.first OR {schema}.touched(document.doc, base, reads, prefixes)) THEN
             outcome := 'conflict';
         END IF;
+    END IF;
+    -- the version that the work saw is not one of this document: an older copy was put back
+    IF outcome = 'appended' AND base > 0 AND base_id IS DISTINCT FROM (CASE WHEN base = document.version
+        THEN document.commit_id
+        ELSE (SELECT c.commit_id FROM {schema}.commits c WHERE c.doc = document.doc AND c.version = base) END) THEN
+        outcome := 'conflict';
     END IF;
     IF outcome = 'appended' THEN
         document := {schema}.append(document, NULL, in_time_us, in_operation_id, in_operation, in_session, in_agent,

@@ -1,0 +1,113 @@
+"""Noticing commits: the server tells of them while somebody listens, and is asked from time to time all the same.
+
+Telling makes commits wait for each other, so it is done only while a listener has said that it is there; one that is
+lost is forgotten after a minute. A commit that began before that, or a pooler that swallows what the server tells, is
+found by the next question, within a second.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from contextlib import suppress
+from uuid import uuid4
+
+import psycopg
+from psycopg.sql import SQL, Identifier
+
+from waypost.errors import StoreClosed, StoreError
+from waypost.store.kinds import DocumentId
+from waypost.store.postgres import queries
+from waypost.store.postgres.connections import Connection, Connections
+
+_SHORTEST_S, _LONGEST_S = 0.05, 1.0
+_SLICE_S = 0.1
+_RENEW_S = 20.0
+
+
+class Listening:
+    """Fulfils `contract.Listener`."""
+
+    def __init__(self, connections: Connections, document: DocumentId | None) -> None:
+        self._connections = connections
+        self._document = document
+        self._listener = uuid4()
+        self._ended = threading.Event()
+        self._connection: Connection | None = None
+        self._renewed = 0.0
+        self._pause_s = _SHORTEST_S
+        self._seen = self._count()
+
+    def wait(self, timeout_s: float) -> bool:
+        deadline = time.monotonic() + timeout_s
+        while not self._ended.is_set():
+            if self._connections.is_closed:
+                raise StoreClosed(f"{self._connections.location.shown} is closed")
+            if self._is_told(min(self._pause_s, max(0.0, deadline - time.monotonic()))) or self._has_grown():
+                self._seen = self._count()
+                self._pause_s = _SHORTEST_S
+                return True
+            self._pause_s = min(_LONGEST_S, self._pause_s * 2)
+            if time.monotonic() >= deadline:
+                return False
+        return False
+
+    def _has_grown(self) -> bool:
+        return self._count() != self._seen
+
+    def _count(self) -> object:
+        """A number that grows with each commit of what is listened for."""
+        if self._document is None:
+            return self._connections.read("all_versions", ())[0][0]
+        rows = self._connections.read("head", self._document._asdict())
+        return rows[0][1] if rows else 0
+
+    def _is_told(self, patience_s: float) -> bool:
+        """Whether the server tells of a commit within a time."""
+        deadline = time.monotonic() + patience_s
+        while not self._ended.is_set() and not self._connections.is_closed:
+            left = min(_SLICE_S, deadline - time.monotonic())
+            if left <= 0:
+                return False
+            connection = self._listened()
+            if connection is None:
+                self._ended.wait(left)
+                continue
+            try:
+                if any(True for _ in connection.notifies(timeout=left, stop_after=1)):
+                    return True
+            except psycopg.Error:
+                self._drop()
+                return True  # what it was told meanwhile is not known
+        return False
+
+    def _listened(self) -> Connection | None:
+        """The connection that the server tells of commits; None where there is none to be had."""
+        if self._connections.is_pooled:
+            return None
+        try:
+            if self._connection is None:
+                self._connection = self._connections.dedicated()
+                channel = Identifier(queries.channel(self._connections.location.schema))
+                self._connection.execute(SQL("LISTEN {}").format(channel))
+            if time.monotonic() - self._renewed > _RENEW_S:
+                self._connection.execute(self._connections.statements["listen"], (self._listener,))
+                self._renewed = time.monotonic()
+        except psycopg.Error:
+            self._drop()
+        return self._connection
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        self._renewed = 0.0
+        if connection is not None:
+            connection.close()
+
+    def close(self) -> None:
+        was_ended = self._ended.is_set()
+        self._ended.set()
+        if was_ended:
+            return
+        with suppress(StoreError):  # else it is forgotten in a minute
+            self._connections.write("unlisten", (self._listener,))
+        self._drop()
