@@ -138,6 +138,10 @@ class _StagedStore:
     def past(self, document: DocumentId) -> NoReturn:
         raise InvalidInput(f"the history of {document.kind} {document.id!r} is read outside of transactions")
 
+    def listen(self, document: DocumentId | None = None) -> NoReturn:
+        del document
+        raise InvalidInput("commits are watched outside of transactions")
+
     def begin(self) -> NoReturn:
         raise InvalidInput("a transaction cannot hold another")
 

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING
 
 from waypost.errors import UnsupportedPlatform
 from waypost.store.bundles import Bundle, Progress, Whole, Written
-from waypost.store.contract import Change, Counters, Durability, JointChange, Receipt, Reception, Store, Ticket
+from waypost.store.contract import (
+    Change,
+    Counters,
+    Durability,
+    JointChange,
+    Listener,
+    Receipt,
+    Reception,
+    Store,
+    Ticket,
+)
 from waypost.store.copies import BackedUp, BackedUpFile, Backup, Restored
 from waypost.store.kinds import DocumentId
 from waypost.store.pasts import Commit, Past
@@ -33,6 +43,7 @@ __all__ = [
     "JointChange",
     "JointPart",
     "JointTransaction",
+    "Listener",
     "OperationRecord",
     "Past",
     "Pieces",

@@ -135,6 +135,22 @@ class Ticket(Protocol):
         ...
 
 
+class Listener(Protocol):
+    """Notices commits, of all processes. It only says when to look: what was committed is in the pasts of documents."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """True as soon as something may have been committed since the last time this said so, or since the listener was
+        made, in whatever process; False after that time, or once the listener is closed. For one thread at a time.
+
+        Raises StoreClosed once the store is closed.
+        """
+        ...
+
+    def close(self) -> None:
+        """End it, and what waits in another thread. May be called twice."""
+        ...
+
+
 class Store(Protocol):
     """The contract that every store fulfils; the conformance tests run over all of them."""
 
@@ -273,6 +289,10 @@ class Store(Protocol):
 
     def documents(self, kind: Kind) -> Iterator[str]:
         """The ids of all documents of a kind, in no particular order; deleted ones included."""
+        ...
+
+    def listen(self, document: DocumentId | None = None) -> Listener:
+        """Notice commits of a document, or of any; it may be told of others, too. What waits ends with the store."""
         ...
 
     def backup(self, path: str) -> Backup:

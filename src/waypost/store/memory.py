@@ -38,6 +38,32 @@ from waypost.store.views import JointTransaction, Transaction, View
 _PIECE_BYTES = 1 << 20
 
 
+class _Listener:
+    """Notices that a number grew; fulfils `contract.Listener`."""
+
+    def __init__(self, news: threading.Condition, count: Callable[[], int], is_closed: Callable[[], bool]) -> None:
+        self._news = news
+        self._count = count
+        self._is_closed = is_closed
+        self._seen = count()
+        self._ended = False
+
+    def wait(self, timeout_s: float) -> bool:
+        with self._news:
+            self._news.wait_for(lambda: self._ended or self._is_closed() or self._count() != self._seen, timeout_s)
+            if self._ended:
+                return False
+            if self._is_closed():
+                raise StoreClosed("the memory store is closed")
+            seen, self._seen = self._seen, self._count()
+            return self._seen != seen
+
+    def close(self) -> None:
+        with self._news:
+            self._ended = True
+            self._news.notify_all()
+
+
 class _Reception:
     """Documents that are taken in with their past; fulfils `contract.Reception`."""
 
@@ -148,6 +174,9 @@ class MemoryStore:
         self._taken_in: dict[tuple[DocumentId, str], View] = {}
         self._claims: dict[DocumentId, _Claim] = {}
         self._closed = False
+        self._news = threading.Condition(self._lock)
+        self._commits = 0
+        """How often something was committed."""
 
     def submit(self, change: Change, on_done: Callable[[Ticket], None] | None = None) -> Ticket:
         try:
@@ -173,8 +202,18 @@ class MemoryStore:
             return Receipt(current.version, changed=False, data=data)
         following = current.after(change, staged, clock.now_us())
         self._history[change.document] = [*versions, following]
+        self._tell()
         counters = Counters(raw_bytes=staged.raw_bytes, attempts=1)
         return Receipt(following.version, changed=True, data=data, counters=counters)
+
+    def _tell(self) -> None:
+        self._commits += 1
+        self._news.notify_all()
+
+    def listen(self, document: DocumentId | None = None) -> _Listener:
+        del document  # it is as quick to look as to tell which one it was
+        self._check_open()
+        return _Listener(self._news, lambda: self._commits, lambda: self._closed)
 
     def begin(self) -> JointStaging:
         self._check_open()
@@ -210,6 +249,8 @@ class MemoryStore:
                 self._history[document] = [*before, before[-1].after(change, staged, clock.now_us(), mark)]
             for document, (versions, dropped) in taken.items():
                 self._history[document], self._dropped[document] = versions, dropped
+            if written or taken:
+                self._tell()
         counters = Counters(raw_bytes=sum(staged.raw_bytes for staged in written.values()), attempts=1)
         return Receipt(0, changed=bool(written or taken), counters=counters)
 
@@ -344,7 +385,9 @@ class MemoryStore:
         pass
 
     def close(self) -> None:
-        self._closed = True
+        with self._lock:
+            self._closed = True
+            self._news.notify_all()
 
     def _check_open(self) -> None:
         if self._closed:

@@ -263,6 +263,8 @@ class DirectoryStore(Looking):
             if self._closed:
                 return
             self._closed = True
+            for listener in list(self._context.listeners):
+                listener.wake()
             documents = dict(self._documents)
             self._documents.clear()
         if self._pool is not None:

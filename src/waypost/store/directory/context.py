@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from copy import copy
+from typing import Protocol
+from weakref import WeakSet
 
 from waypost.codec.compression import Compressor
 from waypost.config import Config
@@ -17,6 +19,12 @@ from waypost.store.directory.state import BlockCache
 _LOG = logging.getLogger("waypost")
 _MEGABYTE = 1024 * 1024
 _COPY_ON_WRITE = frozenset({"btrfs", "zfs", "bcachefs", "apfs"})
+
+
+class Waiting(Protocol):
+    """One who waits, until he is told that the store is closed."""
+
+    def wake(self) -> None: ...
 
 
 class Context:
@@ -45,6 +53,8 @@ class Context:
         writing such files had failed by then.
         """
         self.keeping_failures = 0
+        self.listeners: WeakSet[Waiting] = WeakSet()
+        """Those who wait for commits."""
         self._compressors: list[Compressor] = []
 
     def apart(self, cache_bytes: int = 0) -> Context:

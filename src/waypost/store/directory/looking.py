@@ -12,6 +12,7 @@ from waypost.store.directory.checkpoints import FOLDER
 from waypost.store.directory.claims import Claims
 from waypost.store.directory.context import Context
 from waypost.store.directory.layout import SUFFIXES, Layout, decode_id, file_name
+from waypost.store.directory.listening import Listener
 from waypost.store.kinds import DocumentId, Kind
 
 _LOG = logging.getLogger("waypost")
@@ -23,6 +24,10 @@ class Looking:
     layout: Layout
     _context: Context
     _claims: Claims
+    _closed: bool
+
+    def listen(self, document: DocumentId | None = None) -> Listener:
+        return Listener(self._context, document, lambda: self._closed)
 
     def decided(self, kind: Kind) -> set[str]:
         """The documents of a kind of which pending decisions say something; they may have no file yet."""

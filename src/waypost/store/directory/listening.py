@@ -1,0 +1,98 @@
+"""Noticing commits of all processes: the ends of logs are looked at again and again.
+
+Nothing else is told of a commit everywhere: other machines that share the directory are heard of in no other way. Its
+one fear is a commit that changes nothing that can be seen: logs are filled ahead, so their size may stay, and two
+commits within one tick of the file system's clock leave the same time. So after each change it says twice more that
+there may have been one: at the next look, and when the coarsest clock has gone on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from waypost.errors import StoreClosed, WaypostError
+from waypost.store.directory.context import Context
+from waypost.store.directory.index import SETTLED_NS
+from waypost.store.directory.layout import SUFFIXES, file_name
+from waypost.store.kinds import KINDS, DocumentId
+
+LEAST_S, MOST_S = 0.05, 1.0
+"""Between two looks: the pause doubles while nothing happens."""
+_WORK = 10
+"""A look at very many logs is followed by a pause that is so many times as long."""
+
+Ends = tuple[int, tuple[str, ...]]
+
+
+class Listener:
+    """Notices commits of one document, or of all; fulfils `contract.Listener`."""
+
+    def __init__(self, context: Context, document: DocumentId | None, is_closed: Callable[[], bool]) -> None:
+        self._context = context
+        self._suffixes = SUFFIXES if document is None else {document.kind: file_name(document)}
+        self._is_closed = is_closed
+        self._ended = False
+        self._woken = threading.Event()
+        self._pause_s = LEAST_S
+        self._seen: Ends = (0, ())
+        self._next_s = 0.0
+        self._doubts: list[float] = []
+        """When to say once more that something may have happened."""
+        self._look()
+        context.listeners.add(self)
+
+    def wait(self, timeout_s: float) -> bool:
+        until = time.monotonic() + timeout_s
+        while not self._ended:
+            now = time.monotonic()
+            if now >= self._next_s or self._is_closed():
+                if self._look():
+                    return True
+            elif now >= until:
+                return False
+            else:
+                self._woken.wait(min(self._next_s, until) - now)
+        return False
+
+    def close(self) -> None:
+        self._ended = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Have what waits look whether it is to go on."""
+        self._woken.set()
+
+    def _look(self) -> bool:
+        began = time.monotonic()
+        try:
+            ends = self._ends()
+        except (WaypostError, OSError) as error:
+            if self._is_closed():
+                raise StoreClosed(f"the store {self._context.layout.path} is closed") from error
+            raise
+        if self._is_closed():
+            raise StoreClosed(f"the store {self._context.layout.path} is closed")
+        now = time.monotonic()
+        changed = ends != self._seen
+        doubtful = any(began >= due for due in self._doubts)
+        if changed:
+            self._seen = ends
+            self._pause_s = LEAST_S
+            self._doubts = [now, now + SETTLED_NS / 1e9]
+        elif doubtful:
+            self._doubts = [due for due in self._doubts if began < due]
+        else:
+            self._pause_s = min(MOST_S, self._pause_s * 2)
+        self._next_s = now + max(self._pause_s, _WORK * (now - began))
+        return changed or doubtful
+
+    def _ends(self) -> Ends:
+        """What is seen of the ends of logs, and of commits that are decided and may stand in none of them yet."""
+        layout, found = self._context.layout, 0
+        for kind in KINDS:
+            if kind in self._suffixes:
+                for name, each in layout.documents(kind).states(self._suffixes[kind]):
+                    found ^= hash((kind, name, each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns))
+        return found, tuple(self._context.decisions.pending())

@@ -1,0 +1,123 @@
+"""Noticing commits: what a listener says, when, and how it ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import opened
+from tests.store.support import change
+from waypost.errors import StoreClosed
+from waypost.store import DocumentId, Listener, Store
+from waypost.store.directory import listening
+
+DOCUMENT = DocumentId("workflow", "w")
+LONG = 60.0
+
+
+def quiet(listener: Listener) -> None:
+    """Wait until it says no more of what happened before."""
+    while listener.wait(0.5):
+        pass
+
+
+@pytest.fixture(autouse=True)
+def quick_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that not every test waits for the coarsest clock."""
+    monkeypatch.setattr(listening, "SETTLED_NS", 200_000_000)
+
+
+@pytest.mark.parametrize("document", [None, DOCUMENT])
+def test_a_listener_tells_of_a_commit_since_it_was_made(store: Store, document: DocumentId | None) -> None:
+    """A commit between the making of a listener and its first wait is told of at once."""
+    listener = store.listen(document)
+    store.submit(change(DOCUMENT, lambda tx: tx.put("key", b"value"))).result()
+    assert listener.wait(LONG)
+    listener.close()
+
+
+def test_a_listener_wakes_for_a_commit_of_another_thread(store: Store) -> None:
+    """Who waits is woken by a commit, and who is told of it looks when it is there."""
+    listener = store.listen()
+    quiet(listener)
+    commit = threading.Timer(0.1, lambda: store.submit(change(DOCUMENT, lambda tx: tx.put("key", b"1"))).result())
+    commit.start()
+    while not store.view(DOCUMENT).version:
+        assert listener.wait(LONG)
+    commit.join()
+    listener.close()
+
+
+def test_a_listener_says_nothing_of_a_store_at_rest(store: Store) -> None:
+    """A wait in which nothing is committed ends after its time with False."""
+    store.submit(change(DOCUMENT, lambda tx: tx.put("key", b"value"))).result()
+    listener = store.listen()
+    quiet(listener)
+    assert not listener.wait(0)
+    listener.close()
+
+
+@pytest.mark.parametrize("end", ["listener", "store"])
+def test_what_waits_ends_with_the_listener_and_with_the_store(store: Store, end: str) -> None:
+    """Closing the listener from another thread ends a wait with False; closing the store ends it with StoreClosed."""
+    listener = store.listen()
+    quiet(listener)
+    outcome: list[object] = []
+
+    def wait() -> None:
+        try:
+            outcome.append(listener.wait(LONG))
+        except StoreClosed as error:
+            outcome.append(type(error))
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    time.sleep(0.1)
+    (listener if end == "listener" else store).close()
+    waiting.join(LONG / 2)
+    assert outcome == [False if end == "listener" else StoreClosed]
+    listener.close()
+
+
+def test_a_listener_tells_of_commits_of_another_process(tmp_path: Path) -> None:
+    """In a directory, commits of other processes are noticed."""
+    wp = opened(tmp_path / "store")
+    listener = wp.definitions.store.listen()
+    quiet(listener)
+    code = "import sys, waypost; waypost.open(sys.argv[1]).create_workflow('w', 'w').unwrap()"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "store")], check=True)
+    assert listener.wait(LONG)
+    listener.close()
+    wp.close()
+
+
+def test_a_commit_within_one_tick_of_the_clock_is_noticed(tmp_path: Path, frozen: Callable[[Listener], None]) -> None:
+    """Where the file system shows no difference, a listener still says once more that there may have been one."""
+    wp = opened(tmp_path / "store")
+    listener = wp.definitions.store.listen()
+    quiet(listener)
+    wp.create_workflow("w", "w").unwrap()
+    assert listener.wait(LONG)
+    frozen(listener)
+    assert listener.wait(LONG), "at the next look"
+    assert listener.wait(LONG), "when the coarsest clock has gone on"
+    assert not listener.wait(0.2)
+    listener.close()
+    wp.close()
+
+
+@pytest.fixture
+def frozen(monkeypatch: pytest.MonkeyPatch) -> Callable[[Listener], None]:
+    """From now on a listener sees what it saw last."""
+
+    def freeze(listener: Listener) -> None:
+        seen = vars(listener)["_seen"]
+        monkeypatch.setattr(listener, "_ends", lambda: seen)
+
+    return freeze
