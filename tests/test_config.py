@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from waypost.config import PRESETS, Config, Setting, describe, find_location, load, load_with_sources
-from waypost.errors import InvalidConfiguration, UnsupportedFormat
+from waypost.errors import InvalidConfiguration
 
 PRESET_TABLE: dict[str, tuple[Any, Any, Any]] = {
     # option: development, production, high_throughput
@@ -604,13 +604,11 @@ def test_the_memory_store_has_a_name_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "PostgreSQL"])
-def test_x22_a_server_is_not_in_this_release_and_its_password_is_not_repeated(scheme: str) -> None:
-    """A connection string is refused as unsupported, by a sentence that holds none of it."""
-    location = f"{scheme}://me:canary@db/state"
-    for call in (lambda: find_location(location, {}), lambda: find_location(None, {"WAYPOST_STATE": location})):
-        with pytest.raises(UnsupportedFormat, match="not in this release") as caught:
-            call()
-        assert "canary" not in str(caught.value) + repr(caught.value.details)
+def test_a_server_is_a_location_and_no_directory(scheme: str) -> None:
+    """A connection string is taken as it is, and no file is looked for there."""
+    location = f"{scheme}://me@db/state"
+    assert find_location(location, {}) == find_location(None, {"WAYPOST_STATE": location}) == location
+    assert not is_directory(location)
 
 
 @pytest.mark.parametrize("location", ["", "a\0b", "redis://me:canary@x", "file:///srv/state", "s3://bucket"])

@@ -184,7 +184,7 @@ def test_an_earlier_version_is_read_as_it_would_be_now(wp: Waypost, store: Store
     wp.create_workflow("w", "W", steps=["a"]).unwrap()
     wp.update_context("w", variables={"count": 1}, configuration={"mode": ""}).unwrap()
     stamp(store, "0.9.0")
-    wp.definitions.store.submit(change(W, lambda tx: tx.project(["context"]), operation_id="op", repeatable=True))
+    store.submit(change(W, lambda tx: tx.project(["context"]), operation_id="op", repeatable=True)).result()
     register_migration("0.9.0", CURRENT, double)
     wp.update_context("w", variables={"count": 50}).unwrap()
     assert wp.get_outcome("op").data.variables["count"] == 2

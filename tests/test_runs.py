@@ -596,12 +596,16 @@ async def test_asynchronous_failures_and_long_form(wp: Waypost, awp: AsyncWaypos
 async def test_asynchronous_map(awp: AsyncWaypost) -> None:
     """`map` on the asynchronous face works in tasks, side by side."""
     active = most = 0
+    all_at_once = asyncio.Event()
 
     async def work(step_id: str) -> str:
         nonlocal active, most
         active += 1
         most = max(most, active)
-        await asyncio.sleep(0.005)
+        if active == 3:
+            all_at_once.set()
+        async with asyncio.timeout(30):
+            await all_at_once.wait()
         active -= 1
         return step_id.upper()
 

@@ -79,7 +79,7 @@ def open_store(location: str, config: Config, *, create: bool = True, read_only:
         from waypost.store.memory import MemoryStore
 
         return MemoryStore(config)
-    if location.startswith(("postgresql://", "postgres://")):
+    if location.partition("://")[0].lower() in ("postgresql", "postgres") and "://" in location:
         return _open_postgres(location, config, create=create, read_only=read_only)
     from waypost.store.directory import DirectoryStore
 

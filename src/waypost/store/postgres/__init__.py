@@ -2,17 +2,19 @@
 
 `locations` reads connection strings, `connections` keeps connections and `refusals` says what the server refuses,
 `queries` and `installing` hold statements and tables, `documents` is a version as it is read, `context` what is known
-of all of them, `drafts`, `committing`, `appending` and `joint` commit, `told` says what stands in a row of a commit,
-`history` goes back, `staged` takes in large values, `receiving` and `adopting` what comes from elsewhere, `leases`
-holds documents, `erasing` takes out of them, `listening` notices commits.
+of all of them, `drafts`, `batching`, `committing`, `appending` and `joint` commit, `told` says what stands in a row of
+a commit, `history` goes back, `staged` takes in large values, `receiving` and `adopting` what comes from elsewhere,
+`leases` holds documents, `erasing` takes out of them, `listening` notices commits.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from waypost import clock
@@ -35,7 +37,6 @@ from waypost.store.kinds import DocumentId, Kind
 from waypost.store.pasts import Past
 from waypost.store.postgres import (
     adopting,
-    committing,
     erasing,
     history,
     installing,
@@ -44,6 +45,7 @@ from waypost.store.postgres import (
     receiving,
     staged,
 )
+from waypost.store.postgres.batching import Queues, Waiting
 from waypost.store.postgres.connections import Connections
 from waypost.store.postgres.context import Context
 from waypost.store.postgres.joint import commit as commit_over
@@ -55,6 +57,7 @@ from waypost.store.views import JointTransaction, View
 if TYPE_CHECKING:
     from waypost.config import Config
 
+_LOG = logging.getLogger("waypost")
 _TRIM_EVERY = 256
 _GRACE_US = 60_000_000
 
@@ -72,27 +75,19 @@ class _Scratch:
         return bytes(self._held[offset : offset + length])
 
 
-class _Deferred:
-    """A change that runs when its result is asked for; fulfils `contract.Ticket`."""
+class _Ticket:
+    """A change in a queue; fulfils `contract.Ticket`."""
 
-    def __init__(self, run: Callable[[], Receipt]) -> None:
-        self._run = run
-        self._outcome: Receipt | None = None
-
-    def result(self) -> Receipt:
-        if self._outcome is None:
-            self._outcome = self._run()
-        return self._outcome
-
-
-class _Driven:
-    """A change that a thread of the store runs; fulfils `contract.Ticket`."""
-
-    def __init__(self, future: Future[Receipt]) -> None:
-        self._future = future
+    def __init__(self, store: PostgresStore, waiting: Waiting) -> None:
+        self._store = store
+        self._waiting: Waiting | None = waiting
+        self._result = waiting.result
 
     def result(self) -> Receipt:
-        return self._future.result()
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            return self._result()
+        return self._store.waited_for(waiting)
 
 
 class PostgresStore:
@@ -104,12 +99,22 @@ class PostgresStore:
         self._connections = connections
         self._config = config
         self._context = Context(connections, config)
+        self._queues = Queues(self._context)
         self._leases = leases.Leases(connections, config.reliability.sync_frequency)
         self._read_only = read_only
         self._threads: ThreadPoolExecutor | None = None
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._closed = False
+        _EVERY.add(self)
+
+    def after_fork(self) -> None:
+        """In the child of a fork: nothing of the parent's threads and connections is used."""
+        self._lock = threading.Lock()
+        self._threads = None
+        self._queues = Queues(self._context)
+        self._connections.after_fork()
+        self._context.after_fork()
+        self._leases.after_fork()
 
     @classmethod
     def open(cls, location: str, config: Config, *, create: bool, read_only: bool) -> PostgresStore:
@@ -136,23 +141,29 @@ class PostgresStore:
     def submit(self, change: Change, on_done: Callable[[Ticket], None] | None = None) -> Ticket:
         self._check_writable()
 
-        def run() -> Receipt:
-            self._check_writable()
-            receipt = committing.submit(self._context, change)
-            self._trim_when_due(change.document)
-            return receipt
+        waiting = self._queues.add(change, on_done)
+        if on_done is not None:
+            self._driver().submit(self._drive, waiting)
+            return waiting
+        return _Ticket(self, waiting)
 
-        if on_done is None:
-            return _Deferred(run)
-        future = self._driver().submit(run)
-        ticket = _Driven(future)
-        future.add_done_callback(lambda _: on_done(ticket))
-        return ticket
+    def waited_for(self, waiting: Waiting) -> Receipt:
+        """The outcome of a change, which is committed now unless it was."""
+        try:
+            return waiting.result()
+        finally:
+            self._queues.used(waiting.change.document)
+            self._trim_when_due(waiting.change.document)
+
+    def _drive(self, waiting: Waiting) -> None:
+        try:
+            self.waited_for(waiting)
+        except Exception as error:  # whoever asks for the result is told
+            _LOG.debug("a change failed: %s", error)
 
     def _driver(self) -> ThreadPoolExecutor:
         with self._lock:
-            if self._threads is None or self._pid != os.getpid():
-                self._pid = os.getpid()
+            if self._threads is None:
                 self._threads = ThreadPoolExecutor(self._config.postgres.pool_size, "waypost-postgres")
             return self._threads
 
@@ -311,7 +322,7 @@ class PostgresStore:
             threads, self._threads = self._threads, None
         if was_closed:
             return
-        if threads is not None and self._pid == os.getpid():
+        if threads is not None:
             threads.shutdown(wait=True)
         try:
             self._leases.close()
@@ -326,3 +337,14 @@ class PostgresStore:
         self._check_open()
         if self._read_only:
             raise StoreReadOnly(f"{self.location} is open for reading only", location=self.location)
+
+
+_EVERY: weakref.WeakSet[PostgresStore] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for each in list(_EVERY):
+        each.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -171,3 +171,17 @@ def _under_lock(context: Context, change: Change, counters: Counters) -> Receipt
 
     context.forget(change.document)
     return context.in_transaction(change.operation_id, act)
+
+
+def is_as_read(
+    context: Context, connection: Connection, transaction: StagedTransaction, known: DocumentView, head: Head
+) -> bool:
+    """Whether what a work read is as it was in the version `known`, in a document whose row is locked."""
+    if head.version == known.version:
+        return head.commit_id == known.commit_id
+    if known.version < head.first or known.head.doc not in (0, head.doc):
+        return False
+    reads, prefixes = drafts.read_by(transaction)
+    asked = (*(head.doc, known.version, reads, prefixes), known.version, head.doc, known.version, known.commit_id)
+    row = connection.execute(context.connections.statements["untouched"], asked).fetchone()
+    return row is not None and row[0]

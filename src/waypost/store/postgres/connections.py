@@ -7,7 +7,6 @@ set when a connection begins where the server keeps them, else in each transacti
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -68,7 +67,6 @@ class Connections:
         self.takes_writes = True
         self._config = config
         self._pool: ConnectionPool[Connection] | None = None
-        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._closed = False
 
@@ -143,10 +141,6 @@ class Connections:
 
     def _opened(self) -> ConnectionPool[Connection]:
         with self._lock:
-            if self._pid != os.getpid():
-                if self._pool is not None:
-                    _ABANDONED.append(self._pool)
-                self._pool, self._pid, self._closed = None, os.getpid(), False
             if self._closed:
                 raise StoreClosed(f"{self.location.shown} is closed")
             if self._pool is None:
@@ -219,6 +213,12 @@ class Connections:
         """A connection of its own, outside of the pool. Raises psycopg.Error."""
         return self._connect(self.location.conninfo)
 
+    def after_fork(self) -> None:
+        """In the child: what the parent uses is left alone."""
+        if self._pool is not None:
+            _ABANDONED.append(self._pool)
+        self._pool, self._lock = None, threading.Lock()
+
     @property
     def is_closed(self) -> bool:
         return self._closed
@@ -226,7 +226,7 @@ class Connections:
     def close(self) -> None:
         with self._lock:
             pool, self._pool, self._closed = self._pool, None, True
-        if pool is not None and self._pid == os.getpid():
+        if pool is not None:
             pool.close()
 
 

@@ -47,6 +47,7 @@ class Context:
         self.chunk_bytes = config.compression.chunk_size
         self.limit_bytes = config.performance.max_file_size * _MEGABYTE
         self.durable = config.reliability.enable_wal
+        self.batch_size = config.performance.batch_size
         self.history_us = config.history.max_age_days * 86_400_000_000
         self.history_bytes = self.limit_bytes // 2
         self._verify = config.reliability.checksum_validation
@@ -57,6 +58,9 @@ class Context:
         self._lock = threading.Lock()
         self.written: dict[DocumentId, int] = {}
         """How many commits this handle has made of a document since its history was last trimmed."""
+
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()
 
     # --- what is known ---
 

@@ -244,6 +244,11 @@ class DocumentView:
 
     # --- going on ---
 
+    def at(self, head: Head) -> DocumentView:
+        """The same, of which the server has said what it is."""
+        self.head = head
+        return self
+
     def following(self, head: Head, puts: Mapping[str, Part], removed: Iterable[str], *, cleared: bool) -> DocumentView:
         """The next version, which knows what this one did, but for what its commit changed."""
         made = DocumentView(self._reader, self.document, head, verify=self._verify)

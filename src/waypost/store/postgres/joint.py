@@ -14,6 +14,7 @@ from waypost.store.contract import Counters, JointChange, Receipt
 from waypost.store.kinds import DocumentId
 from waypost.store.postgres import drafts
 from waypost.store.postgres.appending import append
+from waypost.store.postgres.committing import is_as_read
 from waypost.store.postgres.connections import Connection
 from waypost.store.postgres.context import Context
 from waypost.store.postgres.documents import DocumentView, Head
@@ -75,7 +76,7 @@ def commit_with(
         seen = _seen(context, connection, head, change, document in written)
         if seen is not None:
             return None if change.repeatable else seen
-        if not _is_as_read(context, connection, opened[document], head):
+        if not _is_still(context, connection, opened[document], head):
             return None
     drafted = _drafted(context, opened, written, change, heads)
     for document, draft in drafted.items():
@@ -106,17 +107,9 @@ def _seen(
     return None if found is None else Receipt(0, changed=True, counters=Counters(attempts=1))
 
 
-def _is_as_read(context: Context, connection: Connection, transaction: StagedTransaction, head: Head) -> bool:
-    base = transaction.view.version
-    if head.version == base:
-        return head.commit_id == transaction.view.commit_id
+def _is_still(context: Context, connection: Connection, transaction: StagedTransaction, head: Head) -> bool:
     known = transaction.view
-    if base < head.first or not isinstance(known, DocumentView) or known.head.doc not in (0, head.doc):
-        return False
-    reads, prefixes = drafts.read_by(transaction)
-    asked = (*(head.doc, base, reads, prefixes), base, head.doc, base, known.commit_id)
-    row = connection.execute(context.connections.statements["untouched"], asked).fetchone()
-    return row is not None and row[0]
+    return isinstance(known, DocumentView) and is_as_read(context, connection, transaction, known, head)
 
 
 def _drafted(

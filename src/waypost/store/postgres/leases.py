@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import _thread
 import logging
-import os
 import threading
 from collections.abc import Iterator
 from uuid import UUID, uuid4
@@ -29,11 +28,10 @@ class Held:
 
     def __init__(self, leases: Leases) -> None:
         self._leases = leases
-        self._pid = os.getpid()
         self.holder = uuid4()
 
     def release(self) -> None:
-        if self._pid == os.getpid() and self._leases.dropped(self.holder):
+        if self._leases.dropped(self.holder):
             self._leases.connections.write("release", (self.holder,))
 
 
@@ -43,7 +41,6 @@ class Leases:
     def __init__(self, connections: Connections, period_ms: int) -> None:
         self.connections = connections
         self._period_ms = min(period_ms, _LONGEST_PERIOD_MS)
-        self._pid = os.getpid()
         self._held: set[UUID] = set()
         self._lock = threading.Lock()
         self._done = threading.Event()
@@ -52,7 +49,6 @@ class Leases:
 
     def claim(self, document: DocumentId, *, by_force: bool, instead_of: Sight | None) -> Held | None:
         """See `contract.Store.claim`."""
-        self._after_fork()
         held = Held(self)
         parameters = {
             **document._asdict(),
@@ -116,7 +112,6 @@ class Leases:
 
     def close(self) -> None:
         """Let go of everything."""
-        self._after_fork()
         for holder in list(self._held):
             if self.dropped(holder):
                 try:
@@ -124,6 +119,6 @@ class Leases:
                 except WaypostError as error:
                     _LOG.warning("a document was not let go of cleanly: %s", error)
 
-    def _after_fork(self) -> None:
-        if self._pid != os.getpid():  # what is held is the parent's
-            self.__init__(self.connections, self._period_ms)
+    def after_fork(self) -> None:
+        """In the child: what is held is the parent's."""
+        self.__init__(self.connections, self._period_ms)

@@ -78,7 +78,9 @@ class Listening:
                     return True
             except psycopg.Error:
                 self._drop()
-                return True  # what it was told meanwhile is not known
+                return (
+                    not self._ended.is_set() and not self._connections.is_closed
+                )  # what it was told meanwhile is not known
         return False
 
     def _listened(self) -> Connection | None:

@@ -1,0 +1,256 @@
+"""Commits to one document that wait together: their works run one after the other, each seeing what those before it
+staged, and go to the server in one transaction, with one wait for its sync.
+
+One thread at a time commits to a document, for all that wait; the others find themselves done, or are next.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import psycopg
+
+from waypost.errors import WaypostError
+from waypost.store import parts
+from waypost.store.contract import Change, Counters, Receipt, Ticket
+from waypost.store.kinds import DocumentId
+from waypost.store.postgres import committing, drafts
+from waypost.store.postgres.appending import append
+from waypost.store.postgres.connections import Connection
+from waypost.store.postgres.context import Context
+from waypost.store.postgres.documents import DocumentView, Head
+from waypost.store.postgres.drafts import Draft
+from waypost.store.staging import StagedTransaction
+
+_TRIES = 4
+
+
+class Waiting:
+    """A change that waits for its commit; fulfils `contract.Ticket`."""
+
+    def __init__(self, queue: Queue, change: Change, on_done: Callable[[Ticket], None] | None) -> None:
+        self._queue = queue
+        self.change = change
+        self._on_done = on_done
+        self._outcome: Receipt | BaseException | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return self._outcome is not None
+
+    def result(self) -> Receipt:
+        while self._outcome is None:
+            self._queue.drive(self)
+        if isinstance(self._outcome, BaseException):
+            raise self._outcome
+        return self._outcome
+
+    def finish(self, outcome: Receipt | BaseException) -> None:
+        self._outcome = outcome
+        if self._on_done is not None:
+            self._on_done(self)
+
+
+class Queue:
+    """What waits for one document."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._waiting: deque[Waiting] = deque()
+        self._turn = threading.Lock()
+
+    def add(self, change: Change, on_done: Callable[[Ticket], None] | None) -> Waiting:
+        waiting = Waiting(self, change, on_done)
+        self._waiting.append(waiting)
+        return waiting
+
+    def drive(self, waited_for: Waiting) -> None:
+        """Commit what waits, until that is done; or see that another thread has done it."""
+        with self._turn:
+            while not waited_for.is_done:
+                batch: list[Waiting] = []
+                while self._waiting and len(batch) < self._context.batch_size:
+                    batch.append(self._waiting.popleft())
+                try:
+                    outcomes = commit_all(self._context, [waiting.change for waiting in batch])
+                except BaseException as error:  # an interrupt of this thread is no concern of the others
+                    waited_for.finish(error)
+                    self._waiting.extendleft(waiting for waiting in reversed(batch) if waiting is not waited_for)
+                    raise
+                for waiting, outcome in zip(batch, outcomes, strict=True):
+                    waiting.finish(outcome)
+
+
+class Queues:
+    """A queue for each document that is being committed to."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._lock = threading.Lock()
+        self._queues: dict[DocumentId, tuple[Queue, int]] = {}
+
+    def add(self, change: Change, on_done: Callable[[Ticket], None] | None) -> Waiting:
+        """Hand in a change; `used` has to be told when its result was waited for."""
+        with self._lock:
+            queue, users = self._queues.get(change.document, (None, 0))
+            queue = queue or Queue(self._context)
+            self._queues[change.document] = (queue, users + 1)
+            return queue.add(change, on_done)
+
+    def used(self, document: DocumentId) -> None:
+        with self._lock:
+            queue, users = self._queues[document]
+            if users == 1:
+                del self._queues[document]
+            else:
+                self._queues[document] = (queue, users - 1)
+
+
+# --- several changes at once ---
+
+
+def commit_all(context: Context, changes: Sequence[Change]) -> Sequence[Receipt | BaseException]:
+    """Commit changes of one document in their order. What one of them fails with is its outcome."""
+    if len(changes) > 1 and len({change.operation_id for change in changes}) == len(changes):
+        for _ in range(_TRIES):
+            try:
+                outcomes = _attempt(context, changes)
+            except WaypostError as error:
+                if error.details.get("outcome") == "unknown":
+                    return [error] * len(changes)
+                break  # one of them cannot be committed: the others are not to suffer
+            if outcomes is not None:
+                return outcomes
+    return [_alone(context, change) for change in changes]
+
+
+def _alone(context: Context, change: Change) -> Receipt | BaseException:
+    try:
+        return committing.submit(context, change)
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            raise
+        return error
+
+
+class _Run(NamedTuple):
+    """A work that was run: what it came to, and what it staged over which version, if anything."""
+
+    outcome: Receipt | Exception
+    draft: Draft | None
+    transaction: StagedTransaction
+
+
+def _attempt(context: Context, changes: Sequence[Change]) -> Sequence[Receipt | BaseException] | None:
+    """One run of all works; None when they have to run again."""
+    view = known = context.look(changes[0].document)
+    runs: list[_Run] = []
+    for change in changes:
+        run = _run(context, view, known, change)
+        if run is None:
+            return [_alone(context, each) for each in changes]
+        runs.append(run)
+        if run.draft is not None:
+            view = _after(view, run.draft)
+    staged = [run for run in runs if run.draft is not None]
+    if not staged:
+        return [run.outcome for run in runs]
+    heads = _send(context, known, runs)
+    if heads is None:
+        context.forget(known.document)
+        return None
+    if heads and heads[-1].commit_id == view.commit_id:
+        context.remember(view.at(heads[-1]))
+    else:
+        context.forget(known.document)
+    versions = iter(heads)
+    return [run.outcome if run.draft is None else _receipt(context, run, next(versions)) for run in runs]
+
+
+def _receipt(context: Context, run: _Run, head: Head) -> Receipt:
+    receipt, draft = run.outcome, run.draft
+    assert isinstance(receipt, Receipt) and draft is not None
+    context.committed(run.transaction.document)
+    counters = Counters(
+        raw_bytes=draft.raw_bytes,
+        bytes_written=sum(part.length for part in draft.puts.values()),
+        writes=1,
+        syncs=int(context.durable),
+        attempts=1,
+    )
+    return Receipt(head.version, changed=True, data=receipt.data, counters=counters)
+
+
+def _run(context: Context, view: DocumentView, known: DocumentView, change: Change) -> _Run | None:
+    """Run a work; None for one that does not go with others."""
+    transaction = StagedTransaction(view)
+    if change.repeatable and (seen := known.operation(change.operation_id)) is not None:
+        return _Run(Receipt(seen.version, changed=False, repeated=seen), None, transaction)
+    try:
+        data = change.work(transaction)
+    except Exception as error:
+        return _Run(error, None, transaction)
+    staged = transaction.staged
+    if staged.cleared:
+        return None
+    receipt = Receipt(view.version, changed=False, data=data, counters=Counters(attempts=1))
+    if not staged.changes_anything and not change.repeatable:
+        return _Run(receipt, None, transaction)
+    try:
+        draft = drafts.draft(change, staged, context.chunk_bytes, max(drafts.now_us(), view.time_us + 1))
+    except WaypostError as error:
+        return _Run(error, None, transaction)
+    return _Run(receipt, draft, transaction)
+
+
+def _after(view: DocumentView, draft: Draft) -> DocumentView:
+    """The version as it would be after a commit that nobody comes before."""
+    size, checksum = view.size_bytes, 0
+    for key in (*draft.puts, *draft.removed):
+        old, new = view.part(key), draft.puts.get(key)
+        for part, sign in ((old, -1), (new, 1)):
+            if part is not None:
+                size += sign * parts.part_size(key.encode(), part.length)
+                checksum += sign * part.digest
+    head = view.head._replace(
+        version=view.version + 1,
+        time_us=draft.time_us,
+        size_bytes=size,
+        checksum=parts.add_to_checksum(view.checksum, checksum),
+        commit_id=parts.commit_id(view.commit_id, draft.operation_id, draft.hash),
+    )
+    return view.following(head, draft.puts, draft.removed, cleared=False)
+
+
+def _send(context: Context, known: DocumentView, runs: Sequence[_Run]) -> list[Head] | None:
+    """Append all drafts, or none; None when another commit touched what one of the works read."""
+    drafted = [run.draft for run in runs if run.draft is not None]
+
+    def act(connection: Connection) -> list[Head] | None:
+        with context.connections.transaction(connection):
+            head = context.look_with(connection, known.document).head
+            if head.commit_id != known.commit_id:
+                done = _done(context, connection, head, drafted)
+                if done is not None:
+                    return done
+                if not all(committing.is_as_read(context, connection, run.transaction, known, head) for run in runs):
+                    raise psycopg.Rollback
+            return [append(context, connection, head.doc, draft) for draft in drafted]
+        return None
+
+    return context.in_transaction(f"a batch of {len(drafted)} changes", act)
+
+
+def _done(context: Context, connection: Connection, head: Head, drafted: Sequence[Draft]) -> list[Head] | None:
+    """The versions that the drafts became, if they were committed before the connection was lost."""
+    heads: list[Head] = []
+    for draft in drafted:
+        asked = {"doc": head.doc, "operation_id": draft.operation_id, "version": head.version}
+        row = connection.execute(context.connections.statements["operation"], asked).fetchone()
+        if row is None:
+            return None
+        heads.append(head._replace(version=row[1]))
+    return heads
