@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from waypost.config import PRESETS, Config, Setting, describe, find_location, load, load_with_sources
+from waypost.config import PRESETS, Config, Setting, describe, find_location, is_directory, load, load_with_sources
 from waypost.errors import InvalidConfiguration
 
 PRESET_TABLE: dict[str, tuple[Any, Any, Any]] = {
@@ -48,6 +48,9 @@ PRESET_TABLE: dict[str, tuple[Any, Any, Any]] = {
     "security.key_file": ("", "", ""),
     "security.keyring": ("", "", ""),
     "security.redact": ((), (), ()),
+    "postgres.pool_size": (4, 10, 20),
+    "postgres.lock_timeout": (10_000, 10_000, 10_000),
+    "postgres.statement_timeout": (60_000, 60_000, 60_000),
 }
 NAMES = ("development", "production", "high_throughput")
 
