@@ -104,6 +104,23 @@ class ErasedParts(NamedTuple):
     parts: dict[str, tuple[int, bytes]]
 
 
+class MergeMark(NamedTuple):
+    """What a commit that brings two lines together says of them: the ids of its parents, the smaller first, those of
+    other commits that it may follow as well, and those of further ones that it contains.
+    """
+
+    parents: list[bytes]
+    behind: list[bytes]
+    contains: list[bytes]
+
+    def may_follow(self, commit_id: bytes) -> bool:
+        return commit_id in self.parents or commit_id in self.behind
+
+    def joins(self) -> set[bytes]:
+        """All commits that are known to whoever has this one."""
+        return {*self.parents, *self.behind, *self.contains}
+
+
 class CommitBody(NamedTuple):
     operation_id: str
     operation: str
@@ -115,6 +132,7 @@ class CommitBody(NamedTuple):
     removed: list[str]
     transaction: JointMark | None = None
     erased: ErasedParts | None = None
+    merge: MergeMark | None = None
 
 
 class DecidedFrames(NamedTuple):
@@ -200,7 +218,9 @@ def file_draft(body: FileBody) -> Draft:
 
 def content_of(body: CommitBody) -> bytes:
     """The content of a commit whose large parts are named by their digests."""
-    return _encode(body if body.erased is not None else body[:-1])
+    if body.merge is not None:
+        return _encode(body)
+    return _encode(body[:-1] if body.erased is not None else body[:-2])
 
 
 def commit_content(

@@ -26,7 +26,7 @@ from waypost.keys import Keys
 from waypost.store.claims import Claim, Sight
 from waypost.store.copies import Backup, Restored
 from waypost.store.kinds import DocumentId, Kind
-from waypost.store.pasts import Past
+from waypost.store.pasts import Commit, Past
 from waypost.store.values import Content, Scratch
 from waypost.store.views import JointTransaction, OperationRecord, Transaction, View
 
@@ -256,6 +256,19 @@ class Store(Protocol):
         them: when this returns it is gone. The files that went with it. Views from before stay as they are.
 
         Raises StoreReadOnly where something is still to be done in a store that is open for reading only.
+        """
+        ...
+
+    def follow(
+        self, document: DocumentId, head: bytes, commits: Iterable[Commit], checks: Sequence[Callable[[], None]] = ()
+    ) -> int:
+        """Append commits of another store behind the newest one here, whose id has to be `head`. Ids, times, operation
+        ids and sums stay what they were, and each commit is checked by them before any of it is written; each makes
+        the next version here, whatever it made elsewhere. `checks` are of what was taken in for them (`take_in`).
+        Gives the newest version.
+
+        What is durable when this is cut off, or raises, is a beginning of them. Raises VersionConflict where the newest
+        commit is another one, also because of a commit in between, DocumentDamaged, DocumentTooLarge, ContentLost.
         """
         ...
 

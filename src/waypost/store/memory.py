@@ -7,11 +7,11 @@ as what it put and removed, and any version rebuilt by playing those again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from waypost import clock
-from waypost.errors import DocumentDamaged, InvalidInput, StoreClosed, WaypostError
+from waypost.errors import DocumentDamaged, InvalidInput, StoreClosed, VersionConflict, WaypostError
 from waypost.keys import KeyFinder
 from waypost.options import Config
 from waypost.store import parts
@@ -30,7 +30,7 @@ from waypost.store.contract import (
 from waypost.store.copies import Backup, Restored
 from waypost.store.erasures import Erasures, Masked
 from waypost.store.kinds import DocumentId, Kind
-from waypost.store.pasts import JointCommit, Past
+from waypost.store.pasts import Commit, JointCommit, Past
 from waypost.store.staging import JointStaging, StagedTransaction
 from waypost.store.versions import Version, Versions, without
 from waypost.store.views import JointTransaction, Transaction, View
@@ -77,11 +77,9 @@ class _Reception:
     def take(self, document: DocumentId, past: Past, change: Change | None) -> View:
         versions = [_beginning(document, past)]
         for commit in past.commits(oldest_first=True):
-            following = versions[-1].following(commit)
-            told = (commit.version, commit.commit_id, commit.size_bytes, commit.checksum)
-            if told != (versions[-1].version + 1, following.commit_id, following.size_bytes, following.checksum):
-                raise DocumentDamaged(f"version {commit.version} of {document.id!r} is not what its ids and sums say")
-            versions.append(following)
+            if commit.version != versions[-1].version + 1:
+                raise DocumentDamaged(f"version {versions[-1].version + 1} of {document.id!r} is missing")
+            versions.append(versions[-1].followed_by(commit))
         if change is not None:
             transaction = StagedTransaction(versions[-1])
             change.work(transaction)
@@ -98,9 +96,13 @@ def _beginning(document: DocumentId, past: Past) -> Version:
     """The oldest version that is known of a document."""
     made, start = Version(document), past.start()
     made.version, made.time_us, made.commit_id = start.version, start.time_us, start.commit_id
-    made.parts = {key: value for key in start.keys() if (value := start.get(key)) is not None}
-    made.size_bytes = sum(parts.part_size(key.encode(), len(value)) for key, value in made.parts.items())
-    made.checksum = parts.document_checksum(made.parts.items())
+    for key in start.keys():
+        digest = start.erased(key)
+        if digest is not None:
+            made.gone[key] = start.size_of(key) or 0, digest
+        else:
+            made.parts[key] = start.get(key) or b""
+    made.sum_up()
     made.operations = {record.operation_id: record for record in past.remembered()}
     if (made.version, made.size_bytes, made.checksum) != (past.first, start.size_bytes, start.checksum):
         raise DocumentDamaged(f"version {past.first} of {document.id!r} is not what its sums say")
@@ -333,6 +335,21 @@ class MemoryStore:
 
     def sweep(self) -> int:
         return 0
+
+    def follow(
+        self, document: DocumentId, head: bytes, commits: Iterable[Commit], checks: Sequence[Callable[[], None]] = ()
+    ) -> int:
+        del checks  # nothing is ever given up
+        for commit in commits:  # not all at once: others may commit in between, and it may be cut off
+            with self._lock:
+                self._check_open()
+                versions = self._history.get(document, [Version(document)])
+                if versions[-1].commit_id != head:
+                    raise VersionConflict(f"{document.kind} {document.id!r} was changed meanwhile")
+                following = versions[-1].followed_by(commit)
+                self._history[document] = [*versions, following]
+                head = following.commit_id
+        return self.view(document).version
 
     def past(self, document: DocumentId) -> Past:
         with self._lock:

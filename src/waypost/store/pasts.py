@@ -17,6 +17,16 @@ class JointCommit(NamedTuple):
     participants: Sequence[tuple[DocumentId, int]]
 
 
+class Merge(NamedTuple):
+    """Which two commits a commit brings together (the smaller id first), which others it may follow, since it puts all
+    that was changed after them, and which further ones are known to whoever has it. All are ids.
+    """
+
+    parents: Sequence[bytes]
+    behind: Sequence[bytes]
+    contains: Sequence[bytes]
+
+
 class Commit(NamedTuple):
     """One commit of a document, and what it changed. `session` and `agent` are None where none was named.
 
@@ -44,6 +54,8 @@ class Commit(NamedTuple):
     checksum: bytes
     erased: tuple[bytes, Mapping[str, tuple[int, bytes]]] | None = None
     """Where some of it was erased: the hash of its content before, and length and digest of each part that it put."""
+    merge: Merge | None = None
+    """Where it is one of two lines that parted: its id is then one of both parents, and the same behind either line."""
 
 
 class Past(Protocol):

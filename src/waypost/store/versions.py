@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 
 from waypost.codec import bodies
+from waypost.errors import DocumentDamaged
 from waypost.store import commits, erasures, parts
 from waypost.store.contract import Change, JointChange
 from waypost.store.erasures import Erasures
@@ -119,7 +120,7 @@ class Version:
             following.gone.pop(key, None)
         following.parts.update(puts)
         following.gone.update(lost)
-        following._sum_up()
+        following.sum_up()
         following.commit_id = commits.id_of(self.commit_id, commits.body_of(commit))
         following.operations = dict(self.operations)
         following.operations[commit.operation_id] = OperationRecord(
@@ -134,7 +135,21 @@ class Version:
         )
         return following
 
-    def _sum_up(self) -> None:
+    def followed_by(self, commit: Commit) -> Version:
+        """The version that a commit of another store makes of this one. Raises DocumentDamaged where that is not what
+        the commit says.
+        """
+        following = self.following(commit._replace(version=self.version + 1))
+        told = (commit.commit_id, commit.size_bytes, commit.checksum)
+        if told != (following.commit_id, following.size_bytes, following.checksum):
+            name = self.document.id
+            raise DocumentDamaged(f"version {following.version} of {name!r} is not what its ids and sums say")
+        if following.time_us <= self.time_us:
+            raise DocumentDamaged(f"version {following.version} of {self.document.id!r} is older than the one before")
+        return following
+
+    def sum_up(self) -> None:
+        """Compute size and checksum from the parts."""
         lengths = [(key, len(value)) for key, value in self.parts.items()]
         lengths += [(key, length) for key, (length, _) in self.gone.items()]
         self.size_bytes = sum(parts.part_size(key.encode(), length) for key, length in lengths)

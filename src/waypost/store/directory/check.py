@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from waypost.codec import bodies
-from waypost.codec.bodies import Extent, Part
+from waypost.codec.bodies import CommitBody, Extent, Part
 from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType
-from waypost.errors import StoreUnavailable, WaypostError
+from waypost.errors import DocumentDamaged, StoreUnavailable, WaypostError
+from waypost.store import commits
 from waypost.store import parts as sums
 from waypost.store.contract import CHECKPOINT
 from waypost.store.directory import checkpoints, compaction, decisions, lease, participants, register
@@ -363,8 +364,7 @@ class _LogCheck:
         body = bodies.read_commit(content)
         if header.version != self._version + 1:
             raise Undecodable(f"version {header.version} stands behind version {self._version}")
-        named = sums.commit_id(self._commit_id, body.operation_id, bodies.content_hash(body, content))
-        if named != header.commit_id:
+        if not _is_named_right(self._commit_id, header.commit_id, body, bodies.content_hash(body, content)):
             self._found("damage", found.offset, "its commit id is not that of its parent and content")
         self._version, self._commit_id = header.version, header.commit_id
         arrived = self._log.body.arrived if self._log.body is not None else 0
@@ -431,3 +431,10 @@ class _LogCheck:
             self._start_from(measured)
             self._version = found.header.version
             self._commit_id = found.header.commit_id
+
+
+def _is_named_right(parent: bytes, named: bytes, body: CommitBody, content_hash: bytes) -> bool:
+    try:
+        return commits.id_behind(parent, body, content_hash) == named
+    except DocumentDamaged:
+        return False

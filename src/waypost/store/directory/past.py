@@ -22,7 +22,7 @@ from waypost.store.directory.layout import document_id
 from waypost.store.directory.log import Frame, Log
 from waypost.store.directory.state import DocumentState, Snapshot, damaged
 from waypost.store.kinds import DocumentId
-from waypost.store.pasts import Commit, JointCommit
+from waypost.store.pasts import Commit, JointCommit, Merge
 from waypost.store.values import Pieces
 from waypost.store.views import OperationRecord, View
 
@@ -143,6 +143,7 @@ class LogPast:
             size_bytes=found.header.size_bytes,
             checksum=found.header.document_checksum,
             erased=body.erased,
+            merge=None if body.merge is None else Merge(*body.merge),
         )
 
 

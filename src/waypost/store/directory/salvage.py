@@ -28,6 +28,7 @@ from waypost.codec.bodies import (
 from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType, Header, Standing, block_checksum
 from waypost.errors import DocumentDamaged
+from waypost.store import commits
 from waypost.store import parts as sums
 from waypost.store.directory.compaction import History
 from waypost.store.directory.log import NOTHING, Frame, Log, is_blank
@@ -303,7 +304,10 @@ class _Reading:
     def _may_be_copied(self, commit: _Commit) -> bool:
         found, body = commit.found, commit.body
         content, table = found.content()
-        expected = sums.commit_id(self._standing.commit_id, body.operation_id, content_hash(body, content))
+        try:
+            expected = commits.id_behind(self._standing.commit_id, body, content_hash(body, content))
+        except DocumentDamaged:
+            return False
         return expected == found.header.commit_id and all(map(self._is_whole, table))
 
     def _is_whole(self, block: Block) -> bool:
