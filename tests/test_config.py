@@ -327,6 +327,9 @@ BOUNDS: dict[str, tuple[int, int]] = {
     "retention.max_workflow_size": (1, 10**12),
     "retention.max_store_size": (1, 10**12),
     "history.max_age_days": (1, 36_500),
+    "postgres.pool_size": (1, 1000),
+    "postgres.lock_timeout": (1, 3_600_000),
+    "postgres.statement_timeout": (1, 3_600_000),
 }
 LEVELS = {"zstd": (-7, 22), "gzip": (0, 9), "lz4": (0, 16), "brotli": (0, 11), "none": (-7, 22)}
 

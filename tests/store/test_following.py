@@ -202,7 +202,7 @@ def test_c12_a_merge_is_the_same_commit_behind_either_line(source: Store, target
     for store in (source, target, third):
         store.follow(A, store.view(A).commit_id, [merge])
         equal(source, store)
-    assert [told(each) for each in target.past(A).commits()][0] == told(merge)
+    assert next(told(each) for each in target.past(A).commits()) == told(merge)
     stranger = MemoryStore()
     stranger.submit(putting(ours=b"2", theirs=b"3", key=b"1")).result()
     with pytest.raises(DocumentDamaged):

@@ -14,7 +14,6 @@ from waypost import clock
 from waypost.errors import DocumentDamaged, InvalidInput, StoreClosed, VersionConflict, WaypostError
 from waypost.keys import KeyFinder
 from waypost.options import Config
-from waypost.store import parts
 from waypost.store.claims import Sight
 from waypost.store.contract import (
     ADOPTED,

@@ -3,8 +3,8 @@
 `locations` reads connection strings, `connections` keeps connections and `refusals` says what the server refuses,
 `queries` and `installing` hold statements and tables, `documents` is a version as it is read, `context` what is known
 of all of them, `drafts`, `batching`, `committing`, `appending` and `joint` commit, `told` says what stands in a row of
-a commit, `history` goes back, `staged` takes in large values, `receiving` and `adopting` what comes from elsewhere,
-`leases` holds documents, `erasing` takes out of them, `listening` notices commits.
+a commit, `history` goes back, `staged` takes in large values, `receiving`, `following` and `adopting` what comes from
+elsewhere, `leases` holds documents, `erasing` takes out of them, `listening` notices commits.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -34,10 +34,11 @@ from waypost.store.contract import (
 )
 from waypost.store.copies import Backup, Restored
 from waypost.store.kinds import DocumentId, Kind
-from waypost.store.pasts import Past
+from waypost.store.pasts import Commit, Past
 from waypost.store.postgres import (
     adopting,
     erasing,
+    following,
     history,
     installing,
     leases,
@@ -223,6 +224,12 @@ class PostgresStore:
     def left(self, kind: Kind) -> dict[str, list[str]]:
         del kind  # checkpoints are versions of their document, and go with nothing else
         return {}
+
+    def follow(
+        self, document: DocumentId, head: bytes, commits: Iterable[Commit], checks: Sequence[Callable[[], None]] = ()
+    ) -> int:
+        self._check_writable()
+        return following.follow(self._context, document, head, commits, checks)
 
     def past(self, document: DocumentId) -> Past:
         self._check_open()

@@ -9,7 +9,7 @@ from waypost.codec.bodies import JointMark
 from waypost.errors import DocumentDamaged, StoreUnavailable
 from waypost.store import erasures
 from waypost.store.kinds import DocumentId
-from waypost.store.pasts import Commit, JointCommit
+from waypost.store.pasts import Commit, JointCommit, Merge
 from waypost.store.postgres.connections import Reader
 from waypost.store.postgres.context import Context
 from waypost.store.postgres.documents import INLINE_BYTES, DocumentView, Head, pieces_of
@@ -127,6 +127,7 @@ class PostgresPast:
             size_bytes=size,
             checksum=int(sums).to_bytes(32, "big"),
             erased=None if tells.erased is None else (tells.erased.content_hash, lost),
+            merge=None if tells.merge is None else Merge(*tells.merge),
         )
 
     def _long_value(self, version: int, key: str) -> Pieces:

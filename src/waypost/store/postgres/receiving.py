@@ -143,7 +143,9 @@ def write_past(context: Context, connection: Connection, document: DocumentId, p
     doc: int = row[0]
     head = _begin(context, connection, doc, document, past)
     for commit in past.commits(oldest_first=True):
-        head = follow(context, connection, document, head, commit)
+        if commit.version != head.version + 1:
+            raise DocumentDamaged(f"version {head.version + 1} of {document.id!r} is missing")
+        head = append_told(context, connection, document, head, commit)
     return head
 
 
@@ -212,7 +214,7 @@ def _put_id(
     connection.execute(statement, (doc, version, commit_id, time_us, *names, told, *sums))
 
 
-def follow(context: Context, connection: Connection, document: DocumentId, head: Head, commit: Commit) -> Head:
+def append_told(context: Context, connection: Connection, document: DocumentId, head: Head, commit: Commit) -> Head:
     """Append a commit as it was made elsewhere; its version here is the next one.
 
     Raises DocumentDamaged where it is not what its id and its sums say.
@@ -230,9 +232,8 @@ def follow(context: Context, connection: Connection, document: DocumentId, head:
         for key, length in commit.puts.items()
     }
     draft = drafts.draft_of(commit, puts)
-    made = appending.append(
-        context, connection, head.doc, draft, commits.id_of(head.commit_id, commits.body_of(commit))
-    )
+    commit_id = commits.id_of(head.commit_id, commits.body_of(commit))
+    made = appending.append(context, connection, head.doc, draft, commit_id)
     told = (commit.commit_id, commit.size_bytes, commit.checksum)
     if told != (made.commit_id, made.size_bytes, made.checksum):
         raise DocumentDamaged(f"version {commit.version} of {document.id!r} is not what its ids and sums say")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from waypost.codec.bodies import CommitBody, ErasedParts, JointMark
+from waypost.codec.bodies import CommitBody, ErasedParts, JointMark, MergeMark
 from waypost.errors import DocumentDamaged
 from waypost.store.views import OperationRecord
 
@@ -18,6 +18,7 @@ class Told(NamedTuple):
     digests: dict[str, bytes]
     transaction: JointMark | None = None
     erased: ErasedParts | None = None
+    merge: MergeMark | None = None
 
 
 _read = msgspec.msgpack.Decoder(Told).decode
@@ -26,7 +27,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 def tell(body: CommitBody) -> bytes:
     digests = {key: value[1] for key, value in body.puts.items() if not isinstance(value, bytes)}
-    return _encode(Told(body.projection, digests, body.transaction, body.erased))
+    return _encode(Told(body.projection, digests, body.transaction, body.erased, body.merge))
 
 
 def tell_again(tells: Told) -> bytes:
