@@ -55,14 +55,14 @@ def test_both_faces_have_every_operation() -> None:
     assert public(Waypost) - {"definitions", "transaction"} == public(AsyncWaypost) - {"perform"}
 
 
-@pytest.mark.parametrize("name", [*OPERATIONS, "run", "close"])
+@pytest.mark.parametrize("name", [*OPERATIONS, "run", "watch", "close"])
 def test_signatures_are_equal(name: str) -> None:
     """An operation takes the same arguments on both faces and gives the same, awaited or not."""
     blocking, awaited = (inspect.signature(getattr(face, name)) for face in (Waypost, AsyncWaypost))
     assert blocking.parameters == awaited.parameters
-    if name != "run":
+    if name not in ("run", "watch"):
         assert blocking.return_annotation == awaited.return_annotation
-    assert inspect.iscoroutinefunction(getattr(AsyncWaypost, name)) == (name != "run")
+    assert inspect.iscoroutinefunction(getattr(AsyncWaypost, name)) == (name not in ("run", "watch"))
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

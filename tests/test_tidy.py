@@ -56,7 +56,9 @@ ORDER = """
     automatic cleaning usage rotation
     workflows carrying delta references history erasures
     importing
-    blame operations
+    cursors
+    watching
+    blame operations watches
     requests
     checkpointing erasing lookback sessioning bundling
     definitions

@@ -115,6 +115,8 @@ if TYPE_CHECKING:
     )
     from waypost.store import BackedUp, BackedUpFile, Backup, Restored
     from waypost.transactions import WorkflowTransaction
+    from waypost.watches import AsyncWatch
+    from waypost.watching import CommitEvent, Watch
 
 _MODULES = {
     "msgspec": "UNSET",
@@ -150,6 +152,8 @@ _MODULES = {
     "waypost.rotation": "RotationReport WorkflowRotation",
     "waypost.runs": "Run",
     "waypost.transactions": "WorkflowTransaction",
+    "waypost.watches": "AsyncWatch",
+    "waypost.watching": "CommitEvent Watch",
     "waypost.schema": "register_migration unregister_migration",
     "waypost.session_models": (
         "CrashRecoveryData Presence SessionExport SessionImport SessionQuery SessionRecoveryPlan SessionState "
@@ -165,6 +169,7 @@ __all__ = [
     "AgentResources",
     "AgentState",
     "AsyncRun",
+    "AsyncWatch",
     "AsyncWaypost",
     "BackedUp",
     "BackedUpFile",
@@ -172,6 +177,7 @@ __all__ = [
     "Blame",
     "CheckpointNotFound",
     "CleanupReport",
+    "CommitEvent",
     "Config",
     "CrashRecoveryData",
     "DependencyUnfinished",
@@ -253,6 +259,7 @@ __all__ = [
     "ValueErased",
     "VersionConflict",
     "VersionNotFound",
+    "Watch",
     "Waypost",
     "WaypostError",
     "Workflow",

@@ -30,6 +30,8 @@ from waypost.operations import TRIES, OperationResult, Request, Write
 from waypost.runner import Call, Effects, Pause, RunLogic, StepWork
 from waypost.runs import raise_first
 from waypost.store import Change, ContentLost, Durability, Receipt, Ticket
+from waypost.watches import AsyncWatch
+from waypost.watching import Watch
 
 logger = logging.getLogger("waypost")
 
@@ -222,6 +224,12 @@ class AsyncWaypost:
     ) -> AsyncRun:
         """Do a workflow's steps, for `async with`: as on the blocking face, awaited."""
         return AsyncRun(self, RunLogic(self.definitions, workflow_id, steps, name, session_id))
+
+    def watch(self, workflow_id: str | None = None, *, cursor: str | None = None) -> AsyncWatch:
+        """What is committed from when it is entered or first asked, for `async with` and `async for`: as on the
+        blocking face, awaited.
+        """
+        return AsyncWatch(partial(Watch, self.definitions.store, workflow_id, cursor))
 
     async def close(self) -> None:
         """Finish what is under way and let go of the store. May be called twice."""

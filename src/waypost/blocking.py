@@ -19,6 +19,7 @@ from waypost.runner import RunLogic
 from waypost.runs import Run
 from waypost.store import Durability
 from waypost.transactions import TransactionBlock
+from waypost.watching import Watch
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -139,6 +140,15 @@ class Waypost:
         the run's `missing`.
         """
         return Run(RunLogic(self.definitions, workflow_id, steps, name, session_id))
+
+    def watch(self, workflow_id: str | None = None, *, cursor: str | None = None) -> Watch:
+        """What is committed from now on, by any process, to that workflow or to all: an event for each, in order.
+
+        It is for `with` and `for`, and waits for the next event until it or this handle is closed. With the `cursor`
+        of an earlier event it goes on behind that one, and with "start" it begins at the oldest commit that is kept
+        (docs/watching.md). Raises InvalidId, InvalidInput, DocumentDamaged, StoreClosed.
+        """
+        return Watch(self.definitions.store, workflow_id, cursor)
 
     def transaction(self, *, operation_id: str | None = None, session_id: str | None = None) -> TransactionBlock:
         """Changes of any number of workflows, for `with`: all of them are committed at its end, or none.
