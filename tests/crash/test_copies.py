@@ -37,7 +37,7 @@ from tests.crash.test_copies import NAMES, numbered
 from tests.store.support import directory_store
 from waypost.store import DocumentId
 path, seed = sys.argv[1], int(sys.argv[2])
-rng, store = random.Random(seed), directory_store(path, chunk_size=4096, max_file_size=1)
+rng, store = random.Random(seed), directory_store(path, chunk_size=4096, max_file_size=8)
 os.write(1, b"ready\\n")
 while os.getppid() == int(sys.argv[3]):
     document = DocumentId("workflow", rng.choice(NAMES))
