@@ -7,7 +7,7 @@ done the store compares what was read with what is there now; where that changed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
 from inspect import BoundArguments, signature
 from types import TracebackType
@@ -20,6 +20,7 @@ from waypost.keys import Keys
 from waypost.operations import Failure, OperationResult, Request, Success, outcome_of
 from waypost.store import (
     Change,
+    Commit,
     Counters,
     DocumentId,
     Durability,
@@ -137,6 +138,12 @@ class _StagedStore:
 
     def past(self, document: DocumentId) -> NoReturn:
         raise InvalidInput(f"the history of {document.kind} {document.id!r} is read outside of transactions")
+
+    def follow(
+        self, document: DocumentId, head: bytes, commits: Iterable[Commit], checks: Sequence[Callable[[], None]] = ()
+    ) -> NoReturn:
+        del document, head, commits, checks
+        raise InvalidInput("stores are synced outside of transactions")
 
     def listen(self, document: DocumentId | None = None) -> NoReturn:
         del document

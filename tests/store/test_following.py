@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.store.support import TestedStore, change, directory_store
 from waypost.codec import bodies
 from waypost.codec.bodies import CommitBody, MergeMark
-from waypost.errors import DocumentDamaged, VersionConflict
-from waypost.store import Change, Commit, DocumentId, JointChange, Store, commits, parts
+from waypost.errors import DocumentDamaged, ValueErased, VersionConflict
+from waypost.store import Change, Commit, DocumentId, JointChange, Pieces, Store, commits, parts
 from waypost.store.contract import CHECKPOINT
+from waypost.store.directory import following
+from waypost.store.erasures import ERASED
 from waypost.store.memory import MemoryStore
 from waypost.store.pasts import Merge
 
@@ -219,3 +223,100 @@ def test_c12_no_id_of_another_commit_changes() -> None:
     for parents in ([bytes(32)], [b"\1" * 32, bytes(32)], [bytes(32), bytes(32)]):
         with pytest.raises(DocumentDamaged):
             commits.id_of(bytes(32), plain._replace(merge=MergeMark(parents, [], [])))
+
+
+def test_c12_what_was_erased_follows_without_its_value(source: Store, target: Store) -> None:
+    """Commits from which something was erased follow with their ids and sums, and no byte of what was erased."""
+    source.submit(putting(key=b"1")).result()
+    arrive(source, target)
+    head = target.view(A).commit_id
+    source.submit(putting(secret=LARGE, other=b"2")).result()
+    source.submit(putting(secret=b"small", other=b"3")).result()
+    until = source.view(A).time_us
+    said = msgspec.msgpack.encode([until, until, "secret"])
+    source.submit(change(A, lambda tx: (tx.delete("secret"), tx.put(ERASED + "secret", said)))).result()
+    source.erase(A)
+    target.follow(A, head, behind(source, head))
+    equal(source, target)
+    assert [told(each) for each in source.past(A).commits()] == [told(each) for each in target.past(A).commits()]
+    for version in (2, 3):
+        view = target.view_at(A, version)
+        assert view is not None
+        with pytest.raises(ValueErased):
+            view.get("secret")
+        assert view.get("other") == b"%d" % version
+    if isinstance(target, TestedStore):
+        assert [each.text for each in target.verify().findings if each.severity == "damage"] == []
+
+
+def test_c12_halves_of_a_transaction_that_followed_are_not_missed(source: Store, tmp_path: Path) -> None:
+    """`verify` does not look here for participants by the versions that they have elsewhere, cleared or not."""
+    other = DocumentId("workflow", "b")
+    with opened_for(tmp_path / "target") as target:
+        source.submit(putting(key=b"1")).result()
+        arrive(source, target)
+        head = target.view(A).commit_id
+        for number in range(2):
+            joint = source.begin()
+            for document in (A, other):
+                if number:
+                    joint.document(document).clear()
+                joint.document(document).put("both", b"%d" % number)
+            assert source.commit(joint, JointChange(f"op{number}", "test"))
+        target.follow(A, head, behind(source, head))
+        target.submit(putting(other, key=b"1")).result()
+        assert [each.text for each in target.verify().findings if each.severity == "damage"] == []
+        equal(source, target)
+
+
+def test_c12_what_follows_survives_compaction_and_opening_again(source: Store, tmp_path: Path) -> None:
+    """A merge and what follows are the same after the log was compacted, and opened again."""
+    source.submit(putting(key=b"1")).result()
+    with opened_for(tmp_path / "target") as target:
+        arrive(source, target)
+        base = target.view(A).commit_id
+        source.submit(putting(ours=LARGE)).result()
+        target.submit(putting(theirs=b"3")).result()
+        merge = merge_of(source, target, base, ours=LARGE, theirs=b"3")
+        merge = merge._replace(pieces=lambda key: Pieces.of(merge.read(key)))
+        for store in (source, target):
+            store.follow(A, store.view(A).commit_id, [merge])
+        source.submit(putting(later=b"4")).result()
+        target.follow(A, merge.commit_id, behind(source, merge.commit_id))
+        assert target.tidy(A, "compact")
+    with opened_for(tmp_path / "target") as target:
+        equal(source, target)
+        assert [told(each) for each in target.past(A).commits()][1] == told(merge)
+        assert [each.text for each in target.verify().findings if each.severity == "damage"] == []
+
+
+@contextmanager
+def opened_for(path: Path) -> Iterator[TestedStore]:
+    store = opened(path)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def test_c12_another_process_comes_in_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit of others between two that follow, of another part too, ends it; what followed before it stands."""
+    monkeypatch.setattr(following, "_MOST_AT_A_TIME", 1)
+    source = MemoryStore()
+    source.submit(putting(key=b"1")).result()
+    with opened_for(tmp_path / "target") as target, opened_for(tmp_path / "target") as others:
+        arrive(source, target)
+        head = target.view(A).commit_id
+        source.submit(putting(key=b"2")).result()
+        source.submit(putting(key=b"3")).result()
+        first, second = behind(source, head)
+
+        def commits() -> Iterator[Commit]:
+            yield first
+            others.submit(putting(quite=b"another")).result()
+            yield second
+
+        with pytest.raises(VersionConflict):
+            target.follow(A, head, commits())
+        assert target.view(A).get("key") == b"2"
+        assert target.view(A).version == 3

@@ -22,6 +22,11 @@ ENTRY_BLOCK_BYTES = 32 * 1024
 TRANSACTION_MARK = part_hash(b"\0transaction\0")
 """Stands among the parts that a commit touches when it belongs to a transaction over several documents."""
 
+FOLLOWED_MARK = part_hash(b"\0followed\0")
+"""Stands there as well when the commit was made in another store: the versions that its participants have are not
+those that it names.
+"""
+
 _TABLE_LENGTH = struct.Struct("<I")
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -275,7 +280,8 @@ def touched_by(body: CommitBody) -> list[int] | None:
     """The hashes of all parts that a commit changes; None when it may be any."""
     if body.cleared:
         return None
-    touched = [part_hash(key.encode()) for key in (*body.puts, *body.removed)]
+    erased = body.erased.parts if body.erased is not None else ()
+    touched = [part_hash(key.encode()) for key in (*body.puts, *body.removed, *erased)]
     if body.transaction is not None:
         touched.append(TRANSACTION_MARK)
     return touched

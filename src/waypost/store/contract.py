@@ -59,6 +59,8 @@ class Change:
     repeatable: bool = False
     session: str | None = None
     agent: str | None = None
+    told: Commit | None = None
+    """Set by a store that follows another: the commit is to become what it was there."""
 
 
 @dataclass(slots=True, frozen=True)

@@ -56,6 +56,7 @@ from waypost.store.directory.check import Report
 from waypost.store.directory.context import Context
 from waypost.store.directory.document import Document
 from waypost.store.directory.files import File
+from waypost.store.directory.following import Following
 from waypost.store.directory.joint import commit as commit_over
 from waypost.store.directory.joint import settle
 from waypost.store.directory.layout import SUFFIXES, Layout, open_layout, scratch, sweep
@@ -71,7 +72,7 @@ _LOG = logging.getLogger("waypost")
 _MOST_OPEN, _CHECK_MEMORY_EVERY = 128, 64
 
 
-class DirectoryStore(Looking):
+class DirectoryStore(Following, Looking):
     """Documents as logs in a directory; fulfils `contract.Store`. Safe to use from any thread, and after a fork."""
 
     def __init__(self, layout: Layout, config: Config, *, made: bool) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from hashlib import sha256
 from typing import NamedTuple
 
 from waypost import clock
 from waypost.codec import bodies
 from waypost.codec.bodies import CommitBody, Extent, JointMark, Part
-from waypost.codec.frame import Draft, FrameType, Standing, part_hash, touched_parts
+from waypost.codec.frame import MAX_FRAME_BYTES, Draft, FrameType, Standing, part_hash, touched_parts
+from waypost.errors import DocumentDamaged
+from waypost.store import commits, erasures
 from waypost.store import parts as sums
 from waypost.store.contract import Receipt
 from waypost.store.directory.content import Written
@@ -36,7 +37,8 @@ class Tentative:
 
     def __init__(self, state: DocumentState) -> None:
         self._state = state
-        self._puts: dict[str, bytes | Content | None] = {}
+        self._puts: dict[str, bytes | Content | Extent | None] = {}
+        """An extent says of a part that it was erased."""
         self._cleared = False
         self._known: dict[str, Part | None] = {}
         self._operations: dict[str, OperationRecord] = {}
@@ -85,6 +87,8 @@ class Tentative:
     def get(self, key: str) -> bytes | None:
         if key in self._puts or self._cleared:
             value = self._puts.get(key)
+            if isinstance(value, Extent):
+                raise erasures.gone(value.length, value.digest)
             return None if value is None else bytes_of(value)
         part = self._part(key)
         if isinstance(part, bytes):
@@ -98,12 +102,12 @@ class Tentative:
     def size_of(self, key: str) -> int | None:
         if key in self._puts or self._cleared:
             value = self._puts.get(key)
-            return None if value is None else length_of(value)
+            return None if value is None else value.length if isinstance(value, Extent) else length_of(value)
         part = self._part(key)
         return None if part is None else len(part) if isinstance(part, bytes) else part.length
 
     def erased(self, key: str) -> bytes | None:
-        part = None if key in self._puts or self._cleared else self._part(key)
+        part = self._puts.get(key) if key in self._puts or self._cleared else self._part(key)
         return part.digest if isinstance(part, Extent) and bodies.is_erased(part) else None
 
     def keys(self, prefix: str = "") -> Iterator[str]:
@@ -138,6 +142,8 @@ class Tentative:
         self._puts.update(dict.fromkeys(body.removed))
         for key, value in body.puts.items():
             self._puts[key] = value if isinstance(value, bytes) else prepared.ahead[key]
+        for key, (length, digest) in body.erased.parts.items() if body.erased is not None else ():
+            self._puts[key] = Extent(length, digest, [])
         self.version += 1
         self.time_us = max(prepared.time_us, self.time_us + 1)
         self._unsummed.append(prepared)
@@ -166,7 +172,8 @@ class Prepared:
         change, staged = submission.change, transaction.staged
         self.submission = submission
         self.receipt = Receipt(0, changed=True, data=data, counters=submission.counters)
-        self.time_us = clock.now_us()
+        told = change.told
+        self.time_us = clock.now_us() if told is None else told.time_us
         self.everything = staged.cleared or bool(transaction.read_prefixes)
         keys = transaction.read | staged.puts.keys() | staged.removed
         self.read = {part_hash(key.encode()) for key in keys}
@@ -187,29 +194,45 @@ class Prepared:
             sorted(staged.removed),
             joint,
         )
-        touched = bodies.touched_by(self.body)
-        if change.repeatable:
-            # two processes with one operation id must meet, though they may touch different parts
-            mark = part_hash((_OPERATION + change.operation_id).encode())
-            self.read.add(mark)
-            if touched is not None:
-                touched.append(mark)
-        digests = self._measure(before, context.chunk_bytes)
+        if told is not None:
+            self.body = commits.body_of(told)._replace(puts=self.body.puts)
+        touched = self._touched(before)
+        digests = self._measure(before, context.chunk_bytes if told is None else MAX_FRAME_BYTES)
         compressor = context.take_compressor()
         ahead = {key: (written.table, written.last) for key, written in self.ahead.items()}
         self.content = bodies.commit_content(self.body, digests, ahead, compressor, context.chunk_bytes)
         self.draft = bodies.commit_draft(self.content, touched, compressor)
         context.give_back(compressor)
-        self._body_hash = sha256(self.content.data).digest()
+        self._body_hash = bodies.content_hash(self.body, self.content.data)
+
+    def _touched(self, before: Tentative) -> list[int] | None:
+        change = self.submission.change
+        touched = bodies.touched_by(self.body)
+        if change.told is not None and touched is None:  # what it follows is known
+            known = bodies.touched_by(self.body._replace(cleared=False)) or []
+            touched = [*{part_hash(key.encode()) for key in before.keys()}.union(known)]
+        if change.told is not None and touched is not None and self.body.transaction is not None:
+            touched.append(bodies.FOLLOWED_MARK)
+        if change.repeatable or change.told is not None:
+            # two processes with one operation id must meet, though they may touch different parts
+            mark = part_hash((_OPERATION + change.operation_id).encode())
+            self.read.add(mark)
+            if touched is not None:
+                touched.append(mark)
+        return touched
 
     def _measure(self, before: Tentative, chunk_bytes: int) -> dict[str, bytes]:
         """Work out what the commit adds to size and checksum; returns the digests of large parts."""
         checksum = size = 0
+        erased = self.body.erased.parts if self.body.erased is not None else {}
         if not self.body.cleared:
-            for key in (*self.body.puts, *self.body.removed):
+            for key in (*self.body.puts, *self.body.removed, *erased):
                 old_checksum, old_size = before.summand(key)
                 checksum -= old_checksum
                 size -= old_size
+        for key, (length, digest) in erased.items():
+            checksum += int.from_bytes(digest, "big")
+            size += sums.part_size(key.encode(), length)
         digests: dict[str, bytes] = {}
         for key, value in self.body.puts.items():
             name = key.encode()
@@ -234,14 +257,26 @@ class Prepared:
             max(self.time_us, before.time_us + 1),
             self._size + (0 if cleared else before.size_bytes),
             sums.add_to_checksum(sums.EMPTY_CHECKSUM if cleared else before.checksum, self._checksum),
-            sums.commit_id(before.commit_id, self.body.operation_id, self._body_hash),
+            commits.id_behind(before.commit_id, self.body, self._body_hash),
         )
+
+    def check_told(self, before: Standing) -> None:
+        """Whether a commit that was told becomes what it says. Raises DocumentDamaged."""
+        told = self.submission.change.told
+        if told is None:
+            return
+        after = self.standing_after(before)
+        if told.time_us <= before.time_us or told[1:3] != (after.commit_id, after.time_us):
+            raise DocumentDamaged(f"version {after.version} is not what its id and time say")
+        if (told.size_bytes, told.checksum) != (after.size_bytes, after.checksum):
+            raise DocumentDamaged(f"version {after.version} is not what its sums say")
 
     def publish(self, found: Frame, state: DocumentState) -> None:
         """Bring the state to the version that the appended frame made."""
         body = self.body
-        parts: dict[str, Part] = dict(body.puts) if not self.content.table else {}  # type: ignore[arg-type]
-        if self.content.table:
+        is_plain = not self.content.table and body.erased is None
+        parts: dict[str, Part] = dict(body.puts) if is_plain else {}  # type: ignore[arg-type]
+        if not is_plain:
             written = bodies.read_commit(memoryview(self.content.data))
             parts = dict(bodies.commit_parts(written, bodies.placed(self.content.table, found.blocks_at)))
         state.apply(found, parts, body.removed, body.cleared, self._record(found))
@@ -315,7 +350,10 @@ def _run_one(
     data = change.work(transaction)
     if not transaction.staged.changes_anything and not change.repeatable:
         return Receipt(before.version, changed=False, data=data, counters=counters)
-    return Prepared(submission, transaction, before, context, data)
+    prepared = Prepared(submission, transaction, before, context, data)
+    if change.told is not None:
+        prepared.check_told(before.standing)
+    return prepared
 
 
 def conflicts(ran: Ran, news: list[Frame]) -> bool:

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from waypost.codec import bodies
 from waypost.codec.bodies import CommitBody, Extent, Part
 from waypost.codec.compression import Undecodable
-from waypost.codec.frame import FrameType
+from waypost.codec.frame import FrameType, touched_parts
 from waypost.errors import DocumentDamaged, StoreUnavailable, WaypostError
 from waypost.store import commits
 from waypost.store import parts as sums
@@ -368,7 +368,9 @@ class _LogCheck:
             self._found("damage", found.offset, "its commit id is not that of its parent and content")
         self._version, self._commit_id = header.version, header.commit_id
         arrived = self._log.body.arrived if self._log.body is not None else 0
-        if body.transaction is not None and header.version > arrived:
+        touched = touched_parts(header, found.data)
+        followed = touched is not None and bodies.FOLLOWED_MARK in touched
+        if body.transaction is not None and header.version > arrived and not followed:
             place = Place(self._log.file.name, found.offset)
             self._report.marks.note(self._document, header.version, place, body.transaction)
         if body.cleared:
@@ -433,8 +435,8 @@ class _LogCheck:
             self._commit_id = found.header.commit_id
 
 
-def _is_named_right(parent: bytes, named: bytes, body: CommitBody, content_hash: bytes) -> bool:
+def _is_named_right(parent: bytes, commit_id: bytes, body: CommitBody, content_hash: bytes) -> bool:
     try:
-        return commits.id_behind(parent, body, content_hash) == named
+        return commits.id_behind(parent, body, content_hash) == commit_id
     except DocumentDamaged:
         return False

@@ -17,6 +17,7 @@ from waypost.store import commits
 from waypost.store import parts as sums
 from waypost.store.directory import content
 from waypost.store.directory.compaction import CARRIED_BYTES, Rewriter
+from waypost.store.directory.following import cut
 from waypost.store.directory.log import NOTHING
 from waypost.store.kinds import DocumentId
 from waypost.store.pasts import Commit, Past
@@ -94,7 +95,7 @@ class Transcript:
         rows: list[Block] = []
         blocks: list[bytes] = []
         held = 0
-        for piece in _cut(pieces, size):
+        for piece in cut(pieces, size):
             if held >= CARRIED_BYTES:
                 placed += self.out.put_data(rows, blocks, self.standing)
                 rows, blocks, held = [], [], 0
@@ -119,17 +120,3 @@ def standing_of(view: View) -> Standing:
 
 def _read(pieces: Pieces) -> Iterator[bytes]:
     return map(pieces.read, range(len(pieces.starts)))
-
-
-def _cut(pieces: Pieces, size: int) -> Iterator[bytes]:
-    """A value in pieces of one size, however it was cut before."""
-    held = b""
-    for piece in _read(pieces):
-        held = held + piece if held else piece
-        start = 0
-        while len(held) - start >= size:
-            yield held[start : start + size]
-            start += size
-        held = held[start:]
-    if held:
-        yield held
