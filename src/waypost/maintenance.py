@@ -23,5 +23,7 @@ def repair(location: str | os.PathLike[str] | None = None, dry_run: bool = False
     place = configuration.find_location(location)
     if place == "memory:":
         raise InvalidInput("a store in memory has no files to repair: name a directory")
+    if not configuration.is_directory(place):
+        raise InvalidInput("a store on a server has no files to repair here: its server keeps them, and its backups")
     config = configuration.load(None, None, place)
     return repair_directory(os.path.abspath(place), config, dry_run=dry_run)

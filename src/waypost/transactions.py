@@ -149,6 +149,9 @@ class _StagedStore:
         del document
         raise InvalidInput("commits are watched outside of transactions")
 
+    def verify(self) -> NoReturn:
+        raise InvalidInput("a store is verified outside of transactions")
+
     def begin(self) -> NoReturn:
         raise InvalidInput("a transaction cannot hold another")
 

@@ -21,8 +21,8 @@ from waypost.errors import StoreNotFound, WaypostError
 from waypost.store import Change, DocumentId, Transaction, View
 from waypost.store.contract import ADOPTED, CHECKPOINT
 from waypost.store.directory import checkpoints
-from waypost.store.directory.check import Finding
 from waypost.store.memory import MemoryStore
+from waypost.store.reports import Finding
 
 MADE = 0
 """The number of the promise that there is a store."""

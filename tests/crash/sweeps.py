@@ -31,7 +31,7 @@ from waypost.store import DocumentId, Store
 from waypost.store import open_store as open_any
 from waypost.store.directory import checkpoints as checkpoint_files
 from waypost.store.directory import claims, decisions, keeping, lease, log, upkeep
-from waypost.store.directory.check import Finding
+from waypost.store.reports import Finding
 
 States = dict[str, tuple[int, bytes]]
 """Of each document: its version, and the checksum over all its parts. The names of sessions begin with `SESSION`."""

@@ -11,8 +11,7 @@ from waypost.cli import messages
 from waypost.cli.invocation import Invocation, options, reading, writing
 from waypost.cli.text import count, listing, size
 from waypost.errors import InvalidInput, Refused
-from waypost.store import Restored
-from waypost.store.directory import DirectoryStore
+from waypost.store import Restored, Store
 
 
 @click.command()
@@ -62,7 +61,7 @@ def restore(invocation: Invocation, path: str, yes: bool) -> int:
     return 0
 
 
-def _agreed(store: DirectoryStore, path: str, as_json: bool) -> bool:
+def _agreed(store: Store, path: str, as_json: bool) -> bool:
     workflows = count(sum(1 for _ in store.documents("workflow")), "workflow")
     what = f"all that {store.location} holds ({workflows}) is replaced by what {path} holds, and kept in its backups"
     return _asked(what, "Restore it?", as_json)
@@ -75,7 +74,7 @@ def _asked(what: str, question: str, as_json: bool) -> bool:
     return click.confirm(question, default=False, err=True)
 
 
-def _restored(store: DirectoryStore, path: str, yes: bool, as_json: bool) -> Restored | None:
+def _restored(store: Store, path: str, yes: bool, as_json: bool) -> Restored | None:
     try:
         return store.restore_backup(path, allow_older=yes)
     except Refused as error:

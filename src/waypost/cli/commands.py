@@ -144,8 +144,8 @@ _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 _EPILOG = """\
 \b
-The store is the directory that --state names, else $WAYPOST_STATE, else
-the nearest .claude/state from here upwards.
+The store is the directory or postgresql://… that --state names, else
+$WAYPOST_STATE, else the nearest .claude/state from here upwards.
 
 \b
 Exit status: 0 done, 1 a step failed, 2 misuse, 3 not found, 4 refused,

@@ -14,7 +14,8 @@ import click
 from waypost import clock
 from waypost.cli import messages
 from waypost.cli.examination import Check, examine
-from waypost.cli.invocation import Invocation, no_store, options
+from waypost.cli.invocation import Invocation, no_store, options, reading
+from waypost.config import is_directory
 from waypost.errors import InvalidInput, StoreLeased, StoreNotFound
 from waypost.store.directory import lease
 from waypost.store.directory.layout import Layout, open_layout
@@ -38,6 +39,8 @@ def doctor(invocation: Invocation, take_lease: bool, yes: bool) -> int:
     Ends with 1 when a guarantee does not hold.
     """
     location = invocation.location()
+    if not is_directory(location):
+        return _examine_server(invocation, take_lease)
     if take_lease and not _take_over(location, yes, invocation.json):
         return 1
     layout = _open(location, read_only=True)
@@ -45,18 +48,33 @@ def doctor(invocation: Invocation, take_lease: bool, yes: bool) -> int:
         checks = examine(layout)
     finally:
         layout.close()
+    return _tell(invocation, layout.path, checks)
+
+
+def _tell(invocation: Invocation, location: str, checks: list[Check]) -> int:
     if invocation.json:
-        messages.print_json({"location": layout.path, "sound": not _has_problem(checks), "checks": checks})
+        messages.print_json({"location": location, "sound": not _has_problem(checks), "checks": checks})
     else:
-        _show(layout.path, checks)
+        _show(location, checks)
     return 1 if _has_problem(checks) else 0
+
+
+def _examine_server(invocation: Invocation, take_lease: bool) -> int:
+    from waypost.cli import server
+    from waypost.store.postgres import PostgresStore
+
+    if take_lease:
+        raise InvalidInput("a server has no lease that could be taken: every machine may write to it")
+    with reading(invocation) as opened:
+        assert isinstance(opened.store, PostgresStore)
+        return _tell(invocation, opened.location, server.examine(opened.store.facts()))
 
 
 def _open(location: str, *, read_only: bool) -> Layout:
     try:
         return open_layout(location, create=False, read_only=read_only)[0]
     except StoreNotFound as error:
-        raise no_store(location) from error
+        raise no_store(location, error) from error
 
 
 def _has_problem(checks: list[Check]) -> bool:

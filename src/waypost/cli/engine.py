@@ -95,12 +95,12 @@ class Summary:
 class Engine:
     """One run of a plan."""
 
-    def __init__(self, wp: Waypost, plan: Plan, jobs: int, reporter: Reporter) -> None:
+    def __init__(self, wp: Waypost, plan: Plan, jobs: int, reporter: Reporter, location: str) -> None:
         self._wp = wp
         self._plan = plan
         self._jobs = jobs
         self._reporter = reporter
-        self._environment = {**os.environ, "WAYPOST_STATE": os.path.abspath(wp.location)}
+        self._environment = {**os.environ, "WAYPOST_STATE": location}
         self._inbox: SimpleQueue[Done | int] = SimpleQueue()
         self._frontier = Frontier()
         self._steps: dict[str, WorkflowStep] = {}

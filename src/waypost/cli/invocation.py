@@ -17,7 +17,7 @@ from waypost.errors import InvalidInput, StoreNotFound, WaypostError, WorkflowNo
 
 if TYPE_CHECKING:
     from waypost.blocking import Waypost
-    from waypost.store.directory import DirectoryStore
+    from waypost.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -31,16 +31,27 @@ class Invocation:
 
     def flag(self) -> str:
         """What a command needs to find the same store, where it was named on the command line."""
-        return "" if self.state is None else f" --state {shlex.quote(self.state)}"
+        return "" if self.state is None else f" --state {shlex.quote(shown(self.state))}"
 
     def location(self) -> str:
-        """The directory of the store, which need not exist."""
+        """Where the store is, which need not exist. It may hold a password."""
         from waypost.config import find_location
 
         place = find_location(self.state)
         if place == "memory:":
             raise InvalidInput("a store in memory ends with its process: name a directory")
         return place
+
+
+def shown(location: str) -> str:
+    """A location as it may be seen by anyone."""
+    from waypost.config import is_directory
+
+    if is_directory(location):
+        return location
+    from waypost.store.postgres.locations import parse
+
+    return parse(location).shown
 
 
 def _set(context: click.Context, parameter: click.Parameter, value: Any) -> None:
@@ -55,7 +66,7 @@ def options(command: F) -> F:
         command
     )
     return click.option(
-        "--state", metavar="DIR", expose_value=False, callback=_set, help="The directory of the store."
+        "--state", metavar="PLACE", expose_value=False, callback=_set, help="The store: a directory, or postgresql://…"
     )(command)
 
 
@@ -64,10 +75,10 @@ def options(command: F) -> F:
 
 @dataclass
 class Reading:
-    """A store that is open: its directory, and the operations over it."""
+    """A store that is open: where it is, as it may be shown, and the operations over it."""
 
     location: str
-    store: DirectoryStore
+    store: Store
     wp: Waypost
 
 
@@ -75,16 +86,16 @@ class Reading:
 def reading(invocation: Invocation) -> Generator[Reading]:
     """Open the store for reading only. Raises StoreNotFound, which says how one comes about."""
     from waypost.blocking import Waypost
-    from waypost.config import load
+    from waypost.config import is_directory, load
     from waypost.definitions import Definitions
-    from waypost.store.directory import DirectoryStore
+    from waypost.store import open_store
 
     location = invocation.location()
-    config = load(None, None, location)
+    config = load(None, None, location if is_directory(location) else None)
     try:
-        store = DirectoryStore.open(location, config, create=False, read_only=True)
+        store = open_store(location, config, create=False, read_only=True)
     except StoreNotFound as error:
-        raise no_store(location) from error
+        raise no_store(location, error) from error
     try:
         yield Reading(store.location, store, Waypost(Definitions(store, config, False)))
     finally:
@@ -95,34 +106,38 @@ def reading(invocation: Invocation) -> Generator[Reading]:
 def writing(invocation: Invocation, *, create: bool = False) -> Generator[Reading]:
     """Open the store for writing. Raises StoreNotFound where there is none, unless it is to be made then."""
     from waypost.blocking import Waypost
-    from waypost.config import load
+    from waypost.config import is_directory, load
     from waypost.definitions import Definitions
-    from waypost.store.directory import DirectoryStore
+    from waypost.store import open_store
 
     location = invocation.location()
-    config = load(None, None, location)
+    config = load(None, None, location if is_directory(location) else None)
     try:
-        store = DirectoryStore.open(location, config, create=create, read_only=False)
+        store = open_store(location, config, create=create)
     except StoreNotFound as error:
-        raise no_store(location) from error
+        raise no_store(location, error) from error
     try:
         yield Reading(store.location, store, Waypost(Definitions(store, config, False)))
     finally:
         store.close()
 
 
-def no_store(location: str) -> StoreNotFound:
+def no_store(location: str, error: StoreNotFound) -> StoreNotFound:
+    from waypost.config import is_directory
+
+    # the error of a server holds no password
+    where, known = (f"there is no store in {location}", location) if is_directory(location) else (str(error), "")
     return StoreNotFound(
-        f"there is no store in {location}: name another place with --state or $WAYPOST_STATE; "
+        f"{where}: name another place with --state or $WAYPOST_STATE; "
         "`waypost run FILE.toml` and `waypost.open()` make one",
-        location=location,
+        location=known or error.details.get("location"),
     )
 
 
 # --- names ---
 
 
-def workflow_id(store: DirectoryStore, given: str) -> str:
+def workflow_id(store: Store, given: str) -> str:
     """The id of the workflow that is meant: the id itself, or the beginning of one only."""
     ids = list(store.documents("workflow"))
     if given in ids:
@@ -131,7 +146,7 @@ def workflow_id(store: DirectoryStore, given: str) -> str:
     return one_of(found, ids, given, "workflow", WorkflowNotFound)
 
 
-def _is_there(store: DirectoryStore, name: str) -> bool:
+def _is_there(store: Store, name: str) -> bool:
     """Whether a workflow is not deleted. What cannot be read is there: whoever names it shall be told what is wrong."""
     from waypost.records import WORKFLOW
     from waypost.store import DocumentId

@@ -50,7 +50,7 @@ def _repair(location: str, *, dry_run: bool) -> RepairReport:
     try:
         return repair_store(location, dry_run)
     except StoreNotFound as error:
-        raise no_store(location) from error
+        raise no_store(location, error) from error
 
 
 def _agreed(planned: RepairReport, as_json: bool) -> bool:

@@ -50,9 +50,13 @@ def run(invocation: Invocation, file: str, jobs: int | None) -> int:
     import waypost
     from waypost.cli.engine import Engine
     from waypost.cli.progress import reporter
+    from waypost.config import is_directory
 
-    with waypost.open(invocation.location()) as wp, reporter(invocation.json) as told:
-        summary = Engine(wp, wanted, jobs or os.cpu_count() or 1, told).run()
+    place = invocation.location()
+    with waypost.open(place) as wp, reporter(invocation.json) as told:
+        # steps may work from elsewhere; a location that is no directory may hold a password, which `wp` does not tell
+        found = os.path.abspath(wp.location) if is_directory(place) else place
+        summary = Engine(wp, wanted, jobs or os.cpu_count() or 1, told, found).run()
     status = _exit_status(summary)
     if invocation.json:
         messages.print_json(_document(wanted, summary, status))

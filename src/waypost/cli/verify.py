@@ -10,7 +10,7 @@ from waypost.cli import messages
 from waypost.cli.invocation import Invocation, options, reading
 from waypost.cli.text import count, size
 from waypost.errors import DocumentDamaged
-from waypost.store.directory.check import Finding, Report
+from waypost.store.reports import Finding, Verification
 
 _SHOWN = 200
 _SEVERITIES = ("damage", "torn tail", "leftover", "note")
@@ -26,7 +26,7 @@ def verify(invocation: Invocation) -> int:
     Ends with 0 when all that was ever acknowledged is whole, and with 6 when it is not.
     """
     with reading(invocation) as store:
-        report: Report = store.store.verify()
+        report = store.store.verify()
     if invocation.json:
         messages.print_json({**_counts(report), "findings": [found._asdict() for found in report.findings]})
     else:
@@ -34,7 +34,7 @@ def verify(invocation: Invocation) -> int:
     return 0 if report.sound else DocumentDamaged.exit_status
 
 
-def _counts(report: Report) -> dict[str, object]:
+def _counts(report: Verification) -> dict[str, object]:
     found = Counter(finding.severity for finding in report.findings)
     return {
         "location": report.location,
@@ -48,13 +48,13 @@ def _counts(report: Report) -> dict[str, object]:
     }
 
 
-def _show(report: Report) -> None:
+def _show(report: Verification) -> None:
     from waypost.cli import screen
 
-    looked_at = (
-        f"{count(report.documents, 'document')}, {count(report.commits, 'commit')}, "
-        f"{count(report.snapshots, 'snapshot')}, {count(report.frames, 'frame')}, {size(report.size_bytes)}"
-    )
+    looked_at = f"{count(report.documents, 'document')}, {count(report.commits, 'commit')}, "
+    if report.frames:
+        looked_at += f"{count(report.snapshots, 'snapshot')}, {count(report.frames, 'frame')}, "
+    looked_at += size(report.size_bytes)
     screen.show(screen.text((report.location, "dim")), screen.text(looked_at))
     findings = sorted(report.findings, key=lambda finding: _SEVERITIES.index(finding.severity))
     if findings:
@@ -68,7 +68,7 @@ def _show(report: Report) -> None:
     screen.show(screen.blank(), screen.text(verdict))
 
 
-def _row(report: Report, finding: Finding) -> list[object]:
+def _row(report: Verification, finding: Finding) -> list[object]:
     from waypost.cli import screen
 
     offset = "" if finding.offset is None else f"{finding.offset:,}"

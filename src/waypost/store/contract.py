@@ -27,6 +27,7 @@ from waypost.store.claims import Claim, Sight
 from waypost.store.copies import Backup, Restored
 from waypost.store.kinds import DocumentId, Kind
 from waypost.store.pasts import Commit, Past
+from waypost.store.reports import Verification
 from waypost.store.values import Content, Scratch
 from waypost.store.views import JointTransaction, OperationRecord, Transaction, View
 
@@ -308,6 +309,10 @@ class Store(Protocol):
 
     def listen(self, document: DocumentId | None = None) -> Listener:
         """Notice commits of a document, or of any; it may be told of others, too. What waits ends with the store."""
+        ...
+
+    def verify(self) -> Verification:
+        """Read all that there is, and compare it with its checksums. Changes nothing."""
         ...
 
     def backup(self, path: str) -> Backup:

@@ -14,6 +14,7 @@ from waypost import clock
 from waypost.errors import DocumentDamaged, InvalidInput, StoreClosed, VersionConflict, WaypostError
 from waypost.keys import KeyFinder
 from waypost.options import Config
+from waypost.store import verifying
 from waypost.store.claims import Sight
 from waypost.store.contract import (
     ADOPTED,
@@ -30,6 +31,7 @@ from waypost.store.copies import Backup, Restored
 from waypost.store.erasures import Erasures, Masked
 from waypost.store.kinds import DocumentId, Kind
 from waypost.store.pasts import Commit, JointCommit, Past
+from waypost.store.reports import Verification
 from waypost.store.staging import JointStaging, StagedTransaction
 from waypost.store.versions import Version, Versions, without
 from waypost.store.views import JointTransaction, Transaction, View
@@ -379,6 +381,9 @@ class MemoryStore:
         with self._lock:
             self._check_open()
             return iter([document.id for document in self._history if document.kind == kind])
+
+    def verify(self) -> Verification:
+        return verifying.verify(self)
 
     def backup(self, path: str) -> Backup:
         del path

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
 
 from waypost.codec import bodies
 from waypost.codec.bodies import CommitBody, Extent, Part
@@ -30,39 +29,19 @@ from waypost.store.directory.participants import Marks, Place, Torn
 from waypost.store.directory.state import Blocks, Snapshot
 from waypost.store.erasures import ERASED
 from waypost.store.kinds import DocumentId, Kind
+from waypost.store.reports import Finding, Severity, Verification
 
-Severity = Literal["damage", "torn tail", "leftover", "note"]
 _MODULUS = 1 << 256
 _AT_A_TIME = 256
 
 
-class Finding(NamedTuple):
-    """Something that is not as in a store that was closed cleanly.
-
-    `damage`: bytes that were acknowledged are not what they were. `torn tail`: bytes that no sync is on record for.
-    `leftover`: a file of a process that died. `note`: nothing wrong (a log that is open, bytes moved aside).
-    """
-
-    severity: Severity
-    file: str
-    offset: int | None
-    text: str
-
-
 @dataclass(slots=True)
-class Report:
-    """What was read, and what was found. `sound` when no byte that was acknowledged is amiss.
+class Report(Verification):
+    """What was read, and what was found.
 
     `marks` is what commits said of their transactions; `torn` those of which only a half is there.
     """
 
-    location: str
-    documents: int = 0
-    frames: int = 0
-    commits: int = 0
-    snapshots: int = 0
-    size_bytes: int = 0
-    findings: list[Finding] = field(default_factory=list[Finding])
     marks: Marks = field(default_factory=Marks)
     torn: list[Torn] = field(default_factory=list[Torn])
     checkpoints: dict[str, Place | None] = field(default_factory=dict[str, "Place | None"])
@@ -70,10 +49,6 @@ class Report:
     checked: set[DocumentId] = field(default_factory=set[DocumentId])
     refused: list[StoreUnavailable] = field(default_factory=list[StoreUnavailable])
     """Why something could not be read, which may be found whole another time."""
-
-    @property
-    def sound(self) -> bool:
-        return not any(found.severity in ("damage", "torn tail") for found in self.findings)
 
     def add(self, other: Report) -> None:
         self.documents += other.documents

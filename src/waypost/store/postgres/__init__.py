@@ -4,7 +4,8 @@
 `queries` and `installing` hold statements and tables, `documents` is a version as it is read, `context` what is known
 of all of them, `drafts`, `batching`, `committing`, `appending` and `joint` commit, `told` says what stands in a row of
 a commit, `history` goes back, `staged` takes in large values, `receiving`, `following` and `adopting` what comes from
-elsewhere, `leases` holds documents, `erasing` takes out of them, `listening` notices commits.
+elsewhere, `leases` holds documents, `erasing` takes out of them, `listening` notices commits, `facts` asks the server
+about itself.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 from waypost import clock
 from waypost.errors import InvalidInput, StoreClosed, StoreReadOnly
 from waypost.keys import KeyFinder
+from waypost.store import verifying
 from waypost.store.claims import Sight
 from waypost.store.contract import (
     ADOPTED,
@@ -38,6 +40,7 @@ from waypost.store.pasts import Commit, Past
 from waypost.store.postgres import (
     adopting,
     erasing,
+    facts,
     following,
     history,
     installing,
@@ -49,9 +52,11 @@ from waypost.store.postgres import (
 from waypost.store.postgres.batching import Queues, Waiting
 from waypost.store.postgres.connections import Connections
 from waypost.store.postgres.context import Context
+from waypost.store.postgres.facts import ServerFacts
 from waypost.store.postgres.joint import commit as commit_over
 from waypost.store.postgres.listening import Listening
 from waypost.store.postgres.staged import Held
+from waypost.store.reports import Verification
 from waypost.store.staging import JointStaging
 from waypost.store.views import JointTransaction, View
 
@@ -215,7 +220,7 @@ class PostgresStore:
     def verify_checkpoint(self, document: DocumentId, name: str) -> None:
         view = self.checkpoint(document, name)
         if view is not None:
-            adopting.verify(view)
+            verifying.check_version(view)
 
     def take_in(self, version: View, name: str) -> Callable[[], None]:
         self._check_writable()
@@ -306,7 +311,14 @@ class PostgresStore:
     def claimed(self, kind: Kind) -> Iterator[str]:
         return self._leases.documents(kind)
 
+    def facts(self) -> ServerFacts:
+        """What the server says of itself. Raises StoreError."""
+        return facts.facts(self._connections)
+
     # --- copies ---
+
+    def verify(self) -> Verification:
+        return verifying.verify(self)
 
     def backup(self, path: str) -> Backup:
         del path

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from waypost.errors import DocumentDamaged
-from waypost.store import parts
 from waypost.store.contract import ADOPTED, CHECKPOINT
 from waypost.store.erasures import Erasures, Masked
 from waypost.store.kinds import DocumentId
@@ -32,24 +30,6 @@ def checkpoint(context: Context, document: DocumentId, name: str) -> View | None
 def _adopted(context: Context, document: DocumentId, name: str) -> View | None:
     rows = context.connections.read("adopted", {**document._asdict(), "name": name})
     return context.view(context.connections, document, Head.of(rows[0])) if rows else None
-
-
-def verify(view: View) -> None:
-    """Read a version as a whole. Raises DocumentDamaged."""
-    total = 0
-    for key in view.keys():
-        gone = view.erased(key)
-        if gone is not None:
-            total += int.from_bytes(gone, "big")
-            continue
-        digest, pieces = parts.part_digest(key.encode()), view.pieces(key)
-        for number in range(len(pieces.starts) if pieces else 0):
-            digest.update(pieces.read(number) if pieces else b"")
-        total += int.from_bytes(digest.digest(), "big")
-    if parts.add_to_checksum(bytes(32), total) != view.checksum:
-        raise DocumentDamaged(
-            f"version {view.version} of {view.document.kind} {view.document.id!r} is not what its sum says"
-        )
 
 
 def take_in(context: Context, version: View, name: str) -> Callable[[], None]:

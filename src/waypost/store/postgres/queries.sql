@@ -253,3 +253,18 @@ ORDER BY p.key LIMIT 1
 
 -- name: all_versions
 SELECT coalesce(sum(version), 0)::bigint FROM {schema}.documents
+
+-- name: server_time
+SELECT extract(epoch FROM clock_timestamp())
+
+-- name: server_facts
+SELECT current_setting('server_version'), (SELECT version FROM {schema}.about), current_user::text,
+    current_setting('is_superuser') = 'on',
+    pg_has_role((SELECT nspowner FROM pg_namespace WHERE nspname = %(schema)s), 'USAGE'),
+    has_table_privilege(to_regclass(quote_ident(%(schema)s) || '.documents'), 'INSERT')
+        AND has_table_privilege(to_regclass(quote_ident(%(schema)s) || '.parts'), 'UPDATE'),
+    current_setting('fsync') = 'on', current_setting('full_page_writes') = 'on', current_setting('synchronous_commit'),
+    current_setting('data_checksums') = 'on', pg_is_in_recovery(),
+    coalesce((SELECT version || ' ' || cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid() AND ssl), ''),
+    coalesce((SELECT sum(pg_total_relation_size(oid))::bigint FROM pg_class WHERE relkind = 'r'
+        AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = %(schema)s)), 0)
