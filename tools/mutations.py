@@ -81,8 +81,8 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/backup.py::_copied::file.sync_all()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
     # --- store/directory/batch.py ---
     "store/directory/batch.py::Prepared.__init__::written.file_id not in (0, before.file_id)": by("tests/store/test_streams.py::test_a_compaction_on_the_way_has_the_stream_written_again"),
-    "store/directory/batch.py::Prepared.check_told::told[1:3] != (after.commit_id, after.time_us)": by(f"{FOLLOWING}::test_c12_what_is_not_what_its_id_says_is_refused"),
-    "store/directory/batch.py::Prepared.check_told::(told.size_bytes, told.checksum) != (after.size_bytes, after.checksum)": by(f"{FOLLOWING}::test_c12_what_is_not_what_its_id_says_is_refused"),
+    "store/directory/batch.py::Prepared.check_told::told[1:3] != (after.commit_id, after.time_us)": by(f"{FOLLOWING}::test_what_is_not_what_its_id_says_is_refused"),
+    "store/directory/batch.py::Prepared.check_told::(told.size_bytes, told.checksum) != (after.size_bytes, after.checksum)": by(f"{FOLLOWING}::test_what_is_not_what_its_id_says_is_refused"),
     # --- store/directory/check.py ---
     "store/directory/check.py::_is_named_right::commits.id_behind(parent, body, content_hash) == commit_id": by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
     'store/directory/check.py::_LogCheck._check_sums::(checksum % _MODULUS).to_bytes(32, "big") != header.document_checksum': by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
@@ -143,7 +143,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/files.py::make_path::parent.sync()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
     "store/directory/files.py::sync_above::open_path(above).sync()": by(f"{SYNCS}::test_t20_a_store_below_directories_that_it_made_is_found_again"),
     # --- store/directory/following.py ---
-    "store/directory/following.py::_work.work::tx.commit_id != head": by(f"{FOLLOWING}::test_c12_another_process_comes_in_between"),
+    "store/directory/following.py::_work.work::tx.commit_id != head": by(f"{FOLLOWING}::test_another_process_comes_in_between"),
     # --- store/directory/index.py ---
     "store/directory/index.py::recall::data.startswith(_head(content))": by(f"{CHECKS}::test_derived_data_that_is_torn_is_as_good_as_not_there"),
     # --- store/directory/joint.py ---

@@ -85,7 +85,7 @@ def equal(one: Store, other: Store) -> None:
     assert {key: here.get(key) for key in here.keys()} == {key: there.get(key) for key in there.keys()}
 
 
-def test_c12_what_follows_is_what_it_was_elsewhere(source: Store, target: Store) -> None:
+def test_what_follows_is_what_it_was_elsewhere(source: Store, target: Store) -> None:
     """A commit that follows keeps id, time, operation, sums and values, large ones too, and is remembered."""
     source.submit(putting(first=b"1")).result()
     arrive(source, target)
@@ -105,7 +105,7 @@ def test_c12_what_follows_is_what_it_was_elsewhere(source: Store, target: Store)
     assert record.version == 2
 
 
-def test_c12_versions_are_local(target: Store) -> None:
+def test_versions_are_local(target: Store) -> None:
     """What follows gets the next version of the document here, whatever it made elsewhere."""
     source = MemoryStore()
     for number in range(5):
@@ -120,7 +120,7 @@ def test_c12_versions_are_local(target: Store) -> None:
     assert view.get("key") == b"x"
 
 
-def test_c12_nothing_follows_another_commit(target: Store) -> None:
+def test_nothing_follows_another_commit(target: Store) -> None:
     """Where the newest commit is another one, nothing is appended."""
     source = MemoryStore()
     source.submit(putting(key=b"1")).result()
@@ -135,7 +135,7 @@ def test_c12_nothing_follows_another_commit(target: Store) -> None:
 
 
 @pytest.mark.parametrize("what", ["value", "operation", "projection", "sum", "size", "time", "id", "session"])
-def test_c12_what_is_not_what_its_id_says_is_refused(target: Store, what: str) -> None:
+def test_what_is_not_what_its_id_says_is_refused(target: Store, what: str) -> None:
     """A commit that was changed on its way is refused before any byte of it is written; those before it stand."""
     source = MemoryStore()
     source.submit(putting(key=b"1")).result()
@@ -162,7 +162,7 @@ def test_c12_what_is_not_what_its_id_says_is_refused(target: Store, what: str) -
     equal(source, target)
 
 
-def test_c12_a_checkpoint_that_follows_is_kept(source: Store, target: Store) -> None:
+def test_a_checkpoint_that_follows_is_kept(source: Store, target: Store) -> None:
     """A checkpoint whose commit followed stands for the version that the commit made here."""
     source.submit(putting(key=b"1")).result()
     arrive(source, target)
@@ -193,7 +193,7 @@ def merge_of(one: Store, other: Store, base: bytes, **values: bytes) -> Commit:
     )
 
 
-def test_c12_a_merge_is_the_same_commit_behind_either_line(source: Store, target: Store) -> None:
+def test_a_merge_is_the_same_commit_behind_either_line(source: Store, target: Store) -> None:
     """A merge has one id behind each of the commits that it may follow, and is refused behind any other."""
     source.submit(putting(key=b"1")).result()
     arrive(source, target)
@@ -213,7 +213,7 @@ def test_c12_a_merge_is_the_same_commit_behind_either_line(source: Store, target
         stranger.follow(A, stranger.view(A).commit_id, [merge])
 
 
-def test_c12_no_id_of_another_commit_changes() -> None:
+def test_no_id_of_another_commit_changes() -> None:
     """The content of a commit that is no merge is encoded as before there were any."""
     plain = CommitBody("op", "test", None, None, None, False, {"a": b"1"}, [])
     merged = plain._replace(merge=MergeMark([bytes(32), b"\1" * 32], [], []))
@@ -225,7 +225,7 @@ def test_c12_no_id_of_another_commit_changes() -> None:
             commits.id_of(bytes(32), plain._replace(merge=MergeMark(parents, [], [])))
 
 
-def test_c12_what_was_erased_follows_without_its_value(source: Store, target: Store) -> None:
+def test_what_was_erased_follows_without_its_value(source: Store, target: Store) -> None:
     """Commits from which something was erased follow with their ids and sums, and no byte of what was erased."""
     source.submit(putting(key=b"1")).result()
     arrive(source, target)
@@ -249,7 +249,7 @@ def test_c12_what_was_erased_follows_without_its_value(source: Store, target: St
         assert [each.text for each in target.verify().findings if each.severity == "damage"] == []
 
 
-def test_c12_halves_of_a_transaction_that_followed_are_not_missed(source: Store, tmp_path: Path) -> None:
+def test_halves_of_a_transaction_that_followed_are_not_missed(source: Store, tmp_path: Path) -> None:
     """`verify` does not look here for participants by the versions that they have elsewhere, cleared or not."""
     other = DocumentId("workflow", "b")
     with opened_for(tmp_path / "target") as target:
@@ -269,7 +269,7 @@ def test_c12_halves_of_a_transaction_that_followed_are_not_missed(source: Store,
         equal(source, target)
 
 
-def test_c12_what_follows_survives_compaction_and_opening_again(source: Store, tmp_path: Path) -> None:
+def test_what_follows_survives_compaction_and_opening_again(source: Store, tmp_path: Path) -> None:
     """A merge and what follows are the same after the log was compacted, and opened again."""
     source.submit(putting(key=b"1")).result()
     with opened_for(tmp_path / "target") as target:
@@ -299,7 +299,7 @@ def opened_for(path: Path) -> Iterator[TestedStore]:
         store.close()
 
 
-def test_c12_another_process_comes_in_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_process_comes_in_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit of others between two that follow, of another part too, ends it; what followed before it stands."""
     monkeypatch.setattr(following, "_MOST_AT_A_TIME", 1)
     source = MemoryStore()
