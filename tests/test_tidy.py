@@ -52,15 +52,18 @@ ORDER = """
     triage
     recovery
     sealed_bundles
-    sessions bundles merging
+    sessions bundles merging sync_models
+    lines
+    uniting
+    unions settling
     automatic cleaning usage rotation
     workflows carrying delta references history erasures
-    importing
+    importing synchronization
     cursors
     watching
     blame operations watches
     requests
-    checkpointing erasing lookback sessioning bundling
+    checkpointing erasing lookback sessioning bundling syncing
     definitions
     transactions
     runner

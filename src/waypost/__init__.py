@@ -114,6 +114,14 @@ if TYPE_CHECKING:
         WorkflowTriage,
     )
     from waypost.store import BackedUp, BackedUpFile, Backup, Restored
+    from waypost.sync_models import (
+        ConflictSide,
+        Resolution,
+        StateConflict,
+        SyncedDocument,
+        SyncFailure,
+        SyncReport,
+    )
     from waypost.transactions import WorkflowTransaction
     from waypost.watches import AsyncWatch
     from waypost.watching import CommitEvent, Watch
@@ -159,6 +167,7 @@ _MODULES = {
         "CrashRecoveryData Presence SessionExport SessionImport SessionQuery SessionRecoveryPlan SessionState "
         "SessionStatistics WorkflowTriage"
     ),
+    "waypost.sync_models": "ConflictSide Resolution StateConflict SyncFailure SyncReport SyncedDocument",
     "waypost.store": "BackedUp BackedUpFile Backup Restored",
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}
@@ -179,6 +188,7 @@ __all__ = [
     "CleanupReport",
     "CommitEvent",
     "Config",
+    "ConflictSide",
     "CrashRecoveryData",
     "DependencyUnfinished",
     "Difference",
@@ -212,6 +222,7 @@ __all__ = [
     "RecoverySuggestions",
     "Refused",
     "RepairReport",
+    "Resolution",
     "Restored",
     "RetriesExhausted",
     "RotationReport",
@@ -233,6 +244,7 @@ __all__ = [
     "SessionState",
     "SessionStatistics",
     "StateCheckpoint",
+    "StateConflict",
     "StateMetadata",
     "StateQuery",
     "StateQueryResult",
@@ -249,6 +261,9 @@ __all__ = [
     "StoreReadOnly",
     "StoreUnavailable",
     "Success",
+    "SyncFailure",
+    "SyncReport",
+    "SyncedDocument",
     "TimeRange",
     "Tombstone",
     "UnhandledFailureWarning",

@@ -192,6 +192,7 @@ class AsyncWaypost:
     blame = _awaits(Definitions.blame)
     backup = _awaits(Definitions.backup)
     restore_backup = _awaits(Definitions.restore_backup)
+    sync = _awaits(Definitions.sync)
     get_outcome = _awaits(Definitions.get_outcome)
     transact = _awaits(transactions.transact)
 

@@ -102,6 +102,7 @@ class Waypost:
     blame = _waits(Definitions.blame)
     backup = _waits(Definitions.backup)
     restore_backup = _waits(Definitions.restore_backup)
+    sync = _waits(Definitions.sync)
     get_outcome = _waits(Definitions.get_outcome)
     transact = _waits(transactions.transact)
 

@@ -52,6 +52,7 @@ from waypost.store import (
     Transaction,
     open_store,
 )
+from waypost.syncing import Syncing
 from waypost.workflows import IfExists
 
 logger = logging.getLogger("waypost")
@@ -108,7 +109,7 @@ def _output(output: StepOutput, viewer: Viewer) -> StepOutput:
     return loading.with_value(output, viewer)
 
 
-class Definitions(CheckpointDefinitions, ErasingDefinitions, SessionDefinitions, SessionCarrying, LookingBack):
+class Definitions(CheckpointDefinitions, ErasingDefinitions, SessionDefinitions, SessionCarrying, LookingBack, Syncing):
     """The operations over one open store."""
 
     def in_session(self, session_id: str) -> Definitions:

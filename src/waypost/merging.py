@@ -53,10 +53,12 @@ def report_in(found: Any) -> SessionImport | None:
 
 
 def known(past: Past) -> set[bytes]:
-    """The ids of all commits that a document holds, or has taken in by an import."""
+    """The ids of all commits that a document holds, or has taken in by a merge or an import."""
     found = {each for version in range(past.first) if (each := past.dropped_id(version + 1)) is not None}
     for commit in past.commits():
         found.add(commit.commit_id)
+        if commit.merge is not None:
+            found.update(*commit.merge)
         brought = known_by(commit)
         if brought is not None:
             found.add(brought)
@@ -97,7 +99,7 @@ def read(incoming: Whole, base: int) -> Sides:
             current.pop(key, None)
         for key in commit.puts:
             gone = commit.erased[1].get(key) if commit.erased else None
-            current[key] = gone[1] if gone else commit.digests.get(key) or _digest(key, commit.read(key))
+            current[key] = gone[1] if gone else commit.digests.get(key) or digest_of(key, commit.read(key))
             if key.startswith(CHECKPOINT):
                 made_at[key.removeprefix(CHECKPOINT)] = commit.version
         if commit.version == base:
@@ -106,14 +108,14 @@ def read(incoming: Whole, base: int) -> Sides:
 
 
 def digests(view: View) -> Digests:
-    return {key: _digest_of(view, key) for key in view.keys()}
+    return {key: digest_in(view, key) for key in view.keys()}
 
 
-def _digest(key: str, value: bytes) -> bytes:
+def digest_of(key: str, value: bytes) -> bytes:
     return parts.part_checksum(key.encode(), value).to_bytes(32, "big")
 
 
-def _digest_of(view: View, key: str) -> bytes:
+def digest_in(view: View, key: str) -> bytes:
     gone = view.erased(key)
     if gone is not None:
         return gone

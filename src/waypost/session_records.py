@@ -25,6 +25,7 @@ from waypost.models import StepOwner
 from waypost.records import SEPARATOR, SESSION, Record
 from waypost.session_models import CrashRecoveryData, SessionStatus
 from waypost.store import DocumentId, Transaction, View
+from waypost.store.erasures import Parts
 
 SESSION_RECORD = "session"
 ENVIRONMENT = f"environment{SEPARATOR}"
@@ -133,7 +134,7 @@ def raise_fenced(session_id: str, number: int, newer: int) -> NoReturn:
 # --- what a workflow holds of its sessions ---
 
 
-def number_in(view: View, session_id: str) -> int:
+def number_in(view: Parts, session_id: str) -> int:
     """The number below which nobody writes to a workflow in the name of a session; 0 where there is none."""
     key = SESSION + session_id
     data = view.get(key)

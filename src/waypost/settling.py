@@ -1,0 +1,228 @@
+"""What becomes of conflicts: how each of the four resolutions answers them (docs/sync.md, section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from waypost import clock, places, records
+from waypost.codec import values
+from waypost.erased import ERASED
+from waypost.errors import InvalidInput, WaypostError
+from waypost.records import ADOPTED, CHECKPOINT, ORDER, OUTPUT, SESSION, VALUE
+from waypost.store import View
+from waypost.sync_models import ConflictSide, ConflictType, OnConflict, Resolution, Resolve, StateConflict
+from waypost.uniting import WHOLE, Decided, Sides, Union, adopted, checkpoint_in, problem_of, unite, value_keys
+
+_USER_VALUES = (records.VARIABLE, records.CONFIGURATION, records.FEATURE)
+
+
+class Answers(NamedTuple):
+    """What is said to conflicts."""
+
+    on_conflict: OnConflict
+    resolve: Resolve | None
+
+
+class Settled(NamedTuple):
+    """What is decided, None where a conflict stays, and all conflicts that there were."""
+
+    union: Union | None
+    conflicts: tuple[StateConflict, ...]
+
+
+def settle(sides: Sides, keys: Iterable[str], answers: Answers) -> Settled:
+    """Unite two lines, and answer what is in conflict. Raises DocumentDamaged, ValueErased, InvalidInput,
+    InvalidValue, and what `resolve` raises.
+    """
+    keys = set(keys)
+    union = unite(sides, keys)
+    if WHOLE in union.conflicts:
+        return _settle_whole(sides, keys, answers, union.conflicts[WHOLE], "concurrent_write", ())
+    found: list[StateConflict] = []
+    for group in _groups(sides, union):
+        conflict = _conflict(sides, group[0], union.conflicts[group[0]])
+        answer = _answer(sides, group, conflict, answers)
+        if answer is not None:
+            union.decided.update(answer)
+            conflict = _resolved(conflict, answers)
+        found.append(conflict)
+    if any(each.resolution is None for each in found):
+        return Settled(
+            None, tuple(replace(each, resolution=None, resolved_by=None, resolved_at=None) for each in found)
+        )
+    problem = problem_of(sides, union)
+    if problem is not None:
+        reason = f"it would not be sound, were both sides brought together: {problem}"
+        return _settle_whole(sides, keys, answers, reason, "data_corruption", tuple(found))
+    return Settled(union, tuple(found))
+
+
+def _groups(sides: Sides, union: Union) -> list[list[str]]:
+    """The keys in conflict, those that stand or fall together in one list."""
+    groups: list[list[str]] = []
+    orders = [key for key in union.conflicts if key.startswith(ORDER)]
+    if orders:
+        views = [view for view in (sides.base, sides.ours, sides.theirs) if view is not None]
+        groups.append(sorted({*orders, *(key for view in views for key in view.keys(ORDER))}))
+        union.conflicts.update(dict.fromkeys(groups[0], union.conflicts[orders[0]]))
+    taken = {key for group in groups for key in group}
+    for key in union.conflicts:
+        if key.startswith(OUTPUT):
+            groups.append([key, *sorted(value_keys(sides, key))])
+            taken.update(groups[-1])
+    groups += [[key] for key in union.conflicts if key not in taken]
+    return sorted(groups)
+
+
+def _answer(sides: Sides, group: list[str], conflict: StateConflict, answers: Answers) -> dict[str, Decided] | None:
+    """What these parts become; None where that is not said."""
+    key = group[0]
+    if answers.on_conflict == "last_writer_wins":
+        later = max((sides.later(each) for each in group), key=lambda view: _last_change(sides, view, group))
+        return dict.fromkeys(group, Decided(later))
+    if answers.on_conflict == "rollback":
+        return None if sides.base is None else dict.fromkeys(group, Decided(sides.base))
+    if answers.on_conflict != "user_intervention" or answers.resolve is None:
+        return None
+    said = answers.resolve(conflict)
+    if isinstance(said, Resolution):
+        if not key.startswith(_USER_VALUES):
+            raise InvalidInput(f"{conflict.path or 'a document'}: only a side can be chosen, not another value")
+        return {key: Decided(data=values.encode(said.value, conflict.path))}
+    view = _chosen(sides, said)
+    return None if view is None else dict.fromkeys(group, Decided(view))
+
+
+def _last_change(sides: Sides, view: View, group: list[str]) -> tuple[int, bytes]:
+    line = sides.our_line if view is sides.ours else sides.their_line
+    return max(
+        ((touch.time_us, touch.commit_id) for key in group if (touch := line.touched.get(key))), default=(0, b"")
+    )
+
+
+def _chosen(sides: Sides, said: str | None) -> View | None:
+    if said is None:
+        return None
+    if said not in ("ours", "theirs", "base"):
+        raise InvalidInput(f"a conflict is answered with 'ours', 'theirs', 'base', a Resolution or None, not {said!r}")
+    return {"ours": sides.ours, "theirs": sides.theirs, "base": sides.base}[said]
+
+
+def _resolved(conflict: StateConflict, answers: Answers) -> StateConflict:
+    by = "resolve" if answers.on_conflict == "user_intervention" else answers.on_conflict
+    now = clock.to_datetime(clock.now_us())
+    return replace(conflict, resolution=answers.on_conflict, resolved_by=by, resolved_at=now)
+
+
+# --- the whole document ---
+
+
+def _settle_whole(
+    sides: Sides, keys: set[str], answers: Answers, reason: str, kind: ConflictType, before: tuple[StateConflict, ...]
+) -> Settled:
+    """One of the versions stands whole."""
+    conflict = replace(_conflict(sides, WHOLE, reason), conflict_type=kind)
+    view: View | None = None
+    if answers.on_conflict == "last_writer_wins":
+        view = max((sides.ours, sides.theirs), key=lambda each: (each.time_us, each.commit_id))
+    elif answers.on_conflict == "rollback":
+        view = sides.base
+    elif answers.on_conflict == "user_intervention" and answers.resolve is not None:
+        said = answers.resolve(conflict)
+        if isinstance(said, Resolution):
+            raise InvalidInput("of a whole document only a side can be chosen, not another value")
+        view = _chosen(sides, said)
+    if view is None:
+        return Settled(
+            None, (*(replace(each, resolution=None, resolved_by=None, resolved_at=None) for each in before), conflict)
+        )
+    return Settled(_as_it_is(sides, keys, view), (*before, _resolved(conflict, answers)))
+
+
+def _as_it_is(sides: Sides, keys: set[str], view: View) -> Union:
+    """All of the parts as one version has them; what only grows (numbers of sessions, what was erased) does so."""
+    union = Union({}, {}, {})
+    is_gone = view.size_of(records.TOMBSTONE) is not None
+    grown = unite(sides._replace(base=view), [key for key in keys if key.startswith((SESSION, ERASED))]).decided
+    for key in sorted(keys):
+        if key.startswith((CHECKPOINT, ADOPTED)):
+            name = key.removeprefix(CHECKPOINT).removeprefix(ADOPTED)
+            union.decided[CHECKPOINT + name] = Decided()
+            union.decided.setdefault(ADOPTED + name, _adopted(sides, view, name, union))
+        elif key in grown and not is_gone:
+            union.decided[key] = grown[key]
+        else:
+            union.decided[key] = Decided(view)
+    return union
+
+
+def _adopted(sides: Sides, view: View, name: str, union: Union) -> Decided:
+    if checkpoint_in(view, name) is None:
+        return Decided()
+    for side in (sides.ours, sides.theirs):
+        if checkpoint_in(side, name) is not None:
+            union.adopted[name] = side
+            return Decided(data=adopted(side, name))
+    return Decided()  # neither side has it any more
+
+
+# --- how it is told ---
+
+
+def _conflict(sides: Sides, key: str, reason: str) -> StateConflict:
+    document = sides.ours.document
+    is_workflow = document.kind == "workflow"
+    return StateConflict(
+        conflict_type="concurrent_write" if sides.base is not None else "version_mismatch",
+        kind=document.kind,
+        document_id=document.id,
+        part=key.replace(records.SEPARATOR, " "),
+        path=places.path_of(places.root_of(key)) if key and is_workflow else key.replace(records.SEPARATOR, "."),
+        reason=reason,
+        base=ConflictSide() if sides.base is None else ConflictSide(value=_value(sides.base, key)),
+        ours=_side(sides, sides.ours, key),
+        theirs=_side(sides, sides.theirs, key),
+    )
+
+
+def _side(sides: Sides, view: View, key: str) -> ConflictSide:
+    line = sides.our_line if view is sides.ours else sides.their_line
+    touch = line.touched.get(key)
+    if touch is None and key.startswith(ORDER):
+        touch = next((found for each, found in line.touched.items() if each.startswith(ORDER)), None)
+    if key == WHOLE:
+        touch = max(line.touched.values(), key=lambda each: each.time_us, default=None)
+    if touch is None:
+        return ConflictSide(value=_value(view, key))
+    return ConflictSide(
+        value=_value(view, key),
+        time=records.moment(touch.time_us),
+        commit_id=touch.commit_id.hex(),
+        operation_id=touch.operation_id,
+        operation=touch.operation,
+        session_id=touch.session,
+    )
+
+
+def _value(view: View, key: str) -> object:
+    """What a part says; UNSET where it is not there."""
+    if key == WHOLE:
+        return UNSET
+    try:
+        if view.document.kind == "session":
+            data = view.get(key)
+            return UNSET if data is None else values.decode(data, inert=True)
+        if key.startswith(OUTPUT):
+            data = view.get(key)
+            return UNSET if data is None else places.output_value(key, data)
+        if key.startswith(VALUE):
+            size = view.size_of(key)
+            return UNSET if size is None else places.LargeValue(size, "")
+        found = places.value(view.get, places.root_of(key))
+    except WaypostError as error:
+        return f"<{error.message}>"
+    return UNSET if found is places.ABSENT else found
