@@ -205,19 +205,26 @@ class Watch:
         Raises DocumentDamaged for the only workflow that is watched, StoreUnavailable; it may be called again.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
-        with self._lock:
-            try:
-                while not self._ended:
-                    event = self._take() if self._is_due else None
-                    if event is not None:
-                        return event
-                    left = _WAIT_S if until is None else max(0.0, min(_WAIT_S, until - time.monotonic()))
-                    if self._listener.wait(left):
-                        self._is_due = True
-                    elif until is not None and time.monotonic() >= until:
-                        return None
-            except StoreClosed:
-                self.close()
+        if not self._lock.acquire(timeout=-1 if timeout_s is None else timeout_s):
+            return None
+        try:
+            return self._next_event(until)
+        except StoreClosed:
+            self.close()
+            return None
+        finally:
+            self._lock.release()
+
+    def _next_event(self, until: float | None) -> CommitEvent | None:
+        while not self._ended:
+            event = self._take() if self._is_due else None
+            if event is not None:
+                return event
+            left = _WAIT_S if until is None else max(0.0, min(_WAIT_S, until - time.monotonic()))
+            if self._listener.wait(left):
+                self._is_due = True
+            elif until is not None and time.monotonic() >= until:
+                return None
         return None
 
     @property
@@ -281,7 +288,7 @@ class Watch:
         """All that was committed since, sorted by time as far as the order of versions lets it."""
         heads: list[tuple[int, str, _Told, _Follower, bytes]] = []
         for follower, stamp in self._followers():
-            told = self._next(follower, stamp)
+            told = self._more(follower, stamp)
             if told is not None:
                 heads.append((told.time_us, follower.document.id, told, follower, stamp))
         self._from_start = False
@@ -292,7 +299,7 @@ class Watch:
             self._known[workflow_id].appendleft(told.position)
             vars(told.event)["_here"] = self._positions.here()
             yield told.event
-            following = self._next(follower, stamp)
+            following = self._more(follower, stamp)
             if following is None:
                 heappop(heads)
             else:
@@ -336,7 +343,7 @@ class Watch:
         self._stamps[workflow_id] = stamp
         return False
 
-    def _next(self, follower: _Follower, stamp: bytes) -> _Told | None:
+    def _more(self, follower: _Follower, stamp: bytes) -> _Told | None:
         """The next event of a workflow, None where there is no more; then it is known to be as its stamp says."""
         workflow_id = follower.document.id
         try:
