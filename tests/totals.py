@@ -39,6 +39,7 @@ FLOORS: dict[str, dict[str, int]] = {
         "copies of a live store": 20,
         "soak commits": 5_000,
         "verdicts on owners": 3_000,
+        "connection cuts": 200,
     },
     "N": {
         "kill points": 1_500,
@@ -57,6 +58,7 @@ FLOORS: dict[str, dict[str, int]] = {
         "copies of a live store": 1_000,
         "soak commits": 100_000,
         "verdicts on owners": 30_000,
+        "connection cuts": 2_000,
     },
 }
 """For each ring, how many cases of each kind must have been checked at least."""
