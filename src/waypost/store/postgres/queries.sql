@@ -180,7 +180,7 @@ INSERT INTO {schema}.claims AS c (kind, id, holder, number, boot, clocks, steady
 VALUES (%(kind)s, %(id)s, %(holder)s, 1, %(boot)s, %(clocks)s, %(steady_ns)s, %(period_ms)s, %(lease_ms)s)
 ON CONFLICT (kind, id) DO UPDATE SET holder = EXCLUDED.holder, number = 1, boot = EXCLUDED.boot, clocks = EXCLUDED.clocks,
     steady_ns = EXCLUDED.steady_ns, period_ms = EXCLUDED.period_ms, lease_ms = EXCLUDED.lease_ms, renewed = clock_timestamp()
-WHERE %(by_force)s OR c.holder = %(instead_of)s::uuid OR c.renewed + c.lease_ms * interval '1 ms' < clock_timestamp()
+WHERE %(by_force)s OR c.holder IN (%(holder)s, %(instead_of)s::uuid) OR c.renewed + c.lease_ms * interval '1 ms' < clock_timestamp()
 RETURNING 1
 
 -- name: beat
