@@ -82,7 +82,7 @@ class Sessions:
         except BaseException:
             tenures.let_go(session_id, claim)
             raise
-        if receipt.repeated is not None:
+        if receipt.repeated is not None and not self._is_mine(document):
             tenures.let_go(session_id, claim)
         else:
             self.held.hold(session_id, 1, claim)
@@ -116,6 +116,14 @@ class Sessions:
     def _holds(self, session_id: str, record: SessionRecord) -> bool:
         is_mine = record.owner is not None and record.owner == StepOwner.this_process()
         return is_mine and session_id in self.held.held() and record.number == self.held.number_of(session_id)
+
+    def _is_mine(self, document: DocumentId) -> bool:
+        """Whether a session that was found to be made already was made by this very call, whose first attempt was
+        committed and never answered. Nobody else can have it: its claim is held.
+        """
+        record = session_records.find(self._store.view(document))
+        is_first = record is not None and (record.status, record.number) == ("active", 1)
+        return is_first and record is not None and record.owner == StepOwner.this_process()
 
     def _is_held(self, session_id: str) -> bool:
         """Whether this handle is in the newest tenure of a session, as its owner."""
