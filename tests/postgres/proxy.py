@@ -1,4 +1,4 @@
-"""A proxy between a handle and its server that sees where messages of the protocol end, and cuts or holds them there."""
+"""A proxy between a handle and its server that sees where messages end, and cuts or holds them there."""
 
 from __future__ import annotations
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
-import waypost
-from tests.postgres.cluster import Cluster
 from tests.postgres.conftest import Opener
-from tests.postgres.proxy import Proxy, holding, losing_the_answer
+from tests.postgres.proxy import Proxy, losing_the_answer
 from tests.store.support import WF, change
 from waypost import Waypost
-from waypost.errors import WaypostError
-from waypost.store import DocumentId, Transaction
+from waypost.store import DocumentId
 
 SESSION = DocumentId("session", "s")
 
