@@ -160,7 +160,6 @@ def _attempt(context: Context, changes: Sequence[Change]) -> Sequence[Receipt | 
         return [run.outcome for run in runs]
     heads = _send(context, known, runs)
     if heads is None:
-        context.forget(known.document)
         return None
     if heads and heads[-1].commit_id == view.commit_id:
         context.remember(view.at(heads[-1]))

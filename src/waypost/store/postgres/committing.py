@@ -69,7 +69,6 @@ def _attempt(
     draft = drafts.draft(change, staged, context.chunk_bytes, drafts.now_us())
     answer = _send(context, change, view, transaction, draft, counters)
     if answer.outcome == "conflict":
-        context.forget(change.document)
         return None
     if answer.outcome == "repeated":
         assert answer.seen is not None

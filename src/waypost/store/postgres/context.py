@@ -100,18 +100,28 @@ class Context:
 
     def look(self, document: DocumentId, counters: Counters | None = None) -> DocumentView:
         """The newest version, which is looked up."""
+        known = self._known.get(document)  # before, so that the server cannot be behind it
         head = self._head(self.connections, document, counters)
-        known = self._known.get(document)
-        if known is not None and known.head.doc == head.doc:
-            if known.version == head.version and known.commit_id == head.commit_id:
+        if known is not None and known.version:
+            if known.head == head:
                 return known
-            if known.version >= head.version:
+            if known.head.doc != head.doc or known.version >= head.version:
+                if known.version != head.version or known.commit_id != head.commit_id:
+                    self._tell_of_an_older_copy(known, head)
+            elif head.first <= known.version and head.version <= known.version + _MOST_BEHIND:
+                view = self._brought_up(known, head)
+                if view is not None:
+                    return view
+            elif self._is_of_another_line(known):
                 self._tell_of_an_older_copy(known, head)
-            if head.first <= known.version < head.version <= known.version + _MOST_BEHIND:
-                return self._brought_up(known, head)
         view = self.view(self.connections, document, head)
         self.remember(view)
         return view
+
+    def _is_of_another_line(self, known: DocumentView) -> bool:
+        """Whether the server knows a version that was seen before as another one."""
+        rows = self.connections.read("commit_id_at", {"doc": known.head.doc, "version": known.version})
+        return not rows or (rows[0][0] is not None and bytes(rows[0][0]) != known.commit_id)
 
     def _tell_of_an_older_copy(self, known: DocumentView, head: Head) -> None:
         _LOG.warning(
@@ -140,11 +150,20 @@ class Context:
             counters.reads += 1
         return Head.of(rows[0]) if rows else NOTHING
 
-    def _brought_up(self, known: DocumentView, head: Head) -> DocumentView:
-        asked = {"doc": head.doc, "since": known.version, "version": head.version, "inline": INLINE_BYTES}
+    def _brought_up(self, known: DocumentView, head: Head) -> DocumentView | None:
+        """A view that goes on from what is known; None where that is no earlier version of it that is kept."""
+        asked = {"doc": head.doc, "since": known.version, "since_id": known.commit_id, "inline": INLINE_BYTES}
+        asked |= {"version": head.version, "commit_id": head.commit_id}
         puts: dict[str, Part] = {}
         gone: set[str] = set()
-        for key, length, digest, value, content, is_erased, is_put in self.connections.read("changed_since", asked):
+        rows = self.connections.read("changed_since", asked)
+        if not rows[0][0]:
+            if self._is_of_another_line(known):
+                self._tell_of_an_older_copy(known, head)
+            return None
+        for _, key, length, digest, value, content, is_erased, is_put in rows:
+            if key is None:
+                continue  # nothing was changed
             name = bytes(key).decode()
             if is_put:
                 found = None if value is None else bytes(value)

@@ -158,10 +158,14 @@ class DocumentView:
 
     def differing(self, other: View) -> set[str]:
         if isinstance(other, DocumentView) and other.head.doc == self.head.doc and self.head.doc:
-            older, newer = sorted((self.version, other.version))
-            if older >= self.head.first:
-                asked = {"doc": self.head.doc, "older": older, "newer": newer}
-                return {bytes(key).decode() for (key,) in self._reader.read("differing", asked)}
+            older, newer = sorted((self.head, other.head), key=lambda head: head.version)
+            if older.version >= self.head.first:
+                asked = {"doc": older.doc, "older": older.version, "older_id": older.commit_id}
+                asked |= {"newer": newer.version, "newer_id": newer.commit_id}
+                rows = self._reader.read("differing", asked)
+                if not rows[0][0]:  # keys that were removed between them may be gone
+                    raise self._expired()
+                return {bytes(key).decode() for _, key in rows if key is not None}
         return {*self.keys(), *other.keys()}
 
     def operation(self, operation_id: str) -> OperationRecord | None:
@@ -174,7 +178,8 @@ class DocumentView:
     # --- asking the server ---
 
     def _asked(self, **more: object) -> dict[str, object]:
-        return {"doc": self.head.doc, "version": self.version, "inline": INLINE_BYTES, **more}
+        head = self.head
+        return {"doc": head.doc, "version": head.version, "commit_id": head.commit_id, "inline": INLINE_BYTES, **more}
 
     def _fetch(self, keys: list[str]) -> None:
         self._take(self._reader.read("parts_of", self._asked(keys=[key.encode() for key in keys])))

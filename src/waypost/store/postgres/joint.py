@@ -40,9 +40,9 @@ def commit(context: Context, opened: Opened, change: JointChange, received: Rece
         return receipt
 
     receipt = context.in_transaction(change.operation_id, act) if received is None else received.arrive(act)
-    for document in opened:
-        context.forget(document)
     if receipt is not None:
+        for document in opened:
+            context.forget(document)
         for document in written:
             context.committed(document)
     return receipt
@@ -52,8 +52,11 @@ def _is_so_still(context: Context, opened: Opened) -> bool:
     """Whether all that was read was so at one moment: that of one statement."""
     kinds, ids = [document.kind for document in opened], [document.id for document in opened]
     rows = context.connections.read("versions_of", {"kinds": kinds, "ids": ids})
-    now = {DocumentId(kind, identifier): version for kind, identifier, version in rows}
-    return all(each.view.version == now.get(document, 0) for document, each in opened.items())
+    now = {DocumentId(kind, name): (version, bytes(commit_id)) for kind, name, version, commit_id in rows if version}
+    return all(
+        each.view.version == version and (not version or each.view.commit_id == commit_id)
+        for each, (version, commit_id) in ((each, now.get(document, (0, b""))) for document, each in opened.items())
+    )
 
 
 def commit_with(

@@ -8,17 +8,24 @@ SELECT doc, version, first, time_us, size_bytes, checksum, commit_id FROM {schem
 -- name: head_at
 SELECT c.doc, c.version, d.first, c.time_us, c.size_bytes, c.checksum, c.commit_id
 FROM {schema}.commits c JOIN {schema}.documents d USING (doc)
-WHERE d.kind = %(kind)s AND d.id = %(id)s AND c.version = %(version)s AND {schema}.is_kept(c.doc, c.version)
+WHERE d.kind = %(kind)s AND d.id = %(id)s AND c.version = %(version)s AND {schema}.is_kept(c.doc, c.version, c.commit_id)
 
 -- name: changed_since
-SELECT key, length, digest, CASE WHEN length <= %(inline)s THEN value END, content, value IS NULL AND content IS NULL, true
-FROM {schema}.parts WHERE doc = %(doc)s AND since > %(since)s AND since <= %(version)s AND until > %(version)s
-UNION ALL
-SELECT key, 0, 0, NULL, NULL, false, false
-FROM {schema}.parts WHERE doc = %(doc)s AND until > %(since)s AND until <= %(version)s AND since <= %(since)s
+SELECT {schema}.is_kept(%(doc)s, %(since)s, %(since_id)s) AND {schema}.is_kept(%(doc)s, %(version)s, %(commit_id)s), p.*
+FROM (VALUES (1)) one(row) LEFT JOIN (
+    SELECT key, length, digest, CASE WHEN length <= %(inline)s THEN value END, content,
+        value IS NULL AND content IS NULL, true
+    FROM {schema}.parts WHERE doc = %(doc)s AND since > %(since)s AND since <= %(version)s AND until > %(version)s
+    UNION ALL
+    SELECT key, 0, 0, NULL, NULL, false, false
+    FROM {schema}.parts WHERE doc = %(doc)s AND until > %(since)s AND until <= %(version)s AND since <= %(since)s
+) p ON true
+
+-- name: commit_id_at
+SELECT commit_id FROM {schema}.commits WHERE doc = %(doc)s AND version = %(version)s
 
 -- name: parts_of
-SELECT {schema}.is_kept(%(doc)s, %(version)s), p.* FROM (VALUES (1)) one(row) LEFT JOIN (
+SELECT {schema}.is_kept(%(doc)s, %(version)s, %(commit_id)s), p.* FROM (VALUES (1)) one(row) LEFT JOIN (
     SELECT key, length, digest, CASE WHEN length <= %(inline)s THEN value END, content, value IS NULL AND content IS NULL
     FROM {schema}.parts
     WHERE doc = %(doc)s AND until = 9223372036854775807 AND key = ANY (%(keys)s) AND since <= %(version)s
@@ -30,7 +37,7 @@ SELECT {schema}.is_kept(%(doc)s, %(version)s), p.* FROM (VALUES (1)) one(row) LE
 ) p ON true
 
 -- name: run_of_parts
-SELECT {schema}.is_kept(%(doc)s, %(version)s), p.* FROM (VALUES (1)) one(row) LEFT JOIN (
+SELECT {schema}.is_kept(%(doc)s, %(version)s, %(commit_id)s), p.* FROM (VALUES (1)) one(row) LEFT JOIN (
     SELECT key, length, digest, CASE WHEN length <= %(inline)s THEN value END, content, value IS NULL AND content IS NULL
     FROM {schema}.parts
     WHERE doc = %(doc)s AND until > %(version)s AND since <= %(version)s AND key >= %(start)s AND key < %(stop)s
@@ -42,14 +49,17 @@ SELECT value, content FROM {schema}.parts
 WHERE doc = %(doc)s AND key = %(key)s AND until > %(version)s AND since <= %(version)s
 
 -- name: keys_of
-SELECT {schema}.is_kept(%(doc)s, %(version)s), p.* FROM (VALUES (1)) one(row) LEFT JOIN (
+SELECT {schema}.is_kept(%(doc)s, %(version)s, %(commit_id)s), p.* FROM (VALUES (1)) one(row) LEFT JOIN (
     SELECT key, length, digest, content, value IS NULL AND content IS NULL FROM {schema}.parts
     WHERE doc = %(doc)s AND until > %(version)s AND since <= %(version)s AND key >= %(start)s AND key < %(stop)s
 ) p ON true
 
 -- name: differing
-SELECT DISTINCT key FROM {schema}.parts
-WHERE doc = %(doc)s AND (since > %(older)s AND since <= %(newer)s OR until > %(older)s AND until <= %(newer)s)
+SELECT {schema}.is_kept(%(doc)s, %(older)s, %(older_id)s) AND {schema}.is_kept(%(doc)s, %(newer)s, %(newer_id)s), p.key
+FROM (VALUES (1)) one(row) LEFT JOIN (
+    SELECT DISTINCT key FROM {schema}.parts
+    WHERE doc = %(doc)s AND (since > %(older)s AND since <= %(newer)s OR until > %(older)s AND until <= %(newer)s)
+) p ON true
 
 -- name: piece
 SELECT data, checksum FROM {schema}.pieces WHERE content = %(content)s AND number = %(number)s
@@ -82,7 +92,7 @@ WHERE d.doc = %s
 DELETE FROM {schema}.documents WHERE kind = %s AND id = %s AND version = 0
 
 -- name: versions_of
-SELECT d.kind, d.id, d.version FROM {schema}.documents d
+SELECT d.kind, d.id, d.version, d.commit_id FROM {schema}.documents d
 JOIN unnest(%(kinds)s::text[], %(ids)s::text[]) AS a(kind, id) ON d.kind = a.kind AND d.id = a.id
 
 -- name: commits_before

@@ -239,13 +239,20 @@ BEGIN
     size_bytes := document.size_bytes; checksum := document.checksum; commit_id := document.commit_id;
 END $$;
 
--- Whether a version can still be read as a whole.
-CREATE FUNCTION {schema}.is_kept(in_doc bigint, in_version bigint) RETURNS boolean
+-- Whether a version can still be read as a whole, and is the one of that id: another has its number where an older copy of
+-- the server has taken its place.
+CREATE FUNCTION {schema}.is_kept(in_doc bigint, in_version bigint, in_id bytea) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $$
-    SELECT in_version >= (SELECT d.first FROM {schema}.documents d WHERE d.doc = in_doc)
-        OR EXISTS (SELECT FROM {schema}.kept k WHERE k.doc = in_doc AND k.version = in_version)
-        OR EXISTS (SELECT FROM {schema}.parts p WHERE p.doc = in_doc AND p.until = 9223372036854775807
-            AND p.key >= 'checkpoint\037'::bytea AND p.key < 'checkpoint\040'::bytea AND p.since = in_version)
+    SELECT EXISTS (
+        SELECT FROM {schema}.documents d WHERE d.doc = in_doc AND d.version = in_version AND d.commit_id = in_id
+    ) OR EXISTS (
+        SELECT FROM {schema}.documents d JOIN {schema}.commits c USING (doc)
+        WHERE d.doc = in_doc AND in_version < d.version AND c.version = in_version AND c.commit_id = in_id
+        AND (in_version >= d.first
+            OR EXISTS (SELECT FROM {schema}.kept k WHERE k.doc = in_doc AND k.version = in_version)
+            OR EXISTS (SELECT FROM {schema}.parts p WHERE p.doc = in_doc AND p.until = 9223372036854775807
+                AND p.key >= 'checkpoint\037'::bytea AND p.key < 'checkpoint\040'::bytea AND p.since = in_version))
+    )
 $$;
 
 -- Drop what no version needs that is kept: those from `first` on, and those of checkpoints. What was superseded less
