@@ -1,5 +1,5 @@
-"""A server that is put back to an older state, as a backup or a replica without the last commits does: it is noticed and
-said, and nothing is shown or appended as if the lost commits were there (E6).
+"""A server that is put back to an older state, as a backup or a replica without the last commits does: it is noticed
+and said, and nothing is shown or appended as if the lost commits were there (E6).
 """
 
 from __future__ import annotations
