@@ -32,8 +32,8 @@ class Listening:
         self._connections = connections
         self._document = document
         self._listener = uuid4()
-        self._ended = threading.Event()
         self._connection: Connection | None = None
+        self._ended = threading.Event()
         self._renewed = 0.0
         self._pause_s = _SHORTEST_S
         self._seen = self._count()
@@ -104,6 +104,11 @@ class Listening:
         self._renewed = 0.0
         if connection is not None:
             connection.close()
+
+    def __del__(self) -> None:
+        # of one that nobody closed: what it told the server runs out by itself
+        if not self._ended.is_set():
+            self._drop()
 
     def close(self) -> None:
         was_ended = self._ended.is_set()
