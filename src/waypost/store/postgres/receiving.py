@@ -14,7 +14,7 @@ import psycopg
 from psycopg.sql import Composed
 
 from waypost.codec.bodies import CommitBody
-from waypost.errors import DocumentDamaged, InvalidInput, StoreUnavailable
+from waypost.errors import DocumentDamaged, InvalidInput, LockTimeout, StoreUnavailable
 from waypost.store import commits, parts
 from waypost.store.contract import Change, Receipt
 from waypost.store.kinds import DocumentId
@@ -117,7 +117,7 @@ class Received:
 
         try:
             return self._context.connections.again(look)
-        except StoreUnavailable as error:
+        except (StoreUnavailable, LockTimeout) as error:  # also while the first attempt may still be carried out
             lost = psycopg.OperationalError(str(error))
             raise self._context.refused("an import", lost, lost) from error
 
