@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from waypost.errors import WaypostError
+from waypost.errors import LockTimeout, StoreUnavailable, WaypostError
 from waypost.store import parts
 from waypost.store.contract import Change, Counters, Receipt, Ticket
 from waypost.store.kinds import DocumentId
@@ -119,8 +119,9 @@ def commit_all(context: Context, changes: Sequence[Change]) -> Sequence[Receipt 
             try:
                 outcomes = _attempt(context, changes)
             except WaypostError as error:
-                if error.details.get("outcome") == "unknown":
-                    return [error] * len(changes)
+                is_of_the_server = isinstance(error, StoreUnavailable | LockTimeout) and "sqlstate" in error.details
+                if is_of_the_server or error.details.get("outcome") == "unknown":
+                    return [error] * len(changes)  # it would be waited for by each, one after the other
                 break  # one of them cannot be committed: the others are not to suffer
             if outcomes is not None:
                 return outcomes
@@ -233,9 +234,11 @@ def _send(context: Context, known: DocumentView, runs: Sequence[_Run]) -> list[H
             head = context.look_with(connection, known.document).head
             if head.commit_id != known.commit_id:
                 done = _done(context, connection, head, drafted)
-                if done is not None:
-                    return done
-                if not all(committing.is_as_read(context, connection, run.transaction, known, head) for run in runs):
+                if len(done) == len(drafted):
+                    return done  # by an earlier attempt, whose connection was lost
+                if done or not all(
+                    committing.is_as_read(context, connection, run.transaction, known, head) for run in runs
+                ):
                     raise psycopg.Rollback
             return [append(context, connection, head.doc, draft) for draft in drafted]
         return None
@@ -243,13 +246,12 @@ def _send(context: Context, known: DocumentView, runs: Sequence[_Run]) -> list[H
     return context.in_transaction(f"a batch of {len(drafted)} changes", act)
 
 
-def _done(context: Context, connection: Connection, head: Head, drafted: Sequence[Draft]) -> list[Head] | None:
-    """The versions that the drafts became, if they were committed before the connection was lost."""
+def _done(context: Context, connection: Connection, head: Head, drafted: Sequence[Draft]) -> list[Head]:
+    """The versions that drafts became which were committed before, under their operation ids."""
     heads: list[Head] = []
     for draft in drafted:
         asked = {"doc": head.doc, "operation_id": draft.operation_id, "version": head.version}
         row = connection.execute(context.connections.statements["operation"], asked).fetchone()
-        if row is None:
-            return None
-        heads.append(head._replace(version=row[1]))
+        if row is not None:
+            heads.append(head._replace(version=row[1]))
     return heads
