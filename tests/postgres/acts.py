@@ -43,7 +43,7 @@ def _add_to_all(tx: waypost.WorkflowTransaction, name: str) -> None:
         tx.update_context(f"{name}.{number}", variables={"n": n + 1})
 
 
-def _exported(_: Waypost, name: str) -> bytes:
+def exported(_: Waypost, name: str) -> bytes:
     with waypost.open("memory:", config={"compression": {"chunk_size": 4096}}) as source:
         source.start_session("me", session_id=name)
         source.create_workflow(name, name, session_id=name, steps=["a"]).unwrap()
@@ -89,7 +89,7 @@ ACTS = [
         "start session", lambda wp, name: None,
         lambda wp, name, op, _: wp.start_session("me", session_id=name, operation_id=op), 1, _is_held,
     ),
-    Act("import session", _exported, lambda wp, name, op, data: wp.import_session(data, operation_id=op), 1),
+    Act("import session", exported, lambda wp, name, op, data: wp.import_session(data, operation_id=op), 1),
     Act(
         "restore", _checkpointed,
         lambda wp, name, op, checkpoint: wp.restore_from_checkpoint(checkpoint, operation_id=op), 1,

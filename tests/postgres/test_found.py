@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import time
+import uuid
+from contextlib import ExitStack
+from functools import partial
+
+import pytest
+
+from tests.postgres.acts import exported
 from tests.postgres.conftest import Opener
-from tests.postgres.proxy import Proxy, losing_the_answer
+from tests.postgres.proxy import Proxy, holding, losing_the_answer, passing
+from tests.servers import Server
 from tests.store.support import WF, change
-from waypost import Waypost
-from waypost.store import DocumentId
+from waypost.errors import StoreUnavailable
+from waypost.store import DocumentId, Receipt, Transaction
+from waypost.store.postgres import PostgresStore, batching
 
 SESSION = DocumentId("session", "s")
 
 
-def put(wp: Waypost, key: str, value: bytes) -> int:
-    return wp.definitions.store.submit(change(WF, lambda tx: tx.put(key, value))).result().version
+def put_part(tx: Transaction, key: str) -> None:
+    tx.put(key, b"value")
+
+
+def put_anything(tx: Transaction) -> None:
+    """Depends on nothing, and does another thing each time."""
+    tx.put(uuid.uuid4().hex, b"value")
 
 
 def test_c12_a_claim_whose_answer_is_lost_is_held(opened: Opener, proxy: Proxy) -> None:
@@ -35,3 +50,85 @@ def test_c12_a_session_whose_start_is_not_answered_is_held(opened: Opener, proxy
     assert proxy.cuts == 1
     assert wp.definitions.sessions.held.held() == ["s"]
     assert wp.definitions.store.holder(SESSION) is not None
+
+
+def test_c12_an_operation_in_a_batch_that_another_has_done_meanwhile_is_not_done_again(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits together is committed together, but for what another handle has committed under the same id."""
+    store, other = opened().definitions.store, opened().definitions.store
+    assert isinstance(store, PostgresStore)
+    context = store._context
+    both = [change(WF, put_anything, operation_id=key, repeatable=True) for key in "ab"]
+    look = context.look
+
+    def overtaken(*arguments: DocumentId) -> object:
+        view = look(*arguments)
+        monkeypatch.undo()
+        other.submit(both[1]).result()
+        return view
+
+    monkeypatch.setattr(context, "look", overtaken)
+    receipts = batching.commit_all(context, both)
+    assert [isinstance(each, Receipt) and each.repeated is not None for each in receipts] == [False, True]
+    assert store.view(WF).version == 2
+
+
+def test_c12_an_import_whose_commit_is_held_up_is_unknown(opened: Opener, proxy: Proxy) -> None:
+    """While the first attempt may still be committed nobody says that it was rolled back."""
+    wp = opened(proxy.port, postgres={"lock_timeout": 700})
+    proxy.plan(holding("COMMIT"))
+    failed = wp.import_session(exported(wp, "s"), operation_id="op")
+    assert failed.error is not None
+    assert failed.status == "unknown", failed.error
+    proxy.release()
+    assert proxy.delivered.wait(30)
+    assert wp.get_outcome("op").repeated
+
+
+def test_c12_a_batch_that_finds_no_server_fails_at_once(opened: Opener, proxy: Proxy) -> None:
+    """Changes that wait together do not wait for a server that is gone one after the other."""
+    store = opened(proxy.port, postgres={"lock_timeout": 300}).definitions.store
+    assert isinstance(store, PostgresStore)
+    changes = [change(WF, partial(put_part, key=str(number))) for number in range(20)]
+    proxy.plan(lambda message: "cut before")
+    started = time.monotonic()
+    outcomes = batching.commit_all(store._context, changes)
+    assert time.monotonic() - started < 20 * 0.3
+    assert {type(each) for each in outcomes} == {StoreUnavailable}
+
+
+def test_t15_a_handle_finds_a_server_again_whose_connections_are_all_lost(opened: Opener, server: Server) -> None:
+    """More connections that lie idle than a reader tries, and all of them lost: the next read works."""
+    wp = opened(postgres={"pool_size": 12})
+    wp.create_workflow("w", "w").unwrap()
+    connections = wp.definitions.store._connections  # pyright: ignore
+    with ExitStack() as stack:
+        pids = [stack.enter_context(connections.connection()).info.backend_pid for _ in range(12)]
+    for pid in pids:
+        server.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+    wp.load_workflow_state("w").unwrap()
+
+
+def test_t15_a_work_that_needs_a_second_connection_does_not_wait_for_its_own(opened: Opener) -> None:
+    """With one connection for all, what comes in is read and compared with what is there meanwhile."""
+    wp = opened(postgres={"pool_size": 1, "lock_timeout": 1500})
+    data = exported(wp, "s")
+    assert wp.import_session(data).unwrap().session_id == "s"
+    assert wp.import_session(data).unwrap().session_id == "s"
+    wp.create_workflow("w", "w", steps=["a"]).unwrap()
+    checkpoint = wp.create_checkpoint("w").unwrap()
+    wp.import_checkpoint(wp.export_checkpoint(checkpoint.id), "other").unwrap()
+    wp.fork_workflow(checkpoint.id, "fork").unwrap()
+
+
+def test_t15_a_server_that_is_back_is_found_at_once(opened: Opener, proxy: Proxy) -> None:
+    """However long a server was away, who asks when it is back does not wait for an attempt that comes later."""
+    wp = opened(proxy.port, postgres={"lock_timeout": 1000})
+    wp.create_workflow("w", "w").unwrap()
+    proxy.plan(lambda message: "cut before")
+    for _ in range(6):
+        with pytest.raises(StoreUnavailable, match="server closed the connection"):
+            wp.load_workflow_state("w").unwrap()
+    proxy.plan(passing)
+    wp.load_workflow_state("w").unwrap()

@@ -90,10 +90,10 @@ def _open_postgres(location: str, config: Config, *, create: bool, read_only: bo
     try:
         from waypost.store.postgres import PostgresStore
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("psycopg", "psycopg_pool"):
+        if (error.name or "").partition(".")[0] != "psycopg":
             raise
         raise UnsupportedPlatform(
-            "a PostgreSQL store needs the packages psycopg and psycopg_pool: pip install 'waypost[postgres]'"
+            "a PostgreSQL store needs the package psycopg: pip install 'waypost[postgres]'"
         ) from error
     except ImportError as error:  # psycopg is there, and finds no libpq
         raise UnsupportedPlatform(f"psycopg cannot be loaded ({error}): pip install 'waypost[postgres]'") from error

@@ -1,6 +1,7 @@
 """The PostgreSQL store: documents and parts as rows, with the versions that are kept (docs/postgres.md).
 
-`locations` reads connection strings, `connections` keeps connections and `refusals` says what the server refuses,
+`locations` reads connection strings, `connections` and `pooling` keep connections, `refusals` says what the
+server refuses,
 `queries` and `installing` hold statements and tables, `documents` is a version as it is read, `context` what is known
 of all of them, `drafts`, `batching`, `committing`, `appending` and `joint` commit, `told` says what stands in a row of
 a commit, `history` goes back, `staged` takes in large values, `receiving`, `following` and `adopting` what comes from

@@ -10,20 +10,19 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol, TypeVar
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg_pool import ConnectionPool, PoolTimeout
 
-from waypost.errors import StoreClosed, StoreError, WaypostError
+from waypost.errors import StoreClosed, StoreError, StoreUnavailable, WaypostError
 from waypost.options import PostgresConfig
 from waypost.store.postgres import queries
 from waypost.store.postgres.locations import Location
+from waypost.store.postgres.pooling import Connection, Pool, PoolBusy
 from waypost.store.postgres.refusals import AGAIN, is_lost, refusal
 
-Connection = psycopg.Connection[tuple[Any, ...]]
 T = TypeVar("T")
 Parameters = Sequence[object] | Mapping[str, object]
 
@@ -31,7 +30,9 @@ OLDEST_SERVER = 140_000
 _LOG = logging.getLogger("waypost")
 _PAUSES_S = (0.0, 0.02, 0.1, 0.3, 1.0)
 _MOST_AGAIN = 16
-_ABANDONED: list[ConnectionPool[Connection]] = []
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5
+_PREPARED_AFTER = 5
+_ABANDONED: list[Pool] = []
 """Pools of the parent, in the child of a fork: nobody may close what the parent uses."""
 
 
@@ -66,7 +67,7 @@ class Connections:
         self.syncs = True
         self.takes_writes = True
         self._config = config
-        self._pool: ConnectionPool[Connection] | None = None
+        self._pool: Pool | None = None
         self._lock = threading.Lock()
         self._closed = False
 
@@ -105,8 +106,10 @@ class Connections:
         if not self.syncs:
             _LOG.warning("%s runs with fsync=off: commits do not survive the loss of its power", self.location.shown)
 
-    def _connect(self, conninfo: str) -> Connection:
-        return psycopg.connect(conninfo, autocommit=True, prepare_threshold=None)
+    def _connect(self, conninfo: str, prepare_threshold: int | None = None) -> Connection:
+        given = conninfo_to_dict(conninfo)
+        given.setdefault("connect_timeout", max(2, -(-self._config.lock_timeout // 1000)))
+        return psycopg.connect(make_conninfo("", **given), autocommit=True, prepare_threshold=prepare_threshold)
 
     def _with_limits(self) -> str:
         given = conninfo_to_dict(self.location.conninfo)
@@ -139,34 +142,41 @@ class Connections:
 
     # --- using ---
 
-    def _opened(self) -> ConnectionPool[Connection]:
+    def _opened(self) -> Pool:
         with self._lock:
             if self._closed:
                 raise StoreClosed(f"{self.location.shown} is closed")
             if self._pool is None:
-                self._pool = ConnectionPool(
-                    self.location.conninfo if self.is_pooled else self._with_limits(),
-                    min_size=0,
-                    max_size=self._config.pool_size,
-                    timeout=self._config.lock_timeout / 1000,
-                    kwargs={"autocommit": True, "prepare_threshold": None if self.is_pooled else 5},
-                    name="waypost",
-                    open=True,
-                )
+                conninfo = self.location.conninfo if self.is_pooled else self._with_limits()
+                threshold = None if self.is_pooled else _PREPARED_AFTER
+                self._pool = Pool(lambda: self._connect(conninfo, threshold), self._config.pool_size)
             return self._pool
 
     @contextmanager
     def connection(self) -> Generator[Connection]:
-        """A connection, in no transaction. Raises StoreUnavailable when there is none to be had."""
-        pool = self._opened()
-        try:
-            connection = pool.getconn()
-        except (PoolTimeout, psycopg.Error) as error:
-            raise refusal(error, self.location) from None
-        try:
-            yield connection
-        finally:
-            pool.putconn(connection)
+        """A connection, in no transaction. Raises StoreUnavailable when there is none to be had for `lock_timeout`."""
+        with ExitStack() as stack:
+            yield self._taken(stack)
+
+    def _taken(self, stack: ExitStack) -> Connection:
+        pool, pause_s = self._opened(), _SHORTEST_PAUSE_S
+        deadline = time.monotonic() + self._config.lock_timeout / 1000
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                return stack.enter_context(pool.connection(max(0.0, left)))
+            except PoolBusy:
+                raise StoreUnavailable(
+                    f"{self.location.shown}: all {self._config.pool_size} connections of this handle were busy for "
+                    f"{self._config.lock_timeout:,} ms (postgres.pool_size, postgres.lock_timeout)",
+                    location=self.location.shown,
+                    sqlstate="53300",
+                ) from None
+            except psycopg.Error as error:
+                if left <= 0:
+                    raise self._not_connected(error) from None
+            time.sleep(min(pause_s, max(0.0, left)))
+            pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
 
     @contextmanager
     def transaction(self, connection: Connection, *, snapshot: bool = False) -> Generator[None]:

@@ -6,7 +6,6 @@ Every message of the driver goes through `Location.without_secrets`.
 from __future__ import annotations
 
 import psycopg
-from psycopg_pool import PoolTimeout
 
 from waypost.errors import (
     DocumentDamaged,
@@ -54,12 +53,6 @@ def is_lost(error: psycopg.Error) -> bool:
 
 def refusal(error: Exception, location: Location) -> WaypostError:
     """The error of Waypost for one of the driver."""
-    if isinstance(error, PoolTimeout):
-        return StoreUnavailable(
-            f"{location.shown}: all connections of this handle were busy for too long (postgres.pool_size, "
-            f"postgres.lock_timeout), or the server could not be reached",
-            location=location.shown,
-        )
     said = location.without_secrets(str(error)).strip().splitlines()
     state = getattr(error, "sqlstate", None) or ""
     kind, meaning = _KINDS.get(state) or _KINDS.get(state[:2]) or (StoreUnavailable, "")
