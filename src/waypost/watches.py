@@ -97,13 +97,13 @@ class AsyncWatch:
                 return None
 
     async def _ask(self, timeout_s: float | None) -> CommitEvent | None:
-        if self._asked is None:
-            if self._driver.ended:
-                return None
-            self._asked = self._driver.ask(timeout_s)
-        asked = self._asked
+        if self._asked is None and self._driver.ended:
+            return None
+        earlier = self._asked
+        asked = self._asked = earlier or self._driver.ask(timeout_s)
         try:
-            event = await asyncio.wrap_future(asked)
+            # what was found for somebody who gave up is handed out at once, so that no timeout is too short for it
+            event = await asyncio.wrap_future(asked) if earlier is None or not asked.done() else asked.result()
         except asyncio.CancelledError:
             if asked.cancelled():
                 self._asked = None  # else whoever asks next is given what it finds

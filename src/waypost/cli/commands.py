@@ -93,6 +93,7 @@ _COMMANDS = {
     "list": Entry("waypost.cli.listing:list_", "List workflows."),
     "show": Entry("waypost.cli.show:show", "Show one workflow: steps, agents, outputs, context."),
     "log": Entry("waypost.cli.log:log", "The commits of a workflow, the newest first."),
+    "watch": Entry("waypost.cli.watch:watch", "Tell of commits as they are made, by whatever process."),
     "diff": Entry("waypost.cli.diff:diff", "What differs between two versions, or two workflows."),
     "blame": Entry("waypost.cli.blame:blame", "Who made a value what it is, and what was there before."),
     "checkpoint": Entry(

@@ -82,12 +82,13 @@ def _row(entry: HistoryEntry) -> list[Any]:
         ago(entry.at),
         entry.operation or "",
         by(entry),
-        screen.text(_changed(entry), (f"  with {listing(entry.together_with, 3)}" if is_joint else "", "cyan")),
+        screen.text(changed(entry), (f"  with {listing(entry.together_with, 3)}" if is_joint else "", "cyan")),
         screen.text(((entry.commit_id or "")[:_ID], "dim")),
     ]
 
 
-def _changed(entry: HistoryEntry) -> str:
+def changed(entry: HistoryEntry) -> str:
+    """What a commit changed, in a few words, harmless to a terminal."""
     # most steps leave a checkpoint: what it came with tells more
     own = [path for path in entry.changed if not path.startswith("checkpoints[")]
     shown = listing([cut(path, _LONGEST) for path in own or entry.changed], _PATHS)

@@ -43,6 +43,12 @@ def print_json(document: Any) -> None:
     sys.stdout.write(as_json(msgspec.to_builtins(document), ascii_only=is_ascii) + "\n")
 
 
+def print_json_line(document: Any) -> None:
+    """As one line of many, each a document of its own."""
+    is_ascii = not (sys.stdout.encoding or "ascii").lower().startswith("utf")
+    sys.stdout.write(as_json(document, ascii_only=is_ascii, indent=None) + "\n")
+
+
 def note(text: str) -> None:
     """Tell people something that is no result."""
     print(text, file=sys.stderr, flush=True)

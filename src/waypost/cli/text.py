@@ -61,9 +61,9 @@ def count(number: int, noun: str) -> str:
 # --- JSON ---
 
 
-def as_json(document: Any, *, ascii_only: bool = False) -> str:
-    """One readable JSON document: sorted keys, no NaN, harmless to a terminal."""
-    text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=ascii_only, allow_nan=False)
+def as_json(document: Any, *, ascii_only: bool = False, indent: int | None = 2) -> str:
+    """One readable JSON document: sorted keys, no NaN, harmless to a terminal. On one line without an indent."""
+    text = json.dumps(document, indent=indent, sort_keys=True, ensure_ascii=ascii_only, allow_nan=False)
     # the structure itself is ASCII, so what is found stands inside a text
     return _JSON_HARMFUL.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
