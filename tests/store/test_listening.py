@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import opened
 from tests.store.support import change
+from waypost.blocking import Waypost
 from waypost.errors import StoreClosed
 from waypost.store import DocumentId, Listener, Store
 from waypost.store.directory import listening
@@ -121,3 +122,45 @@ def frozen(monkeypatch: pytest.MonkeyPatch) -> Callable[[Listener], None]:
         monkeypatch.setattr(listener, "_ends", lambda: seen)
 
     return freeze
+
+
+def resting(wp: Waypost) -> listening.Listener:
+    """A listener that looks at the ends of logs in an hour only, and is told of changes by the system."""
+    listener = wp.definitions.store.listen()
+    assert isinstance(listener, listening.Listener)
+    quiet(listener)
+    listener._pause_s, listener._next_s = listening.MOST_S, time.monotonic() + 3600
+    assert not listener.wait(0.2)
+    return listener
+
+
+def test_the_system_ends_the_pause_between_two_looks(tmp_path: Path) -> None:
+    """With `watchfiles` a commit is noticed at once, however long the pause is."""
+    wp = opened(tmp_path / "store")
+    listener = resting(wp)
+    wp.create_workflow("w", "w").unwrap()
+    assert listener.wait(LONG)
+    listener.close()
+    assert not listener.wait(LONG)
+    assert listener._hints is None
+    wp.close()
+
+
+@pytest.mark.parametrize("error", [ImportError, OSError, RuntimeError, StopIteration])
+def test_without_the_system_the_ends_of_logs_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """Where `watchfiles` is not installed, or cannot watch, commits are noticed all the same."""
+
+    def fail(*_: object) -> object:
+        raise error("no such thing")
+
+    monkeypatch.setattr(listening, "_hints", fail)
+    wp = opened(tmp_path / "store")
+    listener = wp.definitions.store.listen()
+    quiet(listener)
+    assert not vars(listener)["_may_hint"]
+    wp.create_workflow("w", "w").unwrap()
+    assert listener.wait(LONG)
+    listener.close()
+    wp.close()

@@ -4,13 +4,17 @@ Nothing else is told of a commit everywhere: other machines that share the direc
 one fear is a commit that changes nothing that can be seen: logs are filled ahead, so their size may stay, and two
 commits within one tick of the file system's clock leave the same time. So after each change it says twice more that
 there may have been one: at the next look, and when the coarsest clock has gone on.
+
+Where the package `watchfiles` is there, the system ends the pause between two looks. It is never relied on: file
+systems of a network tell nothing of what other machines do.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from waypost.errors import StoreClosed, WaypostError
 from waypost.store.directory.context import Context
@@ -18,10 +22,14 @@ from waypost.store.directory.index import SETTLED_NS
 from waypost.store.directory.layout import SUFFIXES, file_name
 from waypost.store.kinds import KINDS, DocumentId
 
+_LOG = logging.getLogger("waypost")
 LEAST_S, MOST_S = 0.05, 1.0
 """Between two looks: the pause doubles while nothing happens."""
 _WORK = 10
 """A look at very many logs is followed by a pause that is so many times as long."""
+
+_STEP_MS, _SLICE_MS = 25, 50
+"""How often the system is asked, and for how long at once."""
 
 Ends = tuple[int, tuple[str, ...]]
 
@@ -40,6 +48,8 @@ class Listener:
         self._next_s = 0.0
         self._doubts: list[float] = []
         """When to say once more that something may have happened."""
+        self._hints: Iterator[object] | None = None
+        self._may_hint = True
         self._look()
         context.listeners.add(self)
 
@@ -53,12 +63,30 @@ class Listener:
             elif now >= until:
                 return False
             else:
-                self._woken.wait(min(self._next_s, until) - now)
+                self._sleep(min(self._next_s, until))
+        self._hints = None
         return False
 
     def close(self) -> None:
         self._ended = True
         self.wake()
+
+    def _sleep(self, until: float) -> None:
+        """Pause, or less where the system tells of a change or what waits is to end."""
+        if self._pause_s > LEAST_S and self._may_hint:
+            try:
+                self._hints = self._hints or _hints(self._context, self._woken)
+                while time.monotonic() < until and not self._woken.is_set():
+                    if next(self._hints):
+                        self._next_s = 0.0
+                        return
+                return
+            except (ImportError, StopIteration):
+                self._may_hint = False
+            except (OSError, RuntimeError) as error:  # as where the system watches as much as it may already
+                _LOG.info("%s: changes are looked for, and not told of: %s", self._context.layout.path, error)
+                self._may_hint = False
+        self._woken.wait(max(0.0, until - time.monotonic()))
 
     def wake(self) -> None:
         """Have what waits look whether it is to go on."""
@@ -96,3 +124,21 @@ class Listener:
                 for name, each in layout.documents(kind).states(self._suffixes[kind]):
                     found ^= hash((kind, name, each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns))
         return found, tuple(self._context.decisions.pending())
+
+
+def _hints(context: Context, end: threading.Event) -> Iterator[object]:
+    """What the system tells of changes, nothing for each slice of time without any. Raises ImportError, OSError."""
+    from watchfiles import watch
+
+    layout = context.layout
+    folders = [layout.documents(kind).path for kind in KINDS]
+    return watch(
+        *folders,
+        watch_filter=None,
+        debounce=_SLICE_MS,
+        step=_STEP_MS,
+        stop_event=end,
+        rust_timeout=_SLICE_MS,
+        yield_on_timeout=True,
+        recursive=False,
+    )
