@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ON_REQUEST, opened
+from tests.store.support import failing, system_calls
 from waypost import clock
 from waypost.blocking import Waypost
 from waypost.cursors import Positions
@@ -37,7 +38,7 @@ def named(events: Iterable[CommitEvent]) -> list[str]:
 # --- what is told ---
 
 
-def test_x25_an_event_is_an_entry_of_history_and_the_statuses_of_steps(wp: Waypost) -> None:
+def test_an_event_is_an_entry_of_history_and_the_statuses_of_steps(wp: Waypost) -> None:
     """An event says of a commit all that history says, and the status of each step that it wrote."""
     with wp.watch() as watch:
         wp.create_workflow("w", "w", steps=["fetch", "parse"]).unwrap()
@@ -73,7 +74,7 @@ def test_from_the_start_it_tells_all_that_is_kept_and_then_goes_on(wp: Waypost) 
         assert named(told(watch, 1)) == ["a@2"]
 
 
-def test_x25_a_watch_goes_on_behind_the_event_of_any_cursor(wp: Waypost) -> None:
+def test_a_watch_goes_on_behind_the_event_of_any_cursor(wp: Waypost) -> None:
     """From the cursor of each event, the events behind it are told, and no other."""
     with wp.watch() as watch:
         for number in range(4):
@@ -270,7 +271,7 @@ def forget(forgetful: Waypost, monkeypatch: pytest.MonkeyPatch) -> Forget:
     return compact
 
 
-def test_x25_versions_that_history_dropped_are_told_by_number_and_id(forgetful: Waypost, forget: Forget) -> None:
+def test_versions_that_history_dropped_are_told_by_number_and_id(forgetful: Waypost, forget: Forget) -> None:
     """Where history no longer reaches back to a cursor, each version that is missing is named, and none is skipped."""
     wp = forgetful
     wp.create_workflow("w", "w").unwrap()
@@ -413,3 +414,29 @@ def test_a_failure_of_the_store_loses_nothing(wp: Waypost, monkeypatch: pytest.M
         monkeypatch.setattr(store, "past", past)
         events = [first, second, *told(watch, 1)]
     assert sorted(named(event for event in events if event)) == ["a@1", "a@2", "b@1"]
+
+
+# --- what a crash could take back ---
+
+
+def test_d23_nothing_is_told_that_no_sync_covers(tmp_path: Path) -> None:
+    """Another process has committed, and nobody knows yet whether that was synced: then it is synced, and told."""
+    with opened(tmp_path / "store") as wp, opened(tmp_path / "store") as other:
+        wp.create_workflow("w", "w").unwrap()
+        with wp.watch() as watch:
+            other.update_context("w", variables={"n": 1}).unwrap()
+            with system_calls() as calls:
+                assert watch.get(60) is not None
+                assert calls.count("fdatasync") == 1
+
+
+def test_d23_a_commit_whose_sync_failed_is_not_told(tmp_path: Path) -> None:
+    """It may be gone after a crash: whoever looked from before or begins now hears nothing of it, nor that it went."""
+    with opened(tmp_path / "store") as wp:
+        wp.create_workflow("w", "w").unwrap()
+        with wp.watch() as watch, wp.watch("w") as only, system_calls() as calls:
+            calls.fault = failing("fdatasync", 1)
+            assert not wp.update_context("w", variables={"x": 1})
+            with wp.watch() as begun, wp.watch("w") as one:
+                for each in (watch, only, begun, one):
+                    assert each.get(A_WHILE) is None

@@ -96,7 +96,7 @@ def seeded() -> random.Random:
     return random.Random(seed)
 
 
-def test_x25_each_commit_is_told_once_however_often_the_watcher_is_closed(wp: Waypost, seeded: random.Random) -> None:
+def test_each_commit_is_told_once_however_often_the_watcher_is_closed(wp: Waypost, seeded: random.Random) -> None:
     """While four others write, a watch that is closed at any event and made anew from its cursor tells all, once."""
     for workflow in WORKFLOWS:
         wp.create_workflow(workflow, workflow).unwrap()
@@ -119,7 +119,7 @@ def test_x25_each_commit_is_told_once_however_often_the_watcher_is_closed(wp: Wa
 
 
 @pytest.mark.timeout(300)
-def test_x25_each_commit_is_told_once_however_often_the_watcher_is_killed(
+def test_each_commit_is_told_once_however_often_the_watcher_is_killed(
     wp: Waypost, seeded: random.Random, tmp_path: Path
 ) -> None:
     """While four processes write, one that watches is killed at any moment, and the next goes on from what it left."""
