@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, get_args
 
 from waypost.bundling import silent
-from waypost.errors import InvalidInput, WaypostError
+from waypost.errors import InvalidInput, StoreNotFound, WaypostError
 from waypost.operations import OperationResult, Request
 from waypost.requests import Requests
 from waypost.store import Counters, Progress, Store, open_store
@@ -93,7 +93,12 @@ class Syncing(Requests):
         if not isinstance(other, str | os.PathLike):
             raise InvalidInput(f"a store is synced with a location or an open Waypost, not {type(other).__name__}")
         place = self._place(os.fspath(other))
-        return open_store(place, self.config, create=create), True
+        try:
+            return open_store(place, self.config, create=create, read_only=not create), True
+        except StoreNotFound:
+            if create:
+                raise
+            return open_store("memory:", self.config), True  # what would be made
 
     def _place(self, location: Any) -> str:
         from waypost.config import find_location
@@ -109,7 +114,9 @@ class Syncing(Requests):
 
 
 def _is_same_place(one: str, other: str) -> bool:
+    if "://" in one:
+        return False
     try:
-        return os.path.samefile(one, other)
+        return os.path.abspath(one) == other or os.path.samefile(one, other)
     except (OSError, ValueError):
         return False

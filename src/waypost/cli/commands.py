@@ -110,7 +110,7 @@ _COMMANDS = {
     "verify": Entry("waypost.cli.verify:verify", "Check every byte of the store."),
     "store": Entry(
         "waypost.cli.commands:store",
-        "Look after the store: doctor, repair, backup, restore, migrate, du, cleanup, config.",
+        "Look after the store: doctor, repair, backup, restore, sync, migrate, du, cleanup, config.",
     ),
 }
 
@@ -125,6 +125,7 @@ _STORE_COMMANDS = {
     "doctor": Entry("waypost.cli.doctor:doctor", "Which guarantees hold where the store lies, and who holds it."),
     "repair": Entry("waypost.cli.repair:repair", "Keep what is whole of a damaged store, and move the rest aside."),
     "backup": Entry("waypost.cli.backup:backup", "Copy the store while it is in use, and verify the copy."),
+    "sync": Entry("waypost.cli.sync:sync", "Bring two stores to the same workflows, both ways."),
     "restore": Entry("waypost.cli.backup:restore", "Put a backup in the place of what the store holds."),
     "migrate": Entry(
         "waypost.cli.migrate:migrate", "Bring workflows to another schema version, or show what that does."
