@@ -29,7 +29,7 @@ ORDER = """
     models
     queries
     session_models
-    options patterns
+    options patterns schemes
     config
     keys
     sealing

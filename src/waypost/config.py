@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 import msgspec
 import msgspec.structs
 
-from waypost import patterns
+from waypost import patterns, schemes
 from waypost.errors import InvalidConfiguration
 from waypost.options import Config
 
@@ -420,7 +420,9 @@ SERVERS = ("postgresql", "postgres")
 
 def is_directory(location: str) -> bool:
     """Whether a location is the path of a directory."""
-    return location != "memory:" and location.partition("://")[0].lower() not in SERVERS
+    if location == "memory:" or location.partition("://")[0].lower() in SERVERS:
+        return False
+    return not schemes.is_registered(location)
 
 
 def find_location(
@@ -428,7 +430,8 @@ def find_location(
     environment: Mapping[str, str] = os.environ,
     start: str | PathLike[str] | None = None,
 ) -> str:
-    """Where the store is: `memory:`, the path of a directory, which need not exist, or `postgresql://…`.
+    """Where the store is: `memory:`, the path of a directory, which need not exist, `postgresql://…`, or a location
+    whose scheme a package has registered.
 
     The argument, else `$WAYPOST_STATE`, else the nearest `.claude/state` from `start` (the working directory)
     upwards, else `.claude/state` there.
@@ -450,9 +453,15 @@ def _checked_location(location: str, source: str) -> str:
         raise _invalid("location", location, "the path of a directory, or memory:", source)
     scheme = location.partition("://")[0].lower() if "://" in location else ""
     # the location may hold a password, so it is not repeated
-    if scheme not in SERVERS and re.fullmatch(r"[a-z][a-z0-9+.-]+", scheme):
+    if (
+        scheme
+        and scheme not in SERVERS
+        and scheme == schemes.scheme_of(location)
+        and not schemes.is_registered(location)
+    ):
         raise InvalidConfiguration(
-            f"there is no store of the kind {scheme}://: give a directory, memory:, postgresql://…"
+            f"there is no store of the kind {scheme}://: give a directory, memory:, postgresql://…, or install the "
+            "package that registers it"
         )
     return location
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from waypost import schemes
 from waypost.errors import UnsupportedPlatform
 from waypost.store.bundles import Bundle, Progress, Whole, Written
 from waypost.store.contract import (
@@ -68,12 +69,13 @@ __all__ = [
 
 
 def open_store(location: str, config: Config, *, create: bool = True, read_only: bool = False) -> Store:
-    """Open the store at a location: `memory:`, the path of a directory, or `postgresql://…`.
+    """Open the store at a location: `memory:`, the path of a directory, `postgresql://…`, or one whose scheme a package
+    has registered (docs/stores.md).
 
     With `create` a missing directory store is made. A store that is open for reading only
     changes nothing on disk: it takes no lease and makes no file.
 
-    Raises StoreNotFound, StoreLeased, StoreUnavailable, UnsupportedFormat, UnsupportedPlatform.
+    Raises StoreNotFound, StoreLeased, StoreUnavailable, UnsupportedFormat, UnsupportedPlatform, InvalidConfiguration.
     """
     if location == "memory:":
         from waypost.store.memory import MemoryStore
@@ -81,6 +83,8 @@ def open_store(location: str, config: Config, *, create: bool = True, read_only:
         return MemoryStore(config)
     if location.partition("://")[0].lower() in ("postgresql", "postgres") and "://" in location:
         return _open_postgres(location, config, create=create, read_only=read_only)
+    if (opens := schemes.opener(location)) is not None:
+        return opens(location, config, create=create, read_only=read_only)
     from waypost.store.directory import DirectoryStore
 
     return DirectoryStore.open(location, config, create=create, read_only=read_only)
