@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests import servers
 from waypost import clock
 from waypost import config as configuration
 from waypost.api import AsyncWaypost
@@ -20,7 +21,8 @@ from waypost.store import Store, open_store
 
 pytest_plugins = ["tests.outdated", "tests.totals"]
 
-KINDS = ["memory", "directory"]
+WITH_POSTGRES = True
+KINDS = ["memory", "directory", *(["postgres"] if WITH_POSTGRES else [])]
 """The kinds of store that every test which takes one runs over."""
 
 StoreFactory = Callable[..., Store]
@@ -50,6 +52,8 @@ def store_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[St
 
         def make(config: configuration.Config | None = None) -> Store:
             location = "memory:" if request.param == "memory" else str(tmp_path / f"store{len(made)}")
+            if request.param == "postgres":
+                location = stack.enter_context(servers.postgres().lent())
             store = open_store(location, config or make_config())
             stack.callback(store.close)
             made.append(store)
