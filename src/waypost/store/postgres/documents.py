@@ -138,7 +138,7 @@ class DocumentView:
             if not rows or rows[0][0] is None:
                 raise self._expired()
             value = bytes(rows[0][0])
-            self._check(key, value, part.digest)
+            self.check(key, value, part.digest)
             return Pieces.of(value)
         return pieces_of(self._reader, part.content, self.document)
 
@@ -228,10 +228,11 @@ class DocumentView:
         summand = int(digest)  # pyright: ignore[reportArgumentType]
         found = None if value is None else bytes(value)  # pyright: ignore[reportArgumentType]
         if found is not None:
-            self._check(key, found, summand)
+            self.check(key, found, summand)
         return Part(length, summand, found, content, gone)
 
-    def _check(self, key: str, value: bytes, digest: int) -> None:
+    def check(self, key: str, value: bytes, digest: int) -> None:
+        """Raises DocumentDamaged where a value is not the one that a part has the digest of."""
         if self._verify and parts.part_checksum(key.encode(), value) != digest:
             raise DocumentDamaged(
                 f"{self._reader.location.shown}: the part {key!r} of {self.document.kind} {self.document.id!r} "

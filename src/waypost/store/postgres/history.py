@@ -95,14 +95,14 @@ class PostgresPast:
         def pieces(key: str) -> Pieces:
             if key in lost:
                 raise erasures.gone(*lost[key])
-            _, _, value, content, is_erased = values[version, key]
+            _, digest, value, content, is_erased = values[version, key]
             if is_erased:
-                raise erasures.gone(lengths[key], int(values[version, key][1]).to_bytes(32, "big"))
-            if value is not None:
-                return Pieces.of(bytes(value))
+                raise erasures.gone(lengths[key], int(digest).to_bytes(32, "big"))
             if content is not None:
                 return pieces_of(self._reader, content, self.document)
-            return self._long_value(version, key)
+            whole = self._long_value(version, key) if value is None else bytes(value)
+            self._view.check(key, whole, int(digest))
+            return Pieces.of(whole)
 
         def read(key: str) -> bytes:
             found = pieces(key)
@@ -130,12 +130,12 @@ class PostgresPast:
             merge=None if tells.merge is None else Merge(*tells.merge),
         )
 
-    def _long_value(self, version: int, key: str) -> Pieces:
+    def _long_value(self, version: int, key: str) -> bytes:
         asked = {"doc": self._view.head.doc, "key": key.encode(), "version": version}
         rows = self._reader.read("whole_value", asked)
         if not rows or rows[0][0] is None:
             raise StoreUnavailable(f"{self._reader.location.shown}: {key!r} of version {version} is no longer kept")
-        return Pieces.of(bytes(rows[0][0]))
+        return bytes(rows[0][0])
 
     def dropped_id(self, version: int) -> bytes | None:
         if not 0 < version <= self.first:
