@@ -200,10 +200,11 @@ class WorkflowTests(Kit):
         """A fork stands by itself: what cleanup takes from its origin, and deleting that, leave it whole."""
         complete(made(wp), *_STEPS[:4])
         kept = wp.create_checkpoint("w", "here").unwrap()
+        complete(wp, _STEPS[4])
         fork = wp.fork_workflow(kept.id, "fork").unwrap()
         assert completed(fork) == _STEPS[:4]
         narrow = handle(store, max_checkpoints=1, min_checkpoints=1)
-        complete(narrow, *_STEPS[4:])
+        complete(narrow, *_STEPS[5:])
         narrow.cleanup().unwrap()
         wp.delete_workflow("w").unwrap()
         narrow.cleanup().unwrap()
