@@ -26,10 +26,12 @@ def rules() -> dict[str, str]:
 
 
 def names_of_tests() -> list[str]:
+    """Those of the tests, and of the conformance kit, which they hold the stores to."""
+    files = [*sorted((ROOT / "tests").rglob("test_*.py")), *sorted((ROOT / "src/waypost/testing").glob("*.py"))]
     return [
         name
-        for file in sorted((ROOT / "tests").rglob("test_*.py"))
-        for name in re.findall(r"^(?:async )?def (test_\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
+        for file in files
+        for name in re.findall(r"^(?:    |async )?def (test_\w+)", file.read_text(encoding="utf-8"), re.MULTILINE)
     ]
 
 

@@ -1,11 +1,10 @@
-"""The past of a document: the commits that a store still knows of, over every store; and what a log makes of it."""
+"""The past of a document as a log tells it, beside the oracle; what every store tells is in `waypost.testing`."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -15,8 +14,8 @@ from hypothesis import strategies as st
 
 from tests.store.support import TestedStore, change, directory_store, failing, putting, system_calls
 from waypost import clock
-from waypost.errors import DocumentDamaged, StoreClosed, StorePoisoned
-from waypost.store import Change, Commit, DocumentId, Store
+from waypost.errors import DocumentDamaged, StorePoisoned
+from waypost.store import Commit, DocumentId
 from waypost.store.contract import JointChange
 from waypost.store.directory import compaction
 from waypost.store.memory import MemoryStore
@@ -24,19 +23,6 @@ from waypost.store.memory import MemoryStore
 WF = DocumentId("workflow", "wf")
 OTHER = DocumentId("workflow", "other")
 LARGE = b"large " * 1500  # more than a chunk
-
-
-def clear_and_put(tx) -> None:
-    tx.clear()
-    tx.put("after", b"clear")
-
-
-@pytest.fixture(params=["memory", "directory"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    memory = request.param == "memory"
-    opened: Store = MemoryStore() if memory else directory_store(tmp_path / "store", chunk_size=4096)
-    yield opened
-    opened.close()
 
 
 def told(commit: Commit) -> tuple[object, ...]:
@@ -54,81 +40,7 @@ def told(commit: Commit) -> tuple[object, ...]:
     )
 
 
-# --- over every store ---
-
-
-def test_a_document_that_was_never_written_has_no_past(store):
-    """What does not exist has version 0, no commits, and begins empty."""
-    past = store.past(WF)
-    assert (past.version, past.first, list(past.commits()), list(past.start().keys())) == (0, 0, [], [])
-
-
-def test_a_commit_says_who_did_what_and_to_which_parts(store):
-    """A commit has the id of its version's view, its operation, session, agent and time, and the values it put."""
-
-    def work(tx) -> None:
-        tx.put("a", b"1")
-        tx.put("big", LARGE)
-
-    asked = Change(WF, work, "op-1", "update", session="s", agent="g")
-    store.submit(asked).result()
-    store.submit(change(WF, lambda tx: tx.delete("a"))).result()
-    store.submit(change(WF, clear_and_put)).result()
-    view = store.view_at(WF, 1)
-    cleared, removed, first = store.past(WF).commits()
-    assert told(first) == (
-        1, "op-1", "update", "s", "g", False, {"a": (1, b"1"), "big": (len(LARGE), LARGE)}, [], None
-    )  # fmt: skip
-    assert (first.commit_id, first.time_us) == (view.commit_id, view.time_us)
-    assert (list(removed.removed), dict(removed.puts), removed.cleared) == (["a"], {}, False)
-    assert (cleared.cleared, dict(cleared.puts)) == (True, {"after": 5})
-
-
-def test_commits_come_newest_first_and_from_below_a_version(store):
-    """The newest commit comes first; `before` leaves out its own version and all above it."""
-    for number in range(1, 8):
-        store.submit(putting(a=b"%d" % number)).result()
-    past = store.past(WF)
-    assert [commit.version for commit in past.commits()] == [7, 6, 5, 4, 3, 2, 1]
-    assert [commit.version for commit in past.commits(4)] == [3, 2, 1]
-    assert [commit.version for commit in past.commits(100)] == [7, 6, 5, 4, 3, 2, 1]
-    assert (list(past.commits(1)), past.version) == ([], 7)
-
-
-def test_a_past_stays_as_it_is(store):
-    """What is committed after a past was asked for is not in it, and what is in it can still be read."""
-    store.submit(putting(a=b"1")).result()
-    past = store.past(WF)
-    store.submit(putting(a=b"2")).result()
-    assert [(commit.version, commit.read("a")) for commit in past.commits()] == [(1, b"1")]
-
-
-def test_a_commit_over_several_documents_names_all_of_them(store):
-    """Both commits carry one transaction id and the documents and versions that belong to it; one alone has none."""
-    store.submit(putting(a=b"1")).result()
-    joint = store.begin()
-    joint.document(WF).put("a", b"2")
-    joint.document(OTHER).put("b", b"2")
-    assert store.commit(joint, JointChange("op-j", "transact")) is not None
-    here, alone = store.past(WF).commits()
-    (there,) = store.past(OTHER).commits()
-    assert alone.joint is None
-    assert here.joint is not None and there.joint is not None
-    assert here.joint.transaction_id == there.joint.transaction_id
-    assert list(here.joint.participants) == list(there.joint.participants) == [(OTHER, 1), (WF, 2)]
-    joint = store.begin()
-    joint.document(WF).put("a", b"3")
-    joint.document(OTHER).get("b")
-    assert store.commit(joint, JointChange("op-k", "transact")) is not None
-    assert next(iter(store.past(WF).commits())).joint is None  # only one was changed
-
-
-def test_a_closed_store_tells_no_past(store):
-    """After `close` the past is refused like all else."""
-    store.close()
-    with pytest.raises(StoreClosed):
-        store.past(WF)
-
+# --- beside the oracle ---
 
 KEYS = st.sampled_from(["a", "b", "b\x1fc", "d/é", "z" * 300])
 ACTIONS = st.lists(
