@@ -21,8 +21,7 @@ from waypost.store import Store, open_store
 
 pytest_plugins = ["tests.outdated", "tests.totals"]
 
-WITH_POSTGRES = True
-KINDS = ["memory", "directory", *(["postgres"] if WITH_POSTGRES else [])]
+KINDS = ["memory", "directory", "postgres"]
 """The kinds of store that every test which takes one runs over."""
 
 StoreFactory = Callable[..., Store]

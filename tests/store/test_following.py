@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from tests import servers
+from tests.conftest import KINDS, make_config
 from tests.store.support import TestedStore, change, directory_store
 from waypost.codec import bodies
 from waypost.codec.bodies import CommitBody, MergeMark
 from waypost.errors import DocumentDamaged, ValueErased, VersionConflict
-from waypost.store import Change, Commit, DocumentId, JointChange, Pieces, Store, commits, parts
+from waypost.store import Change, Commit, DocumentId, JointChange, Pieces, Store, commits, open_store, parts
 from waypost.store.contract import CHECKPOINT
 from waypost.store.directory import following
 from waypost.store.erasures import ERASED
@@ -38,18 +40,25 @@ def opened(path: Path) -> TestedStore:
     return directory_store(path, chunk_size=4096)
 
 
-@pytest.fixture(params=["memory", "directory"])
+def made(kind: str, path: Path) -> Iterator[Store]:
+    with ExitStack() as stack:
+        if kind == "postgres":
+            config = make_config({"compression": {"chunk_size": 4096}})
+            store = open_store(stack.enter_context(servers.postgres().lent()), config)
+        else:
+            store = MemoryStore() if kind == "memory" else opened(path)
+        stack.callback(store.close)
+        yield store
+
+
+@pytest.fixture(params=KINDS)
 def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    store: Store = MemoryStore() if request.param == "memory" else opened(tmp_path / "source")
-    yield store
-    store.close()
+    yield from made(request.param, tmp_path / "source")
 
 
-@pytest.fixture(params=["memory", "directory"])
+@pytest.fixture(params=KINDS)
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    store: Store = MemoryStore() if request.param == "memory" else opened(tmp_path / "target")
-    yield store
-    store.close()
+    yield from made(request.param, tmp_path / "target")
 
 
 def arrive(source: Store, target: Store) -> None:

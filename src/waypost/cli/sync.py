@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
 
@@ -74,7 +74,7 @@ def _opened(location: str, *, dry_run: bool) -> Generator[Waypost]:
     try:
         store = open_store(place, config, create=False, read_only=dry_run)
     except StoreNotFound as error:
-        raise no_store(place) from error
+        raise no_store(place, error) from error
     try:
         yield Waypost(Definitions(store, config, False))
     finally:
@@ -96,7 +96,7 @@ def _ask(conflict: StateConflict) -> Side | None:
         messages.note(f"  {name}: {side.value!r:.300}{when}")
     choices = click.Choice(["ours", "theirs", "base", "skip"])
     said = click.prompt("Which one stands?", type=choices, default="skip", err=True)
-    return None if said == "skip" else said
+    return cast("Side | None", None if said == "skip" else said)
 
 
 def _document(report: SyncReport) -> dict[str, object]:

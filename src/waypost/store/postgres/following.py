@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
-from waypost.errors import VersionConflict
+from waypost.errors import VersionConflict, WaypostError
 from waypost.store.kinds import DocumentId
 from waypost.store.pasts import Commit
 from waypost.store.postgres.connections import Connection
@@ -13,6 +13,15 @@ from waypost.store.postgres.context import Context
 from waypost.store.postgres.receiving import append_told
 
 _BATCH = 64
+
+
+class _Refused(Exception):
+    """One commit of a batch that cannot be appended: which, and why."""
+
+    def __init__(self, number: int, error: WaypostError) -> None:
+        super().__init__(number)
+        self.number = number
+        self.error = error
 
 
 def follow(
@@ -27,7 +36,12 @@ def follow(
     version = context.look(document).version
     try:
         while batch := list(islice(rest, _BATCH)):
-            version, head = _append(context, document, head, batch, checks)
+            try:
+                version, head = _append(context, document, head, batch, checks)
+            except _Refused as refused:  # those before it are whole
+                if refused.number:
+                    _append(context, document, head, batch[: refused.number], checks)
+                raise refused.error from None
     finally:
         context.forget(document)
     return version
@@ -45,8 +59,11 @@ def _append(
                 raise VersionConflict(f"{document.kind} {document.id!r} was changed meanwhile")
             for check in checks:
                 check()
-            for commit in batch:
-                found = append_told(context, connection, document, found, commit)
+            for number, commit in enumerate(batch):
+                try:
+                    found = append_told(context, connection, document, found, commit)
+                except WaypostError as error:
+                    raise _Refused(number, error) from error
             return found.version, found.commit_id
 
     return context.in_transaction(f"a batch of {len(batch)} commits", act)

@@ -178,7 +178,8 @@ def _put_parts(context: Context, connection: Connection, doc: int, version: View
             key,
             version.erased(key),
             version.size_of(key) or 0,
-            lambda key=key: version.pieces(key),
+            version.get,
+            version.pieces,
         )
         size += parts.part_size(key.encode(), part.length)
         checksum += part.digest
@@ -227,7 +228,8 @@ def append_told(context: Context, connection: Connection, document: DocumentId, 
             key,
             lost[key][1] if key in lost else None,
             length,
-            lambda key=key: commit.pieces(key),
+            commit.read,
+            commit.pieces,
         )
         for key, length in commit.puts.items()
     }
@@ -235,7 +237,7 @@ def append_told(context: Context, connection: Connection, document: DocumentId, 
     commit_id = commits.id_of(head.commit_id, commits.body_of(commit))
     made = appending.append(context, connection, head.doc, draft, commit_id)
     told = (commit.commit_id, commit.size_bytes, commit.checksum)
-    if told != (made.commit_id, made.size_bytes, made.checksum):
+    if told != (made.commit_id, made.size_bytes, made.checksum) or commit.time_us <= head.time_us:
         raise DocumentDamaged(f"version {commit.version} of {document.id!r} is not what its ids and sums say")
     return made
 
@@ -246,19 +248,21 @@ def _put(
     key: str,
     erased: bytes | None,
     length: int,
-    pieces: Callable[[], Pieces | None],
+    read: Callable[[str], bytes | None],
+    pieces: Callable[[str], Pieces | None],
 ) -> Part:
     """A part of another store, its value taken in if that is large."""
     if erased is not None:
         return Part(length, int.from_bytes(erased, "big"), None, None, is_erased=True)
-    found = pieces()
-    assert found is not None
     if length > context.chunk_bytes:
+        found = pieces(key)
+        assert found is not None
         content, digest = staged.put_pieces(
             context.connections, connection, key, length, _each(found), context.chunk_bytes
         )
         return Part(length, digest, None, content)
-    value = b"".join(_each(found))
+    value = read(key)
+    assert value is not None
     return Part(len(value), parts.part_checksum(key.encode(), value), value, None)
 
 
