@@ -13,12 +13,15 @@ from tests.conftest import make_config, opened
 from waypost import (
     InvalidInput,
     Resolution,
+    StateConflict,
     SyncReport,
     ValueErased,
     WorkflowNotFound,
+    clock,
 )
 from waypost.blocking import Waypost
 from waypost.store import DocumentId, View
+from waypost.store.directory import upkeep
 
 WF = DocumentId("workflow", "wf")
 CONFIG = make_config({"compression": {"chunk_size": 4096}})
@@ -45,6 +48,10 @@ def parted(here: Waypost, other: Waypost) -> tuple[Waypost, Waypost]:
     here.update_context("wf", variables={"x": "ours", "only here": 1}).unwrap()
     other.update_context("wf", variables={"x": "theirs", "only there": 2}).unwrap()
     return here, other
+
+
+def nobody(_: StateConflict) -> None:
+    """Does not know."""
 
 
 def synced(one: Waypost, two: Waypost, **options: Any) -> SyncReport:
@@ -138,8 +145,9 @@ def test_a_store_is_not_synced_with_itself(here: Waypost, tmp_path: Path) -> Non
     """Nor with what is no store, nor with a store in memory that nobody could have opened."""
     for given in (here, tmp_path / "here", tmp_path / "x" / ".." / "here", "memory:", 7, ""):
         assert isinstance(here.sync(given).error, InvalidInput)  # type: ignore[arg-type]
-    for options in ({"on_conflict": "guess"}, {"resolve": lambda _: "ours"}):
-        assert isinstance(here.sync(tmp_path / "other", **options).error, InvalidInput)  # type: ignore[arg-type]
+    assert isinstance(here.sync(tmp_path / "other", on_conflict="guess").error, InvalidInput)  # type: ignore[arg-type]
+    assert isinstance(here.sync(tmp_path / "other", resolve=nobody).error, InvalidInput)
+    assert not (tmp_path / "other").exists()
 
 
 # --- merging ---
@@ -217,11 +225,12 @@ def test_a_sync_that_was_cut_off_goes_on(here: Waypost, other: Waypost, monkeypa
     synced(here, other)
     here.update_context("wf", variables={"a": 1}).unwrap()
     other.update_context("wf", variables={"b": 2}).unwrap()
-    store = here.definitions.store
+
+    def interrupted(*_: Any) -> int:
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr(type(store), "follow", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        if type(store) is type(other.definitions.store):
-            return  # then it is cut off before either side has it
+        patch.setattr(here.definitions.store, "follow", interrupted)
         with pytest.raises(KeyboardInterrupt):
             here.sync(other)
     merged = view(other).commit_id
@@ -308,11 +317,15 @@ def test_trap_08_user_intervention_asks(parted: tuple[Waypost, Waypost], answer:
 def test_trap_08_who_does_not_answer_leaves_it(parted: tuple[Waypost, Waypost]) -> None:
     """Without an answer, or without anyone to ask, the conflict stays and can be resolved by another call."""
     here, other = parted
-    for resolve in (None, lambda _: None):
+    for resolve in (None, nobody):
         assert len(here.sync(other, on_conflict="user_intervention", resolve=resolve).unwrap().unresolved) == 1
-    assert isinstance(
-        here.sync(other, on_conflict="user_intervention", resolve=lambda _: "x").unwrap().failures[0].code, str
-    )  # type: ignore[arg-type,return-value]
+    for wrong in ("x", Resolution(object())):
+
+        def answer(_: StateConflict, wrong: Any = wrong) -> Any:
+            return wrong
+
+        (failure,) = here.sync(other, on_conflict="user_intervention", resolve=answer).unwrap().failures
+        assert failure.code in ("invalid_input", "invalid_value")
     synced(here, other, on_conflict="rollback")
 
 
@@ -416,3 +429,68 @@ def test_an_owner_that_is_alive_is_not_shut_out(here: Waypost, other: Waypost) -
     other.pause_session(session).unwrap()
     synced(here, other)
     assert variables(here) == {"x": 3, "y": 2}
+
+
+# --- histories that were shortened ---
+
+
+def shortened(wp: Waypost, path: Path) -> Waypost:
+    """The store, opened again with what history there was dropped."""
+    wp.close()
+    with pytest.MonkeyPatch.context() as patch:
+        now = clock.now_us()
+        patch.setattr(clock, "now_us", lambda: now + 400 * 24 * 3600 * 1_000_000)
+        again = opened(path, history={"max_age_days": 1})
+        again.update_context("wf", variables={"late": 1}).unwrap()
+        assert upkeep.compact(again.definitions.store._document(WF), again.definitions.store._context)  # type: ignore[attr-defined]
+        again.close()
+    again = opened(path)
+    assert again.definitions.store.past(WF).first > 1
+    return again
+
+
+def test_a_side_whose_history_was_shortened_is_followed_and_merged(
+    here: Waypost, other: Waypost, tmp_path: Path
+) -> None:
+    """Where the commits that lead from one side to the other are gone, one merge of the two newest versions does it;
+    checkpoints of lost history come along.
+    """
+    kept = here.create_checkpoint("wf", "kept").unwrap()
+    synced(here, other)
+    here.update_step_status("wf", "a", "running").unwrap()
+    late = here.create_checkpoint("wf", "late").unwrap()
+    again = shortened(here, tmp_path / "here")
+    try:
+        report = synced(other, again)
+        assert [each.action for each in report.documents] == ["merged"]
+        assert variables(other) == {"x": 0, "y": 0, "late": 1}
+        for wp in (again, other):
+            assert wp.get_checkpoint(kept.id).state.workflow.steps[0].status == "pending"
+            assert wp.get_checkpoint(late.id).state.workflow.steps[0].status == "running"
+        with waypost.open("memory:") as third:
+            synced(again, third)
+            assert third.get_checkpoint(late.id).state.workflow.steps[0].status == "running"
+            assert third.get_checkpoint(kept.id).state.workflow.steps[0].status == "pending"
+    finally:
+        again.close()
+
+
+def test_where_the_common_version_is_gone_differing_parts_conflict(tmp_path: Path) -> None:
+    """Equal parts pass, differing ones are conflicts, and cannot be rolled back."""
+    with opened(tmp_path / "a") as first:
+        first.create_workflow("wf", "Wf", steps=["a"]).unwrap()
+        first.update_context("wf", variables={"x": 0, "same": 1}).unwrap()
+        with opened(tmp_path / "b") as second:
+            synced(first, second)
+            first.update_context("wf", variables={"x": 1}).unwrap()
+            second.update_context("wf", variables={"x": 2}).unwrap()
+            a, b = shortened(first, tmp_path / "a"), shortened(second, tmp_path / "b")
+    for how in ("merge", "rollback"):
+        report = a.sync(b, on_conflict=how).unwrap()  # type: ignore[arg-type]
+        assert [(each.conflict_type, each.path) for each in report.unresolved] == [
+            ("version_mismatch", "context.variables.x")
+        ]
+    synced(a, b, on_conflict="last_writer_wins")
+    assert variables(a)["same"] == 1
+    for wp in (a, b):
+        wp.close()

@@ -8,13 +8,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import waypost
 from tests.conftest import make_config
 from waypost.blocking import Waypost
 from waypost.store import DocumentId
+from waypost.store.directory import DirectoryStore
 
 STORES = 4
 WF = DocumentId("workflow", "wf")
@@ -116,8 +117,21 @@ actions = st.lists(
 )
 
 
+MERGED_ELSEWHERE: list[Action] = [
+    *(("sync", 0, 3), ("own", 0, 0), ("own", 3, 0), ("sync", 0, 1), ("sync", 3, 1), ("add", 0, 0), ("add", 3, 0)),
+]
+"""What 0 and 3 have in common is a merge that 3 has, and that 0 only knows the parts of."""
+MERGED_TWICE: list[Action] = [
+    *(("sync", 0, 2), ("sync", 0, 3), ("own", 0, 0), ("own", 1, 0), ("sync", 0, 2), ("sync", 1, 3), ("sync", 0, 1)),
+    *(("sync", 2, 3), ("own", 0, 0), ("own", 1, 0), ("add", 0, 0), ("add", 3, 0), ("checkpoint", 2, 0), ("sync", 0, 2)),
+]
+"""Two merges of the same two lines: each side has taken over what the other has, by another commit."""
+
+
 @settings(max_examples=25, deadline=None)
 @given(actions)
+@example(MERGED_ELSEWHERE)
+@example(MERGED_TWICE)
 def test_stores_that_are_synced_in_any_order_become_the_same(done: list[Action]) -> None:
     """Whatever was changed where, and synced in whichever order: at the end all are one document with the same
     newest commit, no change that only one store made is lost, and every checkpoint is kept by all.
@@ -130,5 +144,7 @@ def test_stores_that_are_synced_in_any_order_become_the_same(done: list[Action])
         world.check()
         for number, wp in enumerate(world.stores):
             if number % 2 == 0:
-                report = wp.definitions.store.verify()  # type: ignore[attr-defined]
+                store = wp.definitions.store
+                assert isinstance(store, DirectoryStore)
+                report = store.verify()
                 assert [each.text for each in report.findings if each.severity == "damage"] == []

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 import waypost
@@ -116,8 +116,21 @@ actions = st.lists(
 )
 
 
-@settings(max_examples=500, deadline=None)
+MERGED_ELSEWHERE: list[Action] = [
+    *(("sync", 0, 3), ("own", 0, 0), ("own", 3, 0), ("sync", 0, 1), ("sync", 3, 1), ("add", 0, 0), ("add", 3, 0)),
+]
+"""What 0 and 3 have in common is a merge that 3 has, and that 0 only knows the parts of."""
+MERGED_TWICE: list[Action] = [
+    *(("sync", 0, 2), ("sync", 0, 3), ("own", 0, 0), ("own", 1, 0), ("sync", 0, 2), ("sync", 1, 3), ("sync", 0, 1)),
+    *(("sync", 2, 3), ("own", 0, 0), ("own", 1, 0), ("add", 0, 0), ("add", 3, 0), ("checkpoint", 2, 0), ("sync", 0, 2)),
+]
+"""Two merges of the same two lines: each side has taken over what the other has, by another commit."""
+
+
+@settings(max_examples=800, deadline=None, phases=[Phase.explicit, Phase.generate])
 @given(actions)
+@example(MERGED_ELSEWHERE)
+@example(MERGED_TWICE)
 def test_stores_that_are_synced_in_any_order_become_the_same(done: list[Action]) -> None:
     """Whatever was changed where, and synced in whichever order: at the end all are one document with the same
     newest commit, no change that only one store made is lost, and every checkpoint is kept by all.

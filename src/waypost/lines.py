@@ -6,8 +6,8 @@ be it that it has that commit, or that it has taken it in by a merge or an impor
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 from waypost import merging
 from waypost.store import Commit, DocumentId, Past, Store, View
@@ -36,7 +36,7 @@ class Side(NamedTuple):
 
 
 class Touch(NamedTuple):
-    """Who changed a part last."""
+    """Who changed a part last. A merge that took over what one line had made of it is not who did."""
 
     time_us: int
     commit_id: bytes
@@ -102,7 +102,32 @@ def line_of(side: Side, known: set[bytes]) -> Line:
             keys.update(before.keys() if before is not None else ())
         touch = Touch(commit.time_us, commit.commit_id, commit.operation_id, commit.operation, commit.session)
         touched.update(dict.fromkeys(keys, touch))
+        if commit.merge is not None:
+            touched.update(_taken_over(commit.projection))
     return Line(common, common_id, ids, contains, touched, is_whole)
+
+
+def projection(origins: Mapping[str, Touch]) -> list[object]:
+    """What a merge remembers: whose changes it took over."""
+    touches = list(dict.fromkeys(origins.values()))
+    rows = [[touch.time_us, touch.commit_id.hex(), *touch[2:]] for touch in touches]
+    return [_MARK, rows, {key: touches.index(touch) for key, touch in origins.items()}]
+
+
+def _taken_over(found: Any) -> dict[str, Touch]:
+    """The same, read back; nothing where it says something else."""
+    try:
+        mark, rows, places = found
+        touches = [
+            Touch(time_us, bytes.fromhex(commit_id), str(operation_id), str(operation), session)
+            for time_us, commit_id, operation_id, operation, session in rows
+        ]
+        return {str(key): touches[place] for key, place in places.items()} if mark == _MARK else {}
+    except (TypeError, ValueError, IndexError, AttributeError):
+        return {}
+
+
+_MARK = "merged"
 
 
 def _before(side: Side, commit: Commit) -> View | None:
@@ -120,10 +145,19 @@ def common_version(ours: tuple[Side, Line], theirs: tuple[Side, Line]) -> View |
     candidates = [(side, line, other) for (side, line), (other, _) in ((ours, theirs), (theirs, ours)) if line.common]
     ids = {line.common_id for _, line, _ in candidates}
     for side, line, other in candidates:
-        others = ids - {line.common_id}
-        if all(each is not None and _version(side.past, each) <= line.common for each in others):
+        if ids <= _known_up_to(side.past, line.common):
             return _kept(side, line.common_id) or _kept(other, line.common_id)
     return None
+
+
+def _known_up_to(past: Past, version: int) -> set[bytes | None]:
+    """The ids of all commits that stand at a version, or have gone into it."""
+    found: set[bytes | None] = {past.dropped_id(each) for each in range(1, min(version, past.first) + 1)}
+    for commit in past.commits(version + 1):
+        found.add(commit.commit_id)
+        if commit.merge is not None:
+            found.update(*commit.merge)
+    return found
 
 
 _NOWHERE = 1 << 62

@@ -98,7 +98,7 @@ def _answer(sides: Sides, group: list[str], conflict: StateConflict, answers: An
 
 
 def _last_change(sides: Sides, view: View, group: list[str]) -> tuple[int, bytes]:
-    line = sides.our_line if view is sides.ours else sides.their_line
+    line = sides.line_of(view)
     return max(
         ((touch.time_us, touch.commit_id) for key in group if (touch := line.touched.get(key))), default=(0, b"")
     )
@@ -190,7 +190,7 @@ def _conflict(sides: Sides, key: str, reason: str) -> StateConflict:
 
 
 def _side(sides: Sides, view: View, key: str) -> ConflictSide:
-    line = sides.our_line if view is sides.ours else sides.their_line
+    line = sides.line_of(view)
     touch = line.touched.get(key)
     if touch is None and key.startswith(ORDER):
         touch = next((found for each, found in line.touched.items() if each.startswith(ORDER)), None)

@@ -183,7 +183,7 @@ class _OneDocument:
         self._check_schemas()
         our_line, their_line = line_of(ours, theirs.known), line_of(theirs, ours.known)
         base = common_version((ours, our_line), (theirs, their_line))
-        sides = Sides(base, ours.view, theirs.view, our_line, their_line, ours.store.keys)
+        sides = Sides(base, ours.view, theirs.view, our_line, their_line, ours.known, theirs.known, ours.store.keys)
         is_whole = our_line.is_whole and their_line.is_whole
         touched = {*our_line.touched, *their_line.touched} if is_whole else set[str]()
         keys = touched | unions.differing(ours.view, theirs.view)

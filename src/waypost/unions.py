@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from waypost import clock
 from waypost.errors import DocumentDamaged
-from waypost.lines import Line
+from waypost.lines import Line, Touch, projection
 from waypost.merging import digest_in
 from waypost.store import Commit, Pieces, View, commits, parts
 from waypost.store.pasts import Merge
@@ -71,12 +71,27 @@ def commit_of(sides: Sides, union: Union, operation: str, *, is_whole: bool) -> 
         read=_reader(decided),
         pieces=_by_pieces(decided),
         digests=digests,
-        projection=None,
+        projection=projection(_origins(sides, decided)),
         size_bytes=_size(sides.ours, decided),
         checksum=_checksum(sides.ours, decided),
         merge=_merge(sides, is_whole=is_whole),
     )
     return commit._replace(commit_id=commits.id_of(sides.ours.commit_id, commits.body_of(commit)))
+
+
+def _origins(sides: Sides, decided: dict[str, Decided]) -> dict[str, Touch]:
+    """Whose change each part is that is as one of the sides has it; of the others the merge is the last change."""
+    found: dict[str, Touch] = {}
+    for key, each in decided.items():
+        if each.view is None or (each.view is not sides.ours and each.view is not sides.theirs):
+            continue
+        touches = [sides.line_of(each.view).touched.get(key)]
+        if touches[0] is None:  # it is the same on both
+            touches = [line.touched.get(key) for line in (sides.our_line, sides.their_line)]
+        told = [touch for touch in touches if touch is not None]
+        if told:
+            found[key] = max(told)
+    return found
 
 
 def _merge(sides: Sides, *, is_whole: bool) -> Merge:

@@ -64,14 +64,31 @@ class Sides(NamedTuple):
     theirs: View
     our_line: Line
     their_line: Line
+    known_here: set[bytes]
+    known_there: set[bytes]
     find_keys: secrecy.FindKeys
+
+    def line_of(self, view: View) -> Line:
+        return self.our_line if view is self.ours else self.their_line
+
+    def is_seen(self, view: View, key: str) -> bool | None:
+        """Whether the other side knows of the last change that a side made of a part; None where that is not told."""
+        line = self.line_of(view)
+        touch = line.touched.get(key)
+        if touch is None:
+            return True if line.is_whole else None
+        return touch.commit_id in (self.known_there if view is self.ours else self.known_here)
+
+    def is_newer(self, view: View, other: View, key: str) -> bool:
+        """Whether a side has changed a part knowing what the other made of it, who does not know of that."""
+        return self.is_seen(other, key) is True and self.is_seen(view, key) is False
 
     def later(self, key: str) -> View:
         """The side that changed a part last; of both at one time the one with the larger commit id."""
         return max((self.ours, self.theirs), key=lambda view: self._changed(view, key))
 
     def _changed(self, view: View, key: str) -> tuple[int, bytes]:
-        line = self.our_line if view is self.ours else self.their_line
+        line = self.line_of(view)
         touch = line.touched.get(key)
         # what is not known to have been changed was not changed later than what is
         if touch is None:
@@ -105,15 +122,15 @@ def unite(sides: Sides, keys: Iterable[str]) -> Union:
     if gone[0] != gone[1]:
         union.conflicts[WHOLE] = "deleted on one side, and changed on the other"
         return union
-    order = [key for key in keys if key.startswith(ORDER)]
-    if order:
-        _unite_order(sides, order, union)
     names = {key.removeprefix(prefix) for key in keys for prefix in (CHECKPOINT, ADOPTED) if key.startswith(prefix)}
     for name in sorted(names):
         _unite_checkpoint(sides, name, union)
     for key in keys:
         if not key.startswith((ORDER, CHECKPOINT, ADOPTED)):
             _unite_part(sides, key, union)
+    order = [key for key in keys if key.startswith(ORDER)]
+    if order:
+        _unite_order(sides, order, union)
     for key in [key for key in union.conflicts if key.startswith(OUTPUT)]:
         for name in value_keys(sides, key) & union.decided.keys():
             union.conflicts.setdefault(name, union.conflicts[key])
@@ -129,7 +146,11 @@ def digests(sides: Sides, key: str) -> tuple[bytes | None, bytes | None, bytes |
 
 def _unite_part(sides: Sides, key: str, union: Union) -> None:
     then, here, there = digests(sides, key)
-    if here == there or (sides.base is not None and there == then):
+    if here == there or sides.is_newer(sides.ours, sides.theirs, key):
+        union.decided[key] = Decided(sides.ours)
+    elif sides.is_newer(sides.theirs, sides.ours, key):
+        union.decided[key] = Decided(sides.theirs)
+    elif sides.base is not None and there == then:
         union.decided[key] = Decided(sides.ours)
     elif sides.base is not None and here == then:
         union.decided[key] = Decided(sides.theirs)
@@ -234,15 +255,11 @@ def _is_erased_elsewhere(sides: Sides, key: str) -> bool:
     for view, other in ((sides.ours, sides.theirs), (sides.theirs, sides.ours)):
         if view.size_of(key) is None or other.size_of(key) is not None:
             continue
-        changed = sides.base is None or _changed_since(sides.base, view, key)
+        changed = sides.is_seen(view, key) is not True
         said = [each for each in erased.what_says_so(key) if other.size_of(each) is not None]
         if changed and any(view.size_of(each) is None for each in said):
             return True
     return False
-
-
-def _changed_since(base: View, view: View, key: str) -> bool:
-    return base.size_of(key) is None or digest_in(base, key) != digest_in(view, key)
 
 
 def _erased(sides: Sides, key: str) -> Decided:
@@ -266,24 +283,31 @@ def _unite_order(sides: Sides, keys: list[str], union: Union) -> None:
     base, ours, theirs = orders
     assert ours is not None
     assert theirs is not None
+    if base is None:  # then what both have was there before
+        base = [name for name in ours if name in theirs]
     merged = merge_orders(base, ours, theirs)
     if merged is None:
         union.conflicts.update(dict.fromkeys(keys, "the steps were put in another order on both sides"))
         return
-    pages = records.order_pages(merged)
+    pages = records.order_pages([name for name in merged if _is_step(sides, union, name)])
     for key in {*keys, *(records.order_key(number) for number in range(len(pages)))}:
         number = int(key.removeprefix(ORDER))
         union.decided[key] = Decided(data=pages[number]) if number < len(pages) else Decided()
 
 
-def merge_orders(base: list[str] | None, ours: list[str], theirs: list[str]) -> list[str] | None:
+def _is_step(sides: Sides, union: Union, name: str) -> bool:
+    key = records.STEP + name
+    if key in union.decided:
+        return union.decided[key].length(key) is not None
+    return any(view.size_of(key) is not None for view in (sides.ours, sides.theirs))
+
+
+def merge_orders(base: list[str], ours: list[str], theirs: list[str]) -> list[str] | None:
     """Two orders as one; None where both sides have put the steps that were there in another order."""
     if ours == theirs or base == theirs:
         return ours
     if ours == base:
         return theirs
-    if base is None:
-        return None
     there = {*ours, *theirs}
     stayed = [name for name in base if name in there and name in ours and name in theirs]
     here = [name for name in ours if name in stayed]
@@ -313,13 +337,20 @@ def _unite_checkpoint(sides: Sides, name: str, union: Union) -> None:
     there = [view for view in (sides.ours, sides.theirs) if checkpoint_in(view, name) is not None]
     was_there = sides.base is not None and checkpoint_in(sides.base, name) is not None
     union.decided[CHECKPOINT + name] = Decided()
-    if not there or (was_there and len(there) < 2):
+    if not there or (len(there) < 2 and (was_there or _is_removed(sides, there[0], name))):
         union.decided[ADOPTED + name] = Decided()
         return
     # the side that has adopted it says more of it
     side = next((view for view in there if view.size_of(ADOPTED + name) is not None), there[0])
     union.decided[ADOPTED + name] = Decided(data=adopted(side, name))
     union.adopted[name] = side
+
+
+def _is_removed(sides: Sides, view: View, name: str) -> bool:
+    """Whether the side that does not have a checkpoint knows that the other has it."""
+    return any(
+        sides.is_seen(view, prefix + name) is True for prefix in (CHECKPOINT, ADOPTED) if view.size_of(prefix + name)
+    )
 
 
 def checkpoint_in(view: View, name: str) -> str | None:

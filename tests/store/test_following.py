@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -153,8 +153,8 @@ def test_what_is_not_what_its_id_says_is_refused(target: Store, what: str) -> No
     source.submit(putting(key=b"2")).result()
     source.submit(putting(key=b"3")).result()
     good, commit = behind(source, head)
-    bad = {
-        "value": {"read": lambda _: b"x", "pieces": None},
+    bad: dict[str, Any] = {
+        "value": {"read": dict.fromkeys(commit.puts, b"x").__getitem__},
         "operation": {"operation_id": "another"},
         "projection": {"projection": ["y"]},
         "sum": {"checksum": bytes(32)},
@@ -188,10 +188,29 @@ def test_a_checkpoint_that_follows_is_kept(source: Store, target: Store) -> None
 def merge_of(one: Store, other: Store, base: bytes, **values: bytes) -> Commit:
     """A merge that puts values, as it is to be behind the newest commit of either, or of `base`."""
     parents = sorted(each.view(A).commit_id for each in (one, other))
+
+    def pieces(key: str) -> Pieces:
+        return Pieces.of(values[key])
+
     commit = Commit(
-        *(0, b"", max(each.view(A).time_us for each in (one, other)) + 1, "merge", "sync", None, None, False),
-        *({key: len(value) for key, value in values.items()}, [], None, values.__getitem__),
-        *(lambda key: None, {}, None, 0, b"", None, Merge(parents, [base], [])),
+        version=0,
+        commit_id=b"",
+        time_us=max(each.view(A).time_us for each in (one, other)) + 1,
+        operation_id="merge",
+        operation="sync",
+        session=None,
+        agent=None,
+        cleared=False,
+        puts={key: len(value) for key, value in values.items()},
+        removed=[],
+        joint=None,
+        read=values.__getitem__,
+        pieces=pieces,
+        digests={},
+        projection=None,
+        size_bytes=0,
+        checksum=b"",
+        merge=Merge(parents, [base], []),
     )
     body = commits.body_of(commit)
     held = {key: one.view(A).get(key) or b"" for key in one.view(A).keys()} | values
@@ -287,7 +306,6 @@ def test_what_follows_survives_compaction_and_opening_again(source: Store, tmp_p
         source.submit(putting(ours=LARGE)).result()
         target.submit(putting(theirs=b"3")).result()
         merge = merge_of(source, target, base, ours=LARGE, theirs=b"3")
-        merge = merge._replace(pieces=lambda key: Pieces.of(merge.read(key)))
         for store in (source, target):
             store.follow(A, store.view(A).commit_id, [merge])
         source.submit(putting(later=b"4")).result()
@@ -300,7 +318,7 @@ def test_what_follows_survives_compaction_and_opening_again(source: Store, tmp_p
 
 
 @contextmanager
-def opened_for(path: Path) -> Iterator[TestedStore]:
+def opened_for(path: Path) -> Generator[TestedStore]:
     store = opened(path)
     try:
         yield store

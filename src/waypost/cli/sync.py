@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -94,9 +94,9 @@ def _ask(conflict: StateConflict) -> Side | None:
         side = getattr(conflict, name)
         when = f" ({side.time.isoformat(timespec='seconds')})" if side.time is not None else ""
         messages.note(f"  {name}: {side.value!r:.300}{when}")
-    choices = click.Choice(["ours", "theirs", "base", "skip"])
+    choices = click.Choice([*get_args(Side), "skip"])
     said = click.prompt("Which one stands?", type=choices, default="skip", err=True)
-    return cast("Side | None", None if said == "skip" else said)
+    return next((each for each in get_args(Side) if each == said), None)
 
 
 def _document(report: SyncReport) -> dict[str, object]:
