@@ -9,22 +9,16 @@ from typing import Any
 import pytest
 
 import waypost
-from tests.conftest import make_config, opened
+from tests.conftest import opened
+from tests.synced import WF, nobody, statuses, synced, variables, view
 from waypost import (
     InvalidInput,
     Resolution,
     StateConflict,
-    SyncReport,
     ValueErased,
     WorkflowNotFound,
-    clock,
 )
 from waypost.blocking import Waypost
-from waypost.store import DocumentId, View
-from waypost.store.directory import upkeep
-
-WF = DocumentId("workflow", "wf")
-CONFIG = make_config({"compression": {"chunk_size": 4096}})
 
 
 @pytest.fixture(params=["memory", "directory"])
@@ -48,40 +42,6 @@ def parted(here: Waypost, other: Waypost) -> tuple[Waypost, Waypost]:
     here.update_context("wf", variables={"x": "ours", "only here": 1}).unwrap()
     other.update_context("wf", variables={"x": "theirs", "only there": 2}).unwrap()
     return here, other
-
-
-def nobody(_: StateConflict) -> None:
-    """Does not know."""
-
-
-def synced(one: Waypost, two: Waypost, **options: Any) -> SyncReport:
-    """Sync, and see that both are the same, and that nothing is left to do from either side."""
-    report = one.sync(two, **options).unwrap()
-    assert report.is_complete, report
-    for document in ("workflow", "session"):
-        for name in one.definitions.store.documents(document):
-            here, there = (view(each, DocumentId(document, name)) for each in (one, two))
-            assert (here.commit_id, here.checksum, here.size_bytes) == (
-                there.commit_id,
-                there.checksum,
-                there.size_bytes,
-            )
-    for first, second in ((one, two), (two, one)):
-        again = first.sync(second).unwrap()
-        assert (again.unchanged, list(again.documents), list(again.failures)) == (again.looked_at, [], [])
-    return report
-
-
-def view(wp: Waypost, document: DocumentId = WF) -> View:
-    return wp.definitions.store.view(document)
-
-
-def variables(wp: Waypost) -> dict[str, Any]:
-    return dict(wp.load_workflow_state("wf").unwrap().context.variables)
-
-
-def statuses(wp: Waypost) -> dict[str, str]:
-    return {step.id: step.status for step in wp.load_workflow_state("wf").unwrap().workflow.steps}
 
 
 # --- what travels ---
@@ -429,68 +389,3 @@ def test_an_owner_that_is_alive_is_not_shut_out(here: Waypost, other: Waypost) -
     other.pause_session(session).unwrap()
     synced(here, other)
     assert variables(here) == {"x": 3, "y": 2}
-
-
-# --- histories that were shortened ---
-
-
-def shortened(wp: Waypost, path: Path) -> Waypost:
-    """The store, opened again with what history there was dropped."""
-    wp.close()
-    with pytest.MonkeyPatch.context() as patch:
-        now = clock.now_us()
-        patch.setattr(clock, "now_us", lambda: now + 400 * 24 * 3600 * 1_000_000)
-        again = opened(path, history={"max_age_days": 1})
-        again.update_context("wf", variables={"late": 1}).unwrap()
-        assert upkeep.compact(again.definitions.store._document(WF), again.definitions.store._context)  # type: ignore[attr-defined]
-        again.close()
-    again = opened(path)
-    assert again.definitions.store.past(WF).first > 1
-    return again
-
-
-def test_a_side_whose_history_was_shortened_is_followed_and_merged(
-    here: Waypost, other: Waypost, tmp_path: Path
-) -> None:
-    """Where the commits that lead from one side to the other are gone, one merge of the two newest versions does it;
-    checkpoints of lost history come along.
-    """
-    kept = here.create_checkpoint("wf", "kept").unwrap()
-    synced(here, other)
-    here.update_step_status("wf", "a", "running").unwrap()
-    late = here.create_checkpoint("wf", "late").unwrap()
-    again = shortened(here, tmp_path / "here")
-    try:
-        report = synced(other, again)
-        assert [each.action for each in report.documents] == ["merged"]
-        assert variables(other) == {"x": 0, "y": 0, "late": 1}
-        for wp in (again, other):
-            assert wp.get_checkpoint(kept.id).state.workflow.steps[0].status == "pending"
-            assert wp.get_checkpoint(late.id).state.workflow.steps[0].status == "running"
-        with waypost.open("memory:") as third:
-            synced(again, third)
-            assert third.get_checkpoint(late.id).state.workflow.steps[0].status == "running"
-            assert third.get_checkpoint(kept.id).state.workflow.steps[0].status == "pending"
-    finally:
-        again.close()
-
-
-def test_where_the_common_version_is_gone_differing_parts_conflict(tmp_path: Path) -> None:
-    """Equal parts pass, differing ones are conflicts, and cannot be rolled back."""
-    with opened(tmp_path / "a") as first:
-        first.create_workflow("wf", "Wf", steps=["a"]).unwrap()
-        first.update_context("wf", variables={"x": 0, "same": 1}).unwrap()
-        with opened(tmp_path / "b") as second:
-            synced(first, second)
-            first.update_context("wf", variables={"x": 1}).unwrap()
-            second.update_context("wf", variables={"x": 2}).unwrap()
-            a, b = shortened(first, tmp_path / "a"), shortened(second, tmp_path / "b")
-    for how in ("merge", "rollback"):
-        report = a.sync(b, on_conflict=how).unwrap()  # type: ignore[arg-type]
-        assert [(each.conflict_type, each.path) for each in report.unresolved] == [
-            ("version_mismatch", "context.variables.x")
-        ]
-    synced(a, b, on_conflict="last_writer_wins")
-    assert variables(a)["same"] == 1
-    for wp in (a, b):
-        wp.close()

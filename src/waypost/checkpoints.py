@@ -209,7 +209,7 @@ def _parent_of(view: View, name: str, names: Sequence[str]) -> str | None:
     is gone, the one before it.
     """
     record = records.ADOPTIONS.get(view, ADOPTED + name)
-    if record is not None and record.imported:
+    if record is not None and (record.imported or record.parent_id is not None):
         return record.parent_id
     restored = max((each for each in records.names(view, RESTORED) if each < name), default="")
     earlier = max((each for each in names if restored < each < name), default=None)

@@ -202,10 +202,7 @@ class _Import:
 
     def _holds(self, here: Past, incoming: Past) -> bool:
         """Whether a document holds all of a history, or has taken it in by a merge."""
-        newest = _id_at(incoming, incoming.version)
-        if incoming.version <= here.version and _id_at(here, incoming.version) == newest:
-            return True
-        return any(merging.known_by(commit) == newest for commit in here.commits())
+        return _id_at(incoming, incoming.version) in merging.known(here)
 
     def _clash(self) -> ImportConflict:
         named = ", ".join(f"{each.kind} {each.id!r}" for each in self._clashes[:5])

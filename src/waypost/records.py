@@ -174,7 +174,9 @@ class CheckpointRecord(Struct, array_like=True, frozen=True):
 
 
 class AdoptedRecord(CheckpointRecord, array_like=True, frozen=True):
-    """The same of one that no commit of this history made; if imported, it came after the checkpoint `parent_id`."""
+    """The same of one that no commit of this history made; if imported or merged, it came after the checkpoint
+    `parent_id`.
+    """
 
     imported: bool = False
     parent_id: str | None = None

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from waypost import checkpoint_ids, clock
 from waypost.options import RetentionConfig
-from waypost.records import CHECKPOINT
+from waypost.records import ADOPTED, ADOPTIONS, CHECKPOINT
 from waypost.store import DocumentId, Transaction
 
 PROTECTING_TAGS = frozenset({"milestone", "release", "backup", "stable"})
@@ -58,13 +58,18 @@ def number_too_large(names: Iterable[str], passing: Sequence[str], sizes: Mappin
 class _Known:
     """The checkpoints of a workflow that may go, as far as they are known, and until when that counts."""
 
-    __slots__ = ("names", "too_large", "until")
+    __slots__ = ("adopted", "names", "too_large", "until")
 
-    def __init__(self, names: Iterable[str], too_large: int) -> None:
+    def __init__(self, names: Iterable[str], adopted: set[str], too_large: int) -> None:
         self.names = deque(names)
+        self.adopted = adopted
+        """Those of them that no commit of this history made: they came with a merge."""
         self.too_large = too_large
         """How many of them have to go for what checkpoints may take on the medium."""
         self.until = time.monotonic() + _KNOWN_FOR_S
+
+    def key(self, name: str) -> str:
+        return (ADOPTED if name in self.adopted else CHECKPOINT) + name
 
 
 class Retention:
@@ -86,7 +91,7 @@ class Retention:
         known = self._look(tx)
         names = known.names
         # what was tried and not committed, or belongs to a run of this work that came to nothing, does not count
-        while names and names[-1] != made and tx.size_of(CHECKPOINT + names[-1]) is None:
+        while names and names[-1] != made and tx.size_of(known.key(names[-1])) is None:
             names.pop()
         if not names or names[-1] < made:
             names.append(made)
@@ -98,7 +103,7 @@ class Retention:
         for _ in range(number):
             name = names.popleft()
             if checkpoint_ids.is_of_this_process(name) or checkpoint_ids.time_us(name) < now_us - _OTHERS_US:
-                tx.delete(CHECKPOINT + name)
+                tx.delete(known.key(name))
             else:
                 left.append(name)
         names.extendleft(reversed(left))
@@ -107,12 +112,22 @@ class Retention:
         known = self._known.get(tx.document)
         if known is not None and time.monotonic() < known.until:
             return known
-        start = len(CHECKPOINT)
-        names = [key[start:] for key in tx.unwatched_keys(CHECKPOINT)]
+        adopted = {name for name in _named(tx, ADOPTED) if checkpoint_ids.is_passing(name) and _is_own(tx, name)}
+        names = sorted([*_named(tx, CHECKPOINT), *adopted])
         passing = [name for name in names if checkpoint_ids.is_passing(name)]
         most_bytes = self._limits.max_workflow_size * _MEGABYTE
-        known = _Known(passing, number_too_large(names, passing, self._sizes(names), most_bytes))
+        known = _Known(passing, adopted, number_too_large(names, passing, self._sizes(names), most_bytes))
         if len(self._known) >= _MOST_WORKFLOWS:
             self._known = {}
         self._known[tx.document] = known
         return known
+
+
+def _named(tx: Transaction, prefix: str) -> list[str]:
+    return [key.removeprefix(prefix) for key in tx.unwatched_keys(prefix)]
+
+
+def _is_own(tx: Transaction, name: str) -> bool:
+    """Whether a checkpoint that the workflow has adopted was not imported: whoever imported one wanted it."""
+    record = ADOPTIONS.get(tx, ADOPTED + name)
+    return record is not None and not record.imported

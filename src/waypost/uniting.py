@@ -366,7 +366,7 @@ def adopted(view: View, name: str) -> bytes:
     record = records.CHECKPOINTS.get(view, CHECKPOINT + name)
     assert record is not None
     first = astuple(record)[: len(records.CheckpointRecord.__struct_fields__)]
-    return records.encode(AdoptedRecord(*first, imported=True, parent_id=checkpoints.parent_in(view, name)))
+    return records.encode(AdoptedRecord(*first, imported=False, parent_id=checkpoints.parent_in(view, name)))
 
 
 # --- outputs ---

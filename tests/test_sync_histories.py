@@ -1,0 +1,104 @@
+"""Stores that are synced after their histories, or their checkpoints, were cut short."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import waypost
+from tests.conftest import opened
+from tests.synced import WF, synced, variables
+from waypost import clock, retention
+from waypost.blocking import Waypost
+from waypost.store.directory import DirectoryStore, upkeep
+
+
+def test_automatic_checkpoints_of_both_lines_are_bounded_together(tmp_path: Path) -> None:
+    """What came with a merge counts among those that may go when there are too many; what was imported does not."""
+    limits = {"max_checkpoints": 4, "min_checkpoints": 1}
+    with opened(tmp_path / "a", retention=limits) as a, opened(tmp_path / "b", retention=limits) as b:
+        a.create_workflow("wf", "Wf", steps=["x"]).unwrap()
+        synced(a, b)
+        for number in range(3):
+            for wp in (a, b):
+                for _ in range(3):
+                    wp.create_checkpoint("wf", type="automatic").unwrap()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(retention, "_OTHERS_US", 0)
+                synced(a, b)
+                for wp in (a, b):
+                    wp.definitions.retention.forget(WF)
+                wp = (a, b)[number % 2]
+                wp.create_checkpoint("wf", type="automatic").unwrap()
+                assert len([one for one in wp.list_checkpoints("wf").items if one.type == "automatic"]) == 4
+                synced(a, b)
+        assert {one.id for one in a.list_checkpoints("wf").items} == {one.id for one in b.list_checkpoints("wf").items}
+
+
+# --- histories that were shortened ---
+
+
+def shortened(wp: Waypost, path: Path) -> Waypost:
+    """The store, opened again with what history there was dropped."""
+    wp.close()
+    with pytest.MonkeyPatch.context() as patch:
+        now = clock.now_us()
+        patch.setattr(clock, "now_us", lambda: now + 400 * 24 * 3600 * 1_000_000)
+        again = opened(path, history={"max_age_days": 1})
+        again.update_context("wf", variables={"late": 1}).unwrap()
+        store = again.definitions.store
+        assert isinstance(store, DirectoryStore)
+        assert upkeep.compact(store._document(WF), store._context)
+        again.close()
+    again = opened(path)
+    assert again.definitions.store.past(WF).first > 1
+    return again
+
+
+def test_a_side_whose_history_was_shortened_is_merged(tmp_path: Path) -> None:
+    """Where the commits that lead from one side to the other are gone, one merge of the two newest versions does it;
+    checkpoints of lost history come along.
+    """
+    here, other = opened(tmp_path / "here"), waypost.open("memory:")
+    here.create_workflow("wf", "Wf", steps=["a", "b", "c"]).unwrap()
+    here.update_context("wf", variables={"x": 0, "y": 0}).unwrap()
+    kept = here.create_checkpoint("wf", "kept").unwrap()
+    synced(here, other)
+    here.update_step_status("wf", "a", "running").unwrap()
+    late = here.create_checkpoint("wf", "late").unwrap()
+    again = shortened(here, tmp_path / "here")
+    try:
+        report = synced(other, again)
+        assert [each.action for each in report.documents] == ["merged"]
+        assert variables(other) == {"x": 0, "y": 0, "late": 1}
+        for wp in (again, other):
+            assert wp.get_checkpoint(kept.id).state.workflow.steps[0].status == "pending"
+            assert wp.get_checkpoint(late.id).state.workflow.steps[0].status == "running"
+        with waypost.open("memory:") as third:
+            synced(again, third)
+            assert third.get_checkpoint(late.id).state.workflow.steps[0].status == "running"
+            assert third.get_checkpoint(kept.id).state.workflow.steps[0].status == "pending"
+    finally:
+        again.close()
+
+
+def test_where_the_common_version_is_gone_differing_parts_conflict(tmp_path: Path) -> None:
+    """Equal parts pass, differing ones are conflicts, and cannot be rolled back."""
+    with opened(tmp_path / "a") as first:
+        first.create_workflow("wf", "Wf", steps=["a"]).unwrap()
+        first.update_context("wf", variables={"x": 0, "same": 1}).unwrap()
+        with opened(tmp_path / "b") as second:
+            synced(first, second)
+            first.update_context("wf", variables={"x": 1}).unwrap()
+            second.update_context("wf", variables={"x": 2}).unwrap()
+            a, b = shortened(first, tmp_path / "a"), shortened(second, tmp_path / "b")
+    for how in ("merge", "rollback"):
+        report = a.sync(b, on_conflict=how).unwrap()  # type: ignore[arg-type]
+        assert [(each.conflict_type, each.path) for each in report.unresolved] == [
+            ("version_mismatch", "context.variables.x")
+        ]
+    synced(a, b, on_conflict="last_writer_wins")
+    assert variables(a)["same"] == 1
+    for wp in (a, b):
+        wp.close()
