@@ -8,7 +8,6 @@ newest one was looked at.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import psycopg
@@ -17,7 +16,7 @@ from waypost.errors import StoreUnavailable, WaypostError
 from waypost.store.contract import Change, Counters, Receipt
 from waypost.store.postgres import drafts
 from waypost.store.postgres.appending import append
-from waypost.store.postgres.connections import Connection, Connections
+from waypost.store.postgres.connections import Connection
 from waypost.store.postgres.context import Context
 from waypost.store.postgres.documents import DocumentView, Head
 from waypost.store.postgres.drafts import Draft
@@ -135,15 +134,10 @@ def _send(
 
 def _call(context: Context, parameters: tuple[object, ...]) -> tuple[Any, ...]:
     connections = context.connections
-    with connections.connection() as connection, _transaction(connections, connection):
+    with connections.connection() as connection, connections.limited(connection):
         row = connection.execute(connections.statements["submit"], parameters, binary=True).fetchone()
     assert row is not None
     return row
-
-
-def _transaction(connections: Connections, connection: Connection) -> AbstractContextManager[None]:
-    """A statement is a transaction of its own, unless time limits have to be set for it."""
-    return connections.transaction(connection) if connections.is_pooled else nullcontext()
 
 
 def _under_lock(context: Context, change: Change, counters: Counters) -> Receipt:

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any, Protocol, TypeVar
 
 import psycopg
@@ -30,6 +30,12 @@ OLDEST_SERVER = 140_000
 _LOG = logging.getLogger("waypost")
 _PAUSES_S = (0.0, 0.02, 0.1, 0.3, 1.0)
 _MOST_AGAIN = 16
+SEARCHED = "pg_catalog,pg_temp"
+"""`search_path`, in which what stands in `pg_temp` comes last."""
+_SET = """
+SELECT pg_catalog.set_config(%s, %s, true), pg_catalog.set_config(%s, %s, true),
+    pg_catalog.set_config(%s, %s, true), pg_catalog.set_config(%s, %s, true)
+"""
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5
 _PREPARED_AFTER = 5
 _ABANDONED: list[Pool] = []
@@ -96,13 +102,13 @@ class Connections:
                 location=self.location.shown,
             )
         row = connection.execute(
-            "SELECT current_setting('fsync'), current_setting('transaction_read_only'),"
-            " current_setting('lock_timeout'), pg_is_in_recovery()"
+            "SELECT pg_catalog.current_setting('fsync'), pg_catalog.current_setting('transaction_read_only'),"
+            " pg_catalog.current_setting('search_path'), pg_catalog.pg_is_in_recovery()"
         ).fetchone()
         assert row is not None
         self.syncs = row[0] == "on"
         self.takes_writes = row[1] == "off" and not row[3]
-        self.is_pooled = self.is_pooled or row[2] == "0"
+        self.is_pooled = self.is_pooled or row[2] != SEARCHED
         if not self.syncs:
             _LOG.warning("%s runs with fsync=off: commits do not survive the loss of its power", self.location.shown)
 
@@ -116,13 +122,16 @@ class Connections:
         limits = " ".join(f"-c {name}={value}" for name, value in self._limits())
         return make_conninfo("", **{**given, "options": f"{given.get('options') or ''} {limits}".strip()})
 
-    def _limits(self) -> list[tuple[str, int]]:
-        """In ms: for a lock, a statement, and a transaction in which nothing happens."""
+    def _limits(self) -> list[tuple[str, str]]:
+        """In ms: for a lock, a statement, and a transaction in which nothing happens. And where names are looked for:
+        nobody's functions come in between, however well they fit.
+        """
         config = self._config
         return [
-            ("lock_timeout", config.lock_timeout),
-            ("statement_timeout", config.statement_timeout),
-            ("idle_in_transaction_session_timeout", config.statement_timeout),
+            ("lock_timeout", str(config.lock_timeout)),
+            ("statement_timeout", str(config.statement_timeout)),
+            ("idle_in_transaction_session_timeout", str(config.statement_timeout)),
+            ("search_path", SEARCHED),
         ]
 
     @property
@@ -185,22 +194,32 @@ class Connections:
             if snapshot:
                 connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             if self.is_pooled:
-                for name, value in self._limits():
-                    connection.execute("SELECT set_config(%s, %s, true)", (name, str(value)))
+                words = [word for limit in self._limits() for word in limit]
+                connection.execute(_SET, words)
             yield
+
+    def limited(self, connection: Connection) -> AbstractContextManager[None]:
+        """For one statement, which is a transaction of its own, unless limits have to be set for it."""
+        return self.transaction(connection) if self.is_pooled else nullcontext()
 
     def read(self, name: str, parameters: Parameters) -> list[tuple[Any, ...]]:
         """The rows of a statement that changes nothing; asked again where a connection is lost."""
         statement = self.statements[name]
-        return self.again(lambda connection: connection.execute(statement, parameters, binary=True).fetchall())
+
+        def act(connection: Connection) -> list[tuple[Any, ...]]:
+            with self.limited(connection):
+                return connection.execute(statement, parameters, binary=True).fetchall()
+
+        return self.again(act)
 
     def write(self, name: str, parameters: Parameters) -> list[tuple[Any, ...]]:
         """The rows of a statement that may be run twice without harm; none where it gives no rows."""
         statement = self.statements[name]
 
         def act(connection: Connection) -> list[tuple[Any, ...]]:
-            cursor = connection.execute(statement, parameters)
-            return cursor.fetchall() if cursor.description is not None else []
+            with self.limited(connection):
+                cursor = connection.execute(statement, parameters)
+                return cursor.fetchall() if cursor.description is not None else []
 
         return self.again(act)
 

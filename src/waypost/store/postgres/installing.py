@@ -24,6 +24,10 @@ CREATE TABLE IF NOT EXISTS {schema}.about (
     made     timestamptz NOT NULL DEFAULT clock_timestamp()
 )
 """
+_UNLIMITED = """
+SELECT pg_catalog.set_config('lock_timeout', '0', true), pg_catalog.set_config('statement_timeout', '0', true),
+    pg_catalog.set_config('search_path', 'pg_catalog,pg_temp', true)
+"""
 _DONE = """
 INSERT INTO {schema}.about (version) VALUES (%s) ON CONFLICT (is_one) DO UPDATE SET version = EXCLUDED.version
 """
@@ -73,7 +77,7 @@ def install(connections: Connections, *, create: bool, read_only: bool) -> bool:
 
 def _version(connections: Connections, connection: Connection) -> int | None:
     schema = connections.location.schema
-    row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (f'"{schema}".about',)).fetchone()
+    row = connection.execute("SELECT pg_catalog.to_regclass(%s) IS NOT NULL", (f'"{schema}".about',)).fetchone()
     if row is None or not row[0]:
         return None
     row = connection.execute(queries.composed("SELECT version FROM {schema}.about", schema)).fetchone()
@@ -83,7 +87,7 @@ def _version(connections: Connections, connection: Connection) -> int | None:
 def _carry_out(connections: Connections, connection: Connection) -> None:
     schema = connections.location.schema
     with connection.transaction():
-        connection.execute("SELECT set_config('lock_timeout', '0', true), set_config('statement_timeout', '0', true)")
+        connection.execute(_UNLIMITED)
         connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"waypost {schema}",))
         found = _version(connections, connection) or 0
         row = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone()
