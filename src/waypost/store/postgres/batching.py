@@ -222,7 +222,7 @@ def _after(view: DocumentView, draft: Draft) -> DocumentView:
         checksum=parts.add_to_checksum(view.checksum, checksum),
         commit_id=parts.commit_id(view.commit_id, draft.operation_id, draft.hash),
     )
-    return view.following(head, draft.puts, draft.removed, cleared=False)
+    return view.following(head, draft.puts, draft.removed, cleared=False, is_made=False)
 
 
 def _send(context: Context, known: DocumentView, runs: Sequence[_Run]) -> list[Head] | None:

@@ -65,6 +65,8 @@ class DocumentView:
         self._reader = reader
         self.document = document
         self.head = head
+        self._kept = head
+        """The version that the server is asked for: an earlier one, while this one is not committed yet."""
         self._verify = verify
         self._known: dict[str, Part | None] = {}
         self._listed: dict[str, tuple[str, ...]] = {} if head.version else {"": ()}
@@ -105,7 +107,7 @@ class DocumentView:
             return self._known[key]
         if any(key.startswith(prefix) and not _holds(keys, key) for prefix, keys in self._listed.items()):
             return None
-        if key == self._expected or self.size_bytes <= _WHOLE_BYTES:
+        if key == self._expected or self._kept.size_bytes <= _WHOLE_BYTES:
             self._fetch_run(key)
         else:
             self._run = 1
@@ -133,7 +135,7 @@ class DocumentView:
 
     def _pieces(self, key: str, part: Part) -> Pieces:
         if part.content is None:
-            asked = {"doc": self.head.doc, "key": key.encode(), "version": self.version}
+            asked = {"doc": self.head.doc, "key": key.encode(), "version": self._kept.version}
             rows = self._reader.read("whole_value", asked)
             if not rows or rows[0][0] is None:
                 raise self._expired()
@@ -159,7 +161,8 @@ class DocumentView:
     def differing(self, other: View) -> set[str]:
         if isinstance(other, DocumentView) and other.head.doc == self.head.doc and self.head.doc:
             older, newer = sorted((self.head, other.head), key=lambda head: head.version)
-            if older.version >= self.head.first:
+            are_kept = self.head is self._kept and other.head is other._kept
+            if are_kept and older.version >= self.head.first:
                 asked = {"doc": older.doc, "older": older.version, "older_id": older.commit_id}
                 asked |= {"newer": newer.version, "newer_id": newer.commit_id}
                 rows = self._reader.read("differing", asked)
@@ -171,14 +174,14 @@ class DocumentView:
     def operation(self, operation_id: str) -> OperationRecord | None:
         if not self.head.doc or "\0" in operation_id:
             return None
-        asked = {"doc": self.head.doc, "operation_id": operation_id, "version": self.version}
+        asked = {"doc": self.head.doc, "operation_id": operation_id, "version": self._kept.version}
         rows = self._reader.read("operation", asked)
         return record_of(rows[0]) if rows else None
 
     # --- asking the server ---
 
     def _asked(self, **more: object) -> dict[str, object]:
-        head = self.head
+        head = self._kept
         return {"doc": head.doc, "version": head.version, "commit_id": head.commit_id, "inline": INLINE_BYTES, **more}
 
     def _fetch(self, keys: list[str]) -> None:
@@ -186,7 +189,7 @@ class DocumentView:
 
     def _fetch_run(self, key: str) -> None:
         """The part and those behind it: the more the longer parts have been asked for in their order."""
-        if self.size_bytes <= _WHOLE_BYTES:
+        if self._kept.size_bytes <= _WHOLE_BYTES:
             self._take(self._run_from("", _WHOLE_BYTES))
             self._listed[""] = tuple(sorted(each for each, part in self._known.items() if part is not None))
             return
@@ -219,8 +222,11 @@ class DocumentView:
         rows = self._reader.read("keys_of", self._asked(start=start, stop=_behind(start)))
         if not rows or not rows[0][0]:
             raise self._expired()
-        found = sorted(bytes(row[1]).decode() for row in rows if row[1] is not None)
-        self._listed[prefix] = keys = tuple(found)
+        found = {bytes(row[1]).decode() for row in rows if row[1] is not None}
+        for key, part in tuple(self._known.items()):  # what changed since that version
+            if key.startswith(prefix):
+                (found.discard if part is None else found.add)(key)
+        self._listed[prefix] = keys = tuple(sorted(found))
         self._expected = keys[0] if keys else ""
         return keys
 
@@ -252,12 +258,17 @@ class DocumentView:
 
     def at(self, head: Head) -> DocumentView:
         """The same, of which the server has said what it is."""
-        self.head = head
+        self.head = self._kept = head
         return self
 
-    def following(self, head: Head, puts: Mapping[str, Part], removed: Iterable[str], *, cleared: bool) -> DocumentView:
-        """The next version, which knows what this one did, but for what its commit changed."""
+    def following(
+        self, head: Head, puts: Mapping[str, Part], removed: Iterable[str], *, cleared: bool, is_made: bool = True
+    ) -> DocumentView:
+        """The next version, which knows what this one did, but for what its commit changed. Where that is not made yet,
+        all else is as it is in the version that the server has.
+        """
         made = DocumentView(self._reader, self.document, head, verify=self._verify)
+        made._kept = head if is_made else self._kept
         made._run, made._expected = self._run, self._expected
         if cleared:
             made._listed = {"": ()}

@@ -1,0 +1,47 @@
+"""What reading the PostgreSQL store has found, beside lost connections: each with the smallest input that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from tests.postgres.conftest import Opener
+from tests.store.support import WF, change
+from waypost.store import Change, Receipt, Transaction
+from waypost.store.postgres import PostgresStore, batching
+
+
+def fresh(opened: Opener) -> PostgresStore:
+    """A handle of its own, which has read nothing yet."""
+    store = opened().definitions.store
+    assert isinstance(store, PostgresStore)
+    return store
+
+
+def put_many(tx: Transaction) -> None:
+    """More than comes whole at the first question."""
+    for number in range(50):
+        tx.put(f"key{number:02}", bytes(4000))
+
+
+def together(store: PostgresStore, changes: Sequence[Change]) -> list[object]:
+    """What changes that waited together come to."""
+    outcomes = batching.commit_all(store._context, changes)
+    return [each.data if isinstance(each, Receipt) else each for each in outcomes]
+
+
+def test_c11_changes_of_a_large_document_that_wait_together_read_what_nobody_has_read(opened: Opener) -> None:
+    """A work that runs over what another is about to commit reads all else as it is in the newest version."""
+    fresh(opened).submit(change(WF, put_many)).result()
+
+    def rename(tx: Transaction, beginning: str) -> int:
+        key = next(iter(tx.keys(beginning)))
+        value = tx.get(key) or b""
+        tx.delete(key)
+        tx.put(f"new {key}", value)
+        return len(value) + len(list(tx.keys("key" if beginning == "key3" else beginning)))
+
+    store = fresh(opened)
+    changes = [change(WF, partial(rename, beginning=beginning)) for beginning in ("key1", "key0", "key3")]
+    assert together(store, changes) == [4009, 4009, 4047]
+    assert list(store.view(WF).keys()) == list(fresh(opened).view(WF).keys())
