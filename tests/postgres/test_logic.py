@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+import pytest
+
 from tests.postgres.conftest import Opener
+from tests.servers import Server
 from tests.store.support import WF, change
-from waypost.store import Change, Receipt, Transaction
+from waypost.store import Change, Receipt, Transaction, postgres
 from waypost.store.postgres import PostgresStore, batching
 
 
@@ -45,3 +48,14 @@ def test_c11_changes_of_a_large_document_that_wait_together_read_what_nobody_has
     changes = [change(WF, partial(rename, beginning=beginning)) for beginning in ("key1", "key0", "key3")]
     assert together(store, changes) == [4009, 4009, 4047]
     assert list(store.view(WF).keys()) == list(fresh(opened).view(WF).keys())
+
+
+def test_c2_a_commit_behind_which_history_cannot_be_shortened_is_made(
+    opened: Opener, server: Server, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fails after the commit is not the caller's: it is told that the change was made."""
+    store = fresh(opened)
+    monkeypatch.setattr(postgres, "_TRIM_EVERY", 1)
+    server.execute(f"DROP FUNCTION {schema}.trim")
+    assert store.submit(change(WF, put_many)).result().version == 1
+    assert store.view(WF).version == 1

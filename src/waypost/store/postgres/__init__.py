@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from waypost import clock
-from waypost.errors import InvalidInput, StoreClosed, StoreReadOnly
+from waypost.errors import InvalidInput, StoreClosed, StoreReadOnly, WaypostError
 from waypost.keys import KeyFinder
 from waypost.store import verifying
 from waypost.store.claims import Sight
@@ -279,7 +279,10 @@ class PostgresStore:
 
     def _trim_when_due(self, document: DocumentId) -> None:
         if self._context.written.get(document, 0) >= _TRIM_EVERY:
-            self.reclaim(document)
+            try:
+                self.reclaim(document)
+            except WaypostError as error:  # the commit before it is made, whatever becomes of this
+                _LOG.warning("the history of %s %r was not shortened: %s", *document, error)
 
     def sweep(self) -> int:
         self._check_writable()
