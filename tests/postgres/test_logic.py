@@ -11,6 +11,7 @@ from tests.postgres.conftest import Opener
 from tests.servers import Server
 from tests.store.support import WF, change
 from waypost.store import Change, Receipt, Transaction, postgres
+from waypost.store.contract import JointChange
 from waypost.store.postgres import PostgresStore, batching
 
 
@@ -59,3 +60,17 @@ def test_c2_a_commit_behind_which_history_cannot_be_shortened_is_made(
     server.execute(f"DROP FUNCTION {schema}.trim")
     assert store.submit(change(WF, put_many)).result().version == 1
     assert store.view(WF).version == 1
+
+
+def test_history_of_what_is_only_committed_with_others_is_shortened(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commits over several documents count for the history of each of them, and have it shortened."""
+    store = fresh(opened)
+    monkeypatch.setattr(postgres, "_TRIM_EVERY", 3)
+    monkeypatch.setattr(store._context, "history_us", 0)
+    for number in range(3):
+        joint = store.begin()
+        joint.document(WF).put("key", b"%d" % number)
+        assert store.commit(joint, JointChange(f"op{number}", "test")) is not None
+    assert store.past(WF).first > 0

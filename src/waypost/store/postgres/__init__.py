@@ -182,7 +182,10 @@ class PostgresStore:
         self._check_writable()
         assert isinstance(joint, JointStaging), "a transaction of another store"
         assert received is None or isinstance(received, receiving.Received), "taken in by another store"
-        return commit_over(self._context, joint.opened, change, received)
+        receipt = commit_over(self._context, joint.opened, change, received)
+        for document in joint.opened:
+            self._trim_when_due(document)
+        return receipt
 
     def receive(self) -> receiving.Received:
         self._check_writable()
