@@ -51,7 +51,7 @@ def test_c11_changes_of_a_large_document_that_wait_together_read_what_nobody_has
     assert list(store.view(WF).keys()) == list(fresh(opened).view(WF).keys())
 
 
-def test_c2_a_commit_behind_which_history_cannot_be_shortened_is_made(
+def test_a_commit_behind_which_history_cannot_be_shortened_is_made(
     opened: Opener, server: Server, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What fails after the commit is not the caller's: it is told that the change was made."""
@@ -74,3 +74,20 @@ def test_history_of_what_is_only_committed_with_others_is_shortened(
         joint.document(WF).put("key", b"%d" % number)
         assert store.commit(joint, JointChange(f"op{number}", "test")) is not None
     assert store.past(WF).first > 0
+
+
+def test_a_view_is_read_by_threads_at_once(opened: Opener) -> None:
+    """What one thread learns of a version while another goes through what is known of it stops neither."""
+    store = fresh(opened)
+    store.submit(change(WF, put_many)).result()
+    view = fresh(opened).view(WF)
+
+    class Slow(str):
+        """A key that another thread is faster than."""
+
+        def startswith(self, prefix: str, *rest: int) -> bool:  # pyright: ignore
+            list(view.keys(f"x{prefix}"))
+            return super().startswith(prefix)
+
+    list(view.keys("a"))
+    assert view.get(Slow("key01")) == bytes(4000)

@@ -57,7 +57,9 @@ class Part(NamedTuple):
 
 
 class DocumentView:
-    """Fulfils `views.View`. Threads that read it at once may ask the server twice, and find the same."""
+    """Fulfils `views.View`. Threads that read it at once may ask the server twice, and find the same: each adds to what
+    is known while others go through it, so that is copied first, which no thread comes in between.
+    """
 
     compressed = False  # what the server compresses it does below this
 
@@ -96,8 +98,8 @@ class DocumentView:
     @property
     def held_bytes(self) -> int:
         """About how much memory it takes."""
-        known = sum(200 + len(part.value or b"") for part in self._known.values() if part is not None)
-        return known + 100 * sum(map(len, self._listed.values()))
+        known = sum(200 + len(part.value or b"") if part is not None else 200 for part in tuple(self._known.values()))
+        return known + 100 * sum(map(len, tuple(self._listed.values())))
 
     # --- reading ---
 
@@ -105,7 +107,7 @@ class DocumentView:
         """What is known of a part, asked for where nothing is."""
         if key in self._known:
             return self._known[key]
-        if any(key.startswith(prefix) and not _holds(keys, key) for prefix, keys in self._listed.items()):
+        if any(key.startswith(prefix) and not _holds(keys, key) for prefix, keys in tuple(self._listed.items())):
             return None
         if key == self._expected or self._kept.size_bytes <= _WHOLE_BYTES:
             self._fetch_run(key)
@@ -153,7 +155,7 @@ class DocumentView:
         return part.digest.to_bytes(32, "big") if part is not None and part.is_erased else None
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        for known, found in self._listed.items():
+        for known, found in tuple(self._listed.items()):
             if prefix.startswith(known):
                 return iter([key for key in found[bisect_left(found, prefix) :] if key.startswith(prefix)])
         return iter(self._list(prefix))
@@ -191,7 +193,8 @@ class DocumentView:
         """The part and those behind it: the more the longer parts have been asked for in their order."""
         if self._kept.size_bytes <= _WHOLE_BYTES:
             self._take(self._run_from("", _WHOLE_BYTES))
-            self._listed[""] = tuple(sorted(each for each, part in self._known.items() if part is not None))
+            known = tuple(self._known.items())
+            self._listed[""] = tuple(sorted(each for each, part in known if part is not None))
             return
         self._run = min(_MOST_IN_A_RUN, self._run * 4)
         self._take(self._run_from(key, self._run))
@@ -211,7 +214,7 @@ class DocumentView:
 
     def _after(self, key: str) -> str:
         """The key that is asked for next by whoever goes through them in order, as far as that is known."""
-        for prefix, keys in self._listed.items():
+        for prefix, keys in tuple(self._listed.items()):
             if key.startswith(prefix):
                 at = bisect_left(keys, key) + 1
                 return keys[at] if at < len(keys) else ""
