@@ -78,7 +78,7 @@ def test_what_moves_to_a_server_and_out_again_is_equal_and_restorable(tmp_path: 
             for name in NAMES:
                 assert told(a, name) == told(on_server, name) == told(b, name)
             assert [each.session_id for each in a.list_sessions()] == [each.session_id for each in b.list_sessions()]
-            assert b.get_step_output("one", "parse").value == on_server.get_step_output("one", "parse").value == LARGE
+            assert [wp.get_step_output("one", "parse").output for wp in (on_server, b)] == [LARGE, LARGE]
             for name in ("one", "two"):
                 kept = [each.id for each in a.list_checkpoints(name, 1000)]
                 assert kept == [each.id for each in on_server.list_checkpoints(name, 1000)]

@@ -28,6 +28,13 @@ _UNLIMITED = """
 SELECT pg_catalog.set_config('lock_timeout', '0', true), pg_catalog.set_config('statement_timeout', '0', true),
     pg_catalog.set_config('search_path', 'pg_catalog,pg_temp', true)
 """
+# The catalog itself and not to_regclass, which remembers that there was no such schema before a lock was waited for.
+_BEGUN_ALREADY = """
+SELECT EXISTS (
+    SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = %s AND c.relname = 'about'
+)
+"""
 _DONE = """
 INSERT INTO {schema}.about (version) VALUES (%s) ON CONFLICT (is_one) DO UPDATE SET version = EXCLUDED.version
 """
@@ -77,7 +84,7 @@ def install(connections: Connections, *, create: bool, read_only: bool) -> bool:
 
 def _version(connections: Connections, connection: Connection) -> int | None:
     schema = connections.location.schema
-    row = connection.execute("SELECT pg_catalog.to_regclass(%s) IS NOT NULL", (f'"{schema}".about',)).fetchone()
+    row = connection.execute(_BEGUN_ALREADY, (schema,)).fetchone()
     if row is None or not row[0]:
         return None
     row = connection.execute(queries.composed("SELECT version FROM {schema}.about", schema)).fetchone()
