@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from tests import servers
@@ -9,6 +10,12 @@ from tests.conftest import make_config
 from waypost.store import Store, open_store
 from waypost.store.memory import MemoryStore
 from waypost.testing import StoreConformance
+from waypost.testing.claims import ClaimTests
+from waypost.testing.documents import DocumentTests
+from waypost.testing.handles import HandleTests
+from waypost.testing.joint import JointTests
+from waypost.testing.pasts import PastTests
+from waypost.testing.writers import WriterTests
 
 
 class TestMemory(StoreConformance):
@@ -35,14 +42,21 @@ class TestDirectory(StoreConformance):
         return True
 
 
+def open_in(place: Path, server: Callable[[], servers.Server | None]) -> Store:
+    """The store in a server whose location stands in the place, also for other processes."""
+    note = place / "location"
+    if not note.exists():
+        started = server()
+        assert started is not None
+        note.write_text(started.url())
+    return open_store(note.read_text(), make_config())
+
+
 class TestPostgres(StoreConformance):
     """Tables in a server."""
 
     def open(self, place: Path) -> Store:
-        note = place / "location"
-        if not note.exists():
-            note.write_text(servers.postgres().url())
-        return open_store(note.read_text(), make_config())
+        return open_in(place, servers.postgres)
 
     def damage(self, place: Path) -> bool:
         schema = (place / "location").read_text().partition("schema=")[2].partition("&")[0]
@@ -51,3 +65,12 @@ class TestPostgres(StoreConformance):
             f" WHERE key = 'n' AND doc = (SELECT doc FROM {schema}.documents WHERE id = 'wf') AND since = 3"
         )
         return True
+
+
+if servers.found_here() is not None:
+
+    class TestServerOfTheMachine(DocumentTests, JointTests, PastTests, ClaimTests, HandleTests, WriterTests):
+        """Tables in the server that this machine has, be it an older one."""
+
+        def open(self, place: Path) -> Store:
+            return open_in(place, servers.installed)

@@ -256,6 +256,20 @@ class TruncatesStreams(MemoryStore):
         return held
 
 
+class FollowsAnything(MemoryStore):
+    """Appends what others committed behind whatever is there."""
+
+    def follow(self, document: DocumentId, head: bytes, commits: Any, checks: Any = ()) -> int:
+        return super().follow(document, self.view(document).commit_id, commits, checks)
+
+
+class HasNoPast(MemoryStore):
+    """Has no past."""
+
+    def past(self, document: DocumentId) -> Any:
+        return super().past(DocumentId("workflow", "nobody"))
+
+
 FOUND: list[tuple[type[MemoryStore], str]] = [
     (ForgetsOperations, "test_an_operation_id_acts_once"),
     (ForgetsOperations, "test_a_repeated_operation_has_its_first_result"),
@@ -278,6 +292,8 @@ FOUND: list[tuple[type[MemoryStore], str]] = [
     (TellsItOtherwise, "test_a_commit_says_who_did_what_and_to_which_parts"),
     (Believes, "test_a_past_that_is_not_what_its_ids_and_sums_say_is_refused"),
     (ShowsWhatIsToArrive, "test_what_was_taken_in_is_not_seen_before_it_arrives"),
+    (FollowsAnything, "test_nothing_follows_another_commit"),
+    (HasNoPast, "test_commits_come_newest_first_and_from_below_a_version"),
     (ErasesNothing, "test_an_erased_part_is_refused_in_every_version"),
     (ErasesNothing, "test_checkpoints_lose_it_too"),
     (ErasesTooMuch, "test_a_key_that_begins_like_an_erased_one_is_another"),

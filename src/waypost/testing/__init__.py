@@ -15,6 +15,7 @@ from waypost.testing.claims import ClaimTests
 from waypost.testing.damage import DamageTests
 from waypost.testing.documents import DocumentTests
 from waypost.testing.erasing import ErasingTests
+from waypost.testing.following import FollowingTests
 from waypost.testing.handles import HandleTests
 from waypost.testing.joint import JointTests
 from waypost.testing.oracle import OracleTests
@@ -34,6 +35,7 @@ class StoreConformance(
     JointTests,
     PastTests,
     ReceivingTests,
+    FollowingTests,
     CheckpointTests,
     ErasingTests,
     ClaimTests,

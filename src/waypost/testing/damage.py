@@ -93,6 +93,7 @@ class DamageTests(Kit):
                 read = Reading()
                 self._read_all(read, *damaged)
                 assert read.told, "nothing was told"
+                assert not damaged[0].verify().sound, "verify reads every byte"
 
     @outlives
     def test_d07_damage_is_in_no_other_document_s_way(self, place: Path) -> None:

@@ -256,6 +256,15 @@ class DocumentTests(Kit):
         assert not before["wf"] or before != after
         assert sums(store.peek(WF)) == sums(store.view(WF))
 
+    def test_what_was_committed_is_sound(self, store: Store) -> None:
+        """`verify` reads all there is, finds nothing amiss, and changes nothing."""
+        for number in range(5):
+            put(store, {"n": b"%d" % number, f"k{number}": LARGE})
+        delete(store, "k1")
+        found = store.verify()
+        assert found.sound and not [each for each in found.findings if each.severity != "note"]
+        assert store.view(WF).version == 6
+
     def test_what_is_kept_is_recalled_or_forgotten(self, store: Store) -> None:
         """`recall` gives what was kept last under a name, or None, and never another's."""
         assert store.recall("one") is None

@@ -22,6 +22,7 @@ from waypost.models import WorkflowState
 from waypost.store import Store
 from waypost.store.memory import MemoryStore
 from waypost.testing.base import Kit, Open, handle, outlives
+from waypost.watching import CommitEvent, Watch
 
 _STEPS = [f"s{number}" for number in range(8)]
 
@@ -40,6 +41,13 @@ def complete(wp: Waypost, *steps: str, workflow_id: str = "w") -> None:
 def completed(state: WorkflowState) -> list[str]:
     """Which steps are completed."""
     return [step.id for step in state.workflow.steps if step.status == "completed"]
+
+
+def next_of(watch: Watch) -> CommitEvent:
+    """What is told next, which must come."""
+    event = watch.get(60)
+    assert event is not None, "a commit was not told"
+    return event
 
 
 def made(wp: Waypost) -> Waypost:
@@ -173,6 +181,39 @@ class WorkflowTests(Kit):
         assert elsewhere.validate_checkpoint(kept.id).is_valid and statuses(elsewhere) == statuses(wp)
         for summary in elsewhere.list_workflows():
             elsewhere.load_workflow_state(summary.id).unwrap()
+
+    def test_a_watch_tells_each_commit_once_and_goes_on_from_its_cursor(self, wp: Waypost) -> None:
+        """Commits of all workflows are told in their order, none is missed, and any cursor goes on behind its event."""
+        with wp.watch() as watch:
+            made(wp)
+            complete(wp, *_STEPS[:3])
+            wp.create_workflow("v", "V").unwrap()
+            events = [next_of(watch) for _ in range(5)]
+        told = [(event.workflow_id, event.version) for event in events]
+        assert sorted(told) == [("v", 1), *(("w", version) for version in range(1, 5))]
+        assert [version for name, version in told if name == "w"] == [1, 2, 3, 4]
+        for number, event in enumerate(events):
+            with wp.watch(cursor=event.cursor) as again:
+                rest = [next_of(again) for _ in events[number + 1 :]]
+            assert [(each.workflow_id, each.version) for each in rest] == told[number + 1 :]
+
+    def test_a_sync_makes_two_stores_the_same(self, wp: Waypost) -> None:
+        """What parted is merged part by part, with one newest commit on both sides; syncing again finds nothing."""
+        other = handle(MemoryStore())
+        complete(made(wp), "s0")
+        wp.create_checkpoint("w", "here").unwrap()
+        assert wp.sync(other).unwrap().is_complete
+        complete(wp, "s1")
+        complete(other, "s2")
+        other.create_workflow("theirs", "T").unwrap()
+        assert wp.sync(other).unwrap().is_complete
+        assert completed(wp.load_workflow_state("w").unwrap()) == ["s0", "s1", "s2"]
+        assert statuses(wp) == statuses(other)
+        ids = [each.history(name)[0].commit_id for each in (wp, other) for name in ("w", "theirs")]
+        assert ids[:2] == ids[2:]
+        assert [each.id for each in wp.list_checkpoints("w")] == [each.id for each in other.list_checkpoints("w")]
+        again = wp.sync(other).unwrap()
+        assert (again.unchanged, list(again.documents)) == (again.looked_at, [])
 
     def test_a_deleted_workflow_is_gone_and_its_id_is_free(self, wp: Waypost) -> None:
         """It is neither loaded nor listed, and another may have its id."""
