@@ -218,8 +218,10 @@ def _put_id(
 def append_told(context: Context, connection: Connection, document: DocumentId, head: Head, commit: Commit) -> Head:
     """Append a commit as it was made elsewhere; its version here is the next one.
 
-    Raises DocumentDamaged where it is not what its id and its sums say.
+    Raises DocumentDamaged where it is not what its id and its sums say, or not later than the one before it.
     """
+    if commit.time_us <= head.time_us:
+        raise DocumentDamaged(f"version {commit.version} of {document.id!r} is older than the one before")
     lost: Mapping[str, tuple[int, bytes]] = {} if commit.erased is None else commit.erased[1]
     puts = {
         key: _put(
