@@ -6,7 +6,7 @@ be it that it has that commit, or that it has taken it in by a merge or an impor
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from waypost import merging
@@ -19,7 +19,6 @@ class Side(NamedTuple):
     store: Store
     view: View
     past: Past
-    known: set[bytes]
 
     @classmethod
     def of(cls, store: Store, document: DocumentId) -> Side:
@@ -28,7 +27,7 @@ class Side(NamedTuple):
         """
         past = store.past(document)
         view = store.view(document)
-        return cls(store, view, past, merging.known(past))
+        return cls(store, view, past)
 
     @property
     def head(self) -> bytes:
@@ -59,23 +58,21 @@ class Line(NamedTuple):
     is_whole: bool
 
 
-def commits_behind(past: Past, head: bytes) -> Iterator[Commit] | None:
+def commits_behind(past: Past, head: bytes) -> list[Commit] | None:
     """The commits of a history that can be appended behind a commit, the oldest first; None where there is no way: then
     the histories have parted, or those that lead there are not kept.
     """
-    start = None
+    found: list[Commit] = []
+    length = 0
     for commit in past.commits():
         if commit.commit_id == head:
-            start = commit.version + 1
-            break
+            return found[::-1]
+        found.append(commit)
         if commit.merge is not None and head in (*commit.merge.parents, *commit.merge.behind):
-            start = commit.version
-    else:
-        if past.first and past.dropped_id(past.first) == head:
-            start = past.first + 1
-    if start is None:
-        return None
-    return (commit for commit in past.commits(oldest_first=True) if commit.version >= start)
+            length = len(found)
+    if past.first and past.dropped_id(past.first) == head:
+        return found[::-1]
+    return found[:length][::-1] if length else None
 
 
 def line_of(side: Side, known: set[bytes]) -> Line:

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from waypost import clock, records, session_records, settling, unions
+from waypost import clock, merging, records, session_records, settling, unions
 from waypost.checkpoint_ids import MARK
 from waypost.erased import ERASED, carry_out
 from waypost.errors import DocumentDamaged, SchemaOutdated, SessionBusy, VersionConflict, WaypostError
@@ -108,10 +108,12 @@ class _OneDocument:
             return self._synced("taken", self._take(ours.store, theirs), is_new=True)
         if not theirs.view.version:
             return self._synced("sent", self._take(theirs.store, ours), is_new=True)
-        if (commits := commits_behind(theirs.past, ours.head)) is not None:
-            return self._synced("taken", self._follow(ours, theirs, list(commits)))
-        if (commits := commits_behind(ours.past, theirs.head)) is not None:
-            return self._synced("sent", self._follow(theirs, ours, list(commits)))
+        ways = ("taken", ours, theirs), ("sent", theirs, ours)
+        # the one that was changed later is likely to have all of the other, and then only its end is read
+        for action, target, source in sorted(ways, key=lambda way: -way[2].view.time_us):
+            commits = commits_behind(source.past, target.head)
+            if commits is not None:
+                return self._synced(action, self._follow(target, source, commits))
         return self._merge()
 
     def _synced(self, action: str, commits: int, *, is_new: bool = False) -> Outcome:
@@ -181,9 +183,10 @@ class _OneDocument:
     def _merge(self) -> Outcome:
         ours, theirs = self._ours, self._theirs
         self._check_schemas()
-        our_line, their_line = line_of(ours, theirs.known), line_of(theirs, ours.known)
+        known_here, known_there = merging.known(ours.past), merging.known(theirs.past)
+        our_line, their_line = line_of(ours, known_there), line_of(theirs, known_here)
         base = common_version((ours, our_line), (theirs, their_line))
-        sides = Sides(base, ours.view, theirs.view, our_line, their_line, ours.known, theirs.known, ours.store.keys)
+        sides = Sides(base, ours.view, theirs.view, our_line, their_line, known_here, known_there, ours.store.keys)
         is_whole = our_line.is_whole and their_line.is_whole
         touched = {*our_line.touched, *their_line.touched} if is_whole else set[str]()
         keys = touched | unions.differing(ours.view, theirs.view)

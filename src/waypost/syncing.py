@@ -88,17 +88,24 @@ class Syncing(Requests):
         if definitions is not None:
             there: Store = definitions.store
             if there is self.store or (there.location == self.store.location and there.durability != "none"):
-                raise InvalidInput(f"{there.location} is this store itself: name another")
+                raise self._is_this_one()
             return there, False
         if not isinstance(other, str | os.PathLike):
             raise InvalidInput(f"a store is synced with a location or an open Waypost, not {type(other).__name__}")
         place = self._place(os.fspath(other))
         try:
-            return open_store(place, self.config, create=create, read_only=not create), True
+            opened = open_store(place, self.config, create=create, read_only=not create)
+            if opened.location == self.store.location:  # which shows no password, as the place may
+                opened.close()
+                raise self._is_this_one()
+            return opened, True
         except StoreNotFound:
             if create:
                 raise
             return open_store("memory:", self.config), True  # what would be made
+
+    def _is_this_one(self) -> InvalidInput:
+        return InvalidInput(f"{self.store.location} is this store itself: name another")
 
     def _place(self, location: Any) -> str:
         from waypost.config import find_location
@@ -109,7 +116,7 @@ class Syncing(Requests):
         if place == "memory:":
             raise InvalidInput("a store in memory is known by its open handle alone")
         if place == self.store.location or _is_same_place(place, self.store.location):
-            raise InvalidInput(f"{place} is this store itself: name another")
+            raise self._is_this_one()
         return place
 
 
