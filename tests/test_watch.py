@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -420,14 +422,18 @@ def test_a_failure_of_the_store_loses_nothing(wp: Waypost, monkeypatch: pytest.M
 
 
 def test_d23_nothing_is_told_that_no_sync_covers(tmp_path: Path) -> None:
-    """Another process has committed, and nobody knows yet whether that was synced: then it is synced, and told."""
-    with opened(tmp_path / "store") as wp, opened(tmp_path / "store") as other:
+    """Another process has committed, and nobody knows any more whether that was synced: then it is synced, and told."""
+    root = tmp_path / "store"
+    commit = (
+        f"import os, waypost; wp = waypost.open({str(root)!r}); "
+        "wp.update_context('w', variables={'n': 1}).unwrap(); os._exit(0)"
+    )
+    with opened(root) as wp:
         wp.create_workflow("w", "w").unwrap()
-        with wp.watch() as watch:
-            other.update_context("w", variables={"n": 1}).unwrap()
-            with system_calls() as calls:
-                assert watch.get(60) is not None
-                assert calls.count("fdatasync") == 1
+        with wp.watch() as watch, system_calls() as calls:
+            subprocess.run([sys.executable, "-c", commit], check=True)
+            assert watch.get(60) is not None
+            assert calls.count("fdatasync")
 
 
 def test_d23_a_commit_whose_sync_failed_is_not_told(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.conftest import opened
 from tests.store.support import change
 from waypost.blocking import Waypost
 from waypost.errors import StoreClosed
-from waypost.store import DocumentId, Listener, Store
+from waypost.store import DocumentId, JointChange, Listener, Store
 from waypost.store.directory import listening
 
 DOCUMENT = DocumentId("workflow", "w")
@@ -52,6 +52,18 @@ def test_a_listener_wakes_for_a_commit_of_another_thread(store: Store) -> None:
     while not store.view(DOCUMENT).version:
         assert listener.wait(LONG)
     commit.join()
+    listener.close()
+
+
+def test_a_listener_tells_of_a_commit_over_several_documents(store: Store) -> None:
+    """Who waits hears of each document that such a commit brings on."""
+    listener = store.listen()
+    quiet(listener)
+    joint = store.begin()
+    for name in ("a", "b"):
+        joint.document(DocumentId("workflow", name)).put("key", b"value")
+    assert store.commit(joint, JointChange("op", "test")) is not None
+    assert listener.wait(LONG)
     listener.close()
 
 
@@ -164,3 +176,15 @@ def test_without_the_system_the_ends_of_logs_are_looked_at(
     assert listener.wait(LONG)
     listener.close()
     wp.close()
+
+
+def test_closing_the_store_wakes_what_would_look_much_later(tmp_path: Path) -> None:
+    """However long the pause between two looks is, nobody waits for a store that is closed."""
+    wp = opened(tmp_path / "store")
+    listener = resting(wp)
+    listener._may_hint = False
+    closing = threading.Timer(0.1, wp.close)
+    closing.start()
+    with pytest.raises(StoreClosed):
+        listener.wait(LONG)
+    closing.join()

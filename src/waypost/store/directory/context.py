@@ -12,6 +12,7 @@ from waypost.codec.compression import Compressor
 from waypost.config import Config
 from waypost.store.directory.decisions import Decisions, Piece, laid_over
 from waypost.store.directory.files import Directory, File, mount_of
+from waypost.store.directory.hopped import Hopped
 from waypost.store.directory.layout import Layout
 from waypost.store.directory.log import Log
 from waypost.store.directory.state import BlockCache
@@ -53,6 +54,7 @@ class Context:
         writing such files had failed by then.
         """
         self.keeping_failures = 0
+        self.hopped = Hopped()
         self.listeners: WeakSet[Waiting] = WeakSet()
         """Those who wait for commits."""
         self._compressors: list[Compressor] = []

@@ -1,6 +1,7 @@
 """The past of a document, read from its log: the commits that history still holds, and the ids of those that are gone.
 
-One hop over the headers tells where the commits stand; all that is held of them are their places. Each is then read
+One hop over the headers tells where the commits stand; all that is held of them are their places, also for the next
+look at the same log, which hops on from there. Each is then read
 when it is asked for, from the file that was open at the beginning: a compaction meanwhile puts another in
 its place and leaves that one alone.
 """
@@ -18,6 +19,7 @@ from waypost.store import parts
 from waypost.store.directory import loading
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import missing_from
+from waypost.store.directory.hopped import Hopped, Places
 from waypost.store.directory.layout import document_id
 from waypost.store.directory.log import Frame, Log
 from waypost.store.directory.state import DocumentState, Snapshot, damaged
@@ -32,7 +34,14 @@ _ID_BYTES = len(parts.NO_COMMIT)
 class LogPast:
     """The past of a document in a log, up to a version; fulfils `pasts.Past`. Not for use by several threads."""
 
-    def __init__(self, context: loading.Reading, document: DocumentId, log: Log | None, version: int) -> None:
+    def __init__(
+        self,
+        context: loading.Reading,
+        document: DocumentId,
+        log: Log | None,
+        version: int,
+        hopped: Hopped | None = None,
+    ) -> None:
         self.version = version
         self._document = document
         self._log = log
@@ -41,6 +50,7 @@ class LogPast:
         self._dropped = b"" if body is None else body.dropped
         self.first = min(version, len(self._dropped) // _ID_BYTES)
         self._places: array[int] | None = None
+        self._hopped = Hopped() if hopped is None else hopped
 
     def dropped_id(self, version: int) -> bytes | None:
         found = self._dropped[(version - 1) * _ID_BYTES : version * _ID_BYTES]
@@ -84,16 +94,27 @@ class LogPast:
 
     def _find(self, log: Log) -> array[int]:
         """Where the commits stand, from version `first` + 1 on. Raises DocumentDamaged where one is missing."""
-        places = array("Q")
-        end = 0
-        for found in self._frames(log):
+        known = self._hopped.get(self._document)
+        places, end = array("Q"), 0
+        frames = self._frames(log)
+        # of the same generation, and up to a commit whose id names all before it: whoever follows a log hops on there
+        if known is not None and known.file_id == log.file_id:
+            last = log.frame_at(known.offsets[-1], log.end)
+            if last is not None and last.header.commit_id == known.commit_id:
+                places, end = known.offsets[:], last.end
+                frames = log.hop(last.end, last.header.checksum, log.end)
+        newest: Frame | None = None
+        for found in frames:
             end = found.end
             if found.header.type == FrameType.COMMIT and found.header.version > self.first:
                 places.append(found.offset)
+                newest = found
                 if found.header.version != self.first + len(places):
                     raise log.damage(found.offset, f"version {self.first + len(places)} is missing")
         if self.first + len(places) < self.version:
             raise log.damage(end, f"a frame of version {self.first + len(places) + 1} is not whole")
+        if newest is not None:
+            self._hopped.keep(self._document, Places(log.file_id, newest.header.commit_id, places))
         return places
 
     @staticmethod
@@ -160,5 +181,5 @@ def read(context: Context, document: DocumentId, view: Callable[[DocumentId], Vi
         if missing:
             log, _ = loading.load(context, document, decided=missing)
         if log is None or log.dropped_versions <= version:
-            return LogPast(context, document, log, version)
+            return LogPast(context, document, log, version, context.hopped)
         # so much was committed and dropped since that nothing is kept of what was seen: look again
