@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -136,13 +139,19 @@ def frozen(monkeypatch: pytest.MonkeyPatch) -> Callable[[Listener], None]:
     return freeze
 
 
+def beside(wait: Callable[[float], bool], timeout_s: float) -> bool:
+    """What a wait in another thread says: in the main one the system is not asked."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(wait, timeout_s).result()
+
+
 def resting(wp: Waypost) -> listening.Listener:
     """A listener that looks at the ends of logs in an hour only, and is told of changes by the system."""
     listener = wp.definitions.store.listen()
     assert isinstance(listener, listening.Listener)
     quiet(listener)
     listener._pause_s, listener._next_s = listening.MOST_S, time.monotonic() + 3600
-    assert not listener.wait(0.2)
+    assert not beside(listener.wait, 0.2)
     return listener
 
 
@@ -151,9 +160,9 @@ def test_the_system_ends_the_pause_between_two_looks(tmp_path: Path) -> None:
     wp = opened(tmp_path / "store")
     listener = resting(wp)
     wp.create_workflow("w", "w").unwrap()
-    assert listener.wait(LONG)
+    assert beside(listener.wait, LONG)
     listener.close()
-    assert not listener.wait(LONG)
+    assert not beside(listener.wait, LONG)
     assert listener._hints is None
     wp.close()
 
@@ -171,9 +180,36 @@ def test_without_the_system_the_ends_of_logs_are_looked_at(
     wp = opened(tmp_path / "store")
     listener = wp.definitions.store.listen()
     quiet(listener)
+    vars(listener)["_pause_s"] = listening.MOST_S
+    beside(listener.wait, 0.1)
     assert not vars(listener)["_may_hint"]
     wp.create_workflow("w", "w").unwrap()
-    assert listener.wait(LONG)
+    assert beside(listener.wait, LONG)
+    listener.close()
+    wp.close()
+
+
+def test_what_a_handler_of_a_signal_raises_reaches_who_waits(tmp_path: Path) -> None:
+    """A program that is ended by an exception of its handler while it waits sees that exception, and no other."""
+
+    class Ended(Exception):
+        pass
+
+    def end(*_: object) -> None:
+        raise Ended
+
+    wp = opened(tmp_path / "store")
+    listener = wp.definitions.store.listen()
+    quiet(listener)
+    before = signal.signal(signal.SIGUSR1, end)
+    ending = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1))
+    ending.start()
+    try:
+        with pytest.raises(Ended):
+            listener.wait(LONG)
+    finally:
+        ending.join()
+        signal.signal(signal.SIGUSR1, before)
     listener.close()
     wp.close()
 

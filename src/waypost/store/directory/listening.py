@@ -72,8 +72,11 @@ class Listener:
         self.wake()
 
     def _sleep(self, until: float) -> None:
-        """Pause, or less where the system tells of a change or what waits is to end."""
-        if self._pause_s > LEAST_S and self._may_hint:
+        """Pause, or less where the system tells of a change or what waits is to end.
+
+        Not so in the main thread: there the package turns whatever a handler of a signal raises into KeyboardInterrupt.
+        """
+        if self._pause_s > LEAST_S and self._may_hint and threading.current_thread() is not threading.main_thread():
             try:
                 self._hints = self._hints or _hints(self._context, self._woken)
                 while time.monotonic() < until and not self._woken.is_set():
