@@ -99,7 +99,8 @@ class Proxy:
     def _pump(self, sender: str, source: socket.socket, target: socket.socket) -> None:
         late = False
         try:
-            for kind, data in _messages(source, has_start=sender == CLIENT):
+            messages = _messages(source, has_start=sender == CLIENT)
+            for kind, data in messages:
                 with self._lock:
                     self._number += 1
                     action = self._plan(Message(self._number, sender, kind, data))
@@ -110,6 +111,9 @@ class Proxy:
                         return
                 if action == "hold":  # the client is told that the connection is gone, the server is not
                     late = True
+                    while kind not in "SQ":  # all that belongs to the statement
+                        kind, more = next(messages)
+                        data += more
                     with suppress(OSError):
                         source.shutdown(socket.SHUT_RDWR)
                     self.held.set()
@@ -171,15 +175,13 @@ def losing_the_answer(word: str) -> Plan:
 
 
 def holding(word: str) -> Plan:
-    """Hold back, once, the message that has the first statement with a word in it carried out."""
-    state = {"seen": False, "done": False}
+    """Hold back, once, the first statement with a word in it, as if the network were slow."""
+    held: list[Message] = []
 
     def plan(message: Message) -> Action:
-        if message.sender == CLIENT and message.kind in "PQ" and word in message.text:
-            state["seen"] = True
-        if state["seen"] and not state["done"] and message.sender == CLIENT and message.kind in "SQ":
-            state["done"] = True
-            return "hold"
-        return "pass"
+        if held or message.sender != CLIENT or message.kind not in "PQ" or word not in message.text:
+            return "pass"
+        held.append(message)
+        return "hold"
 
     return plan

@@ -231,7 +231,7 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_x4_a_schema_is_a_plain_name(server: Server, name: str) -> None:
+def test_x04_a_schema_is_a_plain_name(server: Server, name: str) -> None:
     """What is no plain name is refused before anything is asked of a server."""
     with pytest.raises(InvalidConfiguration, match="schema"):
         waypost.open(server.url("x").replace("schema=x", "schema=" + quote(name)))
@@ -255,7 +255,7 @@ IDS = [
 
 
 @pytest.mark.parametrize("text", IDS)
-def test_x4_ids_and_values_are_no_statements(opened: Opener, text: str) -> None:
+def test_x04_ids_and_values_are_no_statements(opened: Opener, text: str) -> None:
     """Whatever stands in an id, a name, an agent, an operation id or a value is kept as it is, or refused as input."""
     wp = opened()
     wp.create_workflow("w", text or "x", steps=["a"]).unwrap()
@@ -273,7 +273,7 @@ def test_x4_ids_and_values_are_no_statements(opened: Opener, text: str) -> None:
     assert wp.load_workflow_state("w").unwrap().context.variables["v"] == text
 
 
-def test_x4_no_statement_is_put_together_from_values() -> None:
+def test_x04_no_statement_is_put_together_from_values() -> None:
     """Statements stand in files, or as constants: what is filled in there is the name of the schema, as a name."""
     for file in files("waypost.store.postgres").iterdir():
         if not file.name.endswith(".py"):
