@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import pytest
@@ -13,6 +13,7 @@ from tests.store.support import WF, change
 from waypost.store import Change, Receipt, Transaction, postgres
 from waypost.store.contract import JointChange
 from waypost.store.postgres import PostgresStore, batching
+from waypost.store.postgres.connections import Connection
 
 
 def fresh(opened: Opener) -> PostgresStore:
@@ -91,3 +92,29 @@ def test_a_view_is_read_by_threads_at_once(opened: Opener) -> None:
 
     list(view.keys("a"))
     assert view.get(Slow("key01")) == bytes(4000)
+
+
+def test_c10_what_an_interrupted_thread_has_committed_for_others_is_not_done_again(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An interrupt behind the commit of several changes is that of one of them: the others are told they are made."""
+    store = fresh(opened)
+    in_transaction = store._context.in_transaction
+
+    def interrupted(what: object, act: Callable[[Connection], object]) -> None:
+        monkeypatch.undo()
+        in_transaction(what, act)
+        raise KeyboardInterrupt
+
+    def add(tx: Transaction) -> int:
+        number = int(tx.get("number") or b"0") + 1
+        tx.put("number", b"%d" % number)
+        return number
+
+    tickets = [store.submit(change(WF, add)) for _ in range(4)]
+    monkeypatch.setattr(store._context, "in_transaction", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tickets[0].result()
+    receipts = [ticket.result() for ticket in tickets[1:]]
+    assert [(each.version, each.changed, each.data) for each in receipts] == [(n, True, n) for n in (2, 3, 4)]
+    assert store.view(WF).get("number") == b"4"

@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -24,6 +25,7 @@ from waypost.store.postgres.context import Context
 from waypost.store.postgres.documents import DocumentView, Head
 from waypost.store.postgres.drafts import Draft
 from waypost.store.staging import StagedTransaction
+from waypost.store.views import Transaction
 
 _TRIES = 4
 
@@ -33,9 +35,17 @@ class Waiting:
 
     def __init__(self, queue: Queue, change: Change, on_done: Callable[[Ticket], None] | None) -> None:
         self._queue = queue
-        self.change = change
+        self._work = change.work
+        self.change = replace(change, work=self._run)
+        self.may_be_done = False
+        """Whether somebody was interrupted who committed it, perhaps."""
+        self._data: Any = None
         self._on_done = on_done
         self._outcome: Receipt | BaseException | None = None
+
+    def _run(self, transaction: Transaction) -> Any:
+        self._data = self._work(transaction)
+        return self._data
 
     @property
     def is_done(self) -> bool:
@@ -47,6 +57,19 @@ class Waiting:
         if isinstance(self._outcome, BaseException):
             raise self._outcome
         return self._outcome
+
+    def settle(self, context: Context) -> None:
+        """Be done where the document remembers the change: its work ran last for that."""
+        if self.change.repeatable:
+            return  # looked up whenever it is committed
+        try:
+            version = committing.version_of(context, self.change)
+        except WaypostError as error:
+            self.finish(error)
+            return
+        self.may_be_done = False
+        if version is not None:
+            self.finish(Receipt(version, changed=True, data=self._data))
 
     def finish(self, outcome: Receipt | BaseException) -> None:
         self._outcome = outcome
@@ -75,13 +98,24 @@ class Queue:
                 while self._waiting and len(batch) < self._context.batch_size:
                     batch.append(self._waiting.popleft())
                 try:
-                    outcomes = commit_all(self._context, [waiting.change for waiting in batch])
+                    self._commit(batch)
                 except BaseException as error:  # an interrupt of this thread is no concern of the others
-                    waited_for.finish(error)
-                    self._waiting.extendleft(waiting for waiting in reversed(batch) if waiting is not waited_for)
+                    if not waited_for.is_done:
+                        waited_for.finish(error)
+                    left = [waiting for waiting in batch if not waiting.is_done]
+                    for waiting in left:
+                        waiting.may_be_done = True
+                    self._waiting.extendleft(reversed(left))
                     raise
-                for waiting, outcome in zip(batch, outcomes, strict=True):
-                    waiting.finish(outcome)
+
+    def _commit(self, batch: Sequence[Waiting]) -> None:
+        for waiting in batch:
+            if waiting.may_be_done:
+                waiting.settle(self._context)
+        left = [waiting for waiting in batch if not waiting.is_done]
+        outcomes = commit_all(self._context, [waiting.change for waiting in left])
+        for waiting, outcome in zip(left, outcomes, strict=True):
+            waiting.finish(outcome)
 
 
 class Queues:

@@ -23,6 +23,7 @@ from waypost.store.postgres.drafts import Draft
 from waypost.store.postgres.refusals import AGAIN, is_lost
 from waypost.store.postgres.told import record_of
 from waypost.store.staging import StagedTransaction
+from waypost.store.views import OperationRecord
 
 _TRIES = 16
 
@@ -164,6 +165,27 @@ def _under_lock(context: Context, change: Change, counters: Counters) -> Receipt
 
     context.forget(change.document)
     return context.in_transaction(change.operation_id, act)
+
+
+def version_of(context: Context, change: Change) -> int | None:
+    """The version that a change of this handle became, which may have been committed or not. Locking waits for whoever
+    still commits it. Raises StoreUnavailable with an unknown outcome where that cannot be said.
+    """
+
+    def act(connection: Connection) -> int | None:
+        seen: OperationRecord | None = None
+        with context.connections.transaction(connection):
+            view = context.look_with(connection, change.document)
+            seen = view.operation(change.operation_id)
+            if not view.version:
+                raise psycopg.Rollback
+        return None if seen is None else seen.version
+
+    try:
+        return context.in_transaction(change.operation_id, act)
+    except WaypostError as error:
+        lost = psycopg.OperationalError(str(error))
+        raise context.refused(change.operation_id, lost, lost) from error
 
 
 def is_as_read(
