@@ -10,6 +10,7 @@ import pytest
 from tests.postgres.conftest import Opener
 from tests.servers import Server
 from tests.store.support import WF, change
+from waypost.errors import StoreUnavailable
 from waypost.store import Change, Receipt, Transaction, postgres
 from waypost.store.contract import JointChange
 from waypost.store.postgres import PostgresStore, batching
@@ -118,3 +119,26 @@ def test_c10_what_an_interrupted_thread_has_committed_for_others_is_not_done_aga
     receipts = [ticket.result() for ticket in tickets[1:]]
     assert [(each.version, each.changed, each.data) for each in receipts] == [(n, True, n) for n in (2, 3, 4)]
     assert store.view(WF).get("number") == b"4"
+
+
+def test_what_is_dropped_while_it_is_read_is_not_damaged(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trim between two questions of one reader is an error of its kind, and not said to be damage."""
+    store = fresh(opened)
+    monkeypatch.setattr(store._context, "history_us", -1)
+    monkeypatch.setattr(postgres, "_GRACE_US", -1_000_000_000)
+    held = store.stage(WF, "key", 5000, lambda size: iter([bytes(5000)]))
+    for value in (b"1", held, b"3"):
+        store.submit(change(WF, lambda tx, value=value: tx.put("key", value))).result()
+    pieces = next(each for each in store.past(WF).commits() if each.version == 2).pieces("key")
+    past = store.past(WF)
+    values = past._values
+
+    def overtaken(versions: list[int]) -> object:
+        store.reclaim(WF)
+        return values(versions)
+
+    monkeypatch.setattr(past, "_values", overtaken)
+    with pytest.raises(StoreUnavailable, match="no longer kept"):
+        list(past.commits())
+    with pytest.raises(StoreUnavailable, match="no longer kept"):
+        pieces.read(0)

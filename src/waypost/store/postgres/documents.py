@@ -311,13 +311,19 @@ def _behind(prefix: bytes) -> bytes:
 
 def pieces_of(reader: Reader, content: int, document: DocumentId) -> Pieces:
     """A value that is kept in pieces."""
-    rows = reader.read("content_of", {"content": content})
-    if not rows:
-        raise StoreUnavailable(f"{reader.location.shown}: a value of {document.id!r} is no longer kept")
-    length, size = rows[0]
+
+    def described() -> tuple[int, int]:
+        rows = reader.read("content_of", {"content": content})
+        if not rows:
+            raise StoreUnavailable(f"{reader.location.shown}: a value of {document.id!r} is no longer kept")
+        return rows[0][0], rows[0][1]
+
+    length, size = described()
 
     def read(number: int) -> bytes:
         found = reader.read("piece", {"content": content, "number": number})
+        if not found:
+            described()  # it may have been dropped meanwhile
         expected = min(size, length - number * size)
         if not found or len(found[0][0]) != expected or crc32(found[0][0]) != found[0][1]:
             raise DocumentDamaged(

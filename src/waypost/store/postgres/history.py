@@ -76,16 +76,15 @@ class PostgresPast:
             sums,
         ) = row
         if puts is None:
-            raise StoreUnavailable(
-                f"{self._reader.location.shown}: version {version} of {self.document.id!r} is no longer kept",
-                location=self._reader.location.shown,
-            )
+            raise self._dropped_meanwhile(version)
         tells = told(bytes(data))
         names = [bytes(key).decode() for key in puts]
         lost = {} if tells.erased is None else dict(tells.erased.parts)
         try:
             lengths = {key: lost[key][0] if key in lost else values[version, key][0] for key in names}
         except KeyError as error:
+            if self._is_dropped(version):  # after its row was read, and before its values were
+                raise self._dropped_meanwhile(version) from None
             raise DocumentDamaged(
                 f"{self._reader.location.shown}: version {version} of {self.document.kind} {self.document.id!r} put "
                 f"{error.args[0][1]!r}, which is not there",
@@ -128,6 +127,16 @@ class PostgresPast:
             checksum=int(sums).to_bytes(32, "big"),
             erased=None if tells.erased is None else (tells.erased.content_hash, lost),
             merge=None if tells.merge is None else Merge(*tells.merge),
+        )
+
+    def _is_dropped(self, version: int) -> bool:
+        rows = self._reader.read("head_of", {"doc": self._view.head.doc})
+        return not rows or version <= rows[0][2]
+
+    def _dropped_meanwhile(self, version: int) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"{self._reader.location.shown}: version {version} of {self.document.id!r} is no longer kept",
+            location=self._reader.location.shown,
         )
 
     def _long_value(self, version: int, key: str) -> bytes:
