@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import msgspec
 import pytest
 
 from tests.postgres.conftest import Opener
@@ -13,6 +14,7 @@ from tests.store.support import WF, change
 from waypost.errors import StoreUnavailable
 from waypost.store import Change, Receipt, Transaction, postgres
 from waypost.store.contract import JointChange
+from waypost.store.erasures import ERASED
 from waypost.store.postgres import PostgresStore, batching
 from waypost.store.postgres.connections import Connection
 
@@ -142,3 +144,22 @@ def test_what_is_dropped_while_it_is_read_is_not_damaged(opened: Opener, monkeyp
         list(past.commits())
     with pytest.raises(StoreUnavailable, match="no longer kept"):
         pieces.read(0)
+
+
+def test_what_was_erased_earlier_elsewhere_is_erased(opened: Opener) -> None:
+    """An erasure that comes from another store is carried out, also when a later one of this store was."""
+    store = fresh(opened)
+    for key in ("first", "second"):
+        store.submit(change(WF, lambda tx, key=key: tx.put(key, b"secret"))).result()
+    old = store.view(WF).time_us
+
+    def erase(tx: Transaction, key: str, until_us: int) -> None:
+        tx.delete(key)
+        tx.put(ERASED + key, msgspec.msgpack.encode([until_us]))
+
+    for key, until_us in (("first", old + 1), ("second", old)):
+        store.submit(change(WF, partial(erase, key=key, until_us=until_us))).result()
+        store.erase(WF)
+    before = store.view_at(WF, 2)
+    assert before is not None
+    assert [before.erased(key) is not None for key in ("first", "second")] == [True, True]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from hashlib import sha256
 
 import psycopg
 
@@ -30,8 +31,15 @@ def is_due(context: Context, document: DocumentId) -> bool:
     """Whether a document says of something that it is erased, and some of it may be there."""
     view = context.look(document)
     found = Erasures.of(view)
-    rows = context.connections.read("erased_until", {"doc": view.head.doc})
-    return bool(found) and bool(rows) and rows[0][0] < found.newest_us
+    if not found:
+        return False
+    rows = context.connections.read("erased_so_far", {"doc": view.head.doc})
+    return bool(rows) and (rows[0][0] is None or bytes(rows[0][0]) != _digest_of(found))
+
+
+def _digest_of(found: Erasures) -> bytes:
+    """All of it: what comes from another store may be of an earlier time than what was erased here."""
+    return sha256(repr(sorted(found.until.items())).encode()).digest()
 
 
 def erase(context: Context, document: DocumentId) -> None:
@@ -51,7 +59,7 @@ def erase(context: Context, document: DocumentId) -> None:
             _empty(context, connection, doc, found, is_adopted=False)
             for (adopted,) in connection.execute(statements["all_adopted"], document).fetchall():
                 _empty(context, connection, adopted, found, is_adopted=True)
-            connection.execute(statements["erased"], (found.newest_us, doc))
+            connection.execute(statements["erased"], (_digest_of(found), doc))
         return True
 
     if context.in_transaction(f"an erasure in {document.id!r}", act):

@@ -231,11 +231,11 @@ ON CONFLICT (listener) DO UPDATE SET expires = EXCLUDED.expires
 -- name: unlisten
 DELETE FROM {schema}.listeners WHERE listener = %s OR expires < clock_timestamp()
 
--- name: erased_until
-SELECT erased_us FROM {schema}.documents WHERE doc = %(doc)s
+-- name: erased_so_far
+SELECT erased FROM {schema}.documents WHERE doc = %(doc)s
 
 -- name: erased
-UPDATE {schema}.documents SET erased_us = %s WHERE doc = %s
+UPDATE {schema}.documents SET erased = %b WHERE doc = %s
 
 -- name: retell
 UPDATE {schema}.commits SET told = %b WHERE doc = %s AND version = %s

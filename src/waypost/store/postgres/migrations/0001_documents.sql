@@ -12,13 +12,13 @@ CREATE TABLE {schema}.documents (
     size_bytes  bigint NOT NULL DEFAULT 0,
     checksum    numeric(78) NOT NULL DEFAULT 0,
     commit_id   bytea NOT NULL DEFAULT decode(repeat('00', 32), 'hex'),
-    erased_us   bigint NOT NULL DEFAULT 0,
+    erased      bytea,
     UNIQUE (kind, id)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE {schema}.documents IS 'one row for each document: what it is at its newest version';
 COMMENT ON COLUMN {schema}.documents.first IS 'the oldest version that is kept as a whole: commits after it are told';
 COMMENT ON COLUMN {schema}.documents.checksum IS 'sum of the digests of all parts, modulo 2^256';
-COMMENT ON COLUMN {schema}.documents.erased_us IS 'what is to be erased of versions up to that time is gone';
+COMMENT ON COLUMN {schema}.documents.erased IS 'SHA-256 of what is to be erased, when that was last done';
 
 -- A part is in the versions from `since` to before `until`; in the newest one where that is the largest bigint.
 -- Where there is neither a value nor a content it was erased.
