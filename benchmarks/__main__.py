@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import checkpoints, disk, loads, machine, rates, report, updates
+from benchmarks import checkpoints, disk, loads, machine, postgres, rates, report, updates
 from benchmarks.bench import FULL, QUICK, ROWS, Bench, Scale
 from benchmarks.figures import Findings
 
@@ -40,6 +40,7 @@ def measure(rows: frozenset[int], scale: Scale, place: str, console: Console) ->
             rates.measure_together: {7},
             rates.measure_callers: {8},
             disk.measure: {10},
+            postgres.measure: {11, 12, 13, 14},
         }
         for step, of_rows in steps.items():
             if rows & of_rows:
@@ -69,7 +70,7 @@ def main(words: Sequence[str] | None = None, *, full: Scale = FULL, quick: Scale
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure Waypost beside the raw floor of the disk and LangGraph's SqliteSaver.",
+        description="Measure Waypost beside the raw floor of the disk and LangGraph's SqliteSaver and PostgresSaver.",
         epilog="rows: " + "; ".join(f"{number} {name}" for number, name in ROWS.items()),
     )
     parser.add_argument("--rows", type=_rows, default=frozenset(ROWS), help="which rows, as in 1,3,4 (default: all)")

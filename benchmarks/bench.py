@@ -18,6 +18,10 @@ ROWS = {
     7: "processes, one workflow, different steps",
     8: "asynchronous callers, one workflow",
     10: "disk, with every version kept",
+    11: "on PostgreSQL: durable step update, one caller",
+    12: "the same with an automatic checkpoint",
+    13: "on PostgreSQL: load",
+    14: "on PostgreSQL: processes, one workflow, different steps",
 }
 
 

@@ -219,6 +219,8 @@ class Findings:
 
     header: dict[str, str]
     measures: list[Measure] = field(default_factory=list)
+    served: list[Measure] = field(default_factory=list)
+    """Those of the store on a server, whose floor and peer are others."""
     goals: list[Goal] = field(default_factory=list)
     costs: list[Cost] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -226,7 +228,7 @@ class Findings:
     def as_json(self) -> dict[str, Any]:
         return {
             "header": self.header,
-            "measures": [measure.as_json() for measure in self.measures],
+            "measures": [measure.as_json() for measure in [*self.measures, *self.served]],
             "goals": [goal.as_json() for goal in self.goals],
             "costs": [cost.as_json() for cost in self.costs],
             "notes": self.notes,

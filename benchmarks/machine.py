@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 PEER = "langgraph-checkpoint-sqlite"
+PEER_POSTGRES = "langgraph-checkpoint-postgres"
 QUIET_SHARE = 0.5
 """The most load on a quiet machine, for each processor: what a run just before this one leaves behind is less."""
 IN_MEMORY = {"tmpfs", "ramfs", "devtmpfs"}
@@ -56,9 +57,9 @@ def bytes_on_medium(directory: str) -> int:
     return 512 * found
 
 
-def has_peer() -> bool:
+def has_peer(saver: str = "sqlite") -> bool:
     """Whether the peer is installed, without importing it."""
-    return find_spec("langgraph") is not None and find_spec("langgraph.checkpoint.sqlite") is not None
+    return find_spec("langgraph") is not None and find_spec(f"langgraph.checkpoint.{saver}") is not None
 
 
 def describe(directory: str) -> dict[str, str]:
@@ -71,7 +72,7 @@ def describe(directory: str) -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}",
         "file system": kind,
         "Python": f"{platform.python_implementation()} {platform.python_version()}, SQLite {sqlite3.sqlite_version}",
-        "packages": ", ".join(_versions("waypost", "msgspec", "backports.zstd", PEER)),
+        "packages": ", ".join(_versions("waypost", "msgspec", "backports.zstd", "psycopg", PEER, PEER_POSTGRES)),
     }
 
 

@@ -78,14 +78,14 @@ def measure_together(bench: Bench) -> None:
         bench.say("row 7: commits")
         _mean_frame(alone)  # so that both have begun
         lanes = _take_turns(bench, ours, floors, peers, "rate_on_shared", alone)
-        (lost, acknowledged), (lost_alone, _) = _lost(ours, first), _lost(alone, first_alone)
+        (gone, acknowledged), (gone_alone, _) = lost(ours, first), lost(alone, first_alone)
         theirs = [worker.ask("audit") for worker in peers]
     measured = Measure(
         7, f"{scale.processes} processes, one workflow", "rate", lanes["ours"], lanes["floor"], lanes.get("peer")
     )
     without = Measure(7, "the same without checkpoints", "rate", lanes["alone"], lanes["floor"], lanes.get("peer"))
     bench.findings.measures += [measured, without]
-    for lane, lost_updates, how in (("ours", lost, ""), ("alone", lost_alone, ", without checkpoints")):
+    for lane, lost_updates, how in (("ours", gone, ""), ("alone", gone_alone, ", without checkpoints")):
         name = f"{scale.processes} processes, one workflow{how}: commits per second"
         bench.findings.goals += [
             Goal(7, name, "at least", 8_000, "/s", lanes[lane].rate),
@@ -93,7 +93,7 @@ def measure_together(bench: Bench) -> None:
             Goal(7, f"p99 of a commit{how}", "at most", 5, " ms", lanes[lane].p99_us / 1000),
         ]
     bench.findings.notes.append(
-        f"Row 7: Waypost lost {lost:,} of {acknowledged:,} acknowledged commits{_peers_loss(theirs)}. Fairness of "
+        f"Row 7: Waypost lost {gone:,} of {acknowledged:,} acknowledged commits{_peers_loss(theirs)}. Fairness of "
         f"Waypost {lanes['ours'].fairness:.2f}, of the floor {lanes['floor'].fairness:.2f}{_peers_fairness(lanes)}."
     )
 
@@ -170,7 +170,7 @@ def _take_turns(
     return take_turns(bench.scale.rounds, order)
 
 
-def _lost(ours: list[Worker], first_version: int) -> tuple[int, int]:
+def lost(ours: list[Worker], first_version: int) -> tuple[int, int]:
     """How many commits were acknowledged and are not there, and how many were acknowledged."""
     found = [worker.ask("audit") for worker in ours]
     commits = sum(each["commits"] for each in found)

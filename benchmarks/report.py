@@ -15,6 +15,8 @@ NONE = "-"
 METHOD = (
     "The floor is one pwrite and one fdatasync of a frame as long as Waypost's, in a file written before, on the same "
     "file system; with several processes it has as many.",
+    "On a server the floor is one INSERT of as many bytes as an update of Waypost hands over, prepared, each in a "
+    "transaction of its own.",
     "Turns go round, in most rows SqliteSaver, floor, Waypost, floor. A ratio is the median over the rounds of ratios "
     "taken within each; medians and p99 are over all operations, rates the medians of the rounds.",
     "An update of Waypost gives a step the status completed and a new output; a save of SqliteSaver is put() of the "
@@ -41,7 +43,7 @@ def notes(findings: Findings) -> list[str]:
     """All that is to be said under the tables."""
     unrest = [
         f"{measure.floor.unrest:.2f} x at {measure.name!r}"
-        for measure in findings.measures
+        for measure in [*findings.measures, *findings.served]
         if measure.row != 4 and measure.floor is not None and measure.floor.unrest > UNREST
     ]
     warning = (
@@ -52,9 +54,10 @@ def notes(findings: Findings) -> list[str]:
 
 
 def sheets(findings: Findings) -> Iterator[Sheet]:
-    with_peer = any(measure.peer is not None for measure in findings.measures)
     if findings.measures:
-        yield _measures(findings.measures, with_peer)
+        yield _measures("Side by side: medians, p99 of single operations", findings.measures, "SqliteSaver")
+    if findings.served:
+        yield _measures("The same on a PostgreSQL server", findings.served, "PostgresSaver")
     if findings.goals:
         lines = [_goal_line(goal) for goal in findings.goals]
         yield Sheet("Goals", ["row", "what", "goal", "reached", ""], lines)
@@ -97,10 +100,11 @@ def _markdown_line(cells: list[str]) -> str:
 # --- cells ---
 
 
-def _measures(measures: list[Measure], with_peer: bool) -> Sheet:
+def _measures(title: str, measures: list[Measure], peer: str) -> Sheet:
+    with_peer = any(measure.peer is not None for measure in measures)
     heads = ["row", "measure", "Waypost", "p99", "floor", "p99", "Waypost / floor"]
     if with_peer:
-        heads += ["SqliteSaver", "p99", "Waypost is"]
+        heads += [peer, "p99", "Waypost is"]
     lines: list[list[str]] = []
     for measure in measures:
         line = [str(measure.row), measure.name, *_lane(measure, measure.ours), *_lane(measure, measure.floor)]
@@ -108,7 +112,7 @@ def _measures(measures: list[Measure], with_peer: bool) -> Sheet:
         if with_peer:
             line += [*_lane(measure, measure.peer), _faster(measure.over_peer)]
         lines.append(line)
-    return Sheet("Side by side: medians, p99 of single operations", heads, lines)
+    return Sheet(title, heads, lines)
 
 
 def _lane(measure: Measure, lane: Lane | None) -> list[str]:

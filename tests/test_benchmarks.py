@@ -33,7 +33,7 @@ TINY = bench.Scale(
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Runs the command as if the peer were not installed; gives its figures."""
-    monkeypatch.setattr(machine, "has_peer", lambda: False)
+    monkeypatch.setattr(machine, "has_peer", lambda saver="sqlite": False)
 
     def run(*words):
         command = ["--dir", str(tmp_path), "--json", str(tmp_path / "found.json"), *words]
@@ -78,6 +78,18 @@ def test_loads_and_rates_are_measured_and_no_update_is_lost(run):
     lost = [(goal["reached"], goal["verdict"]) for goal in found["goals"] if "lost" in goal["name"]]
     assert lost == [(0, "met")] * 2  # with checkpoints and without
     assert "costs" in found and found["costs"] == []
+
+
+def test_a_server_is_started_and_measured_beside_its_own_floor(run):
+    """Rows 11 to 14 start a server, measure updates, loads and processes on it, and count what it logs of an update."""
+    found = run("--rows", "11,12,13,14")
+    assert [measure["row"] for measure in found["measures"]] == [11, 12, 11, 12, 13, 13, 14]
+    assert "fsync on" in found["header"]["PostgreSQL"]
+    verdicts = {goal["name"]: goal["verdict"] for goal in found["goals"]}
+    assert verdicts["acknowledged updates that were lost on a server"] == "met"
+    assert verdicts["write-ahead log of an update at 60 steps, less than PostgresSaver"] == "not measured"
+    (logged,) = [note for note in found["notes"] if note.startswith("Row 11")]
+    assert int(logged.split("adds ")[1].split()[0].replace(",", "")) > 100
 
 
 def test_checkpoints_are_measured_beside_updates_and_what_they_take(run):
@@ -182,7 +194,7 @@ def test_a_row_that_is_not_there_is_refused(rows, capsys):
     """Only rows that the benchmarks have are taken."""
     with pytest.raises(SystemExit):
         main(["--rows", rows])
-    assert "rows are 1, 2, 3, 4, 5, 6, 7, 8, 10" in capsys.readouterr().err
+    assert "rows are 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14" in capsys.readouterr().err
 
 
 def test_memory_is_never_taken_for_a_disk():

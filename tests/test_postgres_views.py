@@ -260,8 +260,8 @@ def check_against_the_api(seen: Seen) -> None:
     assert deleted is None
     rows = seen.ask(
         "SELECT id, name, agent_id, status, start_time, end_time, dependencies, parallel, retry_count, max_retries, "
-        "error, interruptions, output_version, owner ->> 'pid', output FROM {s}.steps "
-        "WHERE workflow_id = 'w' ORDER BY position"
+        "error, interruptions, output_version, owner ->> 'pid', output "
+        "FROM {s}.steps WHERE workflow_id = 'w' ORDER BY position"
     )
     steps = loaded.workflow.steps
     assert [row[:13] for row in rows] == [
