@@ -161,12 +161,21 @@ BEGIN
     made.commit_id := coalesce(in_commit_id, sha256(
         document.commit_id || int4send(octet_length(convert_to(in_operation_id, 'UTF8')))
         || convert_to(in_operation_id, 'UTF8') || hash));
-    WITH closed AS (
-        UPDATE {schema}.parts p SET until = made.version
-        WHERE p.doc = document.doc AND p.until = 9223372036854775807
-        AND (in_cleared OR p.key = ANY (keys || in_removed))
-        RETURNING p.length + octet_length(p.key) AS size, p.digest
-    ) SELECT coalesce(sum(size), 0), coalesce(sum(digest), 0) INTO old_size, old_sum FROM closed;
+    -- two statements, since a plan for both would look at every part of the document
+    IF in_cleared THEN
+        WITH closed AS (
+            UPDATE {schema}.parts p SET until = made.version
+            WHERE p.doc = document.doc AND p.until = 9223372036854775807
+            RETURNING p.length + octet_length(p.key) AS size, p.digest
+        ) SELECT coalesce(sum(size), 0), coalesce(sum(digest), 0) INTO old_size, old_sum FROM closed;
+    ELSE
+        WITH closed AS (
+            UPDATE {schema}.parts p SET until = made.version
+            WHERE p.doc = document.doc AND p.until = 9223372036854775807
+            AND p.key = ANY (keys || in_removed)
+            RETURNING p.length + octet_length(p.key) AS size, p.digest
+        ) SELECT coalesce(sum(size), 0), coalesce(sum(digest), 0) INTO old_size, old_sum FROM closed;
+    END IF;
     made.size_bytes := document.size_bytes - old_size
         + coalesce((SELECT sum(l + octet_length(k)) FROM unnest(keys, lengths) AS n(k, l)), 0);
     IF made.size_bytes > most_bytes THEN
