@@ -102,3 +102,36 @@ def test_where_the_common_version_is_gone_differing_parts_conflict(tmp_path: Pat
     assert variables(a)["same"] == 1
     for wp in (a, b):
         wp.close()
+
+
+def test_what_two_merges_took_over_from_one_line_is_the_same_change(tmp_path: Path) -> None:
+    """Where two merges have joined the same two lines, a change that was made behind one of them is newer than what
+    the other took over: there is no conflict, and it is not lost.
+    """
+    with opened(tmp_path / "a") as a, opened(tmp_path / "b") as b, waypost.open("memory:") as c:
+        with waypost.open("memory:") as d:
+            a.create_workflow("wf", "Wf", steps=["x"]).unwrap()
+            synced(a, b)
+            a.update_context("wf", variables={"a": 1}).unwrap()
+            b.update_context("wf", variables={"b": 1}).unwrap()
+            synced(a, c)
+            synced(b, d)
+            synced(a, b)
+            synced(c, d)
+        a.update_context("wf", variables={"b": 2}).unwrap()
+        c.update_context("wf", variables={"a": 3}).unwrap()
+        assert list(synced(c, a).conflicts) == []
+        assert variables(a) == variables(c) == {"a": 3, "b": 2}
+
+
+def test_an_erasure_reaches_a_side_that_only_follows(tmp_path: Path) -> None:
+    """A side that has changed nothing since takes the erasure, and the value is gone from its history."""
+    with opened(tmp_path / "a") as a, opened(tmp_path / "b") as b:
+        a.create_workflow("wf", "Wf", steps=["x"]).unwrap()
+        a.update_context("wf", variables={"leak": "a canary that sings"}).unwrap()
+        synced(a, b)
+        a.erase("wf", "context.variables.leak").unwrap()
+        assert [each.action for each in synced(b, a).documents] == ["taken"]
+        old = b.definitions.store.view_at(WF, 2)
+        assert old is not None
+        assert old.erased("variable\x1fleak") is not None
