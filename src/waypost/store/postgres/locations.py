@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -39,27 +39,33 @@ class Location(NamedTuple):
 
 def parse(location: str) -> Location:
     """Raises InvalidConfiguration, which repeats nothing of the location: a password may stand anywhere in it."""
-    try:
-        url = urlsplit(location)
-        given = parse_qsl(url.query, keep_blank_values=True, strict_parsing=bool(url.query))
-        schemas = [value for name, value in given if name == "schema"]
-        rest = urlencode([(name, value) for name, value in given if name != "schema"])
-        parameters: dict[str, str] = {
-            name: str(value) for name, value in conninfo_to_dict(urlunsplit(url._replace(query=rest))).items()
-        }
-    except (ValueError, psycopg.Error):
+    parameters, schemas = _taken_apart(location)
+    if parameters is None:  # raised here, so that what libpq says is not its context
         raise InvalidConfiguration(
             "the location is no connection string that libpq understands: postgresql://user@host:port/database"
-        ) from None
+        )
     schema = schemas[-1] if schemas else _DEFAULT_SCHEMA
     if not _SCHEMA.fullmatch(schema) or schema.startswith("pg_") or len(schemas) > 1:
         raise InvalidConfiguration(
-            f"schema={schema!r} in the location: a schema is one name of letters, digits and _, at most 63 of them, "
+            "schema=… in the location: a schema is one name of letters, digits and _, at most 63 of them, "
             "that does not begin with pg_"
         )
     secrets = tuple(parameters[name] for name in _SECRET if parameters.get(name))
     parameters.setdefault("application_name", "waypost")
     return Location(make_conninfo("", **parameters), schema, _shown(parameters, schema), secrets)
+
+
+def _taken_apart(location: str) -> tuple[dict[str, str] | None, list[str]]:
+    """What libpq makes of a location, None where that is nothing, and the schemas in it. A + is a + to libpq."""
+    try:
+        url = urlsplit(location)
+        query = url.query.replace("+", "%2B")
+        given = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+        rest = urlencode([(name, value) for name, value in given if name != "schema"], quote_via=quote)
+        found = conninfo_to_dict(urlunsplit(url._replace(query=rest)))
+    except (ValueError, psycopg.Error):
+        return None, []
+    return {name: str(value) for name, value in found.items()}, [value for name, value in given if name == "schema"]
 
 
 def _shown(parameters: Mapping[str, str], schema: str) -> str:

@@ -53,6 +53,9 @@ def is_lost(error: psycopg.Error) -> bool:
 
 def refusal(error: Exception, location: Location) -> WaypostError:
     """The error of Waypost for one of the driver."""
+    if isinstance(error, psycopg.Error):
+        # it holds the password, and whoever reports the chain of errors might show it
+        vars(error)["_pgconn"] = None
     said = location.without_secrets(str(error)).strip().splitlines()
     state = getattr(error, "sqlstate", None) or ""
     kind, meaning = _KINDS.get(state) or _KINDS.get(state[:2]) or (StoreUnavailable, "")
