@@ -14,6 +14,7 @@ from tests.postgres.conftest import Opener
 from tests.postgres.proxy import Proxy, holding, losing_the_answer, passing
 from tests.servers import Server
 from tests.store.support import WF, change
+from waypost import WorkflowTransaction
 from waypost.errors import StoreUnavailable
 from waypost.store import DocumentId, Receipt, Transaction
 from waypost.store.postgres import PostgresStore, batching
@@ -132,3 +133,24 @@ def test_t15_a_server_that_is_back_is_found_at_once(opened: Opener, proxy: Proxy
             wp.load_workflow_state("w").unwrap()
     proxy.plan(passing)
     wp.load_workflow_state("w").unwrap()
+
+
+def test_t15_a_transaction_that_is_taken_back_when_its_connection_is_lost(opened: Opener, proxy: Proxy) -> None:
+    """A commit over several documents that has to run again, and cannot say ROLLBACK any more, runs again."""
+    wp, other = opened(proxy.port), opened()
+    for name in "wv":
+        wp.create_workflow(name, name).unwrap()
+    runs: list[int] = []
+
+    def both(tx: WorkflowTransaction) -> None:
+        for name in "wv":
+            n = tx.load_workflow_state(name).context.variables.get("n", 0)
+            tx.update_context(name, variables={"n": n + 1})
+        if not runs:
+            other.update_context("v", variables={"n": 10}).unwrap()
+            proxy.plan(lambda message: "cut before" if b"ROLLBACK" in message.data else "pass")
+        runs.append(1)
+
+    wp.transact(both).unwrap()
+    assert proxy.cuts >= 1
+    assert wp.load_workflow_state("v").unwrap().context.variables["n"] == 11

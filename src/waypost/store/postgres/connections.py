@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, Protocol, TypeVar
 
 import psycopg
@@ -91,8 +91,10 @@ class Connections:
                 connection = self._connect(self.location.conninfo)
             with connection:
                 self._examine(connection)
+            return
         except psycopg.Error as error:
-            raise self._not_connected(error) from None  # the driver's error may hold the connection string
+            refused = self._not_connected(error)
+        raise refused  # here, so that the driver's error, which may repeat the location, is not its context
 
     def _examine(self, connection: Connection) -> None:
         if connection.info.server_version < OLDEST_SERVER:
@@ -189,8 +191,10 @@ class Connections:
 
     @contextmanager
     def transaction(self, connection: Connection, *, snapshot: bool = False) -> Generator[None]:
-        """A transaction on a connection, with time limits; with `snapshot` all of it sees one moment."""
-        with connection.transaction():
+        """A transaction on a connection, with time limits; with `snapshot` all of it sees one moment. One that is left
+        by psycopg.Rollback is taken back, also where the connection is lost in that.
+        """
+        with suppress(psycopg.Rollback), connection.transaction():
             if snapshot:
                 connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             if self.is_pooled:
