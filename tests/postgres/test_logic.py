@@ -9,13 +9,14 @@ import msgspec
 import pytest
 
 from tests.postgres.conftest import Opener
+from tests.postgres.proxy import Proxy, losing_the_answer
 from tests.servers import Server
 from tests.store.support import WF, change
 from waypost.errors import StoreUnavailable
 from waypost.store import Change, Receipt, Transaction, postgres
 from waypost.store.contract import JointChange
 from waypost.store.erasures import ERASED
-from waypost.store.postgres import PostgresStore, batching
+from waypost.store.postgres import PostgresStore, batching, committing
 from waypost.store.postgres.connections import Connection
 
 
@@ -163,3 +164,20 @@ def test_what_was_erased_earlier_elsewhere_is_erased(opened: Opener) -> None:
     before = store.view_at(WF, 2)
     assert before is not None
     assert [before.erased(key) is not None for key in ("first", "second")] == [True, True]
+
+
+def test_c12_a_change_under_the_lock_whose_answer_is_lost_is_this_call_s(
+    opened: Opener, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A work that lost all races, and then the answer to its commit, is told as made, with what it gave."""
+    store = opened(proxy.port).definitions.store
+    monkeypatch.setattr(committing, "_TRIES", 0)
+    proxy.plan(losing_the_answer("COMMIT"))
+
+    def work(tx: Transaction) -> str:
+        tx.put("key", b"value")
+        return "given"
+
+    receipt = store.submit(change(WF, work)).result()
+    assert proxy.cuts == 1
+    assert (receipt.version, receipt.changed, receipt.data, receipt.repeated) == (1, True, "given", None)

@@ -144,13 +144,16 @@ def _call(context: Context, parameters: tuple[object, ...]) -> tuple[Any, ...]:
 def _under_lock(context: Context, change: Change, counters: Counters) -> Receipt:
     """Run a work that was overtaken too often with the document's row locked: it is ours, and takes microseconds."""
 
+    data: Any = None
+
     def act(connection: Connection) -> Receipt:
+        nonlocal data
         with context.connections.transaction(connection):
             connection.execute(context.connections.statements["locked"], change.document)
             view = context.look_with(connection, change.document)
             seen = _remembered(view, change)
-            if seen is not None:
-                return seen
+            if seen is not None:  # this call's, unless the id is its caller's: committed before its connection was lost
+                return seen if change.repeatable else Receipt(seen.version, changed=True, data=data, counters=counters)
             transaction = StagedTransaction(view)
             data = change.work(transaction)
             staged = transaction.staged
