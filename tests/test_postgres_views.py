@@ -27,8 +27,9 @@ from waypost.cli import describe
 from waypost.codec import values
 from waypost.definitions import Definitions
 from waypost.errors import WaypostError
+from waypost.folding import fold
 from waypost.models import StepOwner, Tombstone, WorkflowStep
-from waypost.records import ContextRecord, OutputRecord, WorkflowRecord
+from waypost.records import ContextRecord, OutputRecord, WorkflowRecord, encode
 from waypost.session_records import RecoveryRecord, SessionRecord
 from waypost.store import open_store
 
@@ -177,6 +178,21 @@ def test_any_value_is_shown_as_by_the_command_line(reader: Seen, value: Any) -> 
     assert not is_null and alike(found, wanted), (found, wanted)
 
 
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ({3, -1, 2**70, 300, -(2**70)}, [-(2**70), -1, 3, 300, 2**70]),
+        ({1.5, -2.5, math.inf, 1e16}, [-2.5, 1.5, 1e16, "inf"]),
+        ({Decimal("10"), Decimal("9.5"), Decimal("-1E+3")}, ["-1E+3", "9.5", "10"]),
+        ({"aa", "b", "é"}, ["aa", "b", "é"]),
+        ({b"aa", b"b"}, ["YWE=", "Yg=="]),
+    ],
+)
+def test_sets_of_one_type_are_sorted_by_value(reader: Seen, value: Any, shown: list[Any]) -> None:
+    """As on the command line, and not as they are stored, which is by their bytes."""
+    assert alike(reader.unpack(values.encode(value))[0][0], shown) and alike(values.plain(value), shown)
+
+
 def test_floats_are_exact_at_every_exponent(reader: Seen) -> None:
     """The nearest decimals of a float lead back to it, from the smallest to the largest."""
     made = [math.ldexp(fraction, exponent) for exponent in range(-1074, 1024) for fraction in (1.0, 1.7320508075688772)]
@@ -284,6 +300,39 @@ def check_against_the_api(seen: Seen) -> None:
         assert alike(output["value"], expected(loaded.outputs[step_id].output))
     for section in ("configuration", "variables", "features"):
         assert alike(state["context"][section], expected(dict(getattr(loaded.context, section))))
+
+
+TIMES = st.none() | st.integers(0, 4).map(lambda each: datetime(2026, 1, 1, 0, each, tzinfo=UTC))
+STEPS = st.lists(
+    st.builds(
+        WorkflowStep,
+        st.uuids().map(str),
+        status=st.sampled_from(["pending", "running", "running", "completed", "failed", "skipped"]),
+        start_time=TIMES,
+        end_time=TIMES,
+        retry_count=st.integers(0, 2),
+        max_retries=st.integers(0, 2),
+        error=st.none() | st.text("abc", min_size=1),
+    ),
+    max_size=5,
+)
+
+
+@given(steps=STEPS, paused=st.booleans())
+@settings(PROPERTY, max_examples=150, suppress_health_check=list(HealthCheck))
+def test_folding_in_sql_is_folding(reader: Seen, steps: list[WorkflowStep], paused: bool) -> None:
+    """Status, progress, current step, error and times of any steps are those that `waypost.folding` gives."""
+    ((found,),) = reader.ask(
+        "SELECT {s}.folded((SELECT array_agg({s}.record(e.data, 'step') ORDER BY e.place) "
+        "FROM unnest(%s::bytea[]) WITH ORDINALITY AS e(data, place)), %s)",
+        [encode(step) for step in steps],
+        paused,
+    )
+    wanted = fold(steps, paused)
+    times = {"start_time": wanted.start_time, "end_time": wanted.end_time}
+    for name, time in times.items():
+        assert (found.pop(name) is None) == (time is None)
+    assert found == {name: getattr(wanted, name) for name in ("status", "progress", "current_step", "error")}
 
 
 @given(actions=st.lists(ACTION.filter(lambda each: each[0] not in ("compact", "snapshot")), min_size=1, max_size=12))
