@@ -33,6 +33,7 @@ from waypost.store.kinds import DocumentId, Kind
 from waypost.store.pasts import Commit, JointCommit, Past
 from waypost.store.reports import Verification
 from waypost.store.staging import JointStaging, StagedTransaction
+from waypost.store.values import HeldScratch
 from waypost.store.versions import Version, Versions, without
 from waypost.store.views import JointTransaction, Transaction, View
 
@@ -122,19 +123,6 @@ class _Held:
 
     def read(self) -> bytes:
         return self._value
-
-
-class _Scratch:
-    """Bytes in memory; fulfils `contract.Scratch`."""
-
-    def __init__(self) -> None:
-        self._held = bytearray()
-
-    def write_all(self, data: bytes, offset: int) -> None:
-        self._held[offset : offset + len(data)] = data
-
-    def read(self, length: int, offset: int) -> bytes:
-        return bytes(self._held[offset : offset + length])
 
 
 class _Done:
@@ -264,8 +252,8 @@ class MemoryStore:
         assert len(value) == length
         return _Held(key, value)
 
-    def scratch(self) -> _Scratch:
-        return _Scratch()
+    def scratch(self) -> HeldScratch:
+        return HeldScratch()
 
     def view(self, document: DocumentId, *, durable: bool = True, counters: Counters | None = None) -> View:
         del durable, counters  # there is nothing to wait for, and nothing to count

@@ -41,3 +41,16 @@ class Scratch(Protocol):
 
     def write_all(self, data: bytes, offset: int) -> None: ...
     def read(self, length: int, offset: int) -> bytes: ...
+
+
+class HeldScratch:
+    """Bytes in memory; fulfils `Scratch`."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+
+    def write_all(self, data: bytes, offset: int) -> None:
+        self._held[offset : offset + len(data)] = data
+
+    def read(self, length: int, offset: int) -> bytes:
+        return bytes(self._held[offset : offset + length])

@@ -59,6 +59,7 @@ from waypost.store.postgres.listening import Listening
 from waypost.store.postgres.staged import Held
 from waypost.store.reports import Verification
 from waypost.store.staging import JointStaging
+from waypost.store.values import HeldScratch
 from waypost.store.views import JointTransaction, View
 
 if TYPE_CHECKING:
@@ -67,19 +68,6 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger("waypost")
 _TRIM_EVERY = 256
 _GRACE_US = 60_000_000
-
-
-class _Scratch:
-    """Bytes in memory; fulfils `values.Scratch`."""
-
-    def __init__(self) -> None:
-        self._held = bytearray()
-
-    def write_all(self, data: bytes, offset: int) -> None:
-        self._held[offset : offset + len(data)] = data
-
-    def read(self, length: int, offset: int) -> bytes:
-        return bytes(self._held[offset : offset + length])
 
 
 class _Ticket:
@@ -196,8 +184,8 @@ class PostgresStore:
         context = self._context
         return staged.stage(self._connections, document, key, length, pieces, context.chunk_bytes, context.limit_bytes)
 
-    def scratch(self) -> _Scratch:
-        return _Scratch()
+    def scratch(self) -> HeldScratch:
+        return HeldScratch()
 
     # --- reading ---
 
