@@ -628,7 +628,8 @@ $$;
 
 -- What folding tells of a workflow, of its steps in their order: as `waypost.folding` does.
 CREATE FUNCTION {schema}.folded(steps jsonb[], paused boolean) RETURNS jsonb
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp SET extra_float_digits = 1 AS $$
     WITH step AS (
         SELECT s.place, s.step ->> 'id' AS id, s.step ->> 'status' AS status, s.step ->> 'error' AS error,
             {schema}.time_of(s.step ->> 'start_time') AS start_time, {schema}.time_of(s.step ->> 'end_time') AS end_time,
