@@ -119,8 +119,8 @@ class Receipt:
     """The outcome of a change: `data` is what the work returned.
 
     `version` is the version that holds the change. `changed` is false when the work staged
-    nothing (then no commit was made). With `repeated` nothing was done now, also where the work has run: `repeated` is what
-    is remembered of the first time, and `data` is None.
+    nothing (then no commit was made). With `repeated` nothing was done now, also where the work has run: `repeated` is
+    what is remembered of the first time, and `data` is None.
     """
 
     version: int
