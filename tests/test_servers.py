@@ -58,13 +58,15 @@ def test_q9_a_server_ends_with_whoever_asked_for_it(ending):
 
 def test_q9_a_server_that_does_not_start_fails(tmp_path):
     """A server whose programs are not there, or do not run, is an error that says so, and leaves no directory."""
+    binaries = tmp_path / "package" / "pginstall" / "bin"
+    binaries.mkdir(parents=True)
     with pytest.raises(servers.ServerNotStarted, match="initdb"):
-        servers.Server(tmp_path)
-    initdb = tmp_path / "initdb"
+        servers.Server(binaries)
+    initdb = binaries / "initdb"
     initdb.write_text("#!/bin/sh\necho no room >&2; exit 3\n")
     initdb.chmod(0o755)
     with pytest.raises(servers.ServerNotStarted, match=r"ended with 3.*no room"):
-        servers.Server(tmp_path)
+        servers.Server(binaries)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs servers as another user")

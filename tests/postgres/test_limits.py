@@ -44,7 +44,9 @@ def wp(opened: Opener) -> Waypost:
 def test_t15_c13_a_document_that_is_locked_for_too_long_is_a_lock_timeout(
     wp: Waypost, server: Server, schema: str
 ) -> None:
-    """What another holds is waited for as long as `postgres.lock_timeout` says, and nothing happened then."""
+    """What another holds is waited for as long as
+    `postgres.lock_timeout` says, and nothing happened then.
+    """
     with server.connect() as other, other.transaction():
         other.execute(f"SELECT FROM {schema}.documents FOR UPDATE".encode())
         for failed in (
@@ -58,7 +60,9 @@ def test_t15_c13_a_document_that_is_locked_for_too_long_is_a_lock_timeout(
 
 
 def test_t15_c13_a_statement_that_takes_too_long_is_cancelled(wp: Waypost) -> None:
-    """`postgres.statement_timeout` bounds a statement of any kind, and the connection goes on."""
+    """A statement of any kind is bounded by
+    `postgres.statement_timeout`, and the connection goes on.
+    """
     connections = connections_of(wp)
     started = time.monotonic()
     with pytest.raises(StoreUnavailable, match="statement timeout"):
@@ -79,7 +83,9 @@ def test_t15_c13_a_transaction_in_which_nothing_happens_is_ended(wp: Waypost, se
 
 
 def test_t15_c13_all_connections_in_use_are_told_of(wp: Waypost) -> None:
-    """Who finds no connection free is told how many there are, and which options say so."""
+    """Who finds no connection free of the
+    `postgres.pool_size` that there may be is told how many that are, and which options say so.
+    """
     connections, taken, done = connections_of(wp), threading.Barrier(3), threading.Event()
 
     def hold() -> None:

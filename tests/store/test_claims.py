@@ -361,7 +361,7 @@ def test_n04_a_spoiled_file_of_an_owner_hangs_nobody(
     make(store, OTHER)
     if spoil is _as_bytes:
         sight = store.holder(SESSION)
-        assert (sight is None) == (not is_there) and (sight is None or sight == (False, None))
+        assert (sight is None) == (not is_there) and (sight is None or sight == (False, None, None))
         assert store.claim(SESSION) is not None
     else:
         for refused in (lambda: store.holder(SESSION), lambda: store.claim(SESSION)):

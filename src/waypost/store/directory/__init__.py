@@ -492,7 +492,6 @@ class DirectoryStore(Following, Looking):
             self._lease = None
         self._context.cache.after_fork()
         self._context.decisions.after_fork()
-        self._context.hopped.after_fork()
         for document in self._documents.values():
             document.after_fork()
         self._claims.after_fork()

@@ -6,9 +6,7 @@ names all commits before it.
 
 from __future__ import annotations
 
-import threading
 from array import array
-from collections import OrderedDict
 from typing import NamedTuple
 
 from waypost.store.kinds import DocumentId
@@ -17,29 +15,27 @@ _MOST_LOGS = 64
 
 
 class Places(NamedTuple):
-    """Where the commits of one generation of a log stand, from the oldest that it holds on, and the id of the last."""
+    """Where the commits of one generation of a log stand, from the oldest that it holds on. `upto` names that
+    generation by the id of its file, and the last of them.
+    """
 
-    file_id: int
-    commit_id: bytes
+    upto: tuple[int, bytes]
     offsets: array[int]
 
 
 class Hopped:
-    """The places in the logs that were looked into last. Safe to use from any thread; what it gives is not changed."""
+    """The places in the logs that were looked into last. Safe to use from any thread, since each step stands alone, and
+    what it gives is not changed.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._logs: OrderedDict[DocumentId, Places] = OrderedDict()
+        self._logs: dict[DocumentId, Places] = {}
 
     def get(self, document: DocumentId) -> Places | None:
         return self._logs.get(document)
 
     def keep(self, document: DocumentId, places: Places) -> None:
-        with self._lock:
-            self._logs[document] = places
-            self._logs.move_to_end(document)
-            while len(self._logs) > _MOST_LOGS:
-                self._logs.popitem(last=False)
-
-    def after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._logs.pop(document, None)
+        self._logs[document] = places
+        for oldest in list(self._logs)[:-_MOST_LOGS]:
+            self._logs.pop(oldest, None)

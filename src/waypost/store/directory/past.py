@@ -98,9 +98,9 @@ class LogPast:
         places, end = array("Q"), 0
         frames = self._frames(log)
         # of the same generation, and up to a commit whose id names all before it: whoever follows a log hops on there
-        if known is not None and known.file_id == log.file_id:
+        if known is not None:
             last = log.frame_at(known.offsets[-1], log.end)
-            if last is not None and last.header.commit_id == known.commit_id:
+            if last is not None and (log.file_id, last.header.commit_id) == known.upto:
                 places, end = known.offsets[:], last.end
                 frames = log.hop(last.end, last.header.checksum, log.end)
         newest: Frame | None = None
@@ -114,7 +114,7 @@ class LogPast:
         if self.first + len(places) < self.version:
             raise log.damage(end, f"a frame of version {self.first + len(places) + 1} is not whole")
         if newest is not None:
-            self._hopped.keep(self._document, Places(log.file_id, newest.header.commit_id, places))
+            self._hopped.keep(self._document, Places((log.file_id, newest.header.commit_id), places))
         return places
 
     @staticmethod

@@ -34,13 +34,15 @@ def _adopted(context: Context, document: DocumentId, name: str) -> View | None:
 
 def take_in(context: Context, version: View, name: str) -> Callable[[], None]:
     """See `contract.Store.take_in`."""
-    found = Erasures.of(context.look(version.document))
-    kept = Masked(version, found, 0) if found else version
 
     def put(connection: Connection) -> int:
+        statements = context.connections.statements
         with context.connections.transaction(connection):
-            head = put_version(context, connection, kept)
-            connection.execute(context.connections.statements["adopt"], (head.doc, *version.document, name))
+            # with its row locked, so that an erasure comes before this copy, or finds it
+            found = Erasures.of(context.look_with(connection, version.document))
+            head = put_version(context, connection, Masked(version, found, 0) if found else version)
+            connection.execute(statements["adopt"], (head.doc, *version.document, name))
+            connection.execute(statements["drop_unwritten"], version.document)
         return head.doc
 
     doc = context.connections.again(put)

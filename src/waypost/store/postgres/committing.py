@@ -57,12 +57,13 @@ def _attempt(
     transaction = StagedTransaction(view)
     try:
         data = change.work(transaction)
-    except WaypostError:
-        if is_sure and not (change.repeatable and view.operation(change.operation_id)):
-            raise
+    except Exception:  # of whatever kind: what was read may be out of date
         if not is_sure:
             return None
-        return _remembered(view, change)
+        seen = _remembered(view, change) if change.repeatable else None
+        if seen is None:
+            raise
+        return seen
     staged = transaction.staged
     if not staged.changes_anything and not change.repeatable:
         return Receipt(view.version, changed=False, data=data, counters=counters) if is_sure else None

@@ -107,7 +107,7 @@ class Leases:
                 held = list(self._held)
             try:
                 self.connections.write("beat", (clock.steady_ns(), held))
-            except WaypostError as error:
+            except Exception as error:  # of whatever kind: the next beat may get through
                 _LOG.warning("leases could not be renewed: %s", error)
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from waypost.errors import StoreClosed, StoreError
 from waypost.store.kinds import DocumentId
 from waypost.store.postgres import queries
 from waypost.store.postgres.connections import Connection, Connections
+from waypost.store.postgres.refusals import is_lost
 
 _SHORTEST_S, _LONGEST_S = 0.05, 1.0
 _SLICE_S = 0.1
@@ -78,9 +79,8 @@ class Listening:
                     return True
             except psycopg.Error:
                 self._drop()
-                return (
-                    not self._ended.is_set() and not self._connections.is_closed
-                )  # what it was told meanwhile is not known
+                # what it was told meanwhile is not known
+                return not self._ended.is_set() and not self._connections.is_closed
         return False
 
     def _listened(self) -> Connection | None:
@@ -95,8 +95,11 @@ class Listening:
             if time.monotonic() - self._renewed > _RENEW_S:
                 self._connection.execute(self._connections.statements["listen"], (self._listener,))
                 self._renewed = time.monotonic()
-        except psycopg.Error:
-            self._drop()
+        except psycopg.Error as error:
+            if is_lost(error):
+                self._drop()
+            else:
+                self._renewed = time.monotonic()  # who may not write there has to ask
         return self._connection
 
     def _drop(self) -> None:

@@ -183,6 +183,7 @@ AND NOT EXISTS (
     SELECT FROM {schema}.documents d JOIN {schema}.parts p USING (doc)
     WHERE d.kind = a.kind AND d.id = a.id AND p.until = 9223372036854775807
     AND p.key = convert_to('adopted' || chr(31) || a.name, 'UTF8')
+    AND a.doc = (SELECT max(n.doc) FROM {schema}.adopted n WHERE n.kind = a.kind AND n.id = a.id AND n.name = a.name)
 ) RETURNING v.size_bytes
 
 -- name: claim

@@ -121,12 +121,13 @@ CREATE FUNCTION {schema}.locked(in_kind text, in_id text) RETURNS {schema}.docum
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE found_ {schema}.documents;
 BEGIN
-    SELECT * INTO found_ FROM {schema}.documents d WHERE d.kind = in_kind AND d.id = in_id FOR UPDATE;
-    IF NOT FOUND THEN
-        INSERT INTO {schema}.documents (kind, id) VALUES (in_kind, in_id) ON CONFLICT DO NOTHING;
+    LOOP  -- a row that was never written may be dropped while it is waited for
         SELECT * INTO found_ FROM {schema}.documents d WHERE d.kind = in_kind AND d.id = in_id FOR UPDATE;
-    END IF;
-    RETURN found_;
+        IF FOUND THEN
+            RETURN found_;
+        END IF;
+        INSERT INTO {schema}.documents (kind, id) VALUES (in_kind, in_id) ON CONFLICT DO NOTHING;
+    END LOOP;
 END $$;
 
 -- Whether a commit after `base` touched what was read: a part, or which keys begin so.
