@@ -155,7 +155,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/joint.py::_decide::each.entered.opened.document.sync_to(each.entered.log, each.entered.log.end)": by(f"{SYNCS}::test_t20_logs_are_synced_up_to_where_decided_frames_will_stand"),
     "store/directory/joint.py::_acknowledge::document.sync_to(log, log.end)": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_that_changes_one_is_synced"),
     # --- store/directory/past.py ---
-    "store/directory/past.py::LogPast._find::(log.file_id, last.header.commit_id) == known.upto": by(f"{HOPPED}::test_a_log_in_which_other_commits_stand_now_is_read_from_its_beginning"),
+    "store/directory/past.py::LogPast._find::(log.file_id, last.header.commit_id) == known.upto": by(f"{HOPPED}::test_places_of_another_generation_or_line_are_not_believed"),
     # --- store/directory/receiving.py, bundle.py ---
     "store/directory/receiving.py::Received._opened::made.try_lock()": by(f"{RECEIVING}::test_c05_what_a_living_process_takes_in_is_left_alone"),
     "store/directory/receiving.py::Received.take::file.sync_all()": by(f"{RECEIVING}::test_d12_a_decision_comes_after_all_that_it_names_is_durable"),

@@ -10,6 +10,7 @@ import pytest
 from tests.conftest import opened
 from waypost import clock
 from waypost.store import DocumentId
+from waypost.store.directory.hopped import Places
 from waypost.store.directory.log import Log
 
 W = DocumentId("workflow", "w")
@@ -76,3 +77,18 @@ def test_a_log_in_which_other_commits_stand_now_is_read_from_its_beginning(tmp_p
             wp.update_context("w", variables={"n": "x" * number * 10}).unwrap()
         assert versions(store) == [1, 2, 3, 4, 5, 6]
         assert [entry.operation for entry in wp.history("w")] == ["update_context"] * 5 + ["create_workflow"]
+
+
+@pytest.mark.parametrize("other", [(1, b""), (0, b"\1")], ids=["generation", "commit"])
+def test_places_of_another_generation_or_line_are_not_believed(tmp_path: Path, other: tuple[int, bytes]) -> None:
+    """What was known under the id of another file, or up to another commit, says nothing of this log."""
+    with opened(tmp_path / "store") as wp:
+        store: Any = wp.definitions.store
+        wp.create_workflow("w", "w").unwrap()
+        for number in range(5):
+            wp.update_context("w", variables={"n": number}).unwrap()
+        assert versions(store) == [1, 2, 3, 4, 5, 6]
+        hopped = store._context.hopped
+        (file_id, commit_id), offsets = hopped.get(W)
+        hopped.keep(W, Places((file_id + other[0], other[1] or commit_id), offsets[2:]))
+        assert versions(store) == [1, 2, 3, 4, 5, 6]
