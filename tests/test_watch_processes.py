@@ -33,12 +33,14 @@ with waypost.open(location) as wp:
 """
 
 WATCHER = """
-import json, sys, waypost
-location, path, cursor = sys.argv[1:]
+import json, sys, time, waypost
+location, path, cursor, most = sys.argv[1:]
 with waypost.open(location) as wp, open(path, "a") as out, wp.watch(cursor=cursor) as watch:
-    for event in watch:
+    for number, event in enumerate(watch, 1):
         out.write(json.dumps([event.workflow_id, event.version, event.operation_id, event.cursor]) + chr(10))
         out.flush()
+        if number == int(most):
+            time.sleep(3600)  # until it is killed, however fast it is
 """
 
 Line = tuple[str, int, str, str]
@@ -133,7 +135,7 @@ def test_each_commit_is_told_once_however_often_the_watcher_is_killed(
     with _writing(wp):
         while len(lines := told(path)) < wanted:
             cursor = lines[-1][3] if lines else "start"
-            watcher = subprocess.Popen([sys.executable, "-c", WATCHER, wp.location, str(path), cursor])
+            watcher = subprocess.Popen([sys.executable, "-c", WATCHER, wp.location, str(path), cursor, "100"])
             least = min(wanted, len(lines) + seeded.randrange(1, 80))
             until = time.monotonic() + 60
             while path.read_text().count("\n") < least if path.exists() else True:
