@@ -38,7 +38,7 @@ ORDER = """
     maintenance ownership
     streams erased
     records
-    session_records
+    session_records prepared
     redaction secrecy
     loading
     frontier
@@ -65,6 +65,8 @@ ORDER = """
     requests
     checkpointing erasing lookback sessioning bundling syncing
     definitions
+    attempts
+    across
     transactions
     runner
     runs

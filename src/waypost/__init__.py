@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from msgspec import UNSET
 
     from waypost.api import AsyncRun, AsyncWaypost, open_async
+    from waypost.attempts import WorkflowTransaction
     from waypost.blame import Blame
     from waypost.blocking import Waypost, open
     from waypost.cleaning import CleanupReport
@@ -122,7 +123,6 @@ if TYPE_CHECKING:
         SyncFailure,
         SyncReport,
     )
-    from waypost.transactions import WorkflowTransaction
     from waypost.watches import AsyncWatch
     from waypost.watching import CommitEvent, Watch
 
@@ -159,7 +159,7 @@ _MODULES = {
     "waypost.queries": "StateQuery StateQueryResult TimeRange",
     "waypost.rotation": "RotationReport WorkflowRotation",
     "waypost.runs": "Run",
-    "waypost.transactions": "WorkflowTransaction",
+    "waypost.attempts": "WorkflowTransaction",
     "waypost.watches": "AsyncWatch",
     "waypost.watching": "CommitEvent Watch",
     "waypost.schema": "register_migration unregister_migration",

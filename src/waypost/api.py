@@ -22,9 +22,9 @@ from inspect import isawaitable, iscoroutinefunction
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
-from waypost import migrations, transactions
+from waypost import migrations, prepared, transactions
 from waypost.definitions import Definitions, Options, open_definitions, signature_of
-from waypost.errors import SchemaOutdated, StepFailed, WaypostError
+from waypost.errors import SchemaOutdated, StepFailed, TransactionPending, WaypostError
 from waypost.models import WorkflowStep
 from waypost.operations import TRIES, OperationResult, Request, Write
 from waypost.runner import Call, Effects, Pause, RunLogic, StepWork
@@ -261,6 +261,11 @@ class AsyncWaypost:
             except SchemaOutdated:
                 await self._in_reader(partial(migrations.bring_up_to_date, write.store, change.document))
                 receipt = await self._submit(change)
+            except TransactionPending as pending:
+                if tries_left == 1:
+                    raise
+                await self._in_reader(partial(prepared.out_of_the_way, write.store, pending))
+                return await self._commit(write, tries_left - 1)
         except ContentLost as error:
             return write.failed(error) if tries_left == 1 else await self._commit(write, tries_left - 1)
         except WaypostError as error:

@@ -31,10 +31,11 @@ from waypost.queries import StateQuery, StateQueryResult
 from waypost.records import ADOPTED, CHECKPOINT, RESTORED, CheckpointRecord
 from waypost.retention import Retention
 from waypost.store import Content, DocumentId, Store, Transaction, View
+from waypost.store.contract import PREPARED, SETTLED
 
 _LOG = logging.getLogger("waypost")
 MOST_TAGS, LONGEST_TAG, LONGEST_DESCRIPTION = 64, 128, 4096
-_NOT_RESTORED = (CHECKPOINT, ADOPTED, RESTORED, records.SESSION, erased.ERASED)
+_NOT_RESTORED = (CHECKPOINT, ADOPTED, RESTORED, records.SESSION, erased.ERASED, PREPARED, SETTLED)
 _TYPES = get_args(CheckpointType)
 ERASURES = records.Record(ErasureRecord)
 

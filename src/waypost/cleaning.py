@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from waypost import checkpoint_ids, clock, retention
+from waypost import checkpoint_ids, clock, prepared, retention
 from waypost.checkpoints import is_imported
 from waypost.errors import WaypostError
 from waypost.options import RetentionConfig
@@ -170,7 +170,7 @@ class _Cleanup:
         if names and not self._dry_run:
             before = self._store.log_bytes(document) + found.taken
             try:
-                self._store.submit(Change(document, work, clock.new_id("op"), "cleanup")).result()
+                prepared.submit(self._store, Change(document, work, clock.new_id("op"), "cleanup"))
                 self._store.reclaim(document)
             except WaypostError as error:
                 self._note(document, error)

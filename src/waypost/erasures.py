@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from waypost import clock, places, records
+from waypost import clock, places, prepared, records
 from waypost.checkpoints import ERASURES
 from waypost.erased import ERASED, ErasureRecord, covers
 from waypost.errors import InvalidInput, PathNotFound, ValueErased
@@ -64,6 +64,7 @@ def wanted(store: Store, workflow_id: str, path: str) -> Wanted:
         )
     found = _Found(store, document)
     keys = _keys_of_outputs(found, root[1]) if root[0] == "outputs" else [places.key_of(root)]
+    keys += [prepared.CHANGE + key for key in keys]  # where a transaction over two stores had put it aside
     there = [key for key in keys if found.has(key)]
     if not there:
         raise PathNotFound(

@@ -31,6 +31,7 @@
     │   ├── DependencyUnfinished    (retryable)
     │   ├── SecretsNotSealed
     │   ├── KeyMissing              (names the key's id)
+    │   ├── TransactionPending      (retryable: one over two stores has it)
     │   └── VersionConflict         (retryable)
     ├── StepFailed              a step of a run failed; carries its name
     └── StoreError              the store cannot do it
@@ -285,6 +286,13 @@ class KeyMissing(Refused):
     """The key that something is sealed with is not at hand; `key_id` tells which."""
 
     code = "key_missing"
+
+
+class TransactionPending(Refused):
+    """A transaction over two stores has prepared the document, and is not decided: do it again."""
+
+    code = "transaction_pending"
+    retryable = True
 
 
 class VersionConflict(Refused):

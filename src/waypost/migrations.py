@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, cast
 
 from msgspec import Struct
 
-from waypost import clock, records, schema, validation
+from waypost import clock, prepared, records, schema, validation
 from waypost.errors import (
     DocumentTooLarge,
     InvalidInput,
@@ -242,7 +242,7 @@ def load(store: Store, document: DocumentId, counters: Counters | None = None) -
 
     Raises what the store raises, UnsupportedFormat, MigrationFailed.
     """
-    view = store.view(document, counters=counters)
+    view = prepared.as_settled(store, store.view(document, counters=counters))
     if not _is_outdated(view):
         return view
     try:
@@ -275,7 +275,7 @@ def carry_out(store: Store, document: DocumentId, targets: Targets) -> Plan | No
         if not store.keep_generation(document, made.view.version):
             continue
         change = Change(document, partial(_commit, made), clock.new_id("op"), "migrate")
-        if store.submit(change).result().data:
+        if prepared.submit(store, change).data:
             logger.info("workflow %r was migrated: %s", document.id, ", ".join(map(str, made.steps)) or "as it is")
             return made
     raise VersionConflict(f"workflow {document.id!r} kept changing while it was migrated", workflow_id=document.id)

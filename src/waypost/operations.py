@@ -24,8 +24,15 @@ from typing import Any, ClassVar, Generic, Literal, NoReturn, TypeVar
 
 from msgspec import Struct
 
-from waypost import clock, migrations, records, session_records, workflows
-from waypost.errors import OperationNotFound, Refused, SchemaOutdated, StorePoisoned, WaypostError
+from waypost import clock, migrations, prepared, records, session_records, workflows
+from waypost.errors import (
+    OperationNotFound,
+    Refused,
+    SchemaOutdated,
+    StorePoisoned,
+    TransactionPending,
+    WaypostError,
+)
 from waypost.store import (
     Change,
     ContentLost,
@@ -322,6 +329,8 @@ class Write(Request[OperationResult[T]]):
                 pass  # another file took the log's place
             except SchemaOutdated:
                 migrations.bring_up_to_date(self.store, change.document)
+            except TransactionPending as pending:
+                prepared.out_of_the_way(self.store, pending)
         return self.store.submit(self.change()).result()
 
     def change(self) -> Change:

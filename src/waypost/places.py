@@ -34,6 +34,7 @@ from waypost import erased, records, sealing
 from waypost.codec import paths, values
 from waypost.errors import InvalidInput, ValueErased
 from waypost.store import View
+from waypost.store.contract import PREPARED, SETTLED
 
 T = TypeVar("T")
 
@@ -107,6 +108,8 @@ _PREFIXES: Mapping[str, Root] = {
     records.ADOPTED: ("adopted",),
     records.RESTORED: ("restored",),
     erased.ERASED: ("erased",),
+    f"{PREPARED}{records.SEPARATOR}": ("prepared",),
+    SETTLED: ("settled",),
 }
 ORDER: Root = ("order",)
 TOMBSTONE: Root = ("tombstone",)
@@ -115,16 +118,19 @@ _SINGLE: Mapping[str, Root] = {
     records.WORKFLOW: ("workflow",),
     records.CONTEXT: CONTEXT,
     records.TOMBSTONE: TOMBSTONE,
+    PREPARED: ("prepared",),
 }
 _BY_ROOT: Mapping[Root, str] = {root: prefix for prefix, root in _PREFIXES.items()}
 _OUTPUTS = "outputs"
 _OTHER = "parts"
 _IN_ORDER = (
     "workflow", "order", "steps", "agents", "outputs", "context", "sessions", "checkpoints", "adopted", "restored",
-    "erased", "tombstone", "parts",
+    "erased", "prepared", "settled", "tombstone", "parts",
 )  # fmt: skip
 
-BOOKKEEPING: frozenset[str] = frozenset({"sessions", "checkpoints", "adopted", "restored", "erased"})
+BOOKKEEPING: frozenset[str] = frozenset(
+    {"sessions", "checkpoints", "adopted", "restored", "erased", "prepared", "settled"}
+)
 """The places that tell of the workflow's own past, and not of what it is: going back to a version leaves them alone."""
 
 SECTIONS: frozenset[Root] = frozenset({*_BY_ROOT, CONTEXT, (_OUTPUTS,), (_OTHER,)})

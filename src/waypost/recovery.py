@@ -12,7 +12,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from waypost import checkpoints, clock, records, session_records, tenures, triage
+from waypost import checkpoints, clock, prepared, records, session_records, tenures, triage
 from waypost.errors import StoreError, WaypostError
 from waypost.models import StepOwner
 from waypost.session_models import CrashRecoveryData, SessionRecoveryPlan
@@ -87,7 +87,7 @@ def _unseen(owner: StepOwner | None) -> StepOwner | None:
 
 
 def _submit(store: Store, document: DocumentId, work: partial[None], operation: str, session_id: str) -> None:
-    store.submit(Change(document, work, clock.new_id("op"), operation, session=session_id)).result()
+    prepared.submit(store, Change(document, work, clock.new_id("op"), operation, session=session_id))
 
 
 def _give_up(tx: Transaction, judged: SessionRecord, evidence: str, time_us: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, NoReturn, TypeVar
 
-from waypost import clock, loading, migrations, records
+from waypost import clock, loading, migrations, prepared, records
 from waypost.automatic import Automatic
 from waypost.catalogue import Catalogue
 from waypost.config import Config
@@ -63,6 +63,8 @@ class Requests:
         self._enforce_dependencies = config.steps.enforce_dependencies
         self.retention = Retention(config.retention, store.checkpoint_bytes)
         self.redaction = Redaction(config.security.redact)
+        if home is None:
+            prepared.introduce(store)
         held = Tenures(self._home) if held is None else held
         self.sessions = Sessions(self._home, self._catalogue, self.retention, held)
 

@@ -10,7 +10,7 @@ from functools import partial
 
 from msgspec import Struct
 
-from waypost import clock, records, sealing, secrecy
+from waypost import clock, prepared, records, sealing, secrecy
 from waypost.errors import SealBroken, SecretsNotSealed, StoreClosed, StoreReadOnly, WaypostError
 from waypost.keys import Keys, how_to_give_one
 from waypost.records import SECRET
@@ -66,7 +66,7 @@ def _rotate(store: Store, document: DocumentId, keys: Keys) -> WorkflowRotation 
         if not _outdated(store.view(document), keys):
             return None
         change = Change(document, partial(_reseal_all, keys=keys), clock.new_id("op"), "rotate_secrets")
-        resealed: int = store.submit(change).result().data
+        resealed: int = prepared.submit(store, change).data
     except (StoreReadOnly, StoreClosed):
         raise
     except WaypostError as error:

@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from msgspec.structs import replace
 
-from waypost import checkpoints, clock, loading, migrations, records, recovery, session_records, tenures
+from waypost import checkpoints, clock, loading, migrations, prepared, records, recovery, session_records, tenures
 from waypost.catalogue import Catalogue
 from waypost.checkpoints import NewCheckpoint
-from waypost.errors import SessionBusy, SessionExists, VersionConflict, WaypostError
+from waypost.errors import SessionBusy, SessionExists, TransactionPending, VersionConflict, WaypostError
 from waypost.folding import fold
 from waypost.models import StepOwner
 from waypost.ownership import Watch
@@ -227,7 +227,7 @@ class Sessions:
         store: Store | None = None,
     ) -> Receipt:
         change = Change(document, work, operation_id, operation, repeatable, session=document.id)
-        return (self._store if store is None else store).submit(change).result()
+        return prepared.submit(self._store if store is None else store, change)
 
     # --- ending ---
 
@@ -244,7 +244,11 @@ class Sessions:
                 self._let_go(session_id, receipt)
                 return receipt
             change = JointChange(operation_id, "end_session", repeatable, session_id)
-            receipt = self._try_to_end(document, self._judge(view), final_checkpoint, change)
+            try:
+                receipt = self._try_to_end(document, self._judge(view), final_checkpoint, change)
+            except TransactionPending as pending:
+                prepared.out_of_the_way(self._store, pending)
+                continue
             if receipt is not None:
                 self.held.forget(session_id)
                 return receipt

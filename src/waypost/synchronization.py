@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from waypost import clock, merging, records, session_records, settling, unions
+from waypost import clock, merging, prepared, records, session_records, settling, unions
 from waypost.checkpoint_ids import MARK
 from waypost.erased import ERASED, carry_out
 from waypost.errors import DocumentDamaged, SchemaOutdated, SessionBusy, VersionConflict, WaypostError
@@ -94,7 +94,8 @@ class _OneDocument:
         self._dry_run = dry_run
         if not dry_run:
             for store in (here, there):
-                carry_out(store, document)  # what was erased does not travel
+                prepared.settle(store, document)  # what is not settled does not travel
+                carry_out(store, document)  # nor what was erased
         self._ours, self._theirs = Side.of(here, document), Side.of(there, document)
         for side in (self._ours, self._theirs):
             if side.past.version != side.view.version:

@@ -13,7 +13,7 @@ import threading
 import weakref
 from functools import partial
 
-from waypost import clock, migrations, records, session_records
+from waypost import clock, migrations, prepared, records, session_records
 from waypost.errors import DocumentDamaged, MigrationFailed, UnsupportedFormat, WaypostError
 from waypost.loading import every_step
 from waypost.models import StepOwner
@@ -53,7 +53,7 @@ class Tenures:
             return number
         work = partial(_announce, workflow_id=workflow_id, number=number)
         document = session_records.document_of(session_id)
-        store.submit(Change(document, work, clock.new_id("op"), "announce", session=session_id)).result()
+        prepared.submit(store, Change(document, work, clock.new_id("op"), "announce", session=session_id))
         if store is self._store:
             with self._lock:  # whoever lets go goes through them
                 self._announced.add((session_id, workflow_id))
@@ -153,7 +153,7 @@ def put_numbers(
             seen = dead if dead is not None and _is_readable(store, workflow) else None
             work = partial(_fence, session_id=session_id, number=number, dead=seen)
             change = Change(workflow, work, clock.new_id("op"), "take_over_session", session=session_id)
-            store.submit(change).result()
+            prepared.submit(store, change)
         except DocumentDamaged as error:
             damaged[workflow_id] = error
     return damaged

@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from hashlib import sha256
 from typing import Any
 
-from waypost import erased, graph, records, sealing
+from waypost import erased, graph, prepared, records, sealing
 from waypost.codec import values
 from waypost.errors import InvalidWorkflow, WaypostError
 from waypost.models import ValidationReport, WorkflowStep
 from waypost.store import View, parts
+from waypost.store.contract import PREPARED, SETTLED
 
 
 def validate(view: View) -> ValidationReport:
@@ -59,6 +60,10 @@ def _decode_value(_: str, data: bytes) -> Any:
     return values.decode(data)
 
 
+def _decode_nothing(_: str, data: bytes) -> None:
+    """What is to be put is looked at when it is."""
+
+
 def _is_sealed(_: str, data: bytes) -> Any:
     return sealing.key_id_of(data)  # whether it opens is for who has the key
 
@@ -80,6 +85,9 @@ _DECODERS: dict[str, Callable[[str, bytes], Any]] = {
     records.ADOPTED: records.ADOPTIONS.decode,
     records.RESTORED: records.TEXTS.decode,
     erased.ERASED: records.Record(erased.ErasureRecord).decode,
+    PREPARED: prepared.PREPARATIONS.decode,
+    prepared.CHANGE: _decode_nothing,
+    SETTLED: prepared.SETTLEMENTS.decode,
 }
 
 

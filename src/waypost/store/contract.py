@@ -43,6 +43,10 @@ ADOPTED = "adopted\x1f"
 """A part under a key that begins so says that the document has a checkpoint which was put before all else of it was
 lost. What is kept of that checkpoint stays so for as long as the part is there.
 """
+PREPARED = "prepared"
+"""A document with a part of this key is changed only by work that removes that part first (docs/two-stores.md)."""
+SETTLED = "settled\x1f"
+"""A part under a key that begins so stays when a transaction clears its document."""
 
 
 @dataclass(slots=True, frozen=True)

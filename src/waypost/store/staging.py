@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from waypost.errors import InvalidId
+from waypost.errors import InvalidId, TransactionPending
+from waypost.store.contract import PREPARED, SETTLED
 from waypost.store.kinds import DocumentId
 from waypost.store.values import Content, Pieces
 from waypost.store.views import OperationRecord, View
@@ -59,12 +60,15 @@ class StagedTransaction:
     `read` holds the keys whose value or absence the work depends on; `read_prefixes` the prefixes
     it listed. A key that is only written is not read, but `put` of a value that is there
     already changes nothing and therefore depends on it.
+
+    All changes of a document are staged here, so here one that another transaction has prepared is kept as it is.
     """
 
-    __slots__ = ("_view", "read", "read_prefixes", "staged")
+    __slots__ = ("_may_change", "_view", "read", "read_prefixes", "staged")
 
     def __init__(self, view: View) -> None:
         self._view = view
+        self._may_change = False
         self.staged = Staged()
         self.read: set[str] = set()
         self.read_prefixes: set[str] = set()
@@ -172,21 +176,40 @@ class StagedTransaction:
                 raise ValueError(f"content for {value.key!r} cannot be put as {key!r}")
         elif key not in self.staged.puts and self.size_of(key) == len(value) and self.get(key) == value:
             return
+        self._check_may_change()
         self.staged.puts[key] = value
         self.staged.removed.discard(key)
 
     def delete(self, key: str) -> None:
+        if key == PREPARED:
+            self._may_change = True
         if key in self.staged.puts:
             del self.staged.puts[key]
         if not self.staged.cleared and key not in self.staged.removed:
             self.read.add(key)
             if self._view.size_of(key) is not None:
+                self._check_may_change()
                 self.staged.removed.add(key)
 
     def clear(self) -> None:
+        self._check_may_change()
+        settled = {key: value for key in self.keys(SETTLED) if (value := self.get(key)) is not None}
         self.staged.puts.clear()
         self.staged.removed.clear()
         self.staged.cleared = True
+        self.staged.puts.update(settled)
+
+    def _check_may_change(self) -> None:
+        if not self._may_change:
+            self.read.add(PREPARED)
+            if self._view.size_of(PREPARED) is not None:
+                kind, name = self._view.document
+                raise TransactionPending(
+                    f"{kind} {name!r} is prepared for a transaction over two stores that is not settled yet",
+                    kind=kind,
+                    id=name,
+                )
+            self._may_change = True
 
     def project(self, projection: Any) -> None:
         self.staged.projection = projection
