@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         StorePoisoned,
         StoreReadOnly,
         StoreUnavailable,
+        TransactionPending,
         UnsupportedFormat,
         UnsupportedPlatform,
         ValueErased,
@@ -142,8 +143,9 @@ _MODULES = {
         "LockTimeout MigrationFailed NotFound OperationNotFound OutputNotFound PathNotFound Refused RetriesExhausted "
         "SchemaOutdated SealBroken SecretsNotSealed SessionBusy SessionEnded SessionExists SessionFenced "
         "SessionNotFound SessionPaused StepBusy StepFailed StepNotFound StoreClosed StoreError StoreLeased "
-        "StoreNotFound StorePoisoned StoreReadOnly StoreUnavailable UnsupportedFormat UnsupportedPlatform "
-        "ValueErased VersionConflict VersionNotFound WaypostError WorkflowExists WorkflowNotFound WorkflowPaused"
+        "StoreNotFound StorePoisoned StoreReadOnly StoreUnavailable TransactionPending UnsupportedFormat "
+        "UnsupportedPlatform ValueErased VersionConflict VersionNotFound WaypostError WorkflowExists WorkflowNotFound "
+        "WorkflowPaused"
     ),
     "waypost.history": "HistoryEntry",
     "waypost.migrating": "MigratingDocument",
@@ -266,6 +268,7 @@ __all__ = [
     "SyncedDocument",
     "TimeRange",
     "Tombstone",
+    "TransactionPending",
     "UnhandledFailureWarning",
     "Unregistered",
     "UnsupportedFormat",

@@ -80,8 +80,7 @@ class _Commit:
     def _decide(self) -> Receipt | None:
         part = self._coordinator.opened[self._decided_in]
         key = SETTLED + self._record.transaction
-        if part.size_of(key) is not None:  # it was given up before this was read; what comes later is a conflict
-            return None
+        part.size_of(key)  # read as absent, so that who gives the transaction up is in conflict with this
         said = SettledRecord(
             "committed", prepared.name_of(self._participant.store), self._record.documents, self._record.owner
         )
