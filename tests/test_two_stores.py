@@ -13,7 +13,7 @@ import pytest
 import waypost
 from tests import servers
 from tests.conftest import Pretend, make_config
-from waypost import TransactionPending, WorkflowTransaction, prepared
+from waypost import TransactionPending, WorkflowTransaction, across, prepared
 from waypost.api import AsyncWaypost
 from waypost.blocking import Waypost
 from waypost.definitions import Definitions
@@ -96,9 +96,9 @@ def dying(pair: Pair, monkeypatch: pytest.MonkeyPatch, *, before: str) -> None:
         raise Died
 
     if before == "decide":
-        monkeypatch.setattr("waypost.across._Commit._decide", die)
+        monkeypatch.setattr(across._Commit, "_decide", die)
     elif before == "carry out":
-        monkeypatch.setattr("waypost.across._Commit._follow", die)
+        monkeypatch.setattr(across._Commit, "_follow", die)
     elif before == "forget":
         monkeypatch.setattr(prepared, "forget", die)
     with pytest.raises(Died):
@@ -206,6 +206,25 @@ def test_c06_no_update_is_lost_when_many_move_both_ways(pair: Pair) -> None:
     assert (failed, pair.amounts(), pair.is_clean()) == ([], (-20, 20), True)
 
 
+def test_what_could_not_be_decided_is_taken_away_by_the_one_who_prepared_it(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else has to ask, and the coordinator has nothing to say."""
+    decide: Callable[[Any], Any] = across._Commit._decide
+    late: list[object] = []
+
+    def overtaken(commit: Any) -> Any:
+        if not late:
+            late.append(pair.here.update_context("from", variables={"amount": 5}).unwrap())
+        return decide(commit)
+
+    monkeypatch.setattr(across._Commit, "_decide", overtaken)
+    pair.move().unwrap()
+    assert pair.amounts() == (4, 1)
+    assert {each.operation for each in pair.here.history("from")}.isdisjoint({"abandon"})
+    assert [each.operation for each in pair.there.history("to")][:4] == ["transact", "prepare", "abandon", "prepare"]
+
+
 # --- once ---
 
 
@@ -276,7 +295,7 @@ def test_s05_who_was_given_up_and_goes_on_does_it_again_and_once(
 ) -> None:
     """A coordinator of a machine that cannot be seen wakes between its phases, after others went on."""
     monkeypatch.setattr(prepared, "PATIENCE_S", 0.05)
-    decide: Callable[[Any], Any] = waypost.across._Commit._decide  # type: ignore[attr-defined]
+    decide: Callable[[Any], Any] = across._Commit._decide
     woken: list[object] = []
 
     def late(commit: Any) -> Any:
@@ -288,7 +307,7 @@ def test_s05_who_was_given_up_and_goes_on_does_it_again_and_once(
                 woken.append(pair.there.update_context("to", variables={"amount": 10}))
         return decide(commit)
 
-    monkeypatch.setattr("waypost.across._Commit._decide", late)
+    monkeypatch.setattr(across._Commit, "_decide", late)
     assert pair.move().unwrap() == -1
     assert (bool(woken[0]), pair.amounts()) == (True, (-1, 11))
 
@@ -360,8 +379,9 @@ def test_sync_settles_before_it_copies(directories: Pair, monkeypatch: pytest.Mo
     with waypost.open(tmp_path / "third") as third:
         report = third.sync(directories.there).unwrap()
         assert not report.failures
-        assert amount(third, "to") == 1
-        assert prepared.find(third.definitions.store.view(CLOSING)) is None
+        copied = third.definitions.store.view(CLOSING)
+        assert prepared.find(copied) is None
+        assert copied.commit_id == directories.participant.view(CLOSING).commit_id
 
 
 def test_history_and_diff_tell_of_what_was_changed_and_not_of_how(pair: Pair) -> None:

@@ -80,11 +80,10 @@ class _Commit:
     def _decide(self) -> Receipt | None:
         part = self._coordinator.opened[self._decided_in]
         key = SETTLED + self._record.transaction
-        part.size_of(key)  # read as absent, so that who gives the transaction up is in conflict with this
         said = SettledRecord(
             "committed", prepared.name_of(self._participant.store), self._record.documents, self._record.owner
         )
-        part.put(key, records.encode(said))
+        part.put(key, records.encode(said))  # who gives it up meanwhile is in conflict with this
         return self._coordinator.commit(self._data)
 
     def _abandon(self) -> None:

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from waypost import clock, records
 from waypost.config import load_with_sources
 from waypost.errors import (
+    DocumentDamaged,
     StoreClosed,
     StoreNotFound,
     StoreReadOnly,
@@ -33,6 +34,7 @@ from waypost.models import StepOwner
 from waypost.records import Record
 from waypost.store import Change, DocumentId, JointChange, JointPart, Receipt, Store, Transaction, View, open_store
 from waypost.store.contract import PREPARED, SETTLED
+from waypost.store.kinds import KINDS
 from waypost.store.staging import Staged, bytes_of
 
 logger = logging.getLogger("waypost")
@@ -164,14 +166,38 @@ def settle(store: Store, document: DocumentId, coordinator: Store | None = None)
         return None
     outcome = _outcome(record, coordinator)
     finish(store, record, outcome)
-    logger.info("%s %r: a transaction with %s was %s", *document, record.coordinator, outcome)
     return outcome
+
+
+class Settled(Struct, frozen=True, kw_only=True):
+    """What became of a document that was prepared: `outcome`, or the `error` that leaves it so."""
+
+    kind: str
+    id: str
+    outcome: Outcome | None = None
+    error: str = ""
+
+
+def settle_all(store: Store, coordinator: Store | None = None) -> list[Settled]:
+    """Settle all documents of a store that are prepared. Raises what the store raises of itself."""
+    found: list[Settled] = []
+    for kind in KINDS:
+        for name in sorted(store.documents(kind)):
+            try:
+                outcome = settle(store, DocumentId(kind, name), coordinator)
+            except (TransactionPending, DocumentDamaged, VersionConflict) as error:
+                found.append(Settled(kind=kind, id=name, error=str(error)))
+            else:
+                found += [Settled(kind=kind, id=name, outcome=outcome)] if outcome is not None else []
+    return found
 
 
 def out_of_the_way(store: Store, pending: TransactionPending) -> None:
     """Settle what kept a document from being changed. Raises as `settle`."""
-    kind = pending.details.get("kind")
-    settle(store, DocumentId("session" if kind == "session" else "workflow", str(pending.details.get("id"))))
+    kind, name = pending.details.get("kind"), str(pending.details.get("id"))
+    outcome = settle(store, DocumentId("session" if kind == "session" else "workflow", name))
+    if outcome is not None:
+        logger.info("%s %r: a transaction over two stores was left open, and is %s", kind, name, outcome)
 
 
 def submit(store: Store, change: Change) -> Receipt:

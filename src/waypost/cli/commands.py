@@ -110,7 +110,7 @@ _COMMANDS = {
     "verify": Entry("waypost.cli.verify:verify", "Check every byte of the store."),
     "store": Entry(
         "waypost.cli.commands:store",
-        "Look after the store: doctor, repair, backup, restore, sync, migrate, du, cleanup, config.",
+        "Look after the store: doctor, repair, backup, restore, sync, settle, migrate, du, cleanup, config.",
     ),
 }
 
@@ -126,6 +126,7 @@ _STORE_COMMANDS = {
     "repair": Entry("waypost.cli.repair:repair", "Keep what is whole of a damaged store, and move the rest aside."),
     "backup": Entry("waypost.cli.backup:backup", "Copy the store while it is in use, and verify the copy."),
     "sync": Entry("waypost.cli.sync:sync", "Bring two stores to the same workflows, both ways."),
+    "settle": Entry("waypost.cli.settle:settle", "Finish transactions over two stores that a crash has left open."),
     "restore": Entry("waypost.cli.backup:restore", "Put a backup in the place of what the store holds."),
     "migrate": Entry(
         "waypost.cli.migrate:migrate", "Bring workflows to another schema version, or show what that does."

@@ -45,7 +45,7 @@ def sync(invocation: Invocation, a: str, b: str | None, on_conflict: OnConflict,
     failure is left.
     """
     here, there = (invocation.location(), a) if b is None else (a, b)
-    with _opened(here, dry_run=dry_run) as wp, _bar() as progress:
+    with opened(here, dry_run=dry_run) as wp, _bar() as progress:
         report = wp.sync(
             there,
             on_conflict=on_conflict,
@@ -61,7 +61,8 @@ def sync(invocation: Invocation, a: str, b: str | None, on_conflict: OnConflict,
 
 
 @contextmanager
-def _opened(location: str, *, dry_run: bool) -> Generator[Waypost]:
+def opened(location: str, *, dry_run: bool) -> Generator[Waypost]:
+    """A handle on a store that is there; with `dry_run` one that changes nothing."""
     from waypost.blocking import Waypost
     from waypost.config import find_location, is_directory, load
     from waypost.definitions import Definitions
