@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import sys
-import time
+from functools import partial
 from typing import Any
+
+from benchmarks import timing
 
 if sys.platform == "darwin":
     import fcntl
@@ -39,36 +41,23 @@ class Engine:
         os.fsync(self._descriptor)
 
     def update(self, count: int) -> dict[str, Any]:
-        latencies: list[int] = []
-        for _ in range(count):
-            started = time.perf_counter_ns()
-            self._append()
-            latencies.append(time.perf_counter_ns() - started)
-        return {"latencies_ns": latencies}
+        return timing.repeat(count, self._once)
 
     def rate(self, start: float, seconds: float) -> dict[str, Any]:
         """Frames from a moment of the monotonic clock on, for so long."""
-        latencies: list[int] = []
-        time.sleep(max(0.0, start - time.monotonic()))
-        began = time.monotonic()
-        while not latencies or time.monotonic() < start + seconds:  # a late turn does one all the same
-            started = time.perf_counter_ns()
-            self._append()
-            latencies.append(time.perf_counter_ns() - started)
-        return {"latencies_ns": latencies, "seconds": time.monotonic() - began}
+        return timing.within(start, seconds, self._once)
 
     def read(self, count: int, length: int) -> dict[str, Any]:
         """Read that many bytes, from the page cache."""
-        latencies: list[int] = []
-        for _ in range(count):
-            started = time.perf_counter_ns()
-            os.pread(self._descriptor, length, self._first)
-            latencies.append(time.perf_counter_ns() - started)
-        return {"latencies_ns": latencies}
+        read = partial(os.pread, self._descriptor, length, self._first)
+        return timing.repeat(count, partial(timing.lasting, read))
 
     def close(self) -> None:
         if self._descriptor >= 0:
             os.close(self._descriptor)
+
+    def _once(self) -> int:
+        return timing.lasting(self._append)
 
     def _append(self) -> None:
         if self._at + len(self._frame) > self._first + self._length:

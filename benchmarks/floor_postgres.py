@@ -6,10 +6,11 @@ It is one round trip and one sync of the server, and no store on that server can
 from __future__ import annotations
 
 import os
-import time
 from typing import Any
 
 import psycopg
+
+from benchmarks import timing
 
 
 class Engine:
@@ -25,27 +26,18 @@ class Engine:
         self._frame = os.urandom(frame_bytes)
 
     def update(self, count: int) -> dict[str, Any]:
-        latencies: list[int] = []
-        for _ in range(count):
-            started = time.perf_counter_ns()
-            self._append()
-            latencies.append(time.perf_counter_ns() - started)
-        return {"latencies_ns": latencies}
+        return timing.repeat(count, self._once)
 
     def rate(self, start: float, seconds: float) -> dict[str, Any]:
         """Rows from a moment of the monotonic clock on, for so long."""
-        latencies: list[int] = []
-        time.sleep(max(0.0, start - time.monotonic()))
-        began = time.monotonic()
-        while not latencies or time.monotonic() < start + seconds:  # a late turn does one all the same
-            started = time.perf_counter_ns()
-            self._append()
-            latencies.append(time.perf_counter_ns() - started)
-        return {"latencies_ns": latencies, "seconds": time.monotonic() - began}
+        return timing.within(start, seconds, self._once)
 
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
+
+    def _once(self) -> int:
+        return timing.lasting(self._append)
 
     def _append(self) -> None:
         self._connection.execute("INSERT INTO floor (frame) VALUES (%s)", (self._frame,))

@@ -13,10 +13,11 @@ import statistics
 import time
 from collections.abc import Iterator
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import waypost
-from benchmarks import states
+from benchmarks import states, timing
 from benchmarks.machine import bytes_handed_over, bytes_on_medium
 
 PRESET = "production"
@@ -120,15 +121,7 @@ class Engine:
 
     def rate(self, start: float, seconds: float) -> dict[str, Any]:
         """Commits from a moment of the monotonic clock on, for so long."""
-        latencies: list[int] = []
-        time.sleep(max(0.0, start - time.monotonic()))
-        began = time.monotonic()
-        while not latencies or time.monotonic() < start + seconds:  # a late turn does one all the same
-            operation, arguments = next(self._work)
-            started = time.perf_counter_ns()
-            self._do(operation, arguments)
-            latencies.append(time.perf_counter_ns() - started)
-        return {"latencies_ns": latencies, "seconds": time.monotonic() - began}
+        return timing.within(start, seconds, self._once)
 
     def load(self, workflow: str, whole: bool, cold: bool, count: int) -> dict[str, Any]:
         """Load and touch one step and its output, or every step and output; cold with a newly opened store."""
@@ -258,6 +251,9 @@ class Engine:
                 yield "update_step_status", (self._workflow, step_id, "running")
                 output = (next(self._outputs),) if with_output else ()
                 yield "update_step_status", (self._workflow, step_id, "completed", *output)
+
+    def _once(self) -> int:
+        return timing.lasting(partial(self._do, *next(self._work)))
 
     def _do(self, operation: str, arguments: tuple[Any, ...]) -> Any:
         result = getattr(self._open(), operation)(*arguments)

@@ -18,7 +18,7 @@ from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from benchmarks import states
+from benchmarks import states, timing
 from benchmarks.machine import bytes_handed_over, bytes_on_medium
 
 THREAD = "measured"
@@ -59,13 +59,7 @@ class Engine:
 
     def update(self, count: int) -> dict[str, Any]:
         """Durable saves, one after the other."""
-        latencies: list[int] = []
-        for _ in range(count):
-            self._change()
-            started = time.perf_counter_ns()
-            self._put()
-            latencies.append(time.perf_counter_ns() - started)
-        return {"latencies_ns": latencies}
+        return timing.repeat(count, self._save)
 
     def account(self, count: int, dry: bool = False) -> dict[str, float]:
         """What saves cost: bytes handed to the system. With `dry` nothing is saved."""
@@ -75,11 +69,11 @@ class Engine:
 
     def rate(self, start: float, seconds: float) -> dict[str, Any]:
         """Saves from a moment of the monotonic clock on, for so long."""
-        return self._rate(start, seconds, self._save)
+        return timing.within(start, seconds, self._save)
 
     def rate_on_shared(self, start: float, seconds: float) -> dict[str, Any]:
         """As `rate`, where others save to the same thread: read the newest state, change a step of it, save it."""
-        return self._rate(start, seconds, self._read_change_save)
+        return timing.within(start, seconds, self._read_change_save)
 
     def load(self, whole: bool, cold: bool, count: int) -> dict[str, Any]:
         """`get_tuple` and touch one step; it decodes everything, so the whole state is there then anyway."""
@@ -164,19 +158,9 @@ class Engine:
         if found.checkpoint["channel_values"]["steps"][states.step_id(5)]["output"] is None:
             raise AssertionError("a step has lost its output")
 
-    def _rate(self, start: float, seconds: float, save: Any) -> dict[str, Any]:
-        latencies: list[int] = []
-        time.sleep(max(0.0, start - time.monotonic()))
-        began = time.monotonic()
-        while not latencies or time.monotonic() < start + seconds:  # a late turn does one all the same
-            latencies.append(save())
-        return {"latencies_ns": latencies, "seconds": time.monotonic() - began}
-
     def _save(self) -> int:
         self._change()
-        started = time.perf_counter_ns()
-        self._put()
-        return time.perf_counter_ns() - started
+        return timing.lasting(self._put)
 
     def _read_change_save(self) -> int:
         started = time.perf_counter_ns()
