@@ -1,4 +1,4 @@
-"""Waypost measured beside what the disk can do and beside LangGraph's SqliteSaver: `python -m benchmarks`.
+"""Waypost measured beside what the disk can do, LangGraph's checkpointers and DBOS: `python -m benchmarks`.
 
 Every figure of a row comes from one run in which the engines take turns, so that a machine which is busy for a while is
 busy for all of them. Claims are ratios between neighbouring turns, never bare times. Each engine lives in processes of

@@ -70,7 +70,7 @@ def main(words: Sequence[str] | None = None, *, full: Scale = FULL, quick: Scale
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure Waypost beside the raw floor of the disk and LangGraph's SqliteSaver and PostgresSaver.",
+        description="Measure Waypost beside the raw floor of the disk, LangGraph's checkpointers and DBOS.",
         epilog="rows: " + "; ".join(f"{number} {name}" for number, name in ROWS.items()),
     )
     parser.add_argument("--rows", type=_rows, default=frozenset(ROWS), help="which rows, as in 1,3,4 (default: all)")

@@ -14,6 +14,8 @@ from typing import Any, Self
 from benchmarks.figures import Turn
 
 ROOT = Path(__file__).resolve().parent.parent
+OPTIONS = ("WAYPOST_", "DBOS_")
+"""How the names of the variables begin that the engines take options from."""
 HEAD_START = 0.05
 """Seconds from the command to the moment at which all workers begin."""
 
@@ -27,7 +29,7 @@ class Worker:
 
     def __init__(self, engine: str, through: tuple[str, ...] = ()) -> None:
         # options of the person who measures must not change what is measured
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("WAYPOST_")}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(OPTIONS)}
         self._engine = engine
         self._process = subprocess.Popen(
             [*through, sys.executable, "-m", "benchmarks.worker", engine],

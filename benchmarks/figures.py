@@ -131,6 +131,8 @@ class Measure:
     ours: Lane
     floor: Lane | None
     peer: Lane | None
+    dbos: Lane | None = None
+    """DBOS takes part where there is a server."""
 
     @property
     def to_floor(self) -> float | None:
@@ -140,17 +142,22 @@ class Measure:
     @property
     def over_peer(self) -> float | None:
         """How many times as fast as the peer."""
-        if self.peer is None:
+        return self._over(self.peer)
+
+    @property
+    def over_dbos(self) -> float | None:
+        return self._over(self.dbos)
+
+    def _over(self, other: Lane | None) -> float | None:
+        if other is None:
             return None
-        if self.kind == "time":
-            return times_as_long(self.peer, self.ours)
-        return times_the_rate(self.ours, self.peer)
+        return times_as_long(other, self.ours) if self.kind == "time" else times_the_rate(self.ours, other)
 
     def _compare(self, lane: Lane, other: Lane) -> float:
         return times_as_long(lane, other) if self.kind == "time" else times_the_rate(lane, other)
 
     def as_json(self) -> dict[str, Any]:
-        lanes = {"waypost": self.ours, "floor": self.floor, "peer": self.peer}
+        lanes = {"waypost": self.ours, "floor": self.floor, "peer": self.peer, "dbos": self.dbos}
         return {
             "row": self.row,
             "name": self.name,
@@ -158,6 +165,7 @@ class Measure:
             **{name: None if lane is None else lane.as_json() for name, lane in lanes.items()},
             "to_floor": _rounded(self.to_floor),
             "over_peer": _rounded(self.over_peer),
+            "over_dbos": _rounded(self.over_dbos),
         }
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 PEER = "langgraph-checkpoint-sqlite"
 PEER_POSTGRES = "langgraph-checkpoint-postgres"
+DBOS = "dbos"
+PACKAGES = ("waypost", "msgspec", "backports.zstd", "psycopg", PEER, PEER_POSTGRES, DBOS)
 QUIET_SHARE = 0.5
 """The most load on a quiet machine, for each processor: what a run just before this one leaves behind is less."""
 IN_MEMORY = {"tmpfs", "ramfs", "devtmpfs"}
@@ -62,6 +64,11 @@ def has_peer(saver: str = "sqlite") -> bool:
     return find_spec("langgraph") is not None and find_spec(f"langgraph.checkpoint.{saver}") is not None
 
 
+def has_dbos() -> bool:
+    """Whether DBOS is installed, without importing it."""
+    return find_spec(DBOS) is not None
+
+
 def describe(directory: str) -> dict[str, str]:
     """The header of a report: what has to be known to compare it with another one."""
     kind = file_system(directory)
@@ -72,7 +79,7 @@ def describe(directory: str) -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()}",
         "file system": kind,
         "Python": f"{platform.python_implementation()} {platform.python_version()}, SQLite {sqlite3.sqlite_version}",
-        "packages": ", ".join(_versions("waypost", "msgspec", "backports.zstd", "psycopg", PEER, PEER_POSTGRES)),
+        "packages": ", ".join(_versions(*PACKAGES)),
     }
 
 

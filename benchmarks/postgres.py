@@ -1,8 +1,8 @@
-"""Rows 11 to 14: the same on a PostgreSQL server that the run starts, `fsync` on, beside LangGraph's PostgresSaver.
+"""Rows 11 to 14: the same on a PostgreSQL server that the run starts, beside LangGraph's PostgresSaver and DBOS.
 
-The server is the one that the locked packages carry, with its own settings; it lies on the disk that `/tmp` lies on.
-The floor is an INSERT of as many bytes as an update of Waypost hands over. Turns go round: the peer, the floor,
-Waypost, the floor.
+The server is the one that the locked packages carry, with its own settings, `fsync` on; it lies on the disk that
+`/tmp` lies on. The floor is an INSERT of as many bytes as an update of Waypost hands over. Turns go round: DBOS,
+PostgresSaver, the floor, Waypost, the floor. What of DBOS is compared, and what cannot be, is said in `peer_dbos`.
 
 Row 11 counts the bytes that an update adds to the server's write-ahead log, by the position of its end before and
 after; resets, which are not measured, are taken off by a run that makes only them.
@@ -10,8 +10,10 @@ after; resets, which are not measured, are taken off by a run that makes only th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from urllib.parse import urlencode
 
 from tests import servers
 
@@ -28,18 +30,31 @@ AT_LEAST_LESS_WAL = 100
 PEER = "PostgresSaver"
 
 
+@dataclass(frozen=True)
+class Site:
+    """A run with its server, and who takes part."""
+
+    bench: Bench
+    server: servers.Server
+    with_peer: bool
+    with_dbos: bool
+
+
 def measure(bench: Bench) -> None:
     server = servers.Server(servers.carried())
     try:
         version = server.execute("SHOW server_version")[0][0]
         bench.findings.header["PostgreSQL"] = f"{version}, fsync {server.execute('SHOW fsync')[0][0]}"
-        with_peer = bench.with_peer and machine.has_peer("postgres")
+        with_dbos = machine.has_dbos()
+        if not with_dbos:
+            bench.findings.header["DBOS"] = f"not measured: {machine.DBOS} is not installed (make bench has it)"
+        site = Site(bench, server, bench.with_peer and machine.has_peer("postgres"), with_dbos)
         if bench.rows & {11, 12}:
-            _measure_updates(bench, server, with_peer)
+            _measure_updates(site)
         if 13 in bench.rows:
-            _measure_loads(bench, server, with_peer)
+            _measure_loads(site)
         if 14 in bench.rows:
-            _measure_together(bench, server, with_peer)
+            _measure_together(site)
     finally:
         server.close()
 
@@ -47,16 +62,17 @@ def measure(bench: Bench) -> None:
 # --- rows 11 and 12 ---
 
 
-def _measure_updates(bench: Bench, server: servers.Server, with_peer: bool) -> None:
-    scale = bench.scale
-    with Crew() as crew:
-        lanes: dict[int, dict[str, Lane]] = {}
-        for steps in dict.fromkeys((scale.sizes[0], scale.steps)):
+def _measure_updates(site: Site) -> None:
+    bench, scale = site.bench, site.bench.scale
+    lanes: dict[int, dict[str, Lane]] = {}
+    for steps in dict.fromkeys((scale.sizes[0], scale.steps)):
+        with Crew() as crew:
             bench.say(f"row 11: preparing {steps:,} steps")
-            alone = _ours(bench, crew, server, f"alone_{steps}", steps, alone=True)
-            kept = _ours(bench, crew, server, f"kept_{steps}", steps)
-            floor = _floor(crew, server)
-            peer = _peer(bench, crew, server, f"peer_{steps}", steps) if with_peer else None
+            alone = _ours(site, crew, f"alone_{steps}", steps, alone=True)
+            kept = _ours(site, crew, f"kept_{steps}", steps)
+            floor = _floor(site, crew)
+            peer = _peer(site, crew, f"peer_{steps}", steps)
+            dbos = _dbos(site, crew, f"dbos_{steps}", steps)
             bench.say(f"row 11: updates of {steps:,} steps")
             turn = ("floor", partial(floor.turn, "update", count=scale.updates))
             order: Order[str] = [
@@ -67,10 +83,12 @@ def _measure_updates(bench: Bench, server: servers.Server, with_peer: bool) -> N
             ]
             if peer is not None:
                 order.insert(0, ("peer", partial(peer.turn, "update", count=scale.saves(steps))))
+            if dbos is not None:
+                order.insert(0, ("dbos", partial(dbos.turn, "update", count=scale.updates)))
             take_turns(1, order)  # to warm up
             lanes[steps] = take_turns(scale.rounds, order)
             if steps == scale.steps and 11 in bench.rows:
-                _report_log(bench, server, alone, peer)
+                _report_log(site, alone, peer, dbos)
     for steps, found in lanes.items():
         for row, name, engine in ((11, "update", "alone"), (12, "update with a checkpoint", "kept")):
             if row in bench.rows:
@@ -80,25 +98,33 @@ def _measure_updates(bench: Bench, server: servers.Server, with_peer: bool) -> N
                     bench.findings.goals.append(
                         Goal(row, goal, "at least", AT_LEAST_OVER_PEER, " x", measured.over_peer)
                     )
+    if 12 in bench.rows and site.with_dbos:
+        bench.findings.notes.append(
+            "Row 12: DBOS makes no checkpoints, since a workflow of it can be forked from any step; its figures are "
+            "those of row 11."
+        )
 
 
-def _report_log(bench: Bench, server: servers.Server, ours: Worker, peer: Worker | None) -> None:
-    scale = bench.scale
+def _report_log(site: Site, ours: Worker, peer: Worker | None, dbos: Worker | None) -> None:
+    bench, scale = site.bench, site.bench.scale
     count, saves = scale.accounted, scale.saves(scale.steps)
-    resets = _logged(server, ours, count, dry=True)
-    each = max(1, _logged(server, ours, count, dry=False) - resets) / count
-    theirs = None if peer is None else _logged(server, peer, saves, dry=False) / saves
+    resets = _logged(site, ours, count, dry=True)
+    each = max(1, _logged(site, ours, count) - resets) / count
+    theirs = None if peer is None else _logged(site, peer, saves) / saves
     name = f"write-ahead log of an update at {scale.steps:,} steps, less than {PEER}"
     reached = None if theirs is None else theirs / each
     bench.findings.goals.append(Goal(11, name, "at least", AT_LEAST_LESS_WAL, " x", reached))
-    bench.findings.notes.append(
-        f"Row 11: an update of Waypost adds {each:,.0f} bytes to the server's write-ahead log"
-        + ("." if theirs is None else f", a save of {PEER} {theirs:,.0f}.")
-    )
+    told = [f"an update of Waypost adds {each:,.0f} bytes to the server's write-ahead log"]
+    if theirs is not None:
+        told.append(f"a save of {PEER} {theirs:,.0f}")
+    if dbos is not None:
+        told.append(f"a step of DBOS {_logged(site, dbos, count) / count:,.0f}")
+    bench.findings.notes.append(f"Row 11: {', '.join(told)}.")
 
 
-def _logged(server: servers.Server, worker: Worker, count: int, *, dry: bool) -> int:
+def _logged(site: Site, worker: Worker, count: int, *, dry: bool = False) -> int:
     """Bytes of the write-ahead log for so many updates, from a checkpoint of the server on."""
+    server = site.server
     server.execute("CHECKPOINT")
     worker.ask("update", count=5)  # the pages that each update touches are logged as a whole once
     before = server.execute("SELECT pg_current_wal_insert_lsn()")[0][0]
@@ -109,30 +135,41 @@ def _logged(server: servers.Server, worker: Worker, count: int, *, dry: bool) ->
 # --- row 13 ---
 
 
-def _measure_loads(bench: Bench, server: servers.Server, with_peer: bool) -> None:
-    scale = bench.scale
+def _measure_loads(site: Site) -> None:
+    bench, scale = site.bench, site.bench.scale
     with Crew() as crew:
         bench.say("row 13: preparing")
-        ours = _ours(bench, crew, server, "loaded", scale.steps)
-        peer = _peer(bench, crew, server, "peer_loaded", scale.steps) if with_peer else None
-        for cold in (False, True):
-            what = {"whole": False, "cold": cold, "count": scale.loads}
-            order: Order[str] = [("ours", partial(ours.turn, "load", workflow="measured", **what))]
+        ours = _ours(site, crew, "loaded", scale.steps)
+        peer = _peer(site, crew, "peer_loaded", scale.steps)
+        dbos = _dbos(site, crew, "dbos_loaded", scale.steps)
+        for whole, cold in ((False, False), (False, True), (True, True)):
+            name = f"load, {scale.steps:,} steps, {'all' if whole else 'one'} touched, {'cold' if cold else 'hot'}"
+            bench.say(f"row 13: {name}")
+            how: dict[str, Any] = {"cold": cold, "count": scale.slow_loads if whole else scale.loads}
+            order: Order[str] = [("ours", partial(ours.turn, "load", workflow="measured", whole=whole, **how))]
             if peer is not None:
-                order.insert(0, ("peer", partial(peer.turn, "load", **what)))
-            lanes = take_turns(scale.rounds, order)
-            name = f"load, {scale.steps:,} steps, one touched, {'cold' if cold else 'hot'}"
-            _measured(bench, 13, name, "time", lanes, "ours")
+                order.insert(0, ("peer", partial(peer.turn, "load", whole=whole, **how)))
+            if dbos is not None:
+                look = partial(dbos.turn, "load", **how)
+                order.insert(0, ("dbos", partial(dbos.turn, "replay", count=how["count"]) if whole else look))
+            _measured(bench, 13, name, "time", take_turns(scale.rounds, order), "ours")
+    if dbos is not None:
+        bench.findings.notes.append(
+            "Row 13: DBOS lists the recorded steps, hot in a process that runs workflows and cold with a new "
+            "DBOSClient. Where all are touched, it replays them, as it does before it goes on with a workflow: two "
+            "SELECTs a step. Starting DBOS and the wait for its queue are left out."
+        )
 
 
 # --- row 14 ---
 
 
-def _measure_together(bench: Bench, server: servers.Server, with_peer: bool) -> None:
-    scale = bench.scale
+def _measure_together(site: Site) -> None:
+    bench, server, scale = site.bench, site.server, site.bench.scale
     with Crew() as crew:
         bench.say("row 14: preparing")
-        peers = crew.hire("peer_postgres", scale.processes) if with_peer else []
+        peers = crew.hire("peer_postgres", scale.processes) if site.with_peer else []
+        apart = _dbos_apart(site, crew) if site.with_dbos else []
         ours = crew.hire("ours", scale.processes)
         ask_all(ours, "open", [{"path": server.url("together")}] * scale.processes)
         shares = [
@@ -141,7 +178,7 @@ def _measure_together(bench: Bench, server: servers.Server, with_peer: bool) -> 
         ours[0].ask("create", workflow="measured", steps=scale.steps)
         ask_all(ours, "use", [{"workflow": "measured", **share} for share in shares])
         first = ours[0].ask("audit")["version"]
-        floors = [_floor(crew, server) for _ in range(scale.processes)]
+        floors = [_floor(site, crew) for _ in range(scale.processes)]
         if peers:
             place = _place_of_peer(server, "peer_together")
             peers[0].ask("open", path=place)
@@ -153,57 +190,102 @@ def _measure_together(bench: Bench, server: servers.Server, with_peer: bool) -> 
         order: Order[str] = [floor, ("ours", partial(turn_of_all, ours, "rate", scale.window)), floor]
         if peers:
             order.insert(0, ("peer", partial(turn_of_all, peers, "rate_on_shared", scale.window)))
+        if apart:
+            order.insert(0, ("dbos", partial(turn_of_all, apart, "rate", scale.window)))
         lanes = take_turns(scale.rounds, order)
         gone, acknowledged = lost(ours, first)
-        theirs = [worker.ask("audit") for worker in peers]
+        audits = {PEER: [worker.ask("audit") for worker in peers], "DBOS": [worker.ask("audit") for worker in apart]}
     _measured(bench, 14, f"{scale.processes} processes, one workflow", "rate", lanes, "ours")
     bench.findings.goals.append(Goal(14, "acknowledged updates that were lost on a server", "at most", 0, "", gone))
-    told = sum(audit["told"] for audit in theirs)
     bench.findings.notes.append(
-        f"Row 14: Waypost lost {gone:,} of {acknowledged:,} acknowledged commits; fairness {lanes['ours'].fairness:.2f}"
-        + (
-            f". {PEER}, reading the newest state and saving it, lost {told - theirs[-1]['found']:,} of {told:,}."
-            if theirs
-            else "."
-        )
+        f"Row 14: Waypost lost {gone:,} of {acknowledged:,} acknowledged commits; "
+        f"fairness {lanes['ours'].fairness:.2f}." + _told_of_others(audits[PEER], audits["DBOS"])
     )
+
+
+def _told_of_others(peers: list[dict[str, int]], apart: list[dict[str, int]]) -> str:
+    told = ""
+    if peers:
+        saved = sum(audit["told"] for audit in peers)
+        told += f" {PEER}, reading the newest state and saving it, lost {saved - peers[-1]['found']:,} of {saved:,}."
+    if apart:
+        made = sum(audit["told"] for audit in apart)
+        missing = made - sum(audit["found"] for audit in apart)
+        told += (
+            f" DBOS, whose processes have a workflow each, since it has none that several write to, lost {missing:,} "
+        )
+        told += f"of {made:,} steps."
+    return told
+
+
+def _dbos_apart(site: Site, crew: Crew) -> list[Worker]:
+    """Processes of DBOS with the same tables, and a workflow each, of as many steps as the others have as their own."""
+    scale = site.bench.scale
+    hired = crew.hire("peer_dbos", scale.processes)
+    for number, worker in enumerate(hired):  # the first makes the tables
+        worker.ask("open", **_place_of_dbos(site.server, "dbos_together"), executor=f"process-{number}")
+    ask_all(hired, "create", [{"steps": max(1, scale.steps // scale.processes)}] * scale.processes)
+    return hired
 
 
 # --- preparing ---
 
 
-def _ours(bench: Bench, crew: Crew, server: servers.Server, schema: str, steps: int, *, alone: bool = False) -> Worker:
+def _ours(site: Site, crew: Crew, schema: str, steps: int, *, alone: bool = False) -> Worker:
     (worker,) = crew.hire("ours")
-    durability = worker.ask("open", path=server.url(schema), alone=alone)
-    bench.findings.header["Waypost on PostgreSQL"] = f"durability {durability!r}, preset production"
+    durability = worker.ask("open", path=site.server.url(schema), alone=alone)
+    site.bench.findings.header["Waypost on PostgreSQL"] = f"durability {durability!r}, preset production"
     worker.ask("create", workflow="measured", steps=steps)
     worker.ask("use", workflow="measured", steps=steps)
     return worker
 
 
-def _peer(bench: Bench, crew: Crew, server: servers.Server, schema: str, steps: int) -> Worker:
+def _peer(site: Site, crew: Crew, schema: str, steps: int) -> Worker | None:
+    if not site.with_peer:
+        return None
     (worker,) = crew.hire("peer_postgres")
-    durability = worker.ask("open", path=_place_of_peer(server, schema))
-    bench.findings.header[PEER] = f"{durability}, its own settings"
+    durability = worker.ask("open", path=_place_of_peer(site.server, schema))
+    site.bench.findings.header[PEER] = f"{durability}, its own settings"
     worker.ask("use", steps=steps)
     worker.ask("create", steps=steps)
     return worker
 
 
-def _floor(crew: Crew, server: servers.Server) -> Worker:
+def _dbos(site: Site, crew: Crew, schema: str, steps: int) -> Worker | None:
+    if not site.with_dbos:
+        return None
+    (worker,) = crew.hire("peer_dbos")
+    durability = worker.ask("open", **_place_of_dbos(site.server, schema))
+    site.bench.findings.header["DBOS"] = f"{durability}, its own settings"
+    worker.ask("create", steps=steps)
+    return worker
+
+
+def _floor(site: Site, crew: Crew) -> Worker:
     (worker,) = crew.hire("floor_postgres")
-    worker.ask("open", path=_place_of_peer(server, "floor"), frame_bytes=FLOOR_BYTES)
+    worker.ask("open", path=_place_of_peer(site.server, "floor"), frame_bytes=FLOOR_BYTES)
     return worker
 
 
 def _place_of_peer(server: servers.Server, schema: str) -> str:
     """A connection string for a schema of its own, without the word that is Waypost's."""
-    server.execute(f"CREATE SCHEMA IF NOT EXISTS {schema} AUTHORIZATION {servers.ROLE}")
+    _make_schema(server, schema)
     user = f"host={server.directory} port={server.port} user={servers.ROLE} dbname={servers.DATABASE}"
     return f"{user} options='-c search_path={schema}'"
 
 
+def _place_of_dbos(server: servers.Server, schema: str) -> dict[str, str]:
+    """A URL, and the schema for its tables."""
+    _make_schema(server, schema)
+    where = urlencode({"host": str(server.directory), "port": str(server.port)})
+    return {"path": f"postgresql://{servers.ROLE}@/{servers.DATABASE}?{where}", "schema": schema}
+
+
+def _make_schema(server: servers.Server, schema: str) -> None:
+    server.execute(f"CREATE SCHEMA IF NOT EXISTS {schema} AUTHORIZATION {servers.ROLE}")
+
+
 def _measured(bench: Bench, row: int, name: str, kind: Any, lanes: dict[str, Lane], engine: str) -> Measure:
-    made = Measure(row, name, kind, lanes[engine], lanes.get("floor"), lanes.get("peer"))
+    made = Measure(row, name, kind, lanes[engine], lanes.get("floor"), lanes.get("peer"), lanes.get("dbos"))
     bench.findings.served.append(made)
     return made

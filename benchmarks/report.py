@@ -102,15 +102,20 @@ def _markdown_line(cells: list[str]) -> str:
 
 def _measures(title: str, measures: list[Measure], peer: str) -> Sheet:
     with_peer = any(measure.peer is not None for measure in measures)
+    with_dbos = any(measure.dbos is not None for measure in measures)
     heads = ["row", "measure", "Waypost", "p99", "floor", "p99", "Waypost / floor"]
     if with_peer:
         heads += [peer, "p99", "Waypost is"]
+    if with_dbos:
+        heads += ["DBOS", "p99", "Waypost is"]
     lines: list[list[str]] = []
     for measure in measures:
         line = [str(measure.row), measure.name, *_lane(measure, measure.ours), *_lane(measure, measure.floor)]
         line.append(NONE if measure.to_floor is None else f"{_figure(measure.to_floor)} x")
         if with_peer:
             line += [*_lane(measure, measure.peer), _faster(measure.over_peer)]
+        if with_dbos:
+            line += [*_lane(measure, measure.dbos), _faster(measure.over_dbos)]
         lines.append(line)
     return Sheet(title, heads, lines)
 

@@ -1,6 +1,6 @@
 """One process with one engine: it reads commands from standard input, a JSON object a line, and answers each with one.
 
-    python -m benchmarks.worker floor|floor_postgres|ours|peer|peer_postgres
+    python -m benchmarks.worker floor|floor_postgres|ours|peer|peer_dbos|peer_postgres
 
 A command names a method of the engine as `do`; the rest are its arguments. The answer has the `result`, or the `error`.
 """
@@ -14,7 +14,7 @@ import sys
 import traceback
 from importlib import import_module
 
-ENGINES = ("floor", "floor_postgres", "ours", "peer", "peer_postgres")
+ENGINES = ("floor", "floor_postgres", "ours", "peer", "peer_dbos", "peer_postgres")
 
 
 def main(name: str) -> None:

@@ -7,7 +7,7 @@ import os
 import statistics
 
 import pytest
-from benchmarks import bench, crew, figures, machine, ours, states
+from benchmarks import bench, crew, figures, machine, ours, report, states
 from benchmarks.__main__ import main
 
 import waypost
@@ -32,8 +32,9 @@ TINY = bench.Scale(
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Runs the command as if the peer were not installed; gives its figures."""
+    """Runs the command as if no peer were installed; gives its figures."""
     monkeypatch.setattr(machine, "has_peer", lambda saver="sqlite": False)
+    monkeypatch.setattr(machine, "has_dbos", lambda: False)
 
     def run(*words):
         command = ["--dir", str(tmp_path), "--json", str(tmp_path / "found.json"), *words]
@@ -83,8 +84,10 @@ def test_loads_and_rates_are_measured_and_no_update_is_lost(run):
 def test_a_server_is_started_and_measured_beside_its_own_floor(run):
     """Rows 11 to 14 start a server, measure updates, loads and processes on it, and count what it logs of an update."""
     found = run("--rows", "11,12,13,14")
-    assert [measure["row"] for measure in found["measures"]] == [11, 12, 11, 12, 13, 13, 14]
+    assert [measure["row"] for measure in found["measures"]] == [11, 12, 11, 12, 13, 13, 13, 14]
+    assert all(measure["dbos"] is None and measure["over_dbos"] is None for measure in found["measures"])
     assert "fsync on" in found["header"]["PostgreSQL"]
+    assert "not installed" in found["header"]["DBOS"]
     verdicts = {goal["name"]: goal["verdict"] for goal in found["goals"]}
     assert verdicts["acknowledged updates that were lost on a server"] == "met"
     assert verdicts["write-ahead log of an update at 60 steps, less than PostgresSaver"] == "not measured"
@@ -160,6 +163,36 @@ def test_q12_a_ratio_is_taken_between_neighbouring_turns():
     ours = figures.Lane([[figures.Turn([high], [])] for _, high in rounds])
     assert figures.times_as_long(ours, floor) == 2
     assert figures.growth(ours, floor, ours, floor) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "of_dbos", "told"),
+    [
+        ("time", figures.Turn([3000.0], []), ["3,000 µs", "3,000 µs", "3.00 x faster"]),
+        ("rate", figures.Turn([500.0], [2000.0]), ["2,000/s", "500 µs", "2.00 x slower"]),
+    ],
+)
+def test_dbos_has_columns_of_its_own_where_it_takes_part(kind, of_dbos, told):
+    """A measure with DBOS says how it fared and how many times as fast Waypost is; without, nothing is said of it."""
+    ours_ = figures.Lane([[figures.Turn([1000.0], [1000.0])]])
+    alone = figures.Measure(11, "update", kind, ours_, None, None)
+    beside = figures.Measure(13, "load", kind, ours_, None, None, figures.Lane([[of_dbos]]))
+    (sheet,) = report.sheets(figures.Findings({}, served=[alone, beside]))
+    assert sheet.heads[-3:] == ["DBOS", "p99", "Waypost is"]
+    assert [line[-3:] for line in sheet.lines] == [["-", "-", "-"], told]
+    (without,) = report.sheets(figures.Findings({}, served=[alone]))
+    assert "DBOS" not in without.heads
+    assert beside.as_json()["over_dbos"] == {"time": 3, "rate": 0.5}[kind]
+
+
+def test_options_of_the_person_who_measures_reach_no_engine(tmp_path, monkeypatch):
+    """A process of an engine sees no variable that Waypost or DBOS takes an option from."""
+    for name in ("WAYPOST_PRESET", "DBOS__CLOUD", "DBOS_SYSTEM_DATABASE_URL"):
+        monkeypatch.setenv(name, "from outside")
+    with crew.Crew() as hired:
+        (worker,) = hired.hire("floor", through=("sh", "-c", f'env > {tmp_path}/seen; exec "$@"', "sh"))
+        worker.ask("open", path=str(tmp_path / "file"), frame_bytes=10)
+    assert "from outside" not in (tmp_path / "seen").read_text(encoding="utf-8")
 
 
 def test_p99_is_a_latency_that_was_measured():
