@@ -5,11 +5,16 @@ The server is the one that the locked packages carry, with its own settings, `fs
 PostgresSaver, the floor, Waypost, the floor. What of DBOS is compared, and what cannot be, is said in `peer_dbos`.
 
 Row 11 counts the bytes that an update adds to the server's write-ahead log, by the position of its end before and
-after; resets, which are not measured, are taken off by a run that makes only them.
+after; resets, which are not measured, are taken off by a run that makes only them. Meanwhile the server vacuums
+nothing, which would add to the log whenever it is due, and logs no pages as a whole. How often it does that depends on
+its settings and on how far apart the updates lie, so that it is counted apart.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -107,29 +112,49 @@ def _measure_updates(site: Site) -> None:
 
 def _report_log(site: Site, ours: Worker, peer: Worker | None, dbos: Worker | None) -> None:
     bench, scale = site.bench, site.bench.scale
-    count, saves = scale.accounted, scale.saves(scale.steps)
-    resets = _logged(site, ours, count, dry=True)
-    each = max(1, _logged(site, ours, count) - resets) / count
-    theirs = None if peer is None else _logged(site, peer, saves) / saves
+    others = {f"a save of {PEER}": (peer, scale.saves(scale.steps)), "a step of DBOS": (dbos, scale.accounted)}
+    with _configured(site.server, autovacuum="off"):
+        with _configured(site.server, full_page_writes="off"):
+            each = _logged(site, ours, scale.accounted) - _logged(site, ours, scale.accounted, dry=True)
+            theirs = {name: _logged(site, *of) for name, of in others.items() if of[0] is not None}
+        whole = [_logged(site, ours, scale.accounted)]
+        whole += [_logged(site, *of) for of in others.values() if of[0] is not None]
     name = f"write-ahead log of an update at {scale.steps:,} steps, less than {PEER}"
-    reached = None if theirs is None else theirs / each
+    reached = next(iter(theirs.values())) / each if peer is not None and each > 0 else None
     bench.findings.goals.append(Goal(11, name, "at least", AT_LEAST_LESS_WAL, " x", reached))
-    told = [f"an update of Waypost adds {each:,.0f} bytes to the server's write-ahead log"]
-    if theirs is not None:
-        told.append(f"a save of {PEER} {theirs:,.0f}")
-    if dbos is not None:
-        told.append(f"a step of DBOS {_logged(site, dbos, count) / count:,.0f}")
-    bench.findings.notes.append(f"Row 11: {', '.join(told)}.")
+    bench.findings.notes.append(
+        f"Row 11: an update of Waypost adds {each:,.0f} bytes to the server's write-ahead log"
+        + "".join(f", {name} {logged:,.0f}" for name, logged in theirs.items())
+        + ". Right after a checkpoint of the server, which then logs each page as a whole when it is first touched: "
+        + ", ".join(f"{logged:,.0f}" for logged in whole)
+        + ", Waypost's with the reset before it."
+    )
 
 
-def _logged(site: Site, worker: Worker, count: int, *, dry: bool = False) -> int:
-    """Bytes of the write-ahead log for so many updates, from a checkpoint of the server on."""
+def _logged(site: Site, worker: Worker | None, count: int, dry: bool = False) -> float:
+    """Bytes of the write-ahead log for each of so many updates, from a checkpoint of the server on."""
+    assert worker is not None
     server = site.server
     server.execute("CHECKPOINT")
-    worker.ask("update", count=5)  # the pages that each update touches are logged as a whole once
     before = server.execute("SELECT pg_current_wal_insert_lsn()")[0][0]
     worker.ask("account", count=count, dry=dry)
-    return int(server.execute("SELECT pg_current_wal_insert_lsn() - %s::pg_lsn", (before,))[0][0])
+    return float(server.execute("SELECT pg_current_wal_insert_lsn() - %s::pg_lsn", (before,))[0][0]) / count
+
+
+@contextmanager
+def _configured(server: servers.Server, **settings: str) -> Iterator[None]:
+    """Let the server have other settings meanwhile. It finishes first what it vacuums."""
+    _configure(server, *(f"SET {name} = {value}" for name, value in settings.items()))
+    while server.execute("SELECT 1 FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'"):
+        time.sleep(0.1)
+    yield
+    _configure(server, *(f"RESET {name}" for name in settings))
+
+
+def _configure(server: servers.Server, *changes: str) -> None:
+    for change in changes:
+        server.execute(f"ALTER SYSTEM {change}")
+    server.execute("SELECT pg_reload_conf()")
 
 
 # --- row 13 ---
