@@ -63,7 +63,7 @@ def main(words: Sequence[str] | None = None, *, full: Scale = FULL, quick: Scale
     if options.markdown:
         Path(options.markdown).write_text(report.markdown(findings), encoding="utf-8")
     # a pipe has no width of its own, and the tables are wide
-    report.show(findings, Console() if sys.stdout.isatty() else Console(width=150))
+    report.show(findings, Console() if sys.stdout.isatty() else Console(width=190))
     return 0
 
 
