@@ -21,7 +21,7 @@ ROWS = {
     11: "on PostgreSQL: durable step update, one caller",
     12: "the same with an automatic checkpoint",
     13: "on PostgreSQL: load",
-    14: "on PostgreSQL: processes, one workflow, different steps",
+    14: "on PostgreSQL: processes, one workflow, different steps; and a workflow each",
 }
 
 

@@ -6,7 +6,7 @@ costs the same in a long workflow as in a short one. Loading is listing the reco
 DBOS does before it goes on with a workflow.
 
 Not compared is what DBOS has no counterpart of: a document that several processes write to. A workflow of it belongs to
-one process at a time, and so each process here has one of its own.
+one process at a time, and so each process has one of its own here, and in what it is measured beside.
 
 Telemetry is off, as it is by default, and so is Conductor, a service that DBOS connects to when given its key.
 """
