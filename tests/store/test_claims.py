@@ -1,4 +1,7 @@
-"""Claims: who holds a document, for as long as he lives, and what others see of it, over both kinds of store."""
+"""Claims in a directory: who holds a document, for as long as he lives, and what others see of it.
+
+What they promise in every store stands in `waypost.testing.claims`.
+"""
 
 from __future__ import annotations
 
@@ -68,73 +71,17 @@ def end(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-# --- the contract, over both kinds of store -------------------------------------------------------
-
-
-def test_s07_a_claim_is_one_s_alone(store: Store) -> None:
-    """While a claim is held nobody else gets one of that document, and other documents are free."""
-    assert store.holder(SESSION) is None
-    first = store.claim(SESSION)
+def test_s07_a_claim_is_one_s_alone(directory: TestedStore) -> None:
+    """While a claim is held nobody else gets one of that document, as the kit says of every store."""
+    assert directory.holder(SESSION) is None
+    first = directory.claim(SESSION)
     assert first is not None
-    assert store.claim(SESSION) is None
-    sight = store.holder(SESSION)
+    assert directory.claim(SESSION) is None
+    sight = directory.holder(SESSION)
     assert sight is not None and sight.is_held
-    other = store.claim(OTHER)
-    assert other is not None and set(store.claimed("session")) == {SESSION.id, OTHER.id}
-    assert list(store.claimed("workflow")) == []
-
-
-def test_a_claim_that_was_let_go_of_is_free_again(store: Store) -> None:
-    """Letting go, twice if need be, leaves nothing behind, and what others claimed since stays theirs."""
-    first = store.claim(SESSION)
-    assert first is not None
-    first.release()
-    assert store.holder(SESSION) is None and list(store.claimed("session")) == []
-    second = store.claim(SESSION)
-    assert second is not None
-    first.release()
-    sight = store.holder(SESSION)
-    assert sight is not None and sight.is_held and store.claim(SESSION) is None
-
-
-def test_s02_a_claim_by_force_takes_it_from_who_holds_it(store: Store) -> None:
-    """The one who held it is not asked, and what he lets go of afterwards is not the new one's."""
-    first = store.claim(SESSION)
-    second = store.claim(SESSION, by_force=True)
-    assert first is not None and second is not None
-    first.release()
-    sight = store.holder(SESSION)
-    assert sight is not None and sight.is_held
-    assert store.claim(SESSION) is None
-    second.release()
-    assert store.holder(SESSION) is None
-
-
-def test_a_claim_hinders_no_commit(store: Store) -> None:
-    """A document that is held is written to and read by whoever comes, and need not be there."""
-    assert store.claim(SESSION) is not None
-    assert store.view(SESSION).version == 0
-    make(store)
-    assert store.view(SESSION).version == 1
-
-
-def test_s07_of_many_threads_one_gets_the_claim(store: Store) -> None:
-    """Eight threads that claim the same at once: one holds it."""
-    ready, got = threading.Barrier(8), list[object]()
-
-    def claim() -> None:
-        ready.wait()
-        got.append(store.claim(SESSION))
-
-    threads = [threading.Thread(target=claim) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(got) == 8 and len([each for each in got if each is not None]) == 1
-
-
-# --- in a directory -------------------------------------------------------------------------------
+    other = directory.claim(OTHER)
+    assert other is not None and set(directory.claimed("session")) == {SESSION.id, OTHER.id}
+    assert list(directory.claimed("workflow")) == []
 
 
 def test_e04_owners_are_their_owner_s_alone(path: Path, directory: TestedStore) -> None:
