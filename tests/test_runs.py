@@ -345,12 +345,12 @@ def test_one_process_does_a_step_once(wp: Waypost) -> None:
 
     def slow() -> str:
         started.set()
-        may_end.wait(10)
+        may_end.wait(60)
         return "done"
 
     with wp.run("w", ["a"]) as run, wp.run("w", ["a"]) as other, ThreadPoolExecutor(1) as pool:
         job = pool.submit(run.do, "a", slow)
-        started.wait(10)
+        started.wait(60)
         with pytest.raises(StepBusy):
             other.do("a", str)
         may_end.set()
@@ -402,7 +402,7 @@ def test_map_works_in_parallel(wp: Waypost) -> None:
     """With two workers two steps are in work at the same time."""
     both = threading.Barrier(2)
     with wp.run("w", ["a", "b"]) as run:
-        assert run.map(lambda _: both.wait(10), workers=2).keys() == {"a", "b"}
+        assert run.map(lambda _: both.wait(60), workers=2).keys() == {"a", "b"}
 
 
 def test_a_step_that_is_not_parallel_is_done_alone(wp: Waypost) -> None:
@@ -543,12 +543,12 @@ def test_what_is_finished_while_the_workflow_is_read_counts(wp: Waypost, monkeyp
         def slow_read(view: Any) -> Any:
             steps = list(every_step(view))
             may_end.set()
-            job.result(10)
+            job.result(60)
             return steps
 
         ready = run.ready()
         assert next(ready) == "a"
-        job = pool.submit(run.do, "a", may_end.wait, 10)
+        job = pool.submit(run.do, "a", may_end.wait, 60)
         monkeypatch.setattr(runner.loading, "every_step", slow_read)
         assert next(ready) == "b"
 
@@ -668,10 +668,13 @@ WORKER = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 import waypost
+begun = 0
 def work(step_id):
+    global begun
+    begun += 1
     with open(sys.argv[3], "a") as log:
         log.write(step_id + "\\n")
-    time.sleep(0.02)
+    time.sleep(0.02 if begun < 4 else 3600)  # until it is killed, however slow that is
     return step_id.upper()
 steps = [waypost.WorkflowStep(str(n), dependencies=[str(n - 1)] if n else []) for n in range(12)]
 with waypost.open(sys.argv[2]) as wp, wp.run("w", steps) as run:
@@ -702,8 +705,10 @@ def test_a_killed_run_repeats_no_finished_step(tmp_path: Path) -> None:
     with waypost.open(str(tmp_path / "state")) as wp:
         steps = {step.id: step for step in wp.load_workflow_state("w").unwrap().workflow.steps}
         assert {step.id: step.output for step in steps.values()} == {str(n): str(n) for n in range(12)}
-    # only what was running when its process was killed was called again, and each such call is counted
+    # only what was running when its process was killed was called again, and each such call is counted; a process may
+    # be killed between taking a step and calling its function
     assert called == sorted(called, key=int)
-    assert len(called) == 12 + sum(step.interruptions for step in steps.values())
+    again = {step_id: called.count(step_id) - 1 for step_id in steps}
+    assert all(0 <= times <= steps[step_id].interruptions for step_id, times in again.items())
     assert sum(step.interruptions for step in steps.values()) <= kills
     assert all(step.retry_count == 0 for step in steps.values())
