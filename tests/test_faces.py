@@ -356,7 +356,7 @@ async def test_a_cancelled_opening_leaves_no_store_open(monkeypatch: pytest.Monk
         close = closed.set
 
     def slowly(*args: Any) -> Any:
-        may_open.wait(5)
+        may_open.wait(60)
         return Opened
 
     monkeypatch.setattr("waypost.api.open_definitions", slowly)
@@ -366,7 +366,7 @@ async def test_a_cancelled_opening_leaves_no_store_open(monkeypatch: pytest.Monk
     with pytest.raises(asyncio.CancelledError):
         await task
     may_open.set()
-    assert await asyncio.to_thread(closed.wait, 5)
+    assert await asyncio.to_thread(closed.wait, 60)
 
 
 def test_a_handle_serves_one_loop_after_another(awp: AsyncWaypost) -> None:

@@ -388,11 +388,11 @@ def test_a_change_is_told_only_when_it_is_done(path: Path) -> None:
 
     def work(tx: Any) -> None:
         begun.set()
-        assert may_go_on.wait(10)
+        assert may_go_on.wait(60)
         tx.put("a", b"1")
 
     ticket = store.submit(change(WF, work), lambda _: None)
-    assert begun.wait(10)
+    assert begun.wait(60)
     threading.Timer(0.1, may_go_on.set).start()
     assert ticket.result().version == 1
     store.close()

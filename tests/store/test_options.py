@@ -147,14 +147,14 @@ def test_performance_parallel_operations(path):
 
     def work(tx):
         seen.add(threading.current_thread().name)
-        gate.wait(20)
+        gate.wait(60)
         tx.put("a", b"2")
 
     done = threading.Semaphore(0)
     for number in range(6):
         store.submit(change(WF._replace(id=f"d{number}"), work), lambda ticket: done.release())
     for _ in range(6):
-        assert done.acquire(timeout=20)
+        assert done.acquire(timeout=60)
     assert len(seen) == 3
     store.close()
 
@@ -183,7 +183,7 @@ def test_reliability_sync_frequency(path):
         calls.fault = lambda name, _count, _args: synced.set() if name == "fdatasync" else None
         store = directory_store(path, enable_wal=False, sync_frequency=20)
         store.submit(putting(a=b"1")).result()
-        assert synced.wait(20)
+        assert synced.wait(60)
         store.close()
 
 

@@ -135,7 +135,7 @@ def test_c01_a_store_opened_or_closed_while_another_thread_forks_locks_nobody_ou
     stores[0]._document(WF).lock = threading.RLock()
     used = threading.Thread(target=lambda: [store.close() for store in stores], daemon=True)
     used.start()
-    used.join(20)
+    used.join(60)
     assert not used.is_alive() and not lock.thread.is_alive(), "a lock was taken for a fork and not given back"
 
 
@@ -162,7 +162,7 @@ def test_a_change_that_comes_in_as_its_driver_ends_is_told_though_the_store_clos
 
     monkeypatch.setattr(Document, "has_work", property(has_work))
     store.submit(putting(a=b"1"), on_done)
-    assert both.acquire(timeout=20) and both.acquire(timeout=20), f"told of {told}"
+    assert both.acquire(timeout=60) and both.acquire(timeout=60), f"told of {told}"
     assert told == [1, 2]
     store.close()
 
