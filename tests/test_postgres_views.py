@@ -208,6 +208,12 @@ def test_a_nul_is_shown_as_a_replacement_character(reader: Seen) -> None:
     assert found[0][0] == {f"a{NOT_THERE}b": [NOT_THERE, f"é{NOT_THERE * 2}ü", {"1": NOT_THERE}]}
 
 
+def test_a_decimal_that_is_no_number_is_no_error(reader: Seen) -> None:
+    """Whatever text damage has made of it is shown, or null."""
+    for text in (b"-.", b".."):
+        reader.unpack(values.encode(Decimal("-1")).replace(b"-1", text))
+
+
 def test_depth_has_a_bound(reader: Seen) -> None:
     """As deep as a value may be it is shown, one level deeper it is null; no nesting of any bytes takes the stack."""
     deepest = values.encode(nested(lambda inner: [inner], values.MAX_DEPTH - 1, []))

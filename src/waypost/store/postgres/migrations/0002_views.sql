@@ -507,7 +507,7 @@ BEGIN
                 IF last_type = 'Decimal' THEN
                     last_number := CASE
                         WHEN last_text ~ 'NaN' THEN 'NaN'
-                        WHEN length(last_text) < 5000 AND last_text ~ '^-?([0-9.]+(E[+-]?[0-9][0-9]?[0-9]?[0-9]?)?|Infinity)$'
+                        WHEN length(last_text) < 5000 AND last_text ~ '^-?(([0-9]+[.]?[0-9]*|[.][0-9]+)(E[+-]?[0-9][0-9]?[0-9]?[0-9]?)?|Infinity)$'
                             THEN last_text::numeric END;
                 END IF;
                 last_bytes := NULL;
