@@ -43,6 +43,12 @@ def opened(path: Path, *, read_only: bool = False, **sections: Mapping[str, Any]
     return Waypost(Definitions(open_store(str(path), config, read_only=read_only), config, verbose=False))
 
 
+@pytest.fixture(autouse=True)
+def seed_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seed that a run is repeated with is read when a module is imported; as an option of Waypost it is refused."""
+    monkeypatch.delenv("WAYPOST_TEST_SEED", raising=False)
+
+
 @pytest.fixture(params=KINDS)
 def store_factory(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StoreFactory]:
     """Makes new empty stores, which are closed when the test ends."""

@@ -18,6 +18,7 @@ import pytest
 
 from waypost.blocking import Waypost
 
+SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 WRITERS, COMMITS = 4, 150
 WORKFLOWS = ["a", "b", "c"]
 
@@ -93,9 +94,8 @@ def check(wp: Waypost, lines: list[Line]) -> None:
 
 @pytest.fixture
 def seeded() -> random.Random:
-    seed = int(os.environ.get("WAYPOST_SEED") or random.SystemRandom().randrange(1 << 32))
-    print(f"repeat with: WAYPOST_SEED={seed} make test ARGS='-q tests/test_watch_processes.py'")
-    return random.Random(seed)
+    print(f"repeat with: WAYPOST_TEST_SEED={SEED} make test ARGS='-q tests/test_watch_processes.py'")
+    return random.Random(SEED)
 
 
 def test_each_commit_is_told_once_however_often_the_watcher_is_closed(wp: Waypost, seeded: random.Random) -> None:
