@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 
 import pytest
@@ -17,6 +17,7 @@ from tests.store.support import WF, change
 from waypost import WorkflowTransaction
 from waypost.errors import StoreUnavailable
 from waypost.store import DocumentId, Receipt, Transaction
+from waypost.store.memory import MemoryStore
 from waypost.store.postgres import PostgresStore, batching
 
 SESSION = DocumentId("session", "s")
@@ -154,3 +155,15 @@ def test_t15_a_transaction_that_is_taken_back_when_its_connection_is_lost(opened
     wp.transact(both).unwrap()
     assert proxy.cuts >= 1
     assert wp.load_workflow_state("v").unwrap().context.variables["n"] == 11
+
+
+def test_c12_a_look_at_what_is_to_arrive_fails_as_a_store_does(opened: Opener, proxy: Proxy) -> None:
+    """Who reads what was taken in before it arrives, and loses the connection, meets no error of the driver."""
+    elsewhere = MemoryStore()
+    elsewhere.submit(change(WF, partial(put_part, key="k"))).result()
+    with closing(opened(proxy.port).definitions.store.receive()) as received:
+        view = received.take(WF, elsewhere.past(WF), None)
+        proxy.plan(lambda message: "cut before")
+        with pytest.raises(StoreUnavailable):
+            view.get("k")
+        proxy.plan(passing)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import psycopg
@@ -20,7 +20,7 @@ from waypost.store.contract import Change, Receipt
 from waypost.store.kinds import DocumentId
 from waypost.store.pasts import Commit, Past
 from waypost.store.postgres import appending, drafts, staged
-from waypost.store.postgres.connections import Connection, Pinned
+from waypost.store.postgres.connections import Connection, Parameters, Pinned
 from waypost.store.postgres.context import Context
 from waypost.store.postgres.documents import DocumentView, Head, Part
 from waypost.store.postgres.refusals import is_lost
@@ -47,7 +47,7 @@ class Received:
         return list(self._taken)
 
     def take(self, document: DocumentId, past: Past, change: Change | None) -> View:
-        with self._refusing():
+        with self.refusing():
             connection = self._begun()
             head = write_past(self._context, connection, document, past)
             view = self._view(connection, document, head)
@@ -64,7 +64,7 @@ class Received:
         return view
 
     def _view(self, connection: Connection, document: DocumentId, head: Head) -> DocumentView:
-        return self._context.view(Pinned(self._context.connections, connection), document, head)
+        return self._context.view(_Refusing(self, Pinned(self._context.connections, connection)), document, head)
 
     def _begun(self) -> Connection:
         if self._connection is None:
@@ -83,7 +83,8 @@ class Received:
             pass  # it is lost, and what it did with it
 
     @contextmanager
-    def _refusing(self) -> Generator[None]:
+    def refusing(self) -> Generator[None]:
+        """What the server, or the way to it, fails with becomes an error of the store."""
         try:
             yield
         except psycopg.Error as error:
@@ -130,6 +131,19 @@ class Received:
 
     def close(self) -> None:
         self._stack.close()
+
+
+class _Refusing:
+    """Reads what was taken in for whoever looks at it before it arrives."""
+
+    def __init__(self, received: Received, pinned: Pinned) -> None:
+        self.location = pinned.location
+        self._received = received
+        self._pinned = pinned
+
+    def read(self, name: str, parameters: Parameters) -> list[tuple[Any, ...]]:
+        with self._received.refusing():
+            return self._pinned.read(name, parameters)
 
 
 # --- writing a past ---
