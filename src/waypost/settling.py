@@ -10,12 +10,23 @@ from msgspec.structs import replace
 
 from waypost import clock, places, records
 from waypost.codec import values
-from waypost.erased import ERASED
 from waypost.errors import InvalidInput, WaypostError
-from waypost.records import ADOPTED, CHECKPOINT, ORDER, OUTPUT, SESSION, VALUE
+from waypost.records import ADOPTED, CHECKPOINT, ORDER, OUTPUT, VALUE
 from waypost.store import View
 from waypost.sync_models import ConflictSide, ConflictType, OnConflict, Resolution, Resolve, StateConflict
-from waypost.uniting import WHOLE, Decided, Sides, Union, adopted, checkpoint_in, problem_of, unite, value_keys
+from waypost.uniting import (
+    WHOLE,
+    Decided,
+    Sides,
+    Union,
+    adopted,
+    checkpoint_in,
+    is_erased_since,
+    lasting,
+    problem_of,
+    unite,
+    value_keys,
+)
 
 _USER_VALUES = (records.VARIABLE, records.CONFIGURATION, records.FEATURE)
 
@@ -85,7 +96,7 @@ def _answer(sides: Sides, group: list[str], conflict: StateConflict, answers: An
         later = max((sides.later(each) for each in group), key=lambda view: _last_change(sides, view, group))
         return dict.fromkeys(group, Decided(later))
     if answers.on_conflict == "rollback":
-        return None if sides.base is None else dict.fromkeys(group, Decided(sides.base))
+        return None if sides.base is None else {each: _as_in(sides, sides.base, each) for each in group}
     if answers.on_conflict != "user_intervention" or answers.resolve is None:
         return None
     said = answers.resolve(conflict)
@@ -94,7 +105,7 @@ def _answer(sides: Sides, group: list[str], conflict: StateConflict, answers: An
             raise InvalidInput(f"{conflict.path or 'a document'}: only a side can be chosen, not another value")
         return {key: Decided(data=values.encode(said.value, conflict.path))}
     view = _chosen(sides, said)
-    return None if view is None else dict.fromkeys(group, Decided(view))
+    return None if view is None else {each: _as_in(sides, view, each) for each in group}
 
 
 def _last_change(sides: Sides, view: View, group: list[str]) -> tuple[int, bytes]:
@@ -146,18 +157,20 @@ def _settle_whole(
 def _as_it_is(sides: Sides, keys: set[str], view: View) -> Union:
     """All of the parts as one version has them; what only grows (numbers of sessions, what was erased) does so."""
     union = Union({}, {}, {})
-    is_gone = view.size_of(records.TOMBSTONE) is not None
-    grown = unite(sides._replace(base=view), [key for key in keys if key.startswith((SESSION, ERASED))]).decided
+    grown = lasting(sides, keys)
     for key in sorted(keys):
         if key.startswith((CHECKPOINT, ADOPTED)):
             name = key.removeprefix(CHECKPOINT).removeprefix(ADOPTED)
             union.decided[CHECKPOINT + name] = Decided()
             union.decided.setdefault(ADOPTED + name, _adopted(sides, view, name, union))
-        elif key in grown and not is_gone:
-            union.decided[key] = grown[key]
         else:
-            union.decided[key] = Decided(view)
+            union.decided[key] = grown.get(key) or _as_in(sides, view, key)
     return union
+
+
+def _as_in(sides: Sides, view: View, key: str) -> Decided:
+    """A part as a version has it; what was erased since does not come back."""
+    return Decided() if is_erased_since(sides, view, key) else Decided(view)
 
 
 def _adopted(sides: Sides, view: View, name: str, union: Union) -> Decided:

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from waypost import clock, merging, prepared, records, session_records, settling, unions
+from waypost import clock, erased, merging, prepared, records, session_records, settling, unions
 from waypost.checkpoint_ids import MARK
 from waypost.erased import ERASED, carry_out
 from waypost.errors import DocumentDamaged, SchemaOutdated, SessionBusy, VersionConflict, WaypostError
@@ -187,6 +187,8 @@ class _OneDocument:
         known_here, known_there = merging.known(ours.past), merging.known(theirs.past)
         our_line, their_line = line_of(ours, known_there), line_of(theirs, known_here)
         base = common_version((ours, our_line), (theirs, their_line))
+        for side in (ours, theirs):
+            base = None if base is None else erased.without(base, side.view, base.time_us)
         sides = Sides(base, ours.view, theirs.view, our_line, their_line, known_here, known_there, ours.store.keys)
         is_whole = our_line.is_whole and their_line.is_whole
         touched = {*our_line.touched, *their_line.touched} if is_whole else set[str]()

@@ -57,7 +57,9 @@ class Decided(NamedTuple):
 
 
 class Sides(NamedTuple):
-    """The two newest versions, the last common one (None where it is not kept), and the lines that lead from it."""
+    """The two newest versions, the last common one (None where it is not kept) without what either side has erased
+    since, and the lines that lead from it.
+    """
 
     base: View | None
     ours: View
@@ -117,7 +119,7 @@ def unite(sides: Sides, keys: Iterable[str]) -> Union:
     gone = [view.size_of(records.TOMBSTONE) is not None for view in (sides.ours, sides.theirs)]
     if gone[0] and gone[1]:
         later = sides.later(records.TOMBSTONE)
-        union.decided.update(dict.fromkeys(keys, Decided(later)))
+        union.decided.update(dict.fromkeys(keys, Decided(later)) | lasting(sides, keys))
         return union
     if gone[0] != gone[1]:
         union.conflicts[WHOLE] = "deleted on one side, and changed on the other"
@@ -135,6 +137,15 @@ def unite(sides: Sides, keys: Iterable[str]) -> Union:
         for name in value_keys(sides, key) & union.decided.keys():
             union.conflicts.setdefault(name, union.conflicts[key])
     return union
+
+
+def lasting(sides: Sides, keys: Iterable[str]) -> dict[str, Decided]:
+    """What only grows, whatever else becomes of the document: numbers of sessions, and what was erased."""
+    union = Union({}, {}, {})
+    for key in keys:
+        if key.startswith((SESSION, ERASED)):
+            _unite_part(sides, key, union)
+    return union.decided
 
 
 def digests(sides: Sides, key: str) -> tuple[bytes | None, bytes | None, bytes | None]:
@@ -183,7 +194,10 @@ def _together(sides: Sides, key: str) -> Decided | None:
         return Decided(better_known(sides))
     kind = key.partition(records.SEPARATOR)[0] + records.SEPARATOR
     record = _RECORDS.get(key if key in _SINGLE_BY_FIELD else kind)
-    data = [None if view is None else view.get(key) for view in (sides.base, sides.ours, sides.theirs)]
+    data = [
+        None if view is None or view.erased(key) is not None else view.get(key)
+        for view in (sides.base, sides.ours, sides.theirs)
+    ]
     if record is None or None in data:
         return None
     merged = merge_fields(*cast("list[bytes]", data))
@@ -251,15 +265,30 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _is_erased_elsewhere(sides: Sides, key: str) -> bool:
-    """Whether a part is on one side, and the other says since that it was erased."""
-    for view, other in ((sides.ours, sides.theirs), (sides.theirs, sides.ours)):
-        if view.size_of(key) is None or other.size_of(key) is not None:
-            continue
-        changed = sides.is_seen(view, key) is not True
-        said = [each for each in erased.what_says_so(key) if other.size_of(each) is not None]
-        if changed and any(view.size_of(each) is None for each in said):
-            return True
-    return False
+    """Whether a part is on one side, and the other, which does not know of its value, says since that it was erased."""
+    return any(
+        view.size_of(key) is not None
+        and other.size_of(key) is None
+        and sides.is_seen(view, key) is not True
+        and _says_erased_since(sides, other, view, key)
+        for view, other in ((sides.ours, sides.theirs), (sides.theirs, sides.ours))
+    )
+
+
+def is_erased_since(sides: Sides, view: View, key: str) -> bool:
+    """Whether the value that a version has was erased behind it, or on a side that may have known it."""
+    if view is sides.base:
+        return view.erased(key) is not None
+    other = sides.theirs if view is sides.ours else sides.ours
+    return sides.is_seen(view, key) is not False and _says_erased_since(sides, other, view, key)
+
+
+def _says_erased_since(sides: Sides, side: View, other: View, key: str) -> bool:
+    """Whether a side says that a part was erased, and the other does not know that it does."""
+    return any(
+        side.size_of(each) is not None and side.get(each) != other.get(each) and sides.is_seen(side, each) is not True
+        for each in erased.what_says_so(key)
+    )
 
 
 def _erased(sides: Sides, key: str) -> Decided:

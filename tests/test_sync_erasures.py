@@ -1,0 +1,144 @@
+"""What is erased on one side while the other deletes, changes or goes back: no resolution brings it back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import opened
+from tests.synced import WF, synced, variables, view
+from waypost.blocking import Waypost
+from waypost.records import AGENT, VARIABLE
+
+LEAK = VARIABLE + "leak"
+SECRET = "a canary that sings"
+PLAIN = {"enabled": False}
+"""So that it is seen in files."""
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Waypost]:
+    with opened(tmp_path / "here", compression=PLAIN) as wp:
+        wp.create_workflow("wf", "Wf", steps=["a"]).unwrap()
+        wp.update_context("wf", variables={"leak": SECRET, "x": 0}).unwrap()
+        wp.update_agent_state("wf", "agent", {"name": "Agent"}).unwrap()
+        yield wp
+
+
+@pytest.fixture
+def other(tmp_path: Path, here: Waypost) -> Iterator[Waypost]:
+    """A store with the same workflow."""
+    with opened(tmp_path / "other", compression=PLAIN) as wp:
+        synced(here, wp)
+        yield wp
+
+
+def versions_with(wp: Waypost, key: str = LEAK) -> list[int]:
+    """The versions of the workflow that still hold what was erased, the versions of its checkpoints among them."""
+    store = wp.definitions.store
+    kept = [store.view_at(WF, number) for number in range(1, view(wp).version + 1)]
+    kept += [store.checkpoint(WF, name) for name in store.checkpoints(WF)]
+    return [each.version for each in kept if each is not None and each.size_of(key) and each.erased(key) is None]
+
+
+def files_with(folder: Path, text: str) -> list[str]:
+    return [each.name for each in folder.rglob("*") if each.is_file() and text.encode() in each.read_bytes()]
+
+
+def erase(wp: Waypost) -> None:
+    wp.erase("wf", "context.variables.leak").unwrap()
+
+
+def erase_and_delete(wp: Waypost) -> None:
+    erase(wp)
+    wp.delete_workflow("wf").unwrap()
+
+
+def change(wp: Waypost) -> None:
+    wp.update_context("wf", variables={"x": 1}).unwrap()
+
+
+def delete(wp: Waypost) -> None:
+    change(wp)
+    wp.delete_workflow("wf").unwrap()
+
+
+def put_again(wp: Waypost) -> None:
+    wp.update_context("wf", variables={"leak": "another"}).unwrap()
+
+
+Deed = Callable[[Waypost], None]
+
+
+def do(here: Waypost, other: Waypost, erasing: Deed, meanwhile: Deed, *, last: bool) -> None:
+    """Erase here and do something there, in one order or the other."""
+    deeds = [(erasing, here), (meanwhile, other)]
+    for deed, wp in deeds[::-1] if last else deeds:
+        deed(wp)
+
+
+def test_what_is_erased_is_in_no_file_of_the_other_side(here: Waypost, other: Waypost, tmp_path: Path) -> None:
+    """An erasure takes the value out of the files of a side that has changed something else meanwhile."""
+    assert files_with(tmp_path, SECRET)
+    erase(here)
+    change(other)
+    synced(here, other)
+    assert files_with(tmp_path, SECRET) == []
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("how", ["last_writer_wins", "rollback"])
+@pytest.mark.parametrize(("erasing", "meanwhile"), [(erase, delete), (erase_and_delete, change)])
+def test_a_version_that_stands_whole_brings_back_nothing_that_was_erased(
+    here: Waypost, other: Waypost, erasing: Deed, meanwhile: Deed, how: Any, last: bool
+) -> None:
+    """Whichever version stands after a deletion, what the other side erased is in no version of either store."""
+    do(here, other, erasing, meanwhile, last=last)
+    synced(here, other, on_conflict=how)
+    for wp in (here, other):
+        assert versions_with(wp) == []
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_two_deletions_lose_no_erasure(here: Waypost, other: Waypost, last: bool) -> None:
+    """Of two deletions either may stand, and what one side erased before is erased on both."""
+    do(here, other, erase_and_delete, delete, last=last)
+    assert list(synced(here, other).conflicts) == []
+    for wp in (here, other):
+        assert versions_with(wp) == []
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_rollback_brings_back_nothing_that_was_erased(here: Waypost, other: Waypost, turned: bool) -> None:
+    """The common version is without what was erased since, whichever store keeps it."""
+    erase(here)
+    put_again(other)
+    one, two = (other, here) if turned else (here, other)
+    (conflict,) = one.sync(two).unwrap().unresolved
+    assert SECRET not in str(conflict.base.value)
+    synced(one, two, on_conflict="rollback")
+    for wp in (here, other):
+        assert variables(wp) == {"x": 0}
+        assert versions_with(wp) == []
+
+
+def test_what_was_put_meanwhile_may_stand(here: Waypost, other: Waypost) -> None:
+    """A value that the erasing side never knew is answered as any conflict."""
+    erase(here)
+    put_again(other)
+    synced(here, other, on_conflict="last_writer_wins")
+    for wp in (here, other):
+        assert variables(wp) == {"x": 0, "leak": "another"}
+
+
+def test_an_agent_that_was_erased_and_changed_is_a_conflict(here: Waypost, other: Waypost) -> None:
+    """A record of which the common version was erased is compared without it."""
+    here.erase("wf", "agents.agent").unwrap()
+    other.update_agent_state("wf", "agent", {"name": "Other"}).unwrap()
+    report = here.sync(other).unwrap()
+    assert ([each.path for each in report.unresolved], list(report.failures)) == (["agents.agent"], [])
+    synced(here, other, on_conflict="rollback")
+    assert versions_with(other, AGENT + "agent") == []
