@@ -53,6 +53,10 @@ class Redaction:
         redacted = _redacted(found, live, len(root))
         return data if redacted is found else values.encode(redacted, ".".join(root))
 
+    def shown(self, value: Any, *root: str) -> Any:
+        """A value that was read at a root, as it may be shown: it may come of a store that does not redact it."""
+        return REDACTED if self.covers(*root) else _redacted(value, self._leading_into(root), len(root))
+
     def covers(self, *root: str) -> bool:
         """Whether all that stands at a root is redacted, whatever it is."""
         return any(len(each.elements) == len(root) for each in self._leading_into(root))

@@ -12,6 +12,8 @@ from waypost import clock, places, records
 from waypost.codec import values
 from waypost.errors import InvalidInput, WaypostError
 from waypost.records import ADOPTED, CHECKPOINT, ORDER, OUTPUT, VALUE
+from waypost.redaction import Redaction
+from waypost.session_records import ENVIRONMENT, PREFERENCE
 from waypost.store import View
 from waypost.sync_models import ConflictSide, ConflictType, OnConflict, Resolution, Resolve, StateConflict
 from waypost.uniting import (
@@ -36,6 +38,8 @@ class Answers(NamedTuple):
 
     on_conflict: OnConflict
     resolve: Resolve | None
+    redaction: Redaction = Redaction()
+    """For what is told of a conflict, and for what is answered."""
 
 
 class Settled(NamedTuple):
@@ -55,7 +59,7 @@ def settle(sides: Sides, keys: Iterable[str], answers: Answers) -> Settled:
         return _settle_whole(sides, keys, answers, union.conflicts[WHOLE], "concurrent_write", ())
     found: list[StateConflict] = []
     for group in _groups(sides, union):
-        conflict = _conflict(sides, group[0], union.conflicts[group[0]])
+        conflict = _conflict(sides, group[0], union.conflicts[group[0]], answers.redaction)
         answer = _answer(sides, group, conflict, answers)
         if answer is not None:
             union.decided.update(answer)
@@ -103,7 +107,7 @@ def _answer(sides: Sides, group: list[str], conflict: StateConflict, answers: An
     if isinstance(said, Resolution):
         if not key.startswith(_USER_VALUES):
             raise InvalidInput(f"{conflict.path or 'a document'}: only a side can be chosen, not another value")
-        return {key: Decided(data=values.encode(said.value, conflict.path))}
+        return {key: Decided(data=answers.redaction.encode(said.value, *places.root_of(key)))}
     view = _chosen(sides, said)
     return None if view is None else {each: _as_in(sides, view, each) for each in group}
 
@@ -136,7 +140,7 @@ def _settle_whole(
     sides: Sides, keys: set[str], answers: Answers, reason: str, kind: ConflictType, before: tuple[StateConflict, ...]
 ) -> Settled:
     """One of the versions stands whole."""
-    conflict = replace(_conflict(sides, WHOLE, reason), conflict_type=kind)
+    conflict = replace(_conflict(sides, WHOLE, reason, answers.redaction), conflict_type=kind)
     view: View | None = None
     if answers.on_conflict == "last_writer_wins":
         view = max((sides.ours, sides.theirs), key=lambda each: (each.time_us, each.commit_id))
@@ -186,7 +190,7 @@ def _adopted(sides: Sides, view: View, name: str, union: Union) -> Decided:
 # --- how it is told ---
 
 
-def _conflict(sides: Sides, key: str, reason: str) -> StateConflict:
+def _conflict(sides: Sides, key: str, reason: str, redaction: Redaction) -> StateConflict:
     document = sides.ours.document
     is_workflow = document.kind == "workflow"
     return StateConflict(
@@ -196,13 +200,14 @@ def _conflict(sides: Sides, key: str, reason: str) -> StateConflict:
         part=key.replace(records.SEPARATOR, " "),
         path=places.path_of(places.root_of(key)) if key and is_workflow else key.replace(records.SEPARATOR, "."),
         reason=reason,
-        base=ConflictSide() if sides.base is None else ConflictSide(value=_value(sides.base, key)),
-        ours=_side(sides, sides.ours, key),
-        theirs=_side(sides, sides.theirs, key),
+        base=ConflictSide() if sides.base is None else ConflictSide(value=_shown(sides.base, key, redaction)),
+        ours=_side(sides, sides.ours, key, redaction),
+        theirs=_side(sides, sides.theirs, key, redaction),
     )
 
 
-def _side(sides: Sides, view: View, key: str) -> ConflictSide:
+def _side(sides: Sides, view: View, key: str, redaction: Redaction) -> ConflictSide:
+    value = _shown(view, key, redaction)
     line = sides.line_of(view)
     touch = line.touched.get(key)
     if touch is None and key.startswith(ORDER):
@@ -210,15 +215,30 @@ def _side(sides: Sides, view: View, key: str) -> ConflictSide:
     if key == WHOLE:
         touch = max(line.touched.values(), key=lambda each: each.time_us, default=None)
     if touch is None:
-        return ConflictSide(value=_value(view, key))
+        return ConflictSide(value=value)
     return ConflictSide(
-        value=_value(view, key),
+        value=value,
         time=records.moment(touch.time_us),
         commit_id=touch.commit_id.hex(),
         operation_id=touch.operation_id,
         operation=touch.operation,
         session_id=touch.session,
     )
+
+
+def _shown(view: View, key: str, redaction: Redaction) -> object:
+    value = _value(view, key)
+    return value if value is UNSET else redaction.shown(value, *_root(view, key))
+
+
+def _root(view: View, key: str) -> places.Root:
+    if view.document.kind == "workflow":
+        return places.root_of(key)
+    kind, separator, name = key.partition(records.SEPARATOR)
+    return (_SESSION_GROUPS.get(kind + separator, kind), name)
+
+
+_SESSION_GROUPS = {ENVIRONMENT: "environment", PREFERENCE: "preferences"}
 
 
 def _value(view: View, key: str) -> object:

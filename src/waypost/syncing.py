@@ -73,9 +73,8 @@ class Syncing(Requests):
                 raise InvalidInput("resolve is asked with on_conflict='user_intervention' alone")
             there, opened = self._other(other, create=not dry_run)
             try:
-                return synchronization.sync(
-                    self.store, there, Answers(on_conflict, resolve), dry_run=dry_run, progress=progress
-                )
+                answers = Answers(on_conflict, resolve, self.redaction)
+                return synchronization.sync(self.store, there, answers, dry_run=dry_run, progress=progress)
             finally:
                 if opened:
                     there.close()

@@ -1,0 +1,71 @@
+"""Conflicts that are answered: what is shown of them, what an answer may put, and where none can be given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.synced import synced, variables
+from waypost import Resolution, StateConflict
+from waypost.blocking import Waypost
+from waypost.redaction import REDACTED
+
+Make = Callable[..., Waypost]
+PATTERNS = [
+    "context.variables.*_token",
+    "context.variables.login.password",
+    "outputs.a",
+    "environment.*",
+    "steps.*.error",
+]
+
+
+@pytest.fixture
+def careful(wp_with: Make) -> Waypost:
+    return wp_with(security={"redact": PATTERNS})
+
+
+@pytest.fixture
+def careless(wp_with: Make, careful: Waypost) -> Waypost:
+    """A store that redacts nothing, and in which all has changed that has in the other."""
+    made = wp_with()
+    made.create_workflow("wf", "Wf", steps=["a"]).unwrap()
+    made.update_context("wf", variables={"a_token": 0, "login": 0}).unwrap()
+    made.start_session(session_id="s", environment={"x": 0})
+    made.pause_session("s").unwrap()
+    synced(made, careful)
+    for wp, value in ((careful, "own"), (made, "canary")):
+        wp.update_context("wf", variables={"a_token": value, "login": {"user": value, "password": "canary"}}).unwrap()
+        wp.update_step_status("wf", "a", "running").unwrap()
+        wp.update_step_status("wf", "a", "failed", output=value, error="canary").unwrap()
+        wp.update_session("s", environment={"x": value}).unwrap()
+    return made
+
+
+def test_x22_what_is_told_of_a_conflict_is_redacted(careful: Waypost, careless: Waypost) -> None:
+    """A store that redacts shows nothing of what another holds in clear at such a path, nor does it to who answers."""
+    asked: list[StateConflict] = []
+    report = careful.sync(careless, on_conflict="user_intervention", resolve=asked.append).unwrap()
+    assert {each.path for each in report.conflicts} == {
+        *("context.variables.a_token", "context.variables.login", "outputs.a", "steps.a", "environment.x")
+    }
+    assert asked == [*report.conflicts]
+    assert "canary" not in str(asked).replace("'user': 'canary'", "")
+    found = {each.path: each.theirs.value for each in asked}
+    assert found["context.variables.login"] == {"user": "canary", "password": REDACTED}
+    assert "canary" in str(careless.sync(careful).unwrap().conflicts)
+
+
+def test_x22_an_answer_is_redacted(careful: Waypost, careless: Waypost) -> None:
+    """A value that stands in place of both sides is given, and never written where a pattern matches."""
+
+    def resolve(conflict: StateConflict) -> Any:
+        if conflict.path == "context.variables.login":
+            return Resolution({"user": "both", "password": "canary"})
+        return Resolution("canary") if conflict.path == "context.variables.a_token" else "ours"
+
+    synced(careful, careless, on_conflict="user_intervention", resolve=resolve)
+    for wp in (careful, careless):
+        assert variables(wp) == {"a_token": REDACTED, "login": {"user": "both", "password": REDACTED}}
