@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.synced import synced, variables
+from tests.synced import statuses, synced, variables
 from waypost import Resolution, StateConflict
 from waypost.blocking import Waypost
 from waypost.redaction import REDACTED
@@ -69,3 +69,17 @@ def test_x22_an_answer_is_redacted(careful: Waypost, careless: Waypost) -> None:
     synced(careful, careless, on_conflict="user_intervention", resolve=resolve)
     for wp in (careful, careless):
         assert variables(wp) == {"a_token": REDACTED, "login": {"user": "both", "password": REDACTED}}
+
+
+@pytest.mark.parametrize("options", [{"on_conflict": "rollback"}, {"on_conflict": "user_intervention"}])
+def test_trap_08_what_never_was_one_cannot_go_back(wp_with: Make, options: Any) -> None:
+    """Two workflows that were made apart under one id have nothing in common to go back to: neither is emptied."""
+    if options["on_conflict"] == "user_intervention":
+        options = {**options, "resolve": lambda _: "base"}
+    one, other = wp_with(), wp_with()
+    for wp, step in ((one, "a"), (other, "b")):
+        wp.create_workflow("wf", "Wf", steps=[step]).unwrap()
+    assert len(one.sync(other, **options).unwrap().unresolved) == 1
+    assert statuses(one) == {"a": "pending"}
+    synced(one, other, on_conflict="last_writer_wins")
+    assert statuses(one) == statuses(other)

@@ -100,7 +100,7 @@ def _answer(sides: Sides, group: list[str], conflict: StateConflict, answers: An
         later = max((sides.later(each) for each in group), key=lambda view: _last_change(sides, view, group))
         return dict.fromkeys(group, Decided(later))
     if answers.on_conflict == "rollback":
-        return None if sides.base is None else {each: _as_in(sides, sides.base, each) for each in group}
+        return None if sides.before is None else {each: _as_in(sides, sides.before, each) for each in group}
     if answers.on_conflict != "user_intervention" or answers.resolve is None:
         return None
     said = answers.resolve(conflict)
@@ -124,7 +124,7 @@ def _chosen(sides: Sides, said: str | None) -> View | None:
         return None
     if said not in ("ours", "theirs", "base"):
         raise InvalidInput(f"a conflict is answered with 'ours', 'theirs', 'base', a Resolution or None, not {said!r}")
-    return {"ours": sides.ours, "theirs": sides.theirs, "base": sides.base}[said]
+    return {"ours": sides.ours, "theirs": sides.theirs, "base": sides.before}[said]
 
 
 def _resolved(conflict: StateConflict, answers: Answers) -> StateConflict:
@@ -145,7 +145,7 @@ def _settle_whole(
     if answers.on_conflict == "last_writer_wins":
         view = max((sides.ours, sides.theirs), key=lambda each: (each.time_us, each.commit_id))
     elif answers.on_conflict == "rollback":
-        view = sides.base
+        view = sides.before
     elif answers.on_conflict == "user_intervention" and answers.resolve is not None:
         said = answers.resolve(conflict)
         if isinstance(said, Resolution):

@@ -70,6 +70,11 @@ class Sides(NamedTuple):
     known_there: set[bytes]
     find_keys: secrecy.FindKeys
 
+    @property
+    def before(self) -> View | None:
+        """The version that one can go back to: the two may never have been one, or it may be gone."""
+        return self.base if self.base is not None and self.base.version else None
+
     def line_of(self, view: View) -> Line:
         return self.our_line if view is self.ours else self.their_line
 
