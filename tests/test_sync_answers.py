@@ -83,3 +83,18 @@ def test_trap_08_what_never_was_one_cannot_go_back(wp_with: Make, options: Any) 
     assert statuses(one) == {"a": "pending"}
     synced(one, other, on_conflict="last_writer_wins")
     assert statuses(one) == statuses(other)
+
+
+@pytest.mark.parametrize(("how", "found"), [("last_writer_wins", {"new": "pending"}), ("rollback", {"a": "pending"})])
+def test_trap_08_made_anew_here_and_changed_there(wp_with: Make, how: Any, found: dict[str, str]) -> None:
+    """What was added to a workflow that the other side has deleted does not get into the one that it made since."""
+    here, other = wp_with(), wp_with()
+    here.create_workflow("wf", "Wf", steps=["a"]).unwrap()
+    synced(here, other)
+    other.add_steps("wf", ["b"]).unwrap()
+    here.delete_workflow("wf").unwrap()
+    here.create_workflow("wf", "Wf", steps=["new"]).unwrap()
+    (conflict,) = here.sync(other).unwrap().unresolved
+    assert (conflict.part, conflict.conflict_type) == ("", "concurrent_write")
+    synced(here, other, on_conflict=how)
+    assert statuses(here) == statuses(other) == found

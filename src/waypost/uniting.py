@@ -129,6 +129,9 @@ def unite(sides: Sides, keys: Iterable[str]) -> Union:
     if gone[0] != gone[1]:
         union.conflicts[WHOLE] = "deleted on one side, and changed on the other"
         return union
+    if _is_made_anew(sides):
+        union.conflicts[WHOLE] = "deleted and made anew on one side, and changed on the other"
+        return union
     names = {key.removeprefix(prefix) for key in keys for prefix in (CHECKPOINT, ADOPTED) if key.startswith(prefix)}
     for name in sorted(names):
         _unite_checkpoint(sides, name, union)
@@ -142,6 +145,14 @@ def unite(sides: Sides, keys: Iterable[str]) -> Union:
         for name in value_keys(sides, key) & union.decided.keys():
             union.conflicts.setdefault(name, union.conflicts[key])
     return union
+
+
+def _is_made_anew(sides: Sides) -> bool:
+    """Whether the workflow of one side is another than the common one: what the other changed belongs to that."""
+    if sides.base is None or sides.base.size_of(records.WORKFLOW) is None:
+        return False
+    found = [records.find_workflow(migrations.current(view)) for view in (sides.base, sides.ours, sides.theirs)]
+    return len({None if each is None else each.created_us for each in found}) > 1
 
 
 def lasting(sides: Sides, keys: Iterable[str]) -> dict[str, Decided]:
