@@ -104,6 +104,21 @@ def test_where_the_common_version_is_gone_differing_parts_conflict(tmp_path: Pat
         wp.close()
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_common_version_is_read_where_it_is_kept(tmp_path: Path, turned: bool) -> None:
+    """A side that knows it by its id alone, since its history was shortened, goes back to what the other keeps."""
+    with opened(tmp_path / "a") as first, waypost.open("memory:") as other:
+        first.create_workflow("wf", "Wf", steps=["a"]).unwrap()
+        first.update_context("wf", variables={"x": 0}).unwrap()
+        synced(first, other)
+        first.update_context("wf", variables={"x": 1}).unwrap()
+        other.update_context("wf", variables={"x": 2}).unwrap()
+        with shortened(first, tmp_path / "a") as again:
+            one, two = (other, again) if turned else (again, other)
+            synced(one, two, on_conflict="rollback")
+            assert variables(again) == variables(other) == {"x": 0, "late": 1}
+
+
 def test_what_two_merges_took_over_from_one_line_is_the_same_change(tmp_path: Path) -> None:
     """Where two merges have joined the same two lines, a change that was made behind one of them is newer than what
     the other took over: there is no conflict, and it is not lost.
