@@ -277,6 +277,25 @@ def test_what_was_erased_follows_without_its_value(source: Store, target: Store)
         assert [each.text for each in target.verify().findings if each.severity == "damage"] == []
 
 
+@pytest.mark.parametrize("is_erased", [False, True])
+def test_a_commit_that_changes_nothing_any_more_follows(source: Store, target: Store, is_erased: bool) -> None:
+    """So does one that was made to be remembered alone, and one of which all that it put was erased since: what comes
+    behind them follows, too.
+    """
+    source.submit(putting(key=b"1")).result()
+    arrive(source, target)
+    head = target.view(A).commit_id
+    nothing = change(A, lambda _: None, operation_id="mine", repeatable=True)
+    source.submit(putting(secret=b"2") if is_erased else nothing).result()
+    until = source.view(A).time_us
+    said = msgspec.msgpack.encode([until, until, "secret"])
+    source.submit(change(A, lambda tx: (tx.delete("secret"), tx.put(ERASED + "secret", said)))).result()
+    source.erase(A)
+    assert target.follow(A, head, behind(source, head)) == 3
+    equal(source, target)
+    assert [told(each) for each in source.past(A).commits()] == [told(each) for each in target.past(A).commits()]
+
+
 def test_halves_of_a_transaction_that_followed_are_not_missed(source: Store, tmp_path: Path) -> None:
     """`verify` does not look here for participants by the versions that they have elsewhere, cleared or not."""
     other = DocumentId("workflow", "b")

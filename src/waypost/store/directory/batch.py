@@ -348,7 +348,8 @@ def _run_one(
         return Receipt(seen.version, changed=False, repeated=seen, counters=counters)
     submission.is_new = True
     data = change.work(transaction)
-    if not transaction.staged.changes_anything and not change.repeatable:
+    # a commit that is told is made also where all that it put was erased since
+    if not transaction.staged.changes_anything and not change.repeatable and change.told is None:
         return Receipt(before.version, changed=False, data=data, counters=counters)
     prepared = Prepared(submission, transaction, before, context, data)
     if change.told is not None:
