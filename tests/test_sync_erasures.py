@@ -10,8 +10,10 @@ import pytest
 
 from tests.conftest import opened
 from tests.synced import WF, synced, variables, view
+from waypost import StoreUnavailable
 from waypost.blocking import Waypost
 from waypost.records import AGENT, VARIABLE
+from waypost.store import DocumentId
 
 LEAK = VARIABLE + "leak"
 SECRET = "a canary that sings"
@@ -87,6 +89,30 @@ def test_what_is_erased_is_in_no_file_of_the_other_side(here: Waypost, other: Wa
     change(other)
     synced(here, other)
     assert files_with(tmp_path, SECRET) == []
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_what_is_still_to_be_erased_does_not_travel(
+    here: Waypost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    """An erasure that was decided, and failed before it was carried out, is carried out before anything is sent."""
+    with opened(tmp_path / "other", compression=PLAIN) as other:
+        if is_there:
+            synced(here, other)
+        put_again(here)
+
+        def fails(_: DocumentId) -> list[str]:
+            raise StoreUnavailable("the disk is full")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(here.definitions.store, "erase", fails)
+            with pytest.raises(StoreUnavailable):
+                here.erase("wf", "context.variables.leak").unwrap()
+        assert versions_with(here) != []
+        with monkeypatch.context() as patch:
+            patch.setattr(other.definitions.store, "erase", lambda _: [])  # it has nothing to erase
+            assert here.sync(other).unwrap().is_complete
+        assert files_with(tmp_path, "another") == []
 
 
 @pytest.mark.parametrize("last", [False, True])
