@@ -2,13 +2,14 @@
 
     python tools/make_golden.py [--into DIRECTORY]
 
-Five stores and, beside each, a listing of what it holds, by which the tests know that a later release reads it:
+Six stores and, beside each, a listing of what it holds, by which the tests know that a later release reads it:
 
     closed      every kind of frame, codec and value; closed cleanly
     open        as it lies there while its writer works on it: fill behind the frames, no seal
     decided     as `open`, with a commit over two workflows that was decided and is in one of their logs only
     checkpointed    a workflow with checkpoints: a base and deltas on it, one that was removed, one without its history
     erased      a workflow from which outputs and a variable were erased: from commits, a snapshot, a base and a delta
+    merged      a workflow that was changed in two stores, which were synced: a merge commit, and one behind it
 
 Clock, ids, randomness and the identity of the process are made up, so that two runs give the same content, and the same
 bytes where the compressors are of the same versions. Golden stores of a format that was released never change again; a
@@ -331,6 +332,26 @@ def make_erased(path: Path, world: _World) -> None:
         wp.update_context("survey", variables={"secret": "another"}).unwrap()
 
 
+def make_merged(path: Path, world: _World) -> None:
+    """Two stores that were synced, both changed, and synced again: what each has made is in the merge, a checkpoint,
+    too, and whose change it was. The other store goes.
+    """
+    beside = path.with_name("the other")
+    with _store(path) as (store, wp), _store(beside) as (there, other):
+        wp.create_workflow("survey", "Merged", "s1", ["a", "b"], operation_id="create").unwrap()
+        _submit(store, DocumentId("session", "s1"), {"session": values.encode(["ann", None])})
+        wp.sync(other).unwrap()
+        wp.update_step_status("survey", "a", "completed", {"large": world.text(100_000)}, operation_id="done").unwrap()
+        wp.update_context("survey", variables={"both": 1}).unwrap()
+        other.update_step_status("survey", "b", "completed", {"large": world.text(100_000)}).unwrap()
+        record = records.CheckpointRecord("manual", "There", ("golden",), world.now_us(), "s1")
+        _submit(there, DocumentId("workflow", "survey"), {f"{CHECKPOINT}survey@c01": records.encode(record)})
+        other.update_context("survey", variables={"both": 2}).unwrap()
+        assert wp.sync(other, on_conflict="last_writer_wins").unwrap().is_complete
+        wp.update_context("survey", variables={"behind": 3}).unwrap()
+    shutil.rmtree(beside)
+
+
 # --- what they hold ---
 
 
@@ -441,6 +462,7 @@ MAKERS = {
     "decided": make_decided,
     "checkpointed": make_checkpointed,
     "erased": make_erased,
+    "merged": make_merged,
 }
 
 

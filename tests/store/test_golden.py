@@ -146,7 +146,7 @@ def test_t17_golden_stores_verify(golden: Path) -> None:
     waiting = {"decides a commit over 2 documents, which is still to be carried out"}
     derived = {"is missing; it is derived, and written anew when the store is closed"}
     expected = {"closed": set(), "open": open_ones, "decided": open_ones | waiting}
-    expected |= {"checkpointed": derived, "erased": derived}
+    expected |= {"checkpointed": derived, "erased": derived, "merged": derived}
     assert said == expected[golden.name]
     store.close()
 
@@ -241,7 +241,9 @@ def frames_of(path: Path) -> Iterator[tuple[Log, Any]]:
 def test_v07_golden_stores_hold_everything_that_the_format_has() -> None:
     """Every type of frame, codec and extension, dropped history, extents, remembered operations: all is there."""
     types, codecs, tags, beyond = set(), set(), set(), set()
-    for log, found in chain(*(frames_of(GOLDEN / "1" / name) for name in ("closed", "checkpointed", "erased"))):
+    for log, found in chain(
+        *(frames_of(GOLDEN / "1" / name) for name in ("closed", "checkpointed", "erased", "merged"))
+    ):
         types.add(FrameType(found.header.type))
         codecs.add(found.header.codec)
         content, table = found.content()
@@ -253,6 +255,8 @@ def test_v07_golden_stores_hold_everything_that_the_format_has() -> None:
             beyond.update(what for what in ("cleared", "removed", "session", "agent") if getattr(body, what))
             if any(not isinstance(part, bytes) for part in body.puts.values()):
                 beyond.add("large part")
+            if body.merge is not None and body.merge.behind:
+                beyond.add("merge")
             if body.erased is not None:
                 beyond.add("erased from a commit")
             if body.projection == RESULT_ERASED:
@@ -284,7 +288,7 @@ def test_v07_golden_stores_hold_everything_that_the_format_has() -> None:
     assert beyond == {
         "dropped history", "cleared", "removed", "session", "agent", "large part", "extent", "operations",
         "earlier operations", "superseded", "delta puts", "delta removed", "delta large part",
-        "erased from a commit", "erased from a delta", "erased from a snapshot", "forgotten result",
+        "erased from a commit", "erased from a delta", "erased from a snapshot", "forgotten result", "merge",
     }  # fmt: skip
 
 
