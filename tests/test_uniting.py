@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from waypost import lines
 from waypost.uniting import merge_fields, merge_orders
 
 
@@ -50,3 +51,18 @@ def test_records_are_merged_field_by_field(base: Any, ours: Any, theirs: Any, me
     """Each field as the side that changed it has it; one that both have changed is a conflict."""
     found = merge_fields(*map(msgspec.msgpack.encode, (base, ours, theirs)))
     assert (None if found is None else msgspec.msgpack.decode(found)) == merged
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        *(None, 1, [], ["merged"], ["merged", [], {"x": 0}], ["other", [[1, "00", "op", "sync", None]], {"x": 0}]),
+        *(["merged", [row], {"x": 0}] for row in ([1], ["1", "00", "o", "s", None], [1, "0", "o", "s", None])),
+        *(["merged", [[1, "00", 2, "s", None]], {"x": 0}], ["merged", [[1, "00", "o", "s", None]], {"x": "0"}]),
+    ],
+)
+def test_t09_what_a_merge_does_not_say_is_not_believed(said: Any) -> None:
+    """Whose changes it took over is told by whoever made it: what cannot be is nobody's."""
+    assert lines._taken_over(said) == {}
+    touch = lines.Touch(1, b"\1", "op", "sync", None)
+    assert lines._taken_over(lines.projection({"x": touch, "y": touch})) == {"x": touch, "y": touch}

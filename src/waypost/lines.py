@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
 from waypost import merging
 from waypost.store import Commit, DocumentId, Past, Store, View
 
@@ -114,16 +116,14 @@ def projection(origins: Mapping[str, Touch]) -> list[object]:
 def _taken_over(found: Any) -> dict[str, Touch]:
     """The same, read back; nothing where it says something else."""
     try:
-        mark, rows, places = found
-        touches = [
-            Touch(time_us, bytes.fromhex(commit_id), str(operation_id), str(operation), session)
-            for time_us, commit_id, operation_id, operation, session in rows
-        ]
-        return {str(key): touches[place] for key, place in places.items()} if mark == _MARK else {}
-    except (TypeError, ValueError, IndexError, AttributeError):
+        mark, rows, places = msgspec.convert(found, _Projection)
+        touches = [Touch(row[0], bytes.fromhex(row[1]), *row[2:]) for row in rows]
+        return {key: touches[place] for key, place in places.items()} if mark == _MARK else {}
+    except (msgspec.ValidationError, ValueError, IndexError):
         return {}
 
 
+_Projection = tuple[str, list[tuple[int, str, str, str, str | None]], dict[str, int]]
 _MARK = "merged"
 
 
