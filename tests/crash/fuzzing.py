@@ -36,6 +36,7 @@ from waypost.codec.bodies import (
     Extent,
     FileBody,
     JointMark,
+    MergeMark,
     Participant,
     Remembered,
     SnapshotBody,
@@ -238,6 +239,7 @@ def _parts_reader() -> Reader:
 # --- bodies, codecs, frames ---
 
 _BLOCK = Block(3, 3, 0, 7, 9)
+_MERGE = MergeMark([bytes(32), b"\1" * 32], [b"\2" * 32], [b"\3" * 32])
 _BODIES: dict[str, tuple[Callable[[Any], object], list[Any]]] = {
     "file": (bodies.read_file, [FileBody(1, "workflow", "wf", 2, 3, bytes(32))]),
     "commit": (
@@ -247,6 +249,7 @@ _BODIES: dict[str, tuple[Callable[[Any], object], list[Any]]] = {
             CommitBody(
                 "op", "test", None, None, None, True, {}, [], JointMark("t", [Participant("workflow", "wf", 3)])
             ),
+            CommitBody("op", "sync", None, None, None, False, {"a": b"1"}, [], merge=_MERGE),
         ],
     ),
     "decision": (
@@ -311,8 +314,8 @@ def summed(data: bytes) -> bytes:
 
 
 def _logs(folder: Path) -> list[bytes]:
-    """Logs of several kinds: with and without compression, snapshots, large parts, and a compacted history."""
-    found: list[bytes] = []
+    """Logs of several kinds: with and without compression, snapshots, large parts, a compacted history, and a merge."""
+    found = [fuzzing_stores.merged_log(folder / "merged")]
     for number, algorithm in enumerate(("none", "zstd")):
         for closed in (True, False):
             path = folder / f"seed{number}{closed}"

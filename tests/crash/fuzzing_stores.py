@@ -14,7 +14,8 @@ from pathlib import Path
 from unittest.mock import patch
 from zlib import crc32
 
-from tests.conftest import make_config
+import waypost
+from tests.conftest import make_config, opened
 from tests.store.support import TestedStore, change, directory_store
 from waypost.blocking import Waypost
 from waypost.codec import frame
@@ -27,6 +28,17 @@ from waypost.store.directory.upkeep import Upkeep
 from waypost.store.memory import MemoryStore
 
 A, B = DocumentId("workflow", "a"), DocumentId("workflow", "b")
+
+
+def merged_log(path: Path) -> bytes:
+    """The log of a workflow that was changed in two stores, which were synced since."""
+    with opened(path, compression={"enabled": False}) as wp, waypost.open("memory:") as other:
+        wp.create_workflow("wf", "Wf", steps=["a"]).unwrap()
+        wp.sync(other).unwrap()
+        for number, each in enumerate((wp, other)):
+            each.update_context("wf", variables={f"of {number}": number}).unwrap()
+        assert wp.sync(other).unwrap().is_complete
+    return (path / "workflows" / "wf.state").read_bytes()
 
 
 def _together(store: TestedStore, value: bytes) -> None:
