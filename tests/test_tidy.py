@@ -70,6 +70,9 @@ ORDER = """
     transactions
     runner
     runs
+    _hook
+    hooks
+    opening
     api blocking
     waypost
     cli demo testing

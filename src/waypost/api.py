@@ -23,9 +23,10 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 from waypost import migrations, prepared, transactions
-from waypost.definitions import Definitions, Options, open_definitions, signature_of
+from waypost.definitions import Definitions, Options, signature_of
 from waypost.errors import SchemaOutdated, StepFailed, TransactionPending, WaypostError
 from waypost.models import WorkflowStep
+from waypost.opening import intake_of, open_definitions
 from waypost.operations import TRIES, OperationResult, Request, Write
 from waypost.runner import Call, Effects, Pause, RunLogic, StepWork
 from waypost.runs import raise_first
@@ -230,7 +231,7 @@ class AsyncWaypost:
         """What is committed from when it is entered or first asked, for `async with` and `async for`: as on the
         blocking face, awaited.
         """
-        return AsyncWatch(partial(Watch, self.definitions.store, workflow_id, cursor))
+        return AsyncWatch(partial(Watch, self.definitions.store, workflow_id, cursor, intake_of(self.definitions)))
 
     async def close(self) -> None:
         """Finish what is under way and let go of the store. May be called twice."""

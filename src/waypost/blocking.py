@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from waypost import transactions
-from waypost.definitions import Definitions, Options, open_definitions, signature_of
+from waypost.definitions import Definitions, Options, signature_of
 from waypost.models import WorkflowStep
+from waypost.opening import intake_of, open_definitions
 from waypost.operations import Request
 from waypost.runner import RunLogic
 from waypost.runs import Run
@@ -149,7 +150,7 @@ class Waypost:
         of an earlier event it goes on behind that one, and with "start" it begins at the oldest commit that is kept
         (docs/watching.md). Raises InvalidId, InvalidInput, DocumentDamaged, StoreClosed.
         """
-        return Watch(self.definitions.store, workflow_id, cursor)
+        return Watch(self.definitions.store, workflow_id, cursor, intake_of(self.definitions))
 
     def transaction(self, *, operation_id: str | None = None, session_id: str | None = None) -> TransactionBlock:
         """Changes of any number of workflows, for `with`: all of them are committed at its end, or none.

@@ -9,7 +9,6 @@ absent), and `session_id`, which is recorded with the commit.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from copy import copy
@@ -19,8 +18,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from msgspec import UNSET, UnsetType
 
-from waypost import checkpoints, clock, loading, migrations, records, recovery, rotation, saving, validation, workflows
-from waypost import config as configuration_
+from waypost import checkpoints, clock, loading, migrations, records, rotation, saving, validation, workflows
 from waypost import steps as steps_
 from waypost.bundling import SessionCarrying
 from waypost.checkpointing import CheckpointDefinitions
@@ -50,41 +48,13 @@ from waypost.store import (
     Counters,
     Restored,
     Transaction,
-    open_store,
 )
 from waypost.syncing import Syncing
 from waypost.workflows import IfExists
 
-logger = logging.getLogger("waypost")
-
 T = TypeVar("T")
 
 Options = Mapping[str, Mapping[str, object]] | Config
-
-
-def open_definitions(
-    location: str | os.PathLike[str] | None, preset: str | None, config: Options | None
-) -> Definitions:
-    """Open a store, making it where there is none, and say so.
-
-    Raises InvalidConfiguration, StoreLeased, StoreUnavailable, UnsupportedFormat, UnsupportedPlatform.
-    """
-    place = configuration_.find_location(location)
-    is_directory = configuration_.is_directory(place)
-    loaded = configuration_.load_with_sources(preset, config, place if is_directory else None)
-    is_new = is_directory and not os.path.exists(os.path.join(place, "FORMAT"))
-    store = open_store(place, loaded.config)
-    if is_new:
-        logger.info("created a store in %s", place)
-    if store.durability != "power":
-        logger.info("the store %s is %s durable: a loss of power may take commits back", place, store.durability)
-    definitions = Definitions(store, loaded.config, "preset development" in loaded.sources.values())
-    try:
-        recovery.report(definitions.sessions.looker)
-    except BaseException:
-        store.close()
-        raise
-    return definitions
 
 
 def signature_of(define: Callable[..., Request[Any]]) -> Signature:
@@ -111,6 +81,9 @@ def _output(output: StepOutput, viewer: Viewer) -> StepOutput:
 
 class Definitions(CheckpointDefinitions, ErasingDefinitions, SessionDefinitions, SessionCarrying, LookingBack, Syncing):
     """The operations over one open store."""
+
+    spool: str | None = None
+    """The path of the spool that is folded into it; None where it was not opened for that."""
 
     def in_session(self, session_id: str) -> Definitions:
         """The same over the same store, in a session's name. Closing it lets go of nothing."""

@@ -29,7 +29,8 @@ from waypost.store import Commit, DocumentId, Past, Store
 
 logger = logging.getLogger("waypost")
 
-_WAIT_S = 60.0
+_WAIT_S, _INTAKE_S = 60.0, 0.5
+"""How long it waits at once, also where events of other programs may come in."""
 _MOST_AT_ONCE, _LEAST_AT_ONCE = 4096, 8
 """So many events of all workflows that changed are read ahead, but not fewer than that of one."""
 _REMEMBERED = 64
@@ -172,7 +173,15 @@ class Watch:
     closed. One thread at a time is given an event; `close` may be called from any.
     """
 
-    def __init__(self, store: Store, workflow_id: str | None, cursor: str | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        workflow_id: str | None,
+        cursor: str | None,
+        take_in: Callable[[], None] | None = None,
+    ) -> None:
+        """`take_in` makes commits of what other programs left, and is called before each look."""
+        self._take_in = take_in
         self._only = None if workflow_id is None else records.validate_id(workflow_id, "workflow id")
         self._store = store
         given = None if cursor is None or cursor == START else read(cursor, self._only)
@@ -216,11 +225,14 @@ class Watch:
             self._lock.release()
 
     def _next_event(self, until: float | None) -> CommitEvent | None:
+        most = _WAIT_S if self._take_in is None else _INTAKE_S
         while not self._ended:
+            if self._take_in is not None and self._round is None:
+                self._take_in()
             event = self._take() if self._is_due else None
             if event is not None:
                 return event
-            left = _WAIT_S if until is None else max(0.0, min(_WAIT_S, until - time.monotonic()))
+            left = most if until is None else max(0.0, min(most, until - time.monotonic()))
             if self._listener.wait(left):
                 self._is_due = True
             elif until is not None and time.monotonic() >= until:

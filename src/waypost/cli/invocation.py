@@ -108,6 +108,7 @@ def writing(invocation: Invocation, *, create: bool = False) -> Generator[Readin
     from waypost.blocking import Waypost
     from waypost.config import is_directory, load
     from waypost.definitions import Definitions
+    from waypost.opening import take_part
     from waypost.store import open_store
 
     location = invocation.location()
@@ -117,7 +118,9 @@ def writing(invocation: Invocation, *, create: bool = False) -> Generator[Readin
     except StoreNotFound as error:
         raise no_store(location, error) from error
     try:
-        yield Reading(store.location, store, Waypost(Definitions(store, config, False)))
+        definitions = Definitions(store, config, False)
+        take_part(definitions, location)
+        yield Reading(store.location, store, Waypost(definitions))
     finally:
         store.close()
 

@@ -169,6 +169,7 @@ _OURS = frozenset(
         "damaged",
         "index",
         "owners",
+        "spool",
         "checkpoint-index.json",
         "backup.json",
         ".gitignore",
