@@ -14,9 +14,9 @@ from typing import Literal
 from msgspec import Struct
 
 from waypost import clock
-from waypost.cli.text import size
+from waypost.cli.text import count, size
 from waypost.errors import WaypostError
-from waypost.store.directory import lease
+from waypost.store.directory import lease, spooled
 from waypost.store.directory.files import mount_of
 from waypost.store.directory.layout import Layout
 
@@ -40,6 +40,8 @@ _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 _COPY_ON_WRITE = frozenset({"btrfs", "zfs", "bcachefs", "apfs"})
 _LITTLE = 100 << 20
 _PRIVATE = 0o700
+_NAMED = 5
+"""So many refused events are named; the document of `--json` has them all."""
 
 
 def examine(layout: Layout) -> list[Check]:
@@ -157,6 +159,23 @@ def _space(layout: Layout) -> Iterator[Check]:
     yield Check("space", "good" if free >= _LITTLE else "warning", f"{size(free)} free", {"free_bytes": free})
 
 
+def _spool(layout: Layout) -> Iterator[Check]:
+    """Events of other programs: how many wait, and which could not be used."""
+    folder = layout.existing(spooled.FOLDER)
+    if folder is None:
+        yield Check("spool", "info", "no program has handed an event over", {"waiting": 0, "refused": []})
+        return
+    waiting = len(spooled.events(folder))
+    text = f"{count(waiting, 'event')} of other programs waiting" if waiting else "no event waits"
+    refused = list(spooled.refused(folder))
+    facts: dict[str, object] = {"waiting": waiting, "refused": [each._asdict() for each in refused]}
+    yield Check("spool", "info" if waiting else "good", text, facts)
+    if refused:
+        named = "; ".join(f"{each.name} {each.reason}" for each in refused[-_NAMED:])
+        more = f"; and {len(refused) - _NAMED:,} before them" if len(refused) > _NAMED else ""
+        yield Check("spool", "warning", f"{count(len(refused), 'event')} could not be used: {named}{more}")
+
+
 def _software(layout: Layout) -> Iterator[Check]:
     codecs = {name: find_spec(module) is not None for name, module in _CODECS.items()}
     has = ", ".join(name for name, there in codecs.items() if there)
@@ -202,5 +221,6 @@ _CHECKS: list[tuple[str, Callable[[Layout], Iterator[Check]]]] = [
     ("writing", _writing),
     ("lease", _lease),
     ("space", _space),
+    ("spool", _spool),
     ("software", _software),
 ]

@@ -10,9 +10,10 @@ import click
 from waypost.cli import messages
 from waypost.cli.describe import summary
 from waypost.cli.invocation import Invocation, options, reading
-from waypost.cli.overview import Condition, Found, LeftOut, condition_of, damaged
+from waypost.cli.overview import Condition, Found, LeftOut, condition_of, damaged, show_waiting
 from waypost.cli.text import ago, duration, size
 from waypost.folding import WorkflowStatus
+from waypost.hooks import spool
 from waypost.models import WorkflowSummary
 from waypost.queries import StateQuery, StateQueryResult
 
@@ -37,10 +38,12 @@ def list_(
             page = store.wp.list_workflows(query)
         conditions: dict[str, Condition] = {one.id: condition_of(store, one) for one in page}
         unread = list(damaged(store, store.store.documents("workflow"))) if left_out.any else []
+        waiting = spool.waiting(invocation.location())
     if invocation.json:
-        messages.print_json(_document(page, conditions, unread))
+        messages.print_json({**_document(page, conditions, unread), "waiting_events": waiting})
     else:
         _show(page, conditions, unread, offset)
+        show_waiting(waiting)
 
 
 def _document(

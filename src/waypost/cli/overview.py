@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 from waypost.cli.describe import owner
+from waypost.cli.text import count
 from waypost.errors import StoreError, WorkflowNotFound
 from waypost.folding import WorkflowStatus
 from waypost.models import WorkflowState, WorkflowStep, WorkflowSummary
@@ -202,3 +203,13 @@ def how_to_go_on(state: WorkflowState) -> str:
     if isinstance(file, str):
         return f"waypost run {shlex.quote(file)}"
     return f"waypost show {shlex.quote(state.workflow.id)}"
+
+
+def show_waiting(events: int) -> None:
+    """Tell people that what they see is not all that happened, where events of other programs wait."""
+    if events:
+        from waypost.cli import screen
+
+        verb = "waits" if events == 1 else "wait"
+        told = f"{count(events, 'event')} of other programs {verb} to be folded in by whoever writes next"
+        screen.show(screen.blank(), screen.text((told, "dim")))

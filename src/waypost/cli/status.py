@@ -11,8 +11,9 @@ import click
 
 from waypost.cli import messages
 from waypost.cli.invocation import Invocation, options, reading, workflow_id
-from waypost.cli.overview import IN_ORDER, MOST, Condition, Found, Overview, RunningStep, look
+from waypost.cli.overview import IN_ORDER, MOST, Condition, Found, Overview, RunningStep, look, show_waiting
 from waypost.cli.text import ago, count, cut, listing
+from waypost.hooks import spool
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -45,10 +46,12 @@ def status(invocation: Invocation, workflow: str | None) -> None:
         overview = look(store, only, closely=MOST if invocation.json else _SHOWN_OF_EACH)
         overview.found = [_with_place(one, invocation) for one in overview.found]
         location = store.location
+        waiting = spool.waiting(invocation.location())
     if invocation.json:
-        messages.print_json(_document(location, overview))
+        messages.print_json({**_document(location, overview), "waiting_events": waiting})
     else:
         _show(location, overview, detailed=only is not None)
+        show_waiting(waiting)
 
 
 def _with_place(found: Found, invocation: Invocation) -> Found:

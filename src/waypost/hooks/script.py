@@ -23,7 +23,6 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import hashlib
     import signal as _signal
 else:
     import _signal  # `signal` brings `enum` with it
@@ -97,7 +96,7 @@ def read(descriptor: int) -> tuple[bytes, int, str]:
     return payload[:PAYLOAD_MOST], length, digest.hexdigest()
 
 
-def _sha256(data: bytes) -> "hashlib._Hash":
+def _sha256(data: bytes):
     if TYPE_CHECKING:
         from hashlib import sha256
     else:  # which hashlib would take 2 ms to find
@@ -225,10 +224,10 @@ def open_spool(above: str, name: str) -> int:
     except FileNotFoundError:
         try:
             os.mkdir(name, 0o700, dir_fd=holder)
+            os.chmod(name, 0o700, dir_fd=holder)  # whatever the umask took away
         except FileExistsError:
             pass
         folder = os.open(name, flags | os.O_NOFOLLOW, dir_fd=holder)
-        os.fchmod(folder, 0o700)  # whatever the umask took away
     try:
         os.stat(LOCK, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
@@ -259,9 +258,9 @@ def _new_file(folder: int, name: str) -> int | None:
 
 def _write(file: int, data: bytes) -> None:
     """One write; what a full disk leaves of it is tried again, which tells the reason."""
-    written = os.write(file, data)
+    written = os.pwrite(file, data, 0)
     while written < len(data):
-        written += os.write(file, data[written:])
+        written += os.pwrite(file, data[written:], written)
 
 
 def _sync(descriptor: int) -> None:

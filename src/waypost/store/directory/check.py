@@ -19,7 +19,7 @@ from waypost.errors import DocumentDamaged, StoreUnavailable, WaypostError
 from waypost.store import commits
 from waypost.store import parts as sums
 from waypost.store.contract import CHECKPOINT
-from waypost.store.directory import checkpoints, compaction, decisions, lease, participants, register
+from waypost.store.directory import checkpoints, compaction, decisions, lease, participants, register, spooled
 from waypost.store.directory.checkpoints import check_extent
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory
@@ -92,6 +92,7 @@ def verify(layout: Layout, context: Context) -> Report:
     _check_participants(report, context)
     _check_checkpoints(layout, report, context)
     _check_temp(layout, report)
+    _check_spool(layout, report)
     amiss = register.finding(layout)
     if amiss is not None:
         text = f"{amiss}; it is derived, and written anew when the store is closed"
@@ -226,6 +227,18 @@ def _check_temp(layout: Layout, report: Report) -> None:
             report.findings.append(Finding("note", shown, None, "bytes of a torn tail, moved aside"))
         elif not name.endswith(checkpoints.ARRIVING):
             report.findings.append(Finding("leftover", shown, None, "is being written, or its writer died"))
+
+
+def _check_spool(layout: Layout, report: Report) -> None:
+    """What waits was acknowledged, and is in no document yet; what was refused never will be."""
+    folder = _existing(layout, spooled.FOLDER)
+    waiting = len(spooled.events(folder)) if folder else 0
+    if folder and waiting:
+        text = f"holds {waiting:,} events of other programs, which whoever opens the store for writing folds in"
+        report.findings.append(Finding("note", folder.path, None, text))
+    for each in spooled.refused(folder) if folder else []:
+        text = f"is an event that could not be used: it {each.reason}"
+        report.findings.append(Finding("note", f"{layout.path}/{spooled.FOLDER}/{each.name}", None, text))
 
 
 def check_log(folder: Directory, name: str, kind: Kind, context: Context) -> Report:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from waypost.errors import WaypostError
-from waypost.store.directory import checkpoints, keeping, upkeep
+from waypost.store.directory import checkpoints, keeping, spooled, upkeep
 from waypost.store.directory.checkpoints import FOLDER, SUFFIX, file_name
 from waypost.store.directory.context import Context
 from waypost.store.directory.document import Document
@@ -24,10 +24,12 @@ def reclaim(context: Context, document: Document) -> None:
 def sweep(context: Context, open_: Callable[[DocumentId], Document]) -> int:
     """Remove files of checkpoints that their documents have no more: whoever removed one died before its file went.
 
-    Gives how many bytes they took. Those of documents that are lost stay, being all that is left of these.
+    Gives how many bytes they took, and what was refused of the spool long ago. Those of documents that are lost stay,
+    being all that is left of these.
     """
     folder = context.layout.existing(FOLDER)
-    freed = 0
+    spool = context.layout.existing(spooled.FOLDER)
+    freed = 0 if spool is None else spooled.keep_bounds(spool, by_age=True)
     for file in folder.names() if folder else []:
         try:
             layer = checkpoints.read_file(context, folder, file) if folder and file.endswith(SUFFIX) else None

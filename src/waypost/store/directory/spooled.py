@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from waypost import clock
-from waypost.errors import StoreError, StoreNotFound
+from waypost.errors import StoreError, StoreNotFound, StoreUnavailable
 from waypost.store.directory.files import Directory, open_path
 
 FOLDER, LOCK, REFUSED = "spool", "lock", "refused"
@@ -67,9 +67,12 @@ def set_aside(folder: Directory, name: str, reason: str) -> None:
     assert file is not None
     file.write_all(" ".join(reason.split()).encode("utf-8", "replace")[:_REASON_MOST] + b"\n", 0)
     file.sync_all()
-    refused.sync()
-    folder.move(name, refused, name)
-    refused.sync()
+    try:
+        folder.link(name, refused, name)
+    except StoreUnavailable:  # a directory, or a file system without second names
+        folder.move(name, refused, name)
+    refused.sync()  # a rename would be two names, of which a power cut may keep neither
+    folder.remove(name)
     folder.sync()
 
 
