@@ -164,12 +164,19 @@ class _Fold:
         except StoreUnavailable as error:
             self._leave(name, error)
             return
-        if file is None or not file.try_lock():
-            self._left += file is not None  # it is being written
+        if file is None:
             return
         try:
-            entry = self._read(name, file)
-            self._hand_over(entry)
+            self._take_file(name, file)
+        finally:
+            file.close()  # whoever keeps an error that is raised here would keep the lock as well
+
+    def _take_file(self, name: str, file: File) -> None:
+        if not file.try_lock():
+            self._left += 1  # it is being written
+            return
+        try:
+            self._hand_over(self._read(name, file))
         except NotWhole:
             self._clear(name, file)
         except Unusable as error:

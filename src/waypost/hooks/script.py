@@ -120,13 +120,22 @@ def find_spool(given: str | None) -> tuple[str, str] | None:
     if state is None:
         project = environment.get("CLAUDE_PROJECT_DIR")
         state = os.path.join(project, _STATE) if project else ""
-        if not os.path.isdir(state):
+        if not _is_directory(state):
             state = _upwards(os.getcwd())
-    return (state, "spool") if os.path.isdir(state) else None
+    return (state, "spool") if _is_directory(state) else None
+
+
+def _is_directory(path: str) -> bool:
+    """Whether there is a directory; a fault of the disk must not look like a project without a store."""
+    try:
+        found = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return found.st_mode & 0o170000 == 0o040000
 
 
 def _upwards(folder: str) -> str:
-    while not os.path.isdir(os.path.join(folder, _STATE)):
+    while not _is_directory(os.path.join(folder, _STATE)):
         above = os.path.dirname(folder)
         if above == folder:
             return ""
