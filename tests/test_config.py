@@ -245,7 +245,14 @@ def test_x06_an_unknown_variable_is_refused_and_others_are_left_alone() -> None:
     assert "did you mean WAYPOST_COMPRESSION_LEVEL?" in message
     assert "did you mean" not in str(refusal(lambda: load(environment={"WAYPOST_QQQQQQQQQQQQ": "3"})))
     refusal(lambda: load(environment={"WAYPOST_LEVEL": ""}))
-    others = {"WAYPOST_STATE": "x", "WAYPOST_KEY": "y", "WAYPOSTAL": "z", "PATH": "/bin", "waypost_x": "1"}
+    others = {
+        "WAYPOST_STATE": "x",
+        "WAYPOST_KEY": "y",
+        "WAYPOST_SPOOL": "/s",
+        "WAYPOSTAL": "z",
+        "PATH": "/bin",
+        "waypost_x": "1",
+    }
     assert load(environment=others) == PRESETS["production"]
 
 

@@ -188,7 +188,7 @@ _PRESET_VARIABLE = "WAYPOST_PRESET"
 _STATE_VARIABLE = "WAYPOST_STATE"
 _VARIABLES: dict[str, str] = {_PREFIX + name.replace(".", "_").upper(): name for name in _OPTIONS}
 # variables of our prefix that are no options
-_OTHER_VARIABLES = frozenset({_PRESET_VARIABLE, _STATE_VARIABLE, "WAYPOST_KEY"})
+_OTHER_VARIABLES = frozenset({_PRESET_VARIABLE, _STATE_VARIABLE, "WAYPOST_KEY", "WAYPOST_SPOOL"})
 
 
 class Setting(NamedTuple):
