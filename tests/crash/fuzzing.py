@@ -21,7 +21,7 @@ from uuid import UUID
 from zlib import crc32
 
 from tests.conftest import make_config
-from tests.crash import fuzzing_stores
+from tests.crash import fuzzing_events, fuzzing_stores
 from tests.store.support import change, directory_store
 from waypost import cli, config, records
 from waypost.blocking import Waypost
@@ -569,3 +569,4 @@ def readers(folder: Path) -> Iterator[Reader]:
             (folder / make.__name__ / "logs").mkdir()
         yield make(folder / make.__name__)
     yield from _store_readers(folder)
+    yield Reader("event", fuzzing_events.read, fuzzing_events.valid(), weight=8, mend=fuzzing_events.mended)

@@ -1,7 +1,8 @@
 """Hooks and folders at work on a spool while they are recorded, and what a crash may leave of that.
 
 The script's own function makes an event, and the fold takes it in; of each event the document keeps how often it was.
-An event is a number: promised when its script was done with it. Those from `UNUSABLE` on speak a dialect that nobody does.
+An event is a number: promised when its script was done with it. Those from `UNUSABLE` on are of a dialect that nobody
+speaks.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ SLOWEST_S = 5.0
 MOST_MORE_KB = 64 * 1024
 NAMES = ("values", "records", "parts", "bodies", "packed", "lease", "environment", "log", "log-written", "index",
          "configuration", "run-file", "command-line", "decision", "backup", "plan", "checkpoint", "import",
-         "session")  # fmt: skip
+         "session", "event")  # fmt: skip
 
 
 @pytest.fixture(scope="module")

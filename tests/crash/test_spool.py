@@ -1,5 +1,5 @@
-"""The spool under every crash there is a model of: each event that was acknowledged is taken in once, the others at most
-once, and what cannot be used keeps its bytes.
+"""The spool under every crash there is a model of: each event that was acknowledged is taken in once, the others at
+most once, and what cannot be used keeps its bytes.
 """
 
 from __future__ import annotations
