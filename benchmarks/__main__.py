@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import checkpoints, disk, loads, machine, postgres, rates, report, updates
+from benchmarks import checkpoints, disk, hooks, loads, machine, postgres, rates, report, updates
 from benchmarks.bench import FULL, QUICK, ROWS, Bench, Scale
 from benchmarks.figures import Findings
 
@@ -39,6 +39,7 @@ def measure(rows: frozenset[int], scale: Scale, place: str, console: Console) ->
             rates.measure_apart: {6},
             rates.measure_together: {7},
             rates.measure_callers: {8},
+            hooks.measure: {9},
             disk.measure: {10},
             postgres.measure: {11, 12, 13, 14},
         }

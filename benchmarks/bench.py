@@ -17,6 +17,7 @@ ROWS = {
     6: "processes, a workflow each",
     7: "processes, one workflow, different steps",
     8: "asynchronous callers, one workflow",
+    9: "hook, one event in a process of its own",
     10: "disk, with every version kept",
     11: "on PostgreSQL: durable step update, one caller",
     12: "the same with an automatic checkpoint",
@@ -41,6 +42,7 @@ class Scale:
     long_log: int = 20_000
     processes: int = 8
     callers: int = 64
+    hooks: int = 20
     window: float = 0.25
     settling: float = 1.2
 
@@ -51,7 +53,16 @@ class Scale:
 
 FULL = Scale()
 QUICK = Scale(
-    rounds=2, updates=20, beside=60, kept=100, accounted=100, loads=5, slow_loads=1, long_log=2_000, window=0.15
+    rounds=2,
+    hooks=5,
+    updates=20,
+    beside=60,
+    kept=100,
+    accounted=100,
+    loads=5,
+    slow_loads=1,
+    long_log=2_000,
+    window=0.15,
 )
 
 

@@ -19,8 +19,10 @@ if sys.platform == "darwin":
     def sync(fd: int) -> None:
         """Sync a file in the one way that reaches the medium there."""
         fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+
+    sync_full = sync
 else:
-    sync = os.fdatasync
+    sync, sync_full = os.fdatasync, os.fsync
 
 
 class Engine:

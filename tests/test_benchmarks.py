@@ -13,6 +13,7 @@ from benchmarks.__main__ import main
 import waypost
 
 TINY = bench.Scale(
+    hooks=2,
     rounds=1,
     sizes=(10, 60),
     steps=60,
@@ -93,6 +94,15 @@ def test_a_server_is_started_and_measured_beside_its_own_floor(run):
     assert verdicts["write-ahead log of an update at 60 steps, less than PostgresSaver"] == "not measured"
     (logged,) = [note for note in found["notes"] if note.startswith("Row 11")]
     assert int(logged.split("adds ")[1].split()[0].replace(",", "")) > 100
+
+
+def test_a_hook_is_measured_beside_a_bare_interpreter(run):
+    """Row 9 gives a hook and its floor, and by how much the one takes longer."""
+    found = run("--rows", "9")
+    (measure,) = found["measures"]
+    assert measure["waypost"]["operations"] == measure["floor"]["operations"] == 2 * TINY.rounds
+    (goal,) = found["goals"]
+    assert (goal["row"], goal["goal"], goal["verdict"] in ("met", "not met")) == (9, "at most 5 ms", True)
 
 
 def test_checkpoints_are_measured_beside_updates_and_what_they_take(run):
@@ -222,12 +232,12 @@ def test_an_error_in_a_worker_ends_the_run():
         hired.hire("floor")[0].ask("no_such_thing")
 
 
-@pytest.mark.parametrize("rows", ["9", "1,x", ""])
+@pytest.mark.parametrize("rows", ["15", "1,x", ""])
 def test_a_row_that_is_not_there_is_refused(rows, capsys):
     """Only rows that the benchmarks have are taken."""
     with pytest.raises(SystemExit):
         main(["--rows", rows])
-    assert "rows are 1, 2, 3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14" in capsys.readouterr().err
+    assert "rows are 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14" in capsys.readouterr().err
 
 
 def test_memory_is_never_taken_for_a_disk():

@@ -31,6 +31,7 @@ FOLLOWING = "tests/store/test_following.py"
 RECEIVING = "tests/store/test_receiving.py"
 HOPPED = "tests/store/test_hopped.py"
 BUNDLES = "tests/store/test_bundles.py"
+SPOOL = "tests/crash/test_spool.py::test_t02_d24_a_power_cut_loses_no_event_and_doubles_none"
 
 
 class Mutation(NamedTuple):
@@ -298,6 +299,10 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/salvage.py::_Reading._may_be_copied::expected == found.header.commit_id": by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
     "store/directory/salvage.py::_Reading._is_whole::block_checksum(stored) == block.checksum": by(f"{REPAIRS}::test_e10_a_commit_whose_old_blocks_are_damaged_is_not_copied"),
     'store/directory/salvage.py::_without_value::sums.part_checksum(key.encode(), value).to_bytes(32, "big") == part.digest': by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
+    # --- store/directory/spooled.py ---
+    "store/directory/spooled.py::set_aside::file.sync_all()": by(f"{SPOOL}[one_that_cannot_be_used-weak]"),
+    "store/directory/spooled.py::set_aside::folder.sync()": by(f"{SPOOL}[one_that_cannot_be_used-weak]"),
+    "store/directory/spooled.py::set_aside::refused.sync()": by(f"{SPOOL}[one_that_cannot_be_used-weak]"),
     # --- store/directory/state.py ---
     "store/directory/state.py::BlockCache::self._lock": by(f"{LOCKS}::test_c05_threads_take_turns_on_cached_blocks_and_decisions"),
     # --- store/directory/submission.py ---

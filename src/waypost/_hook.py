@@ -6,7 +6,7 @@ A script is compiled each time that it is started, which costs as much as all el
 """
 
 import sys
-from importlib.machinery import SourceFileLoader
+from _frozen_importlib_external import SourceFileLoader  # importlib itself would bring `warnings`
 
 if __name__ == "__main__":
     script = type(sys)("script")

@@ -156,6 +156,9 @@ class SpoolCampaign(Campaign):
             store.close()
         aside = dict(set_aside(machine.tree))
         _judge(counts, {each for each in aside.values() if each is not None}, standing)
+        untold = [path for path in aside if not reason_of(machine.tree, path).startswith(b"is ")]
+        if untold:
+            raise Wrong(f"nothing says why {untold} cannot be used")
         if bad:
             raise Wrong(f"verify finds {bad}")
         if folded.left or again != (0, 0, 0):
@@ -173,6 +176,10 @@ def set_aside(tree: Tree) -> Iterator[tuple[str, int | None]]:
         if "/spool/refused/" in path and path.endswith(script.SUFFIX):
             header, _, payload = (data or b"").partition(b"\n")
             yield path, int(payload) if header.startswith(script.MAGIC) and payload.isdigit() else None
+
+
+def reason_of(tree: Tree, path: str) -> bytes:
+    return dict(tree.contents()).get(path.removesuffix(script.SUFFIX) + ".reason") or b""
 
 
 def _judge(counts: Mapping[int, int], aside: set[int], standing: Standing) -> None:

@@ -71,7 +71,7 @@ ACTS: list[Act] = [hooks_then_a_fold, one_that_cannot_be_used, a_writer_that_die
 
 @pytest.mark.parametrize("model", ["kill", "ordered", "weak"])
 @pytest.mark.parametrize("act", ACTS, ids=lambda act: act.__name__)
-def test_t02_d24_x24_a_power_cut_loses_no_event_and_doubles_none(act: Act, model: Model, totals: Totals) -> None:
+def test_t02_d24_a_power_cut_loses_no_event_and_doubles_none(act: Act, model: Model, totals: Totals) -> None:
     """Whatever a power cut leaves of spool, commits and removals, each acknowledged event is taken in once."""
     recording, died = record(act)
     assert not died

@@ -345,7 +345,7 @@ def failing(error: Exception) -> Callable[[Any, Entry], None]:
         (RecursionError(), "met an error of Waypost's own: RecursionError:"),
     ],
 )
-def test_x24_an_event_that_is_refused_is_kept_with_its_reason(
+def test_d24_an_event_that_is_refused_is_kept_with_its_reason(
     store: Store, folder: Path, error: Exception, reason: str
 ) -> None:
     """What a taker refuses, or fails at, is set aside; opening the store again does not meet it."""

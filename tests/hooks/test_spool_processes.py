@@ -63,7 +63,7 @@ class Crowd:
 
 
 @pytest.mark.timeout(300)
-def test_d24_x24_what_two_hundred_hooks_acknowledged_is_folded_in_once(tmp_path: Path, totals: Totals) -> None:
+def test_d24_what_two_hundred_hooks_acknowledged_is_folded_in_once(tmp_path: Path, totals: Totals) -> None:
     """200 hooks, 20 at a time, a quarter of them killed, several folders killed among them: each acknowledged event is
     taken in once, and any other at most once.
     """

@@ -216,8 +216,8 @@ class _Fold:
 
     def _set_aside(self, name: str, reason: str) -> None:
         spooled.set_aside(self._folder, name, reason)
+        self._remove(name)
         self._refused += 1
-        self._removed = 0
         _LOG.warning("%s: the event %s cannot be used: it %s", self._path, name, reason)
 
     def _remove(self, name: str) -> None:

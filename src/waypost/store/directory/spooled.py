@@ -54,7 +54,7 @@ def boot_of(name: str) -> str:
 
 
 def set_aside(folder: Directory, name: str, reason: str) -> None:
-    """Move an event to `refused/`, with a line that says why; it is in one of the two places, whatever happens."""
+    """Give an event a name in `refused/`, durably, with a line that says why; then it may lose the one that it has."""
     refused = folder.open_directory(REFUSED)
     if refused is None:
         folder.make_directory(REFUSED)
@@ -72,8 +72,6 @@ def set_aside(folder: Directory, name: str, reason: str) -> None:
     except StoreUnavailable:  # a directory, or a file system without second names
         folder.move(name, refused, name)
     refused.sync()  # a rename would be two names, of which a power cut may keep neither
-    folder.remove(name)
-    folder.sync()
 
 
 def refused(folder: Directory) -> Iterator[Refused]:
