@@ -168,6 +168,10 @@ _OPTIONS: dict[str, _Option] = {
     "checkpoints.post_step": _Option(_Flag(), True, True, True),
     "checkpoints.error": _Option(_Flag(), True, True, True),
     "checkpoints.pause": _Option(_Flag(), True, True, True),
+    "hooks.enable_auto_checkpoints": _Option(_Flag(), True, True, True),
+    "hooks.checkpoint_frequency": _Option(_Range(1, 100_000), 10, 5, 5),
+    "hooks.enable_performance_tracking": _Option(_Flag(), True, True, True),
+    "hooks.enable_crash_recovery": _Option(_Flag(), False, True, True),
     "retention.max_checkpoints": _Option(_Range(1, 100_000), 50, 50, 50),
     "retention.min_checkpoints": _Option(_Range(0, 100_000), 5, 5, 5),
     "retention.max_age_days": _Option(_Range(1, 36_500), 30, 30, 30),
@@ -266,6 +270,12 @@ def load_with_sources(
     _check_level(settings)
     made = _build({option: setting.value for option, setting in settings.items()})
     return Loaded(made, {option: setting.source for option, setting in settings.items()})
+
+
+def override(config: Config, options: Mapping[str, Mapping[str, object]]) -> Config:
+    """A configuration with single options changed, which are nested. Raises InvalidConfiguration."""
+    settings = [*_of_nested(_tables(config), "argument"), *_of_nested(options, "argument")]
+    return _build({each.option: each.value for each in settings})
 
 
 def describe(loaded: Loaded) -> list[Setting]:

@@ -69,6 +69,20 @@ class CheckpointsConfig(msgspec.Struct, frozen=True, kw_only=True):
     pause: bool
 
 
+class HooksConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What hook events do beside what they say (docs/hooks.md).
+
+    With `enable_auto_checkpoints` events make checkpoints that nobody asked for: at the end of a workflow and of a
+    session, and of every `checkpoint_frequency`-th completed step. With `enable_performance_tracking` times and use of
+    memory are taken from what events tell. With `enable_crash_recovery` a step that fails is kept as a checkpoint.
+    """
+
+    enable_auto_checkpoints: bool
+    checkpoint_frequency: int
+    enable_performance_tracking: bool
+    enable_crash_recovery: bool
+
+
 class RetentionConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How many checkpoints stay of those that may go: not those of the type `manual`, nor those with the tag milestone,
     release, backup or stable.
@@ -122,6 +136,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     reliability: ReliabilityConfig
     steps: StepsConfig
     checkpoints: CheckpointsConfig
+    hooks: HooksConfig
     retention: RetentionConfig
     history: HistoryConfig
     security: SecurityConfig
