@@ -113,6 +113,17 @@ class Sessions:
                 return session_id
         raise VersionConflict(f"others were faster {_TRIES} times", tries=_TRIES)
 
+    def start_for(
+        self, session_id: str, owner: StepOwner | None, values: Mapping[str, bytes], operation_id: str
+    ) -> None:
+        """Make a session that another process has, which holds no lock and leaves no sign of life but itself; or, with
+        None, nobody that is known. Raises SessionExists, InvalidId.
+        """
+        document = session_records.document_of(session_id)
+        record = SessionRecord(None, clock.now_us(), session_records.SESSION_SCHEMA, "active", 1, owner)
+        work = partial(_make, record=record, values=values)
+        self._submit(document, work, "start_session", operation_id, repeatable=True)
+
     def _holds(self, session_id: str, record: SessionRecord) -> bool:
         is_mine = record.owner is not None and record.owner == StepOwner.this_process()
         return is_mine and session_id in self.held.held() and record.number == self.held.number_of(session_id)
@@ -204,13 +215,17 @@ class Sessions:
 
         return self._submit(document, whole, operation, operation_id, repeatable=repeatable, store=store)
 
-    def _judge(self, view: View) -> StepOwner | None:
-        """Refuse to change what is another's; its owner, if he is dead. Raises SessionEnded, SessionBusy."""
+    def _judge(self, view: View, owner: StepOwner | None = None) -> StepOwner | None:
+        """Refuse to change what is another's; its owner, if he is dead, or the one who asks for it. Raises
+        SessionEnded, SessionBusy.
+        """
         record = session_records.expect(view)
         if record.status == "completed":
             raise session_records.ended(view.document.id)
         if record.owner is None or record.owner == StepOwner.this_process():
             return None
+        if record.owner == owner:
+            return owner
         seen = presence_of(self.looker, view, record)
         if seen is not None and seen.state != "crashed":
             raise busy(view.document.id, seen.evidence)
@@ -231,8 +246,17 @@ class Sessions:
 
     # --- ending ---
 
-    def end(self, session_id: str, *, final_checkpoint: bool, operation_id: str, repeatable: bool) -> Receipt:
+    def end(
+        self,
+        session_id: str,
+        *,
+        final_checkpoint: bool,
+        operation_id: str,
+        repeatable: bool,
+        owner: StepOwner | None = None,
+    ) -> Receipt:
         """End a session for good, with a checkpoint of each of its workflows that is not completed, all in one commit.
+        `owner` is the process that ends it, where that is another than this one.
 
         Raises SessionNotFound, SessionEnded, SessionBusy.
         """
@@ -245,7 +269,7 @@ class Sessions:
                 return receipt
             change = JointChange(operation_id, "end_session", repeatable, session_id)
             try:
-                receipt = self._try_to_end(document, self._judge(view), final_checkpoint, change)
+                receipt = self._try_to_end(document, self._judge(view, owner), final_checkpoint, change)
             except TransactionPending as pending:
                 prepared.out_of_the_way(self._store, pending)
                 continue
