@@ -198,12 +198,13 @@ class Steps(MutableSequence[WorkflowStep]):
 
 
 class AgentPerformance(Struct, forbid_unknown_fields=True):
-    """How an agent has done so far. `error_rate` is failed tasks / all tasks."""
+    """How an agent has done so far. `error_rate` is failed tasks / all tasks, the average of the completed ones."""
 
     tasks_completed: Count = 0
     average_execution_time_ms: float = 0.0
     error_rate: float = 0.0
     last_activity: Moment | None = None
+    tasks_failed: Count = 0
 
 
 class AgentResources(Struct, forbid_unknown_fields=True):

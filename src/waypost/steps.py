@@ -52,7 +52,7 @@ _FOLLOWING: dict[StepStatus, tuple[StepStatus, ...]] = {
 
 
 class Move(NamedTuple):
-    """What is said about a step, checked and encoded."""
+    """What is said about a step, checked and encoded. Who is not known to work on it is no owner."""
 
     step_id: str
     status: StepStatus
@@ -60,7 +60,7 @@ class Move(NamedTuple):
     error: str | None
     agent_id: str | None
     time_us: int
-    owner: StepOwner
+    owner: StepOwner | None
 
 
 def prepare_move(
