@@ -25,6 +25,7 @@ from waypost.store import Change, Receipt, Store, Ticket
 OPERATIONS = [
     *(name for name in dir(Definitions) if not name.startswith("_") and name not in ("close", "in_session")),
     "transact",
+    "emit_hook_event",
 ]
 REPORTED = {
     name for name in OPERATIONS if not name.startswith(("export_", "get_", "list_", "migrate_", "open_", "validate_"))

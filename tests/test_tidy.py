@@ -74,6 +74,7 @@ ORDER = """
     hooks
     opening
     api blocking
+    integrator
     waypost
     cli demo testing
 """
