@@ -72,4 +72,6 @@ def intake_of(definitions: Definitions) -> Callable[[], None] | None:
 
 def takers() -> Mapping[str, Taker]:
     """Who makes commits of events, by their dialect."""
-    return {}
+    from waypost.hooks import taking
+
+    return {"waypost": taking.take}
