@@ -71,6 +71,15 @@ if TYPE_CHECKING:
         WorkflowPaused,
     )
     from waypost.history import HistoryEntry
+    from waypost.hooks.listeners import HookListener
+    from waypost.hooks.payloads import HookEvent
+    from waypost.integrator import (
+        HookIntegrator,
+        HookStatistics,
+        create_state_hook_integrator,
+        create_workflow_state_api,
+        initialize_workflow_state,
+    )
     from waypost.maintenance import RepairReport, repair
     from waypost.migrating import MigratingDocument
     from waypost.migrations import MigrationReport, WorkflowMigration
@@ -148,6 +157,11 @@ _MODULES = {
         "WorkflowPaused"
     ),
     "waypost.history": "HistoryEntry",
+    "waypost.hooks.listeners": "HookListener",
+    "waypost.hooks.payloads": "HookEvent",
+    "waypost.integrator": (
+        "HookIntegrator HookStatistics create_state_hook_integrator create_workflow_state_api initialize_workflow_state"
+    ),
     "waypost.migrating": "MigratingDocument",
     "waypost.migrations": "MigrationReport WorkflowMigration",
     "waypost.maintenance": "RepairReport repair",
@@ -200,6 +214,10 @@ __all__ = [
     "Erasure",
     "Failure",
     "HistoryEntry",
+    "HookEvent",
+    "HookIntegrator",
+    "HookListener",
+    "HookStatistics",
     "IllegalTransition",
     "ImportConflict",
     "InvalidConfiguration",
@@ -293,6 +311,9 @@ __all__ = [
     "WorkflowSummary",
     "WorkflowTransaction",
     "WorkflowTriage",
+    "create_state_hook_integrator",
+    "create_workflow_state_api",
+    "initialize_workflow_state",
     "open",
     "open_async",
     "register_migration",
