@@ -109,7 +109,13 @@ def test_step_error_says_why(wp: Waypost, shape: Shape) -> None:
 
 @pytest.mark.parametrize(
     ("error", "text"),
-    [({"message": "no disk", "stack": "…"}, "no disk"), (OSError("no disk"), "no disk"), (None, None), (5, "5")],
+    [
+        ({"message": "no disk", "stack": "…"}, "no disk"),
+        (OSError("no disk"), "no disk"),
+        (None, None),
+        (5, "5"),
+        ([10**5000], "<list>"),
+    ],
 )
 def test_errors_of_any_kind_become_text(wp: Waypost, error: object, text: str | None) -> None:
     """An error may be an object of the other side: what it says is recorded."""

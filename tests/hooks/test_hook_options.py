@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.hooks.support import NOW_MS, emit, nested, state, step, tags
+from tests.hooks.support import NOW_MS, emit, nested, notes, state, step, tags
 from waypost import clock
 from waypost.blocking import Waypost
 
@@ -109,3 +109,7 @@ def test_times_that_cannot_be_are_mended(wp: Waypost) -> None:
     assert started.start_time <= clock.to_datetime(clock.now_us())
     ended = emit(wp, "step_complete", nested(stepId="s"))
     assert ended.end_time == ended.start_time
+    ages = emit(wp, "step_complete", nested(stepId="t", duration=9e14))
+    assert ages.start_time == clock.to_datetime(0)
+    emit(wp, "tool.used", {**nested(), "timestamp": ahead})
+    assert notes(wp)[0]["at"] <= clock.to_datetime(clock.now_us())

@@ -139,7 +139,7 @@ class _Effect:
         error = self._fields.get("error")
         if isinstance(error, Mapping):
             error = mapping_in(self._fields, "error").get("message", error)
-        return None if error is None else steps.error_text(error if isinstance(error, str) else str(error))
+        return None if error is None else steps.error_text(error if isinstance(error, str) else _shown(error))
 
     @property
     def _time_us(self) -> int:
@@ -259,7 +259,7 @@ class _Effect:
         if step.end_time is not None and step.start_time is not None:
             step.end_time = max(step.start_time, step.end_time)
         elif step.end_time is not None and self._duration_us is not None:
-            step.start_time = clock.to_datetime(clock.to_us(step.end_time) - self._duration_us)
+            step.start_time = clock.to_datetime(max(0, clock.to_us(step.end_time) - self._duration_us))
 
     def _checkpoint_of(self, tx: Transaction, step: WorkflowStep) -> NewCheckpoint | None:
         """The checkpoint that a step's new status is kept by, if any."""
@@ -349,9 +349,17 @@ class _Effect:
         return work
 
     def _note(self, fields: Mapping[str, Any]) -> Callable[[Transaction], None]:
-        time_us = self._now_us if self._event.time_us is None else self._event.time_us
+        time_us = self._now_us if self._event.time_us is None else min(self._event.time_us, self._now_us)
         name, data = notes.prepare(self._event.event, fields, time_us, self._operation_id, self._redaction)
         return partial(notes.put, name=name, data=data)
+
+
+def _shown(error: object) -> str:
+    """An error that is no text, as text; one of the other side may be anything."""
+    try:
+        return str(error)
+    except Exception:
+        return f"<{type(error).__name__}>"
 
 
 def _counted(done: AgentPerformance, time_us: int) -> AgentPerformance:
