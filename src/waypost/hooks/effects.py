@@ -18,14 +18,14 @@ from waypost.automatic import Automatic
 from waypost.checkpoints import NewCheckpoint
 from waypost.definitions import Definitions
 from waypost.errors import InvalidInput
-from waypost.hooks import notes
+from waypost.hooks import notes, tallies
 from waypost.hooks.payloads import HookEvent, mapping_in, snake_case
-from waypost.loading import Viewer, every_step
+from waypost.loading import Viewer
 from waypost.models import AgentPerformance, AgentState, StepOwner, WorkflowStep
 from waypost.operations import OperationResult, Request, Work, Write
 from waypost.options import HooksConfig
 from waypost.steps import Move
-from waypost.store import Transaction
+from waypost.store import Transaction, View
 
 Projection = Sequence[Any]
 """Where the result of a commit stands in it; see `workflows.render`."""
@@ -51,6 +51,7 @@ def write(
     effect = _Effect(definitions, event, operation_id, session_id, hooks or definitions.config.hooks, owner)
 
     def finish(projection: Projection, viewer: Viewer) -> Any:
+        effect.remember(viewer())
         return workflows.render(viewer(), projection, viewer, definitions.store)
 
     return Write(
@@ -88,6 +89,9 @@ class _Effect:
         self._retention = definitions.retention
         self._operation_id = operation_id or clock.new_id("op")
         self._now_us = clock.now_us()
+        self._tallies = tallies.of(definitions.store)
+        self._completed: int | None = None
+        """How many steps are completed by what the last run of the work has done, if that is known."""
         self._owner = StepOwner.this_process() if owner is UNSET else owner
         self.session_id = session_id
         self.workflow_id = self._workflow_id()
@@ -101,12 +105,18 @@ class _Effect:
         ensure = self._ensuring_workflow()
 
         def whole(tx: Transaction) -> Projection:
+            self._completed = self._tallies.at(tx)
             ensure(tx)
             projection = work(tx)
             tx.project(projection)
             return projection
 
         return whole
+
+    def remember(self, version: View) -> None:
+        """Know of the version that came of it how many of its steps are completed."""
+        if self._completed is not None:
+            self._tallies.keep(version, self._completed)
 
     # --- what an event says ---
 
@@ -247,6 +257,8 @@ class _Effect:
         return work
 
     def _moved(self, move: Move, tx: Transaction, step: WorkflowStep) -> None:
+        if step.status == "completed" and self._completed is not None:
+            self._completed += 1
         if move.status != "running":
             self._time(step)
             records.put_step(tx, step)
@@ -273,8 +285,9 @@ class _Effect:
             return self._checkpoint("pre_step", text, ()) if self._config.checkpoints.pre_step else None
         if not self._config.checkpoints.post_step:
             return None
-        completed = sum(each.status == "completed" for each in every_step(tx))
-        is_due = completed % self._hooks.checkpoint_frequency == 0
+        if self._completed is None:
+            self._completed = tallies.count(tx)
+        is_due = self._completed % self._hooks.checkpoint_frequency == 0
         return self._checkpoint("post_step", text, ("auto", "step_milestone")) if is_due else None
 
     # --- agents ---
