@@ -63,7 +63,7 @@ class HookIntegrator:
         self._hooks = hooks
         self._limit_s = listener_timeout_s
         self._listeners: list[HookListener] = []
-        self._removed_failures = 0
+        self.listener_failures = 0
         self._under_way: set[asyncio.Future[Any]] = set()
         self._counts: Counter[str] = Counter()
         self._failed = 0
@@ -122,7 +122,7 @@ class HookIntegrator:
         It may be asynchronous; a plain one is called in a thread. It is told of one event after the other, in order,
         for at most the time limit each. What it raises is logged and counted. `remove()` of what is given ends it.
         """
-        listener = HookListener(None if event == "*" else event_name(event), function, self._limit_s, self._forget)
+        listener = HookListener(None if event == "*" else event_name(event), function, self._limit_s, self)
         self._listeners.append(listener)
         return listener
 
@@ -134,10 +134,10 @@ class HookIntegrator:
             listener.remove()
         return bool(found)
 
-    def _forget(self, listener: HookListener) -> None:
+    def forget(self, listener: HookListener) -> None:
+        """Have a listener removed, as its `remove` does."""
         if listener in self._listeners:
             self._listeners.remove(listener)
-            self._removed_failures += listener.failures
 
     def _tell(self, event: HookEvent) -> None:
         for listener in list(self._listeners):
@@ -160,7 +160,7 @@ class HookIntegrator:
             failed_hook_events=self._failed,
             average_response_time_ms=self._total_ms / total if total else 0.0,
             error_rate=self._failed / total if total else 0.0,
-            listener_failures=self._removed_failures + sum(each.failures for each in self._listeners),
+            listener_failures=self.listener_failures,
             events=dict(self._counts),
         )
 

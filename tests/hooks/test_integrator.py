@@ -208,6 +208,37 @@ async def test_x24_a_listener_that_hangs_harms_nobody(awp: AsyncWaypost, caplog:
     await hooks.shutdown()
 
 
+async def test_x24_a_listener_that_refuses_to_end_is_told_nothing_more(
+    awp: AsyncWaypost, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A coroutine that goes on after it was given up is not called beside itself, and that counts as failures."""
+    hooks = create_state_hook_integrator(awp, listener_timeout_s=0.05)
+    go_on = asyncio.Event()
+    calls: list[str] = []
+
+    async def refuse(event: HookEvent) -> None:
+        calls.append(event.fields["step_id"])
+        while not go_on.is_set():
+            try:
+                await go_on.wait()
+            except asyncio.CancelledError:
+                continue
+        raise RuntimeError("at last")
+
+    hooks.register_hook_listener("step_start", refuse)
+    for step_id in ("a", "b"):
+        (await hooks.emit_hook_event("step_start", nested(stepId=step_id))).unwrap()
+    await hooks.settle()
+    assert (calls, hooks.get_statistics().listener_failures) == (["a"], 2)
+    assert caplog.text.count("it is still busy") == 1
+    go_on.set()
+    while calls == ["a"]:  # once it has ended it is called again
+        (await hooks.emit_hook_event("step_start", nested(stepId="c"))).unwrap()
+        await hooks.settle()
+    assert calls == ["a", "c"]
+    assert "RuntimeError: at last" in caplog.text
+
+
 async def test_x27_what_waits_for_a_listener_is_bounded(
     hooks: HookIntegrator, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -225,7 +256,7 @@ async def test_x27_what_waits_for_a_listener_is_bounded(
         listener.tell(HookEvent(event="x"))
     release.set()
     await hooks.settle()
-    assert (len(told), listener.failures) == (MOST_WAITING, 10)
+    assert (len(told), hooks.listener_failures) == (MOST_WAITING, 10)
 
 
 @pytest.mark.parametrize("kind", ["asynchronous", "plain"])

@@ -4,7 +4,8 @@ Invariants:
 
 * Nobody waits for a listener: neither who emits, nor another listener, nor the end of the process.
 * Each is told of one event at a time, and has a time limit for it. A plain function runs in a thread of its own, which
-  cannot be stopped: while it is still busy after its limit, it is not called, and that counts as failures.
+  cannot be stopped, and a coroutine may refuse to be: while one goes on after its limit it is not called, and that
+  counts as failures.
 * What a listener emits is counted by how deep it lies, and refused at a bound.
 """
 
@@ -17,7 +18,7 @@ import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from inspect import isawaitable, iscoroutinefunction
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from waypost.hooks.payloads import HookEvent
 
@@ -27,6 +28,7 @@ Function = Callable[[HookEvent], Awaitable[Any] | Any]
 
 MOST_WAITING = 1000
 """Events that wait for one listener; of more it is not told."""
+_GRACE_S = 0.1
 DEEPEST = 8
 """How far events may follow from one another, each emitted by a listener of the one before."""
 
@@ -38,26 +40,32 @@ def depth() -> int:
     return _depth.get()
 
 
+class Home(Protocol):
+    """Whoever has listeners."""
+
+    listener_failures: int
+
+    def forget(self, listener: HookListener) -> None: ...
+
+
 class HookListener:
     """One function that is told of events. `remove` ends that; what it is being told of at the time is finished."""
 
-    def __init__(
-        self, event: str | None, function: Function, limit_s: float, on_removed: Callable[[HookListener], None]
-    ) -> None:
+    def __init__(self, event: str | None, function: Function, limit_s: float, home: Home) -> None:
         self.event = event
-        self.failures = 0
         self.function = function
         self._limit_s = limit_s
-        self._on_removed = on_removed
+        self._home = home
         self._waiting: deque[tuple[HookEvent, contextvars.Context]] = deque()
         self._worker: asyncio.Task[None] | None = None
-        self._busy: threading.Event | None = None
-        """Set once a function that was given up has come to its end after all."""
+        self._given_up: asyncio.Task[None] | None = None
+        self._ended: threading.Event | None = None
+        """Set once the plain function that was called last has come to its end."""
 
     def remove(self) -> None:
         """Tell it of nothing any more. May be called twice."""
         self._waiting.clear()
-        self._on_removed(self)
+        self._home.forget(self)
 
     def tell(self, event: HookEvent) -> None:
         """Have it told of an event, in the loop that runs."""
@@ -83,19 +91,31 @@ class HookListener:
     async def _work(self) -> None:
         while self._waiting:
             event, context = self._waiting.popleft()
-            if self._busy is not None and not self._busy.is_set():
+            if self._is_busy():
                 self._failed(event, "it is still busy with an earlier one")
                 continue
             call = asyncio.get_running_loop().create_task(self._call(event), context=context)
             done, _ = await asyncio.wait([call], timeout=self._limit_s)
             if not done:
-                call.cancel()  # it may refuse, and is not waited for
-                call.add_done_callback(_look_at)
                 self._failed(event, f"it took longer than {self._limit_s:g} s")
+                await self._give_up(call)
             elif call.cancelled():
                 self._failed(event, "it was cancelled")
             elif (error := call.exception()) is not None:
                 self._failed(event, f"{type(error).__name__}: {error}")
+
+    async def _give_up(self, call: asyncio.Task[None]) -> None:
+        """Cancel a call. It may refuse, and then is not waited for."""
+        call.add_done_callback(_look_at)
+        call.cancel()
+        self._given_up = call
+        await asyncio.wait([call], timeout=_GRACE_S)
+
+    def _is_busy(self) -> bool:
+        """Whether what was given up goes on all the same."""
+        if self._given_up is not None and not self._given_up.done():
+            return True
+        return self._ended is not None and not self._ended.is_set()
 
     async def _call(self, event: HookEvent) -> None:
         if iscoroutinefunction(self.function):
@@ -110,7 +130,7 @@ class HookListener:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         context = contextvars.copy_context()
-        ended = self._busy = threading.Event()
+        ended = self._ended = threading.Event()
 
         def call() -> None:
             try:
@@ -127,7 +147,7 @@ class HookListener:
         return future
 
     def _failed(self, event: HookEvent, why: str) -> None:
-        self.failures += 1
+        self._home.listener_failures += 1
         name = getattr(self.function, "__qualname__", repr(self.function))
         logger.error("the listener %s was not told of %s: %s", name, event.event, why)
 
