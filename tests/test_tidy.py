@@ -76,7 +76,7 @@ ORDER = """
     api blocking
     integrator
     waypost
-    cli demo testing
+    cli demo mcp testing
 """
 LAYERS = {name: number for number, line in enumerate(ORDER.strip().splitlines()) for name in line.split()}
 

@@ -63,7 +63,11 @@ def count(number: int, noun: str) -> str:
 
 def as_json(document: Any, *, ascii_only: bool = False, indent: int | None = 2) -> str:
     """One readable JSON document: sorted keys, no NaN, harmless to a terminal. On one line without an indent."""
-    text = json.dumps(document, indent=indent, sort_keys=True, ensure_ascii=ascii_only, allow_nan=False)
+    return json_escape(json.dumps(document, indent=indent, sort_keys=True, ensure_ascii=ascii_only, allow_nan=False))
+
+
+def json_escape(text: str) -> str:
+    """JSON that says the same, with what a terminal would act on, or nobody can see, written as `\\u001b`."""
     # the structure itself is ASCII, so what is found stands inside a text
     return _JSON_HARMFUL.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
