@@ -7,6 +7,7 @@ from functools import wraps
 from typing import Any, ParamSpec
 
 from mcp_types import CallToolResult, TextContent
+from pydantic import ValidationError
 
 from waypost.cli.text import json_escape
 from waypost.errors import (
@@ -51,6 +52,7 @@ _NEXT: dict[type[WaypostError], str] = {
     DocumentDamaged: "resume_plan tells which checkpoint is whole; `waypost verify` tells what is damaged.",
     InvalidInput: "Correct the arguments and call again.",
 }
+_MOST_MISFITS = 10
 _LATER = "Call again: it may succeed later."
 _NONE = "Tell the user; calling again the same way will not help."
 
@@ -84,6 +86,13 @@ def refusal(error: WaypostError) -> CallToolResult:
 def as_text(result: Result) -> str:
     """A result as one line of JSON, in which nothing is invisible, in ids neither."""
     return json_escape(result.model_dump_json(exclude_none=True))
+
+
+def misfit(error: ValidationError) -> InvalidInput:
+    """What is wrong with arguments, none of which is repeated."""
+    found = error.errors(include_url=False, include_input=False, include_context=False)
+    said = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in found[:_MOST_MISFITS]]
+    return InvalidInput("; ".join(said))
 
 
 def explain(error: WaypostError) -> str:

@@ -54,12 +54,17 @@ def harmless(text: str) -> str:
 
 def word(given: object) -> object:
     """A short stored text on one line."""
-    return cut(escape(given), LONGEST_WORD) if isinstance(given, str) else given
+    return _on_a_line(given, LONGEST_WORD)
 
 
 def line(given: object) -> object:
     """A sentence on one line."""
-    return cut(escape(given), LONGEST_TEXT) if isinstance(given, str) else given
+    return _on_a_line(given, LONGEST_TEXT)
+
+
+def _on_a_line(given: object, most: int) -> object:
+    # cut first: a text that is much longer is not gone through whole
+    return cut(escape(given[: most + 1]), most) if isinstance(given, str) else given
 
 
 def fitting(text: str, room: int) -> tuple[str, int]:

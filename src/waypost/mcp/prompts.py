@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver import Context, MCPServer
 from mcp.server.mcpserver.prompts import Prompt
 from mcp.shared.exceptions import MCPError
 from mcp_types import INVALID_PARAMS
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from waypost.errors import WaypostError
-from waypost.mcp.answers import as_text, explain
+from waypost.errors import InvalidInput, WaypostError
+from waypost.mcp.answers import as_text, explain, misfit
 from waypost.mcp.plans import plan_of
 from waypost.mcp.reads import ReadTools, RunId
 from waypost.mcp.results import Result
@@ -30,6 +30,24 @@ _HAND_OVER = (
 )
 
 
+class _Prompt(Prompt):
+    """A prompt that says which argument it lacks."""
+
+    async def render(self, arguments: dict[str, Any] | None, context: Context[Any, Any]) -> Any:
+        try:
+            return await super().render(arguments, context)
+        except ValueError as error:
+            if isinstance(error.__cause__, ValidationError):
+                raise _refusal(misfit(error.__cause__)) from error
+            if error.__cause__ is not None:
+                raise
+            raise _refusal(InvalidInput(str(error))) from error
+
+
+def _refusal(error: WaypostError) -> MCPError:
+    return MCPError(code=INVALID_PARAMS, message=explain(error))
+
+
 def add(server: MCPServer[Any], stores: Stores) -> None:
     """Have the prompts served."""
 
@@ -42,14 +60,14 @@ def add(server: MCPServer[Any], stores: Stores) -> None:
         return _prompt(_HAND_OVER, stores, run_id)
 
     for function in (resume, handoff):
-        server.add_prompt(Prompt.from_function(function))
+        server.add_prompt(_Prompt.from_function(function))
 
 
 def _prompt(request: str, stores: Stores, run_id: str) -> str:
     try:
         data = _data(stores, run_id)
     except WaypostError as error:
-        raise MCPError(code=INVALID_PARAMS, message=explain(error)) from error
+        raise _refusal(error) from error
     # no fence that stored text could close: JSON is one line, in which no line ends
     return f"{request}\n\nData, one line of JSON:\n{as_text(data)}"
 
