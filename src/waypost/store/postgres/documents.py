@@ -2,7 +2,8 @@
 
 A view holds what it has read. The next version begins with that, changed as its commit changed it, so that a handle
 which works on a document alone asks the server for nothing twice. What a view has not read it asks for by its version,
-which the server keeps; parts next to each other that are asked for one after the other come in runs.
+which the server keeps; the more parts of a kind (all that comes before the separator of their keys) are asked for, the
+more of those behind them come along, in whatever order it is.
 """
 
 from __future__ import annotations
@@ -72,8 +73,8 @@ class DocumentView:
         self._verify = verify
         self._known: dict[str, Part | None] = {}
         self._listed: dict[str, tuple[str, ...]] = {} if head.version else {"": ()}
-        self._expected = ""
-        self._run = 1
+        self._runs: dict[str, int] = {}
+        """How many parts of a kind come at the next question."""
 
     @property
     def version(self) -> int:
@@ -109,11 +110,7 @@ class DocumentView:
             return self._known[key]
         if any(key.startswith(prefix) and not _holds(keys, key) for prefix, keys in tuple(self._listed.items())):
             return None
-        if key == self._expected or self._kept.size_bytes <= _WHOLE_BYTES:
-            self._fetch_run(key)
-        else:
-            self._run = 1
-            self._fetch([key])
+        self._fetch(key)
         return self._known.setdefault(key, None)
 
     def get(self, key: str) -> bytes | None:
@@ -186,39 +183,30 @@ class DocumentView:
         head = self._kept
         return {"doc": head.doc, "version": head.version, "commit_id": head.commit_id, "inline": INLINE_BYTES, **more}
 
-    def _fetch(self, keys: list[str]) -> None:
-        self._take(self._reader.read("parts_of", self._asked(keys=[key.encode() for key in keys])))
-
-    def _fetch_run(self, key: str) -> None:
-        """The part and those behind it: the more the longer parts have been asked for in their order."""
+    def _fetch(self, key: str) -> None:
+        """A part, with some of its kind behind it; all of a document that is small."""
         if self._kept.size_bytes <= _WHOLE_BYTES:
-            self._take(self._run_from("", _WHOLE_BYTES))
+            self._take(self._run_from("", "", _WHOLE_BYTES))
             known = tuple(self._known.items())
             self._listed[""] = tuple(sorted(each for each, part in known if part is not None))
             return
-        self._run = min(_MOST_IN_A_RUN, self._run * 4)
-        self._take(self._run_from(key, self._run))
+        kind, separator, _ = key.partition("\x1f")
+        most = self._runs.get(kind, 1) if separator else 1
+        self._runs[kind] = min(_MOST_IN_A_RUN, most * 4)
+        self._take(self._run_from(key, kind + separator, most))
 
-    def _run_from(self, start: str, most: int) -> list[tuple[Any, ...]]:
-        return self._reader.read("run_of_parts", self._asked(start=start.encode(), stop=b"\xff", most=most))
+    def _run_from(self, start: str, kind: str, most: int) -> list[tuple[Any, ...]]:
+        return self._reader.read(
+            "run_of_parts", self._asked(start=start.encode(), stop=_behind(kind.encode()), most=most)
+        )
 
     def _take(self, rows: list[tuple[Any, ...]]) -> None:
         if not rows or not rows[0][0]:
             raise self._expired()
-        last = ""
         for _, key, length, digest, value, content, is_erased in rows:
             if key is not None:
-                last = bytes(key).decode()
-                self._known.setdefault(last, self._checked(last, length, digest, value, content, is_erased))
-        self._expected = self._after(last)
-
-    def _after(self, key: str) -> str:
-        """The key that is asked for next by whoever goes through them in order, as far as that is known."""
-        for prefix, keys in tuple(self._listed.items()):
-            if key.startswith(prefix):
-                at = bisect_left(keys, key) + 1
-                return keys[at] if at < len(keys) else ""
-        return ""
+                name = bytes(key).decode()
+                self._known.setdefault(name, self._checked(name, length, digest, value, content, is_erased))
 
     def _list(self, prefix: str) -> tuple[str, ...]:
         start = prefix.encode()
@@ -230,7 +218,6 @@ class DocumentView:
             if key.startswith(prefix):
                 (found.discard if part is None else found.add)(key)
         self._listed[prefix] = keys = tuple(sorted(found))
-        self._expected = keys[0] if keys else ""
         return keys
 
     def _checked(self, key: str, length: int, digest: object, value: object, content: int | None, gone: bool) -> Part:
@@ -272,7 +259,7 @@ class DocumentView:
         """
         made = DocumentView(self._reader, self.document, head, verify=self._verify)
         made._kept = head if is_made else self._kept
-        made._run, made._expected = self._run, self._expected
+        made._runs = dict(self._runs)
         if cleared:
             made._listed = {"": ()}
         else:

@@ -11,8 +11,11 @@ FROM {schema}.commits c JOIN {schema}.documents d USING (doc)
 WHERE d.kind = %(kind)s AND d.id = %(id)s AND c.version = %(version)s AND {schema}.is_kept(c.doc, c.version, c.commit_id)
 
 -- name: changed_since
-SELECT {schema}.is_kept(%(doc)s, %(since)s, %(since_id)s) AND {schema}.is_kept(%(doc)s, %(version)s, %(commit_id)s), p.*
-FROM (VALUES (1)) one(row) LEFT JOIN (
+-- OFFSET 0 keeps the server from asking is_kept for each row
+SELECT kept, p.* FROM (
+    SELECT {schema}.is_kept(%(doc)s, %(since)s, %(since_id)s) AND {schema}.is_kept(%(doc)s, %(version)s, %(commit_id)s)
+        AS kept OFFSET 0
+) one LEFT JOIN (
     SELECT key, length, digest, CASE WHEN length <= %(inline)s THEN value END, content,
         value IS NULL AND content IS NULL, true
     FROM {schema}.parts WHERE doc = %(doc)s AND since > %(since)s AND since <= %(version)s AND until > %(version)s
@@ -24,20 +27,8 @@ FROM (VALUES (1)) one(row) LEFT JOIN (
 -- name: commit_id_at
 SELECT commit_id FROM {schema}.commits WHERE doc = %(doc)s AND version = %(version)s
 
--- name: parts_of
-SELECT {schema}.is_kept(%(doc)s, %(version)s, %(commit_id)s), p.* FROM (VALUES (1)) one(row) LEFT JOIN (
-    SELECT key, length, digest, CASE WHEN length <= %(inline)s THEN value END, content, value IS NULL AND content IS NULL
-    FROM {schema}.parts
-    WHERE doc = %(doc)s AND until = 9223372036854775807 AND key = ANY (%(keys)s) AND since <= %(version)s
-    UNION ALL
-    SELECT key, length, digest, CASE WHEN length <= %(inline)s THEN value END, content, value IS NULL AND content IS NULL
-    FROM {schema}.parts
-    WHERE doc = %(doc)s AND until > %(version)s AND until < 9223372036854775807 AND key = ANY (%(keys)s)
-    AND since <= %(version)s
-) p ON true
-
 -- name: run_of_parts
-SELECT {schema}.is_kept(%(doc)s, %(version)s, %(commit_id)s), p.* FROM (VALUES (1)) one(row) LEFT JOIN (
+SELECT kept, p.* FROM (SELECT {schema}.is_kept(%(doc)s, %(version)s, %(commit_id)s) AS kept OFFSET 0) one LEFT JOIN (
     SELECT key, length, digest, CASE WHEN length <= %(inline)s THEN value END, content, value IS NULL AND content IS NULL
     FROM {schema}.parts
     WHERE doc = %(doc)s AND until > %(version)s AND since <= %(version)s AND key >= %(start)s AND key < %(stop)s
@@ -49,14 +40,16 @@ SELECT value, content FROM {schema}.parts
 WHERE doc = %(doc)s AND key = %(key)s AND until > %(version)s AND since <= %(version)s
 
 -- name: keys_of
-SELECT {schema}.is_kept(%(doc)s, %(version)s, %(commit_id)s), p.* FROM (VALUES (1)) one(row) LEFT JOIN (
+SELECT kept, p.* FROM (SELECT {schema}.is_kept(%(doc)s, %(version)s, %(commit_id)s) AS kept OFFSET 0) one LEFT JOIN (
     SELECT key, length, digest, content, value IS NULL AND content IS NULL FROM {schema}.parts
     WHERE doc = %(doc)s AND until > %(version)s AND since <= %(version)s AND key >= %(start)s AND key < %(stop)s
 ) p ON true
 
 -- name: differing
-SELECT {schema}.is_kept(%(doc)s, %(older)s, %(older_id)s) AND {schema}.is_kept(%(doc)s, %(newer)s, %(newer_id)s), p.key
-FROM (VALUES (1)) one(row) LEFT JOIN (
+SELECT kept, p.key FROM (
+    SELECT {schema}.is_kept(%(doc)s, %(older)s, %(older_id)s) AND {schema}.is_kept(%(doc)s, %(newer)s, %(newer_id)s)
+        AS kept OFFSET 0
+) one LEFT JOIN (
     SELECT DISTINCT key FROM {schema}.parts
     WHERE doc = %(doc)s AND (since > %(older)s AND since <= %(newer)s OR until > %(older)s AND until <= %(newer)s)
 ) p ON true
