@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import opened
 from tests.synced import statuses, synced, variables
 from waypost import Resolution, StateConflict
 from waypost.blocking import Waypost
@@ -98,3 +100,25 @@ def test_trap_08_made_anew_here_and_changed_there(wp_with: Make, how: Any, found
     assert (conflict.part, conflict.conflict_type) == ("", "concurrent_write")
     synced(here, other, on_conflict=how)
     assert statuses(here) == statuses(other) == found
+
+
+def test_x22_one_secret_under_two_keys_is_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What each store has sealed with a key of its own is compared where both keys are there; else it is a conflict,
+    which shows neither.
+    """
+    keys = {"a": "1" * 64, "b": "2" * 64}
+    monkeypatch.setenv("WAYPOST_KEY", keys["a"])
+    with opened(tmp_path / "a") as a, opened(tmp_path / "b") as b:
+        a.create_workflow("wf", "Wf").unwrap()
+        synced(a, b)
+    for name, key in keys.items():
+        monkeypatch.setenv("WAYPOST_KEY", key)
+        with opened(tmp_path / name) as wp:
+            wp.update_context("wf", secrets={"token": "canary"}).unwrap()
+    with opened(tmp_path / "a") as a, opened(tmp_path / "b") as b:
+        (conflict,) = a.sync(b).unwrap().unresolved
+        assert conflict.path == "context.secrets.token"
+        assert "canary" not in str(conflict) + repr(conflict)
+    monkeypatch.setenv("WAYPOST_KEY", " ".join(keys.values()))
+    with opened(tmp_path / "a") as a, opened(tmp_path / "b") as b:
+        assert list(synced(a, b).conflicts) == []
