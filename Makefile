@@ -30,8 +30,9 @@ help: ## show these commands
 demo: .venv/runtime.stamp ## see Waypost lose a process and carry on
 	@$(BIN)/waypost demo $(ARGS)
 
+# In the order of their names the long files come first; else those of few tests, which take longest, would be the last.
 test: .venv/dev.stamp ## run the tests, but for the large ones of crash
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 crash: .venv/dev.stamp ## break things on purpose, and count what was tried
 	@$(BIN)/python -m pytest -n 2 --dist load --floors --totals build/crash-C.txt tests/crash $(ARGS)
