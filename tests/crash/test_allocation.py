@@ -109,7 +109,7 @@ def test_t19_an_allocation_that_fails_harms_nothing(workload: Workload, totals: 
     with bench() as place:
         most = _allocations(place, workload, capi)
         attempts = _attempts(place, workload)
-        numbers = random.Random(SEED).sample(range(1, most), min(most - 1, ring_size(110, 4000)))
+        numbers = random.Random(SEED).sample(range(1, most), min(most - 1, ring_size(84, 4000)))
         hit = 0
         for turn, number in enumerate(numbers):
             with place.broken(workload) as path:

@@ -106,6 +106,6 @@ def _fail_each_sync() -> None:
 
 
 def test_q05_nothing_is_found_where_nothing_is_planted() -> None:
-    """The same campaigns pass on the store as it is."""
+    """Shorter campaigns of the same kind pass on the store as it is; `test_power_loss.py` runs them at full length."""
     for name in sorted({name for _, name in PLANTED}):
-        assert Campaign(record(WORKLOADS[name], Machine(Tree())), "weak").run(2_200) > 500
+        assert Campaign(record(WORKLOADS[name], Machine(Tree())), "weak").run(250) == 250

@@ -182,7 +182,7 @@ def test_t16_e05_a_copy_of_a_store_in_use_is_at_some_commit_or_refused(
         pytest.skip("rsync is not installed")
     print(SAID)
     is_ours = name.startswith("backup")
-    cases = ring_size(10 if name in ("cp", "tar", "rsync") else 5, 250)
+    cases = ring_size(3 if name == "backup by command" else 6, 250)
     refused = 0
     for number in range(cases):
         copy = tmp_path / f"copy{number}"

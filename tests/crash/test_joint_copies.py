@@ -113,7 +113,7 @@ def test_t16_d12_a_copy_made_during_transactions_is_whole_or_says_that_it_is_not
     is told by `verify`, and a repair makes a sound store of it.
     """
     print(SAID)
-    cases = ring_size(15, 250)
+    cases = ring_size(8, 250)
     for number in range(cases):
         copy = tmp_path / f"copy{number}"
         tool(busy, copy)
@@ -163,7 +163,7 @@ def test_e05_d12_a_backup_made_during_transactions_holds_each_of_them_whole(
     transaction.
     """
     print(SAID)
-    cases = ring_size(10 if tool is backup else 3, 250)
+    cases = ring_size(6 if tool is backup else 3, 250)
     for number in range(cases):
         copy = tmp_path / f"backup{number}"
         tool(busy, copy)

@@ -45,7 +45,9 @@ def test_trap_02_t01_d01_a_kill_at_any_call_loses_nothing(workload: Workload, to
     """SIGKILL before each call of each operation, on a new and on a used store."""
     with bench() as place:
         shim = count_calls(place, workload)
-        points = [*workload.some(numbered(shim, is_worth_a_kill)), len(shim.trace) + 1]
+        step = ring_size(2, 1)
+        numbers = numbered(shim, is_worth_a_kill)[WORKLOADS.index(workload) % step :: step]
+        points = [*workload.some(numbers), len(shim.trace) + 1]
         for point in points:
             with place.broken(workload) as path:
                 ended = play_in_child(workload, path, kill_at(point))
@@ -60,7 +62,7 @@ def test_trap_02_t01_d05_a_kill_in_the_middle_of_any_write_loses_nothing(workloa
     with bench() as place:
         shim = count_calls(place, workload)
         points = [(call.number, taken) for call in shim.trace if call.name == "pwrite" for taken in tears_of(call)]
-        chosen = random.Random(SEED).sample(points, min(len(points), ring_size(max(1, 6 // workload.share), 10_000)))
+        chosen = random.Random(SEED).sample(points, min(len(points), ring_size(max(1, 3 // workload.share), 10_000)))
         for number, taken in chosen:
             with place.broken(workload) as path:
                 ended = play_in_child(workload, path, tear_at(number, taken))
@@ -90,13 +92,13 @@ def _break_recoveries(place: Bench, workload: Workload, torn: Path, lines: list[
     recovery = Workload("recovery", write_beside, options=workload.options, phases=ALL)
     with place.again(torn) as path:
         trace = play(recovery, path, no_fault, _nobody).trace
-    points = [call.number for call in trace if is_worth_a_kill(call)][:: ring_size(2, 1)]
+    points = [call.number for call in trace if is_worth_a_kill(call)][:: ring_size(4, 1)]
     for point in workload.some(points):
         with place.again(torn) as path:
             ended = play_in_child(recovery, path, kill_at(point))
             assert ended.killed, ended
             examine(workload, path, lines + ended.told, f"recovery killed at call {point}")
-    wanted = ring_size(max(1, 8 // workload.share), len(trace))
+    wanted = ring_size(max(1, 4 // workload.share), len(trace))
     turns = random.Random(SEED).sample(trace, min(len(trace), wanted))
     for turn, call in enumerate(turns):
         kind, onwards = ("EIO", "ENOSPC", "ENOMEM")[turn % 3], bool(turn % 2)

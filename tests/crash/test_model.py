@@ -61,7 +61,7 @@ from waypost.store.memory import MemoryStore
 
 SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or (1 if RING == "C" else random.SystemRandom().randrange(1 << 30))
 PARTS = ring_size(8, 400)
-STEPS_OF_A_PART = 2_200
+STEPS_OF_A_PART = ring_size(1_500, 2_200)
 
 _DAY_US = 24 * 3600 * 1_000_000
 _TEN_YEARS_US = 3653 * _DAY_US

@@ -27,7 +27,7 @@ from tests.crash.stories import (
 )
 from tests.totals import Totals, ring_size
 
-pytestmark = [pytest.mark.usefixtures("quiet"), pytest.mark.timeout(ring_size(120, 3600))]
+pytestmark = [pytest.mark.usefixtures("quiet"), pytest.mark.timeout(ring_size(600, 3600))]
 PARTS = range(ring_size(1, 8))
 """Each with a seed of its own, so that a night is spread over the cores."""
 each_workload = pytest.mark.parametrize("chosen", WORKLOADS.values(), ids=list(WORKLOADS))
@@ -57,7 +57,7 @@ def test_t02_the_recording_is_what_happens_on_a_disk(tmp_path: Path, chosen: Wor
 def test_t02_a_crash_loses_nothing_that_was_promised(chosen: Workload, part: int, totals: Totals) -> None:
     """At each moment of each workload, in each model: what was promised is there, and the rest is as attempted."""
     recording = recorded(chosen)
-    for model, wanted in (("kill", 1_000), ("ordered", 1_000), ("weak", ring_size(2_200, 15_000))):
+    for model, wanted in (("kill", 1_000), ("ordered", 1_000), ("weak", ring_size(1_300, 15_000))):
         if model == "weak" or part == 0:
             campaign = Campaign(recording, model, seed=SEED + 1_000_003 * part, title=f"workload {chosen.name}")
             totals("crash states", campaign.run(chosen.some(wanted)))
@@ -75,7 +75,7 @@ def test_t03_after_the_end_of_all_processes_others_go_on_and_the_power_goes(chos
 def test_d14_a_crash_within_recovery_and_one_within_that(chosen: Workload, totals: Totals) -> None:
     """From states that a crash left, through a recovery that is cut off by a crash, through another such recovery."""
     first = Campaign(recorded(chosen), "weak", title=f"workload {chosen.name}")
-    several = chosen.some(ring_size(6, 80))
+    several = chosen.some(ring_size(4, 80))
     for number, (moment, _, tree) in enumerate(_spread(first, several)):
         recovery = record_recovery(tree, first.recording.story, moment.standing, chosen.options)
         second = Campaign(recovery, "weak", seed=SEED + number, title=f"workload {chosen.name}, recovery {number}")
@@ -91,7 +91,7 @@ def test_d14_a_crash_within_recovery_and_one_within_that(chosen: Workload, total
 @each_workload
 def test_t06_after_a_failed_sync_nothing_acknowledged_is_lost(chosen: Workload, totals: Totals) -> None:
     """Each sync fails in turn, and its data is lost for good unless it is written again; others go on after it."""
-    states = _cut_short(chosen, record_with_a_failed_sync, ring_size(65, 1_000), "failed sync")
+    states = _cut_short(chosen, record_with_a_failed_sync, ring_size(48, 1_000), "failed sync")
     totals("crash states after a failed sync", states)
 
 

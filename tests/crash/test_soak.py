@@ -40,7 +40,7 @@ def test_t18_a_month_of_work_leaves_nothing_behind(tmp_path: Path, totals: Total
     """Two writers and many that are killed make, step, compact and delete workflows: what was told is there, and no
     descriptor, thread, lease, temporary file or memory is left; logs hold little but what is needed.
     """
-    left = run("-m", "tests.crash.soaker", tmp_path / "s", SEED, ring_size(26, 450), timeout_s=3600)
+    left = run("-m", "tests.crash.soaker", tmp_path / "s", SEED, ring_size(20, 450), timeout_s=3600)
     seed = f"WAYPOST_TEST_SEED={SEED}"
     assert left["findings"] == [], seed
     assert left["left_open"] == 0, seed

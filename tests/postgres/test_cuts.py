@@ -71,7 +71,7 @@ def run(server: Server, schema: str, wp: Waypost, proxy: Proxy, act: Act, number
 
 def points(act: Act, messages: int) -> list[int]:
     """At which messages to cut: all of them, or in ring C about so many, the last ones among them."""
-    most = ring_size(10, 100_000)
+    most = ring_size(8, 100_000)
     last = list(range(max(1, messages - most // 2), messages + 1))
     step = max(1, -(-(last[0] - 1) // (most // 2)))
     return [*range(1, last[0], step), *last]
