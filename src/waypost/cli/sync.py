@@ -66,6 +66,7 @@ def opened(location: str, *, dry_run: bool) -> Generator[Waypost]:
     from waypost.blocking import Waypost
     from waypost.config import find_location, is_directory, load
     from waypost.definitions import Definitions
+    from waypost.opening import take_part
     from waypost.store import open_store
 
     place = find_location(location)
@@ -77,7 +78,10 @@ def opened(location: str, *, dry_run: bool) -> Generator[Waypost]:
     except StoreNotFound as error:
         raise no_store(place, error) from error
     try:
-        yield Waypost(Definitions(store, config, False))
+        definitions = Definitions(store, config, False)
+        if not dry_run:
+            take_part(definitions, place)
+        yield Waypost(definitions)
     finally:
         store.close()
 
