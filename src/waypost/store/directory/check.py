@@ -232,11 +232,12 @@ def _check_temp(layout: Layout, report: Report) -> None:
 def _check_spool(layout: Layout, report: Report) -> None:
     """What waits was acknowledged, and is in no document yet; what was refused never will be."""
     folder = _existing(layout, spooled.FOLDER)
-    waiting = len(spooled.events(folder)) if folder else 0
-    if folder and waiting:
+    if folder is None:
+        return
+    if waiting := len(spooled.events(folder)):
         text = f"holds {waiting:,} events of other programs, which whoever opens the store for writing folds in"
         report.findings.append(Finding("note", folder.path, None, text))
-    for each in spooled.refused(folder) if folder else []:
+    for each in spooled.refused(folder):
         text = f"is an event that could not be used: it {each.reason}"
         report.findings.append(Finding("note", f"{layout.path}/{spooled.FOLDER}/{each.name}", None, text))
 
