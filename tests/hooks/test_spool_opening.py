@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import waypost
+from tests import servers
 from tests.hooks.spooled import events, hook, is_acknowledged
 from waypost import cli, opening
 from waypost.definitions import Definitions
@@ -163,6 +164,21 @@ def test_d24_a_store_without_a_directory_has_the_spool_that_is_named(
     assert spool.place("postgresql://host/db") is None
     monkeypatch.delenv("WAYPOST_SPOOL")
     assert spool.waiting("postgresql://host/db") == 0
+
+
+def test_d24_a_store_on_a_server_folds_what_waits_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server's store takes in what waits in the spool that is named, when it is opened and while it is watched."""
+    monkeypatch.setenv("WAYPOST_SPOOL", str(tmp_path / "events"))
+    with servers.postgres().lent() as location:
+        waypost.open(location).close()
+        spool_one(tmp_path, "a", WAYPOST_SPOOL=str(tmp_path / "events"))
+        with waypost.open(location) as wp, wp.watch() as commits:
+            assert names(wp) == ["a"]
+            spool_one(tmp_path, "b", WAYPOST_SPOOL=str(tmp_path / "events"))
+            event = commits.get(60.0)
+            assert event is not None
+            assert event.workflow_id == "b"
+    assert events(tmp_path / "events") == []
 
 
 def test_d24_opening_is_as_cheap_as_before_where_nothing_waits(place: Path) -> None:
