@@ -125,8 +125,7 @@ def test_e10_doctor_names_what_could_not_be_used(place: Path, call: Shown) -> No
     said = " ".join(said.split())
     assert "1 event of other programs waiting" in said
     assert "1 event could not be used" in said
-    document = json.loads(call("store", "doctor", "--json")[1])
-    (facts,) = [check["facts"] for check in document["checks"] if check["name"] == "spool" and check["facts"]]
+    facts = spool_facts(call("store", "doctor", "--json")[1])
     assert facts["waiting"] == 1
     assert "klingon" in facts["refused"][0]["reason"]
     kept = place / "spool" / facts["refused"][0]["name"]
@@ -166,7 +165,9 @@ def test_d24_a_store_without_a_directory_has_the_spool_that_is_named(
     assert spool.waiting("postgresql://host/db") == 0
 
 
-def test_d24_a_store_on_a_server_folds_what_waits_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_d24_a_store_on_a_server_folds_what_waits_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A server's store takes in what waits in the spool that is named, when it is opened and while it is watched."""
     monkeypatch.setenv("WAYPOST_SPOOL", str(tmp_path / "events"))
     with servers.postgres().lent() as location:
@@ -178,7 +179,16 @@ def test_d24_a_store_on_a_server_folds_what_waits_there(tmp_path: Path, monkeypa
             event = commits.get(60.0)
             assert event is not None
             assert event.workflow_id == "b"
-    assert events(tmp_path / "events") == []
+        spool_one(tmp_path, "c", WAYPOST_SPOOL=str(tmp_path / "events"))
+        capsys.readouterr()
+        cli.call(["store", "doctor", "--state", location, "--json"])
+        assert spool_facts(capsys.readouterr().out) == {"waiting": 1, "refused": []}
+
+
+def spool_facts(document: str) -> Any:
+    """What `store doctor` says of the spool."""
+    (facts,) = [each["facts"] for each in json.loads(document)["checks"] if each["name"] == "spool" and each["facts"]]
+    return facts
 
 
 def test_d24_opening_is_as_cheap_as_before_where_nothing_waits(place: Path) -> None:

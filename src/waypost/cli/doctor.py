@@ -13,7 +13,7 @@ import click
 
 from waypost import clock
 from waypost.cli import messages
-from waypost.cli.examination import Check, examine
+from waypost.cli.examination import Check, examine, examine_spool
 from waypost.cli.invocation import Invocation, no_store, options, reading
 from waypost.config import is_directory
 from waypost.errors import InvalidInput, StoreLeased, StoreNotFound
@@ -67,7 +67,8 @@ def _examine_server(invocation: Invocation, take_lease: bool) -> int:
         raise InvalidInput("a server has no lease that could be taken: every machine may write to it")
     with reading(invocation) as opened:
         assert isinstance(opened.store, PostgresStore)
-        return _tell(invocation, opened.location, server.examine(opened.store.facts()))
+        checks = [*server.examine(opened.store.facts()), *examine_spool(invocation.location())]
+        return _tell(invocation, opened.location, checks)
 
 
 def _open(location: str, *, read_only: bool) -> Layout:

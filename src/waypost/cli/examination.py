@@ -16,7 +16,8 @@ from msgspec import Struct
 from waypost import clock
 from waypost.cli.text import count, size
 from waypost.errors import WaypostError
-from waypost.store.directory import lease, spooled
+from waypost.hooks import spool
+from waypost.store.directory import lease
 from waypost.store.directory.files import mount_of
 from waypost.store.directory.layout import Layout
 
@@ -160,14 +161,16 @@ def _space(layout: Layout) -> Iterator[Check]:
 
 
 def _spool(layout: Layout) -> Iterator[Check]:
-    """Events of other programs: how many wait, and which could not be used."""
-    folder = layout.existing(spooled.FOLDER)
-    if folder is None:
+    yield from examine_spool(layout.path)
+
+
+def examine_spool(location: str) -> Iterator[Check]:
+    """Events of other programs for the store at a location: how many wait, and which could not be used."""
+    if spool.folder_of(location) is None:
         yield Check("spool", "info", "no program has handed an event over", {"waiting": 0, "refused": []})
         return
-    waiting = len(spooled.events(folder))
+    waiting, refused = spool.waiting(location), spool.refused(location)
     text = f"{count(waiting, 'event')} of other programs waiting" if waiting else "no event waits"
-    refused = list(spooled.refused(folder))
     facts: dict[str, object] = {"waiting": waiting, "refused": [each._asdict() for each in refused]}
     yield Check("spool", "info" if waiting else "good", text, facts)
     if refused:
