@@ -23,7 +23,7 @@ from waypost.operations import OperationResult, Request
 from waypost.store import Change, Receipt, Store, Ticket
 
 OPERATIONS = [
-    *(name for name in dir(Definitions) if not name.startswith("_") and name not in ("close", "in_session")),
+    *(name for name in dir(Definitions) if not name.startswith("_") and name not in ("close", "in_session", "spool")),
     "transact",
     "emit_hook_event",
 ]
