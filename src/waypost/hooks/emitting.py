@@ -165,4 +165,4 @@ class _OfSession(Request[OperationResult[Any]]):
         return done.unwrap(), done.counters if done else Counters(), bool(done) and done.repeated
 
 
-_MOST = 1000
+_MOST = 10_000
