@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import Pretend
 from tests.mcp.conftest import fill, handle
 from tests.mcp.serving import ALL, served
+from waypost import clock
 from waypost.blocking import Waypost
 
 READS = ["status", "list_runs", "get_run", "list_steps", "get_output", "list_checkpoints", "diff", "resume_plan"]
@@ -96,6 +98,27 @@ async def test_list_runs_narrows_and_pages(wp: Waypost, here: str) -> None:
         assert (await agent.ok("list_runs", since=later))["runs"] == []
         # a time without a zone is one of UTC
         assert (await agent.ok("list_runs", since="2001-01-01T00:00:00"))["total"] == 7
+
+
+async def test_runs_and_checkpoints_of_one_moment_are_listed_once_each(
+    wp: Waypost, here: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where many are of the same microsecond, a page goes on among them where the one before ended."""
+    monkeypatch.setattr(clock, "now_us", lambda: 1_800_000_000_000_000)
+    names = [f"run{number}" for number in range(7)]
+    for name in names:
+        wp.create_workflow(name, name).unwrap()
+        wp.create_checkpoint(name).unwrap()
+    async with served(here) as agent:
+        for tool, rows in (("list_runs", "runs"), ("list_checkpoints", "checkpoints")):
+            page = await agent.ok(tool, limit=2)
+            assert len({row["updated_at" if rows == "runs" else "created_at"] for row in page[rows]}) == 1
+            seen = [row["run_id"] for row in page[rows]]
+            while "next_cursor" in page:
+                page = await agent.ok(tool, limit=2, cursor=page["next_cursor"])
+                seen += [row["run_id"] for row in page[rows]]
+                assert len(seen) <= len(names), tool
+            assert sorted(seen) == names, tool
 
 
 async def test_get_run_shows_as_much_as_is_asked_for(wp: Waypost, here: str) -> None:
@@ -259,3 +282,23 @@ async def test_resume_plan_of_what_is_finished_paused_or_made_from_a_file(wp: Wa
     assert over["how_to_resume"] == ["The run is completed: nothing is left to do."] and "command" not in over
     assert "paused" in paused["how_to_resume"][0]
     assert paused["command"]["text"] == "waypost run /srv/jobs/nightly.toml"
+
+
+async def test_a_run_that_is_damaged_is_told_with_the_checkpoint_that_is_whole(here: str) -> None:
+    """A run that cannot be read is named as such, with what there is to go back to; no tool that writes touches it."""
+    with closing(handle(here)) as wp:
+        kept = fill(wp)
+    log = Path(here, "workflows", "survey.state")
+    data = log.read_bytes()
+    log.write_bytes(data[:200] + bytes(byte ^ 0xFF for byte in data[200:260]) + data[260:])
+    damaged = log.read_bytes()
+    async with served(here, "write") as agent:
+        status = await agent.ok("status")
+        assert (status["run_counts"]["damaged"], status["unfinished"][0]["condition"]) == (1, "damaged")
+        plan = await agent.ok("resume_plan", run_id="survey")
+        assert (plan["condition"], plan["good_checkpoint"]) == ("damaged", kept)
+        assert plan["done"]["ids"] == ["fetch"] and kept in plan["how_to_resume"][0] and plan["problem"]["text"]
+        for tool, arguments in (("get_run", {}), ("set_step", {"step_id": "parse", "action": "start"})):
+            error = await agent.refused(tool, run_id="survey", **arguments)
+            assert error["code"] == "document_damaged" and "resume_plan" in error["next"]
+    assert log.read_bytes() == damaged

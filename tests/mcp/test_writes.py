@@ -55,6 +55,18 @@ async def test_an_operation_id_makes_a_call_that_was_sent_twice_one(here: str) -
             assert (await agent.ok("get_run", run_id="w"))["run"]["version"] == version, tool
 
 
+async def test_a_checkpoint_that_is_saved_again_does_not_put_older_notes_back(here: str) -> None:
+    """The notes of a call that is repeated are not written again over those that came later."""
+    async with served(here, "write") as agent:
+        await agent.ok("start_run", run_id="w", steps=PLAN)
+        first = {"run_id": "w", "notes": {"key": "first"}, "operation_id": "op"}
+        await agent.ok("save_checkpoint", **first)
+        await agent.ok("save_checkpoint", run_id="w", notes={"key": "second"})
+        assert (await agent.ok("save_checkpoint", **first))["repeated"] is True
+        variables = (await agent.ok("get_run", run_id="w", depth="full"))["context"]["variables"]
+    assert [entry["value"]["text"] for entry in variables] == ['"second"']
+
+
 async def test_a_step_fails_is_tried_again_and_reset(here: str) -> None:
     """A failure needs a reason, retries are counted, and reset makes a step pending again."""
     async with served(here, "write") as agent:

@@ -32,7 +32,7 @@ from waypost.session_models import SessionState
 logger = logging.getLogger("waypost")
 
 _LONGEST_RUN_ID = 480
-_MOST_ENDED = 100
+_MOST_ENDED = 1_000
 _TRIES = 3
 
 
@@ -134,6 +134,8 @@ def _is_over(wp: Waypost, run_id: str) -> bool:
         return wp.load_workflow_state(run_id).unwrap().workflow.status == "completed"
     except WorkflowNotFound:
         return True
+    except WaypostError:
+        return False  # a run that cannot be read now may be brought back
 
 
 def _enter(wp: Waypost, name: str, *, take_over: bool) -> SessionState:
