@@ -124,6 +124,30 @@ class Sessions:
         work = partial(_make, record=record, values=values)
         self._submit(document, work, "start_session", operation_id, repeatable=True)
 
+    def resume_for(self, session_id: str, owner: StepOwner) -> bool:
+        """Begin a tenure of another process, as `start_for` does; what its dead owner left is recovered first. False
+        where somebody has the session, or may have it, or it has ended. Raises SessionNotFound.
+        """
+        document = session_records.document_of(session_id)
+        for _ in range(_TRIES):
+            view = self._store.view(document)
+            record = session_records.expect(view)
+            if record.status == "active" and record.owner == owner:
+                return True
+            seen = presence_of(self.looker, view, record)
+            if record.status == "completed" or (seen is not None and seen.state != "crashed"):
+                return False
+            if seen is not None:
+                recovery.recover(self._store, view, record, seen.evidence)
+                record = session_records.expect(self._store.view(document))
+            work = partial(_begin, judged=record, owner=owner)
+            number = self._submit(document, work, "resume_session", clock.new_id("op")).data
+            if number is not None:
+                tenures.put_numbers(self._store, session_id, number)
+                self.held.enter_anew(session_id)
+                return True
+        raise VersionConflict(f"others were faster {_TRIES} times", tries=_TRIES)
+
     def _holds(self, session_id: str, record: SessionRecord) -> bool:
         is_mine = record.owner is not None and record.owner == StepOwner.this_process()
         return is_mine and session_id in self.held.held() and record.number == self.held.number_of(session_id)
