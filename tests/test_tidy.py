@@ -72,6 +72,7 @@ ORDER = """
     runs
     _hook
     hooks
+    agents
     opening
     api blocking
     integrator

@@ -72,6 +72,8 @@ def intake_of(definitions: Definitions) -> Callable[[], None] | None:
 
 def takers() -> Mapping[str, Taker]:
     """Who makes commits of events, by their dialect."""
+    from waypost.agents import dialects
+    from waypost.agents import taking as agents_taking
     from waypost.hooks import taking
 
-    return {"waypost": taking.take}
+    return {"waypost": taking.take, **dict.fromkeys((*dialects.DIALECTS, dialects.AUTO), agents_taking.take)}

@@ -137,8 +137,8 @@ class Sessions:
             seen = presence_of(self.looker, view, record)
             if record.status == "completed" or (seen is not None and seen.state != "crashed"):
                 return False
-            if seen is not None:
-                recovery.recover(self._store, view, record, seen.evidence)
+            if seen is not None or record.status == "crashed":  # then a recovery may have been cut short
+                recovery.recover(self._store, view, record, "" if seen is None else seen.evidence)
                 record = session_records.expect(self._store.view(document))
             work = partial(_begin, judged=record, owner=owner)
             number = self._submit(document, work, "resume_session", clock.new_id("op")).data

@@ -1,1 +1,1 @@
-"""Coding agents: what their hooks say becomes state, and what is unfinished is told to the next one (docs/agents.md)."""
+"""Coding agents: what their hooks say becomes state, and the next one is told what is unfinished (docs/agents.md)."""

@@ -29,7 +29,7 @@ from waypost.store import Transaction, View
 
 INTERRUPTED = "interrupted before its end was told: "
 STATE, NOTES, RECENT, COMMAND = "agent", "notes", "recent", "command-"
-"""Variables of such a workflow: what is known of the agent, notes, events that came of late, and a command's workflow."""
+"""Variables of such a workflow: what is known of the agent, notes, events of late, and the workflow of a command."""
 
 MOST_NOTES = MOST_RECENT = 32
 SAME_WITHIN_US = 2_000_000
@@ -94,17 +94,21 @@ class Conversation:
         error: str | None = None,
         duration_ms: float = 0,
         is_weak: bool = False,
+        at_us: int | None = None,
     ) -> None:
-        """A step has ended, once and for all. What is weak only says so where nothing else does."""
+        """A step has ended, once and for all. What is weak only says so where nothing else does; `at_us` is when,
+        unless that is now.
+        """
         step, is_new = self._step(step_id, name)
         start = clock.to_datetime(self._means.time_us - int(duration_ms * 1000))
         step.start_time = start if step.start_time is None else min(step.start_time, start)
         if given is not None:
             self._give(step, given)
-        if _strength(step) <= (0 if is_weak else _STRENGTHS[status]):
-            self._finish(step, status, error)
-            if came is not None:
-                self._add(step, came)
+        is_news = _strength(step) <= (0 if is_weak else _STRENGTHS[status])
+        if is_news:
+            self._finish(step, status, error, at_us)
+        if came is not None and (step.output_version <= (given is not None) if is_weak else is_news):
+            self._add(step, came)
         self._put(step, is_new=is_new)
 
     def conclude(self, step_id: str, name: str, status: StepStatus, came: Mapping[str, Any], error: str | None) -> None:
@@ -160,8 +164,9 @@ class Conversation:
         records.append_to_order(self._tx, [step_id])
         return WorkflowStep(step_id, name, self._means.agent_id, max_retries=1), True
 
-    def _finish(self, step: WorkflowStep, status: StepStatus, error: str | None) -> None:
-        step.status, step.end_time, step.owner = status, self._now, None
+    def _finish(self, step: WorkflowStep, status: StepStatus, error: str | None, at_us: int | None = None) -> None:
+        moment = self._now if at_us is None else clock.to_datetime(at_us)
+        step.status, step.end_time, step.owner = status, moment, None
         step.error = None if error is None else texts.cut(error, texts.LONGEST_ERROR)
 
     def _put(self, step: WorkflowStep, *, is_new: bool = False) -> None:

@@ -120,7 +120,7 @@ def _mended(value: Any) -> Any:
 
 
 def owner_of(variables: Mapping[str, str]) -> StepOwner | None:
-    """The agent's process, as its hook has noted it; None where that is not known well enough to tell it from others."""
+    """The agent's process, as its hook has noted it; None where too little of it is known to tell it from others."""
     pid, start, boot = (variables.get(name, "") for name in ("CLAUDE_PID", "agent_start", "boot"))
     if not (_is_number(pid) and _is_number(start) and boot and int(pid)):
         return None

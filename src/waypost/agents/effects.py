@@ -34,6 +34,7 @@ class Workflows(Protocol):
         ...
 
 
+_LONGEST_MS = 1e9
 Effect = Callable[[AgentEvent, Workflows], None]
 
 
@@ -129,7 +130,7 @@ def _background(each: Conversation, tasks: Mapping[str, Mapping[str, Any]], *, i
         name = texts.line(f"background: {description}", texts.LONGEST_STEP_NAME)
         each.begin(step_id, name, may_reopen=is_latest)
         if not is_latest and step_id not in each.state.get("background", []):
-            each.end(step_id, name, "completed")
+            each.end(step_id, name, "completed", at_us=each.state["stopped_us"])
     if is_latest:
         for step in each.running(prefix="background-"):
             if step.id not in tasks:
@@ -211,8 +212,9 @@ def _batch(event: AgentEvent, found: Workflows) -> None:
 
 def _duration_ms(event: AgentEvent) -> float:
     given = event.fields.get("duration_ms")
-    is_number = isinstance(given, (int, float)) and not isinstance(given, bool)
-    return float(given) if is_number and 0 <= given < 1e9 else 0.0
+    if not isinstance(given, (int, float)) or isinstance(given, bool):
+        return 0.0
+    return float(given) if 0 <= given < _LONGEST_MS else 0.0
 
 
 # --- subagents, tasks, the rest ---

@@ -132,4 +132,3 @@ class _Parts:
             event.agent_id,
         )
         return Conversation(tx, means)
-
