@@ -72,9 +72,7 @@ def answer(text: str) -> str:
 
 def _unfinished(definitions: Definitions, own: str | None) -> Iterator[Left]:
     since = clock.to_datetime(clock.now_us()) - _RECENT
-    query = StateQuery(
-        status=("running", "paused", "failed"), time_range=TimeRange(start=since), limit=_MOST_LOOKED_AT
-    )
+    query = StateQuery(status=("running", "paused", "failed"), time_range=TimeRange(start=since), limit=_MOST_LOOKED_AT)
     for summary in definitions.list_workflows(query).run().items:
         try:
             found = _look_at(definitions, summary, own)
@@ -184,9 +182,7 @@ def _left(
 ) -> Left:
     best = definitions.get_recovery_suggestions(summary.id).run().recommended_recovery_point
     done = sum(each.status in FINISHED for each in steps)
-    return Left(
-        summary.id, summary.name, how, done, running, waiting, failed, None if best is None else best.id, go_on
-    )
+    return Left(summary.id, summary.name, how, done, running, waiting, failed, None if best is None else best.id, go_on)
 
 
 # --- saying it ---
