@@ -108,6 +108,10 @@ _COMMANDS = {
     "session": Entry("waypost.cli.commands:session", "Who works in the store: list, recover, export, import."),
     "secret": Entry("waypost.cli.commands:secret", "Keys for the secrets of workflows: new-key, rotate."),
     "mcp": Entry("waypost.cli.mcp:mcp", "Serve the store to a coding agent (Model Context Protocol)."),
+    "agent": Entry(
+        "waypost.cli.commands:agent",
+        "Have coding agents tell Waypost what they do, and be told what is unfinished.",
+    ),
     "verify": Entry("waypost.cli.verify:verify", "Check every byte of the store."),
     "store": Entry(
         "waypost.cli.commands:store",
@@ -142,6 +146,16 @@ _STORE_COMMANDS = {
 _SECRET_COMMANDS = {
     "new-key": Entry("waypost.cli.secret:new_key", "Make a key that secrets are sealed with."),
     "rotate": Entry("waypost.cli.secret:rotate", "Seal the secrets of every workflow with the current key."),
+}
+
+_AGENT_COMMANDS = {
+    "install": Entry("waypost.cli.agent:install", "Put Waypost's hooks into an agent's settings; shows what changes."),
+    "uninstall": Entry("waypost.cli.agent:uninstall", "Take them out again."),
+    "plugin": Entry("waypost.cli.agent:plugin", "Write the hooks, commands and the MCP server as a plugin folder."),
+    "brief": Entry("waypost.cli.agent:brief", "What is unfinished, in a few lines, for the next agent."),
+    "checkpoint": Entry("waypost.cli.agent:checkpoint", "Keep the workflow of this conversation as it is now."),
+    "fold": Entry("waypost.cli.agent:fold", "Take in what waits in the store's spool."),
+    "status-line": Entry("waypost.cli.agent:status_line", "One line for an agent's status line."),
 }
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -190,3 +204,9 @@ def store() -> None:
 @options
 def secret() -> None:
     """Look after the keys that seal the secrets of workflows."""
+
+
+@click.group(cls=LazyGroup, entries=_AGENT_COMMANDS)
+@options
+def agent() -> None:
+    """Coding agents: what they do is kept, and the next one is told what is unfinished."""

@@ -54,6 +54,17 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+@contextmanager
+def silenced() -> Generator[None]:
+    """Have nothing logged: for commands that are started by a program which would show it to somebody else."""
+    before = logging.root.manager.disable
+    logging.disable()
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
 def tell_error(error: WaypostError, as_json: bool) -> int:
     _tell(error.code, str(error), error.retryable, error.details, as_json)
     return error.exit_status
