@@ -99,7 +99,8 @@ def test_an_agent_that_goes_on_is_told_what_it_was_doing(wp: Waypost, feed: Now)
 def test_an_agent_at_work_is_left_out(wp: Waypost, feed: Now) -> None:
     """What another living agent is doing is not unfinished."""
     with agent() as process:
-        feed(started(), prompted(), bash(1, "sleep 60"), variables=variables_of(process.pid))
+        task = payload("TaskCreated", task_id="1", task_subject="Later")
+        feed(started(), prompted(), task, bash(1, "sleep 60"), variables=variables_of(process.pid))
         assert brief(wp.definitions, "another") == ""
 
 

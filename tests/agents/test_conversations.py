@@ -264,6 +264,7 @@ ANY_ORDER = [
     [started(), bash(1, "echo 1"), bash_done(1, "echo 1"), batch(1, response="flat")],
     [bash(1, "echo 1"), bash_failed(1, "echo 1"), batch(1)],
     [bash(1, "echo 1"), bash_done(1, "echo 1"), ended()],
+    [bash(1, "echo 1"), bash_done(1, "echo 1"), bash_failed(1, "echo 1")],
     [prompted(), bash(1, "echo 1"), stopped(), ended()],
     [subagent_started(), bash_done(1, "echo 1", agent_id=AGENT), subagent_stopped(), ended()],
     [payload("TaskCreated", task_id="1", task_subject="T"), payload("TaskCompleted", task_id="1", task_subject="T")],

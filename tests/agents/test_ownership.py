@@ -110,6 +110,7 @@ def test_all_of_it_may_be_taken_in_long_after(wp: Waypost, feed: Feeder) -> None
         kill(second)
     feed(started(), prompted(), variables=one)
     feed(started("resume"), prompted("Again", "p2"), variables=two)
+    feed(bash(1, "late"), variables=one)
     session = wp.get_session(SESSION)
     assert (session.status, session.owner is not None and session.owner.pid == second.pid) == ("crashed", True)
 

@@ -107,7 +107,7 @@ class Conversation:
         is_news = _strength(step) <= (0 if is_weak else _STRENGTHS[status])
         if is_news:
             self._finish(step, status, error, at_us)
-        if came is not None and (step.output_version <= (given is not None) if is_weak else is_news):
+        if came is not None and ((is_news and not is_weak) or step.output_version <= (given is not None)):
             self._add(step, came)
         self._put(step, is_new=is_new)
 
