@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import waypost
 from tests.agents.support import (
     SESSION,
     WORKFLOW,
+    Feeder,
     Payload,
     agent,
     bash,
     bash_done,
     ended,
     entry,
+    finish,
+    hook,
     kill,
     payload,
     prompted,
@@ -23,12 +28,19 @@ from tests.agents.support import (
     stopped,
     variables_of,
 )
-from tests.conftest import make_config
+from tests.conftest import make_config, opened
+from tests.test_two_stores import Died, Pair, directories
+from waypost import across
 from waypost.agents.taking import take
 from waypost.blocking import Waypost
 from waypost.definitions import Definitions
-from waypost.errors import StoreUnavailable
+from waypost.errors import StoreUnavailable, VersionConflict
+from waypost.hooks.entries import Entry
+from waypost.hooks.intake import Folded, fold
 from waypost.store import Store, open_store
+from waypost.transactions import WorkflowTransaction
+
+__all__ = ["directories"]  # a fixture
 
 EXPANSION = payload("UserPromptExpansion", expansion_type="slash_command", command_name="go", command_args="")
 RUN: list[tuple[int, Payload]] = [
@@ -124,3 +136,43 @@ def test_a_fold_may_be_cut_at_every_write(behind: bool) -> None:
             failing, found = taken(variables, at, behind=behind)
             assert failing.has_failed
             assert found == wanted, f"cut {'behind' if behind else 'before'} write {at} of {whole.writes}"
+
+
+# --- what passes ---
+
+
+def test_an_event_waits_for_what_passes(tmp_path: Path) -> None:
+    """An event that others were faster than is not set aside: it stays, and is taken in by the next fold."""
+    state = tmp_path / "store"
+    waypost.open(state).close()
+    finish(hook(state, prompted()))
+    with opened(state) as wp:
+
+        def faster(definitions: Definitions, given: Entry) -> None:
+            raise VersionConflict("others were faster")
+
+        place = str(state / "spool")
+        assert fold(wp.definitions, place, {"claude-code": faster}) == Folded(0, 0, 1)
+        assert fold(wp.definitions, place, {"claude-code": take}) == Folded(1, 0, 0)
+        assert wp.load_workflow_state(WORKFLOW).unwrap().workflow.name == "Mend the parser"
+
+
+def test_an_event_goes_behind_a_transaction_over_two_stores(directories: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A conversation that such a transaction has left prepared is settled, and then takes the event."""
+    feed = Feeder(directories.there)
+    feed(started(), prompted())
+
+    def work(mine: WorkflowTransaction, theirs: WorkflowTransaction) -> None:
+        mine.update_context("from", variables={"amount": 1})
+        theirs.update_context(WORKFLOW, variables={"mine": 1})
+
+    def die(*_: Any, **__: Any) -> None:
+        raise Died
+
+    with monkeypatch.context() as patched:
+        patched.setattr(across._Commit, "_follow", die)
+        with pytest.raises(Died):
+            directories.here.transact(work, also=directories.there, operation_id="moved")
+    feed(bash(1, "a"))
+    state = directories.there.load_workflow_state(WORKFLOW).unwrap()
+    assert (state.context.variables["mine"], state.step("toolu_1").status) == (1, "running")

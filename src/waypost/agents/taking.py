@@ -5,13 +5,20 @@ The session is entered before that commit, and left after it; both find what the
 
 from __future__ import annotations
 
-from waypost import migrations, records, session_records, workflows
+from waypost import migrations, prepared, records, session_records, workflows
 from waypost.agents import conversations, dialects, effects, owners
 from waypost.agents.conversations import Conversation, Means
 from waypost.agents.events import AgentEvent
 from waypost.automatic import Automatic
 from waypost.definitions import Definitions
-from waypost.errors import SchemaOutdated, SessionEnded, SessionFenced, SessionPaused, VersionConflict
+from waypost.errors import (
+    SchemaOutdated,
+    SessionEnded,
+    SessionFenced,
+    SessionPaused,
+    TransactionPending,
+    VersionConflict,
+)
 from waypost.hooks.entries import Entry
 from waypost.store import DocumentId, JointChange, JointTransaction, Transaction
 
@@ -47,6 +54,8 @@ def _take_in(definitions: Definitions, event: AgentEvent) -> None:
             # somebody took it over, or ended it, in between: look again
             if session_id is not None:
                 definitions.sessions.held.enter_anew(session_id)
+        except TransactionPending as pending:
+            prepared.out_of_the_way(definitions.store, pending)
         except SchemaOutdated:
             _bring_up_to_date(definitions, event)
     raise VersionConflict(f"others were faster {_TRIES} times", tries=_TRIES)

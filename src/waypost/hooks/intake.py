@@ -186,6 +186,9 @@ class _Fold:
         except _NOT_NOW:
             raise
         except WaypostError as error:
+            if error.retryable:  # as one is that others were faster than
+                self._leave(name, error)
+                return
             self._set_aside(name, f"{error.code}: {error}")
         else:
             self._remove(name)
