@@ -124,7 +124,7 @@ def taken(variables: list[dict[str, str]], at: int, *, behind: bool) -> tuple[_F
 
 
 @pytest.mark.parametrize("behind", [False, True], ids=["before", "behind"])
-def test_a_fold_may_be_cut_at_every_write(behind: bool) -> None:
+def test_d24_a_fold_may_be_cut_at_every_write(behind: bool) -> None:
     """Whichever write of a fold fails, with or without being made, folding again gives the same state."""
     with agent() as first, agent() as second:
         variables = [variables_of(first.pid), variables_of(second.pid)]

@@ -90,7 +90,7 @@ def test_parallel_hooks_of_parallel_calls(state: Path) -> None:
             assert {step.output_version for step in calls} == {2}
 
 
-def test_nothing_of_the_environment_is_stored(state: Path) -> None:
+def test_x22_nothing_of_the_environment_is_stored(state: Path) -> None:
     """The token in a hook's environment is in no file of the store, before or after it was taken in."""
     finish(hook(state, prompted()))
     for _ in range(2):
@@ -131,6 +131,9 @@ def test_the_brief_is_silent_where_there_is_nothing(state: Path) -> None:
     """No store, an empty store, an event that is none, a store that cannot be opened: nothing is printed, exit 0."""
     assert brief(state, started()) == ""
     assert brief(state, {"x": 1}) == ""
+    (state / "FORMAT").rename(state / "KEPT")
+    assert brief(state, started()) == ""
+    (state / "KEPT").rename(state / "FORMAT")
     (state / "FORMAT").write_bytes(b"waypost 999\n")
     assert brief(state, started()) == ""
 

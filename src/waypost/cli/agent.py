@@ -171,10 +171,14 @@ def brief(invocation: Invocation, hook: bool) -> None:
 
 
 def _conversation_of(event: bytes) -> str | None:
+    """The conversation that an event is of; None where it does not say so."""
     from waypost.agents.dialects import decode
     from waypost.agents.events import text_of
 
-    return text_of(decode(event), "session_id") or None
+    try:
+        return text_of(decode(event), "session_id") or None
+    except InvalidInput:
+        return None
 
 
 @click.command()
