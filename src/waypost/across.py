@@ -53,6 +53,7 @@ class _Commit:
             change.repeatable,
             change.session,
             participant.projection(data),
+            prepared.identity_of(coordinator.store),
         )
 
     def run(self) -> Receipt | None:

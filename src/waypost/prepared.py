@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -51,8 +51,9 @@ Outcome = Literal["committed", "abandoned"]
 class PreparedRecord(Struct, array_like=True, frozen=True):
     """What a document of the participant is prepared for: who decides it, in which document there, and whose it is.
 
-    `documents` are all that are prepared with it. `cleared` and `removed` are the changes that need no bytes; the other
-    fields are what the commit that carries it out says of itself.
+    `documents` are all that are prepared with it, `identity` is the coordinator's (see `identity_of`). `cleared` and
+    `removed` are the changes that need no bytes; the other fields are what the commit that carries it out says of
+    itself.
     """
 
     transaction: str
@@ -66,6 +67,7 @@ class PreparedRecord(Struct, array_like=True, frozen=True):
     repeatable: bool
     session: str | None
     projection: Any
+    identity: bytes = b""
 
 
 class SettledRecord(Struct, array_like=True, frozen=True):
@@ -233,22 +235,33 @@ def _decided(record: PreparedRecord) -> Outcome | None:
         return None if store is None else _said(store, record)
 
 
-def _outcome(record: PreparedRecord, coordinator: Store | None) -> Outcome:
-    """What became of a transaction; where nobody can decide it any more it is given up."""
+def _outcome(record: PreparedRecord, coordinator: Store | None, is_open: Callable[[], bool]) -> Outcome | None:
+    """What became of a transaction; where nobody can decide it any more it is given up. None where meanwhile it was
+    settled, and what was said of it forgotten.
+    """
     deadline, pause_s = time.monotonic() + PATIENCE_S, _FIRST_PAUSE_S
     with _reached(record, coordinator) as store:
         while True:
+            is_over = _is_over(record.transaction, record.owner)  # first: who is over says nothing after it
             outcome = None if store is None else _said(store, record)
             if outcome is not None:
                 return outcome
             is_late = time.monotonic() >= deadline
-            is_over = _is_over(record.transaction, record.owner)
             if is_over or (is_late and clock.liveness(record.owner.identity) == "unknown"):
+                if not is_over and coordinator is None and not _is_certain(store, record):
+                    raise _pending(record, f"who cannot be seen from here: {_BY_HAND}")
+                if not is_open():
+                    return None
                 return "abandoned" if store is None else _give_up(store, record)
             if is_late:
                 raise _pending(record, "which is there, and has not decided")
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def _is_certain(store: Store | None, record: PreparedRecord) -> bool:
+    """Whether a store is the one that decides, and not another machine's of the same name."""
+    return store is not None and bool(record.identity) and record.identity == identity_of(store)
 
 
 def _pending(record: PreparedRecord, why: str) -> TransactionPending:
@@ -295,7 +308,10 @@ _under_way: set[str] = set()
 """The transactions that calls of this process are still to decide."""
 _open: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 _names: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+_identities: weakref.WeakKeyDictionary[Any, bytes] = weakref.WeakKeyDictionary()
 _MEMORY = "memory:"
+_IDENTITY = "identity"
+_BY_HAND = "`waypost store settle --also LOCATION`, where that store is the one which decides, ends it"
 
 
 @contextmanager
@@ -315,6 +331,22 @@ def name_of(store: Store) -> str:
     if store.durability != "none":
         return store.location
     return _names.setdefault(store, clock.new_id(_MEMORY))
+
+
+def identity_of(store: Store) -> bytes:
+    """What tells a store from others of the same location, as it may have on each machine and in each container. It is
+    derived data, and lost when that is: the same is a proof, another proves nothing.
+    """
+    if store.durability == "none":
+        return name_of(store).encode()
+    found = _identities.get(store)
+    if found is None:
+        found = store.recall(_IDENTITY)
+        if found is None:
+            store.keep(_IDENTITY, clock.new_id("store").encode())
+            found = store.recall(_IDENTITY) or b""  # where others were faster, theirs
+        _identities[store] = found
+    return found
 
 
 def introduce(store: Store) -> None:

@@ -1,0 +1,91 @@
+"""What else may come upon a workflow that is prepared: exports and imports, new keys, other machines, a full file."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+import waypost
+from tests.conftest import Pretend
+from tests.test_two_stores import CLOSING, Pair, amount, dying, open_pair
+from waypost import TransactionPending, prepared
+from waypost.store import Store
+
+PAIRS = ["memory-memory", "directory-directory", "directory-postgres", "postgres-postgres"]
+
+
+@pytest.fixture(params=PAIRS)
+def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pair]:
+    with ExitStack() as stack:
+        yield open_pair(request.param, tmp_path, stack)
+
+
+@pytest.fixture
+def directories(tmp_path: Path) -> Iterator[Pair]:
+    with ExitStack() as stack:
+        yield open_pair("directory-directory", tmp_path, stack)
+
+
+# --- which store decides ---
+
+
+def test_s05_another_machines_store_at_the_same_path_decides_nothing(
+    directories: Pair, monkeypatch: pytest.MonkeyPatch, as_unseen_process: Pretend
+) -> None:
+    """What a machine that cannot be seen has committed is not undone by a look into a store that is not its own."""
+    monkeypatch.setattr(prepared, "PATIENCE_S", 0.05)
+    with as_unseen_process():
+        dying(directories, monkeypatch, before="carry out")
+    directories.coordinator.close()
+    path = Path(directories.coordinator.location)
+    path.rename(path.with_name("elsewhere"))
+    with waypost.open(path) as namesake:
+        namesake.create_workflow("from", "From", steps=["a"]).unwrap()
+        refused = directories.there.update_context("to", variables={"amount": 9})
+        assert isinstance(refused.error, TransactionPending)
+        assert "store settle --also" in str(refused.error)
+    shutil.rmtree(path)
+    path.with_name("elsewhere").rename(path)
+    directories.there.update_context("to", variables={"seen": True}).unwrap()
+    assert amount(directories.there, "to") == 1
+
+
+def test_s05_the_store_that_decides_is_known_again_and_has_the_last_word(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, as_unseen_process: Pretend
+) -> None:
+    """What a machine that is gone for good has left is given up where the store is surely the one."""
+    with as_unseen_process():
+        dying(pair, monkeypatch, before="decide")
+    monkeypatch.setattr(prepared, "PATIENCE_S", 0.05)
+    pair.there.update_context("to", variables={"amount": 9}).unwrap()
+    assert pair.amounts() == (0, 9)
+
+
+def test_who_asks_while_it_ends_leaves_nothing_in_the_store_that_decides(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is done, and has let go of what he said, is not taken for one who never decided."""
+    with monkeypatch.context() as waiting:
+        waiting.setattr(prepared, "forget", lambda *_: None)
+        waiting.setattr(prepared, "finish", lambda *_: None)
+        pair.move().unwrap()
+    record = prepared.find(pair.participant.view(CLOSING))
+    assert record is not None
+    asked: list[object] = []
+
+    def ends_behind(store: Store, record: prepared.PreparedRecord) -> object:
+        asked.append(None)
+        if len(asked) == 1:
+            prepared.finish(pair.participant, record, "committed")
+            prepared.forget(store, record.decided_in, record.transaction)
+            prepared._under_way.discard(record.transaction)
+        return None
+
+    monkeypatch.setattr(prepared, "_said", ends_behind)
+    with prepared.under_way(record.transaction):
+        assert prepared.settle(pair.participant, CLOSING) is None
+    assert (pair.amounts(), pair.is_clean()) == ((-1, 1), True)
