@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,10 +11,13 @@ from pathlib import Path
 import pytest
 
 import waypost
-from tests.conftest import Pretend
-from tests.test_two_stores import CLOSING, Pair, amount, dying, open_pair
-from waypost import TransactionPending, prepared
-from waypost.store import Store
+from tests.conftest import Pretend, make_config
+from tests.test_two_stores import CLOSING, Pair, amount, dying, move, open_pair
+from waypost import TransactionPending, WorkflowTransaction, prepared
+from waypost.blocking import Waypost
+from waypost.definitions import Definitions
+from waypost.errors import DocumentTooLarge
+from waypost.store import Store, open_store
 
 PAIRS = ["memory-memory", "directory-directory", "directory-postgres", "postgres-postgres"]
 
@@ -89,3 +93,28 @@ def test_who_asks_while_it_ends_leaves_nothing_in_the_store_that_decides(
     with prepared.under_way(record.transaction):
         assert prepared.settle(pair.participant, CLOSING) is None
     assert (pair.amounts(), pair.is_clean()) == ((-1, 1), True)
+
+
+# --- room ---
+
+
+@pytest.mark.parametrize("kilobytes", [450, 490, 510, 700])
+def test_d07_what_is_decided_fits_when_it_is_carried_out(tmp_path: Path, kilobytes: int) -> None:
+    """What a file could not hold twice is refused before anything is decided, so that nothing is stuck half way."""
+    config = make_config({"performance": {"max_file_size": 1}, "compression": {"enabled": False}})
+    value = random.Random(kilobytes).randbytes(kilobytes * 1000)
+    with ExitStack() as stack:
+        stores = [open_store(str(tmp_path / name), config) for name in ("a", "b")]
+        for each in stores:
+            stack.callback(each.close)
+        pair = Pair(*stores)
+        there = Waypost(Definitions(pair.participant, config, verbose=False))
+
+        def work(mine: WorkflowTransaction, theirs: WorkflowTransaction) -> None:
+            move(mine, theirs)
+            theirs.add_step_output("to", "a", value)
+
+        done = Waypost(Definitions(pair.coordinator, config, verbose=False)).transact(work, also=there)
+        assert done or isinstance(done.error, DocumentTooLarge)
+        assert (pair.amounts(), pair.is_clean()) == ((-1, 1) if done else (0, 0), True)
+        assert bool(done) == (kilobytes == 450)

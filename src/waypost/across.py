@@ -74,7 +74,7 @@ class _Commit:
 
     def _prepare(self) -> bool:
         for part in self._participant.opened.values():
-            prepared.prepare(part, self._record)
+            prepared.prepare(part, self._record, self._participant.limit_bytes)
         change = JointChange(clock.new_id("op"), "prepare", session=self._record.session)
         return self._participant.commit_as(change) is not None
 

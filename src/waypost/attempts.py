@@ -314,6 +314,7 @@ class Attempt:
     def __init__(self, home: Definitions, change: JointChange) -> None:
         self.store = home.store
         self.change = change
+        self.limit_bytes = home.config.performance.max_file_size << 20
         self._retention = home.retention
         self._redaction = home.redaction
         self._staged = _StagedStore(home.store, change)

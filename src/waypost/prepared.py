@@ -23,6 +23,7 @@ from waypost import clock, records
 from waypost.config import load_with_sources
 from waypost.errors import (
     DocumentDamaged,
+    DocumentTooLarge,
     StoreClosed,
     StoreNotFound,
     StoreReadOnly,
@@ -42,6 +43,8 @@ logger = logging.getLogger("waypost")
 CHANGE = f"{PREPARED}{records.SEPARATOR}"
 PATIENCE_S = 10.0
 """How long somebody who may be alive is waited for."""
+_SHARE, _SLACK_BYTES = 50, 64 * 1024
+"""What a file may take beside what its document holds: a 50th, and so many bytes."""
 _TRIES = 16
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.05
 
@@ -91,10 +94,21 @@ def find(view: View) -> PreparedRecord | None:
 # --- what each step changes ---
 
 
-def prepare(tx: JointPart, record: PreparedRecord) -> None:
-    """Put what was staged aside, for when it is decided."""
+def prepare(tx: JointPart, record: PreparedRecord, limit_bytes: int) -> None:
+    """Put what was staged aside, for when it is decided. Raises DocumentTooLarge where it could not be carried out
+    within the limit, as it must be once it is decided: then the file holds it twice.
+    """
     staged = tx.savepoint()
     assert isinstance(staged, Staged), "a transaction of a store with staging of its own"
+    length = tx.size_bytes + 2 * staged.raw_bytes
+    length += length // _SHARE + _SLACK_BYTES
+    if staged.puts and length > limit_bytes:
+        kind, name = tx.document
+        raise DocumentTooLarge(
+            f"{kind} {name!r}: what a transaction over two stores puts is held twice for a while, and {length:,} bytes "
+            f"are more than performance.max_file_size allows ({limit_bytes:,})",
+            limit_bytes=limit_bytes,
+        )
     tx.roll_back(None)
     tx.put(PREPARED, records.encode(replace(record, cleared=staged.cleared, removed=sorted(staged.removed))))
     for key, value in staged.puts.items():
@@ -166,8 +180,9 @@ def settle(store: Store, document: DocumentId, coordinator: Store | None = None)
     record = find(store.view(document))
     if record is None:
         return None
-    outcome = _outcome(record, coordinator)
-    finish(store, record, outcome)
+    outcome = _outcome(record, coordinator, lambda: _is_of(store.view(document), record))
+    if outcome is not None:
+        finish(store, record, outcome)
     return outcome
 
 
