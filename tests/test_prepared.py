@@ -17,7 +17,7 @@ from waypost import TransactionPending, WorkflowTransaction, prepared
 from waypost.blocking import Waypost
 from waypost.definitions import Definitions
 from waypost.errors import DocumentTooLarge
-from waypost.store import Store, open_store
+from waypost.store import DocumentId, Store, open_store
 
 PAIRS = ["memory-memory", "directory-directory", "directory-postgres", "postgres-postgres"]
 
@@ -67,6 +67,19 @@ def test_s05_the_store_that_decides_is_known_again_and_has_the_last_word(
     monkeypatch.setattr(prepared, "PATIENCE_S", 0.05)
     pair.there.update_context("to", variables={"amount": 9}).unwrap()
     assert pair.amounts() == (0, 9)
+
+
+def test_a_workflow_that_is_not_there_decides_only_where_no_other_does(pair: Pair) -> None:
+    """What was only looked for, as a session that is only a label, is not made."""
+
+    def work(mine: WorkflowTransaction, theirs: WorkflowTransaction) -> None:
+        with pytest.raises(waypost.WorkflowNotFound):
+            mine.load_workflow_state("a")
+        move(mine, theirs)
+
+    pair.here.transact(work, also=pair.there, session_id="label").unwrap()
+    assert pair.coordinator.view(DocumentId("workflow", "a")).version == 0
+    assert pair.coordinator.view(DocumentId("session", "label")).version == 0
 
 
 def test_who_asks_while_it_ends_leaves_nothing_in_the_store_that_decides(

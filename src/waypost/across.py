@@ -39,7 +39,8 @@ class _Commit:
         self._coordinator = coordinator
         self._participant = participant
         self._data = data
-        self._decided_in = min(coordinator.opened)
+        # rather in one that is there than in one that was only looked for
+        self._decided_in = min(coordinator.opened, key=lambda each: (not coordinator.opened[each].version, each))
         change = participant.change
         self._record = PreparedRecord(
             transaction,
