@@ -16,7 +16,7 @@ from tests.test_two_stores import CLOSING, Pair, amount, dying, move, open_pair
 from waypost import TransactionPending, WorkflowTransaction, prepared
 from waypost.blocking import Waypost
 from waypost.definitions import Definitions
-from waypost.errors import DocumentTooLarge
+from waypost.errors import DocumentTooLarge, InvalidInput
 from waypost.store import DocumentId, Store, open_store
 
 PAIRS = ["memory-memory", "directory-directory", "directory-postgres", "postgres-postgres"]
@@ -106,6 +106,21 @@ def test_who_asks_while_it_ends_leaves_nothing_in_the_store_that_decides(
     with prepared.under_way(record.transaction):
         assert prepared.settle(pair.participant, CLOSING) is None
     assert (pair.amounts(), pair.is_clean()) == ((-1, 1), True)
+
+
+def test_a_checkpoint_is_not_imported_over_two_stores(pair: Pair, tmp_path: Path) -> None:
+    """The versions of such a checkpoint would be cleared away before it is carried out, were the process killed."""
+    with waypost.open(tmp_path / "third") as third:
+        third.create_workflow("new", "New", steps=["a"]).unwrap()
+        data = third.export_checkpoint(third.create_checkpoint("new", "kept").unwrap().id)
+
+    def work(mine: WorkflowTransaction, theirs: WorkflowTransaction) -> None:
+        move(mine, theirs)
+        theirs.import_checkpoint(data)
+
+    refused = pair.here.transact(work, also=pair.there)
+    assert isinstance(refused.error, InvalidInput)
+    assert (pair.amounts(), pair.is_clean()) == ((0, 0), True)
 
 
 # --- room ---

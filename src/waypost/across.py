@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from waypost import clock, prepared, records
 from waypost.attempts import Attempt, Repeated
-from waypost.errors import WaypostError
+from waypost.errors import InvalidInput, WaypostError
 from waypost.models import StepOwner
 from waypost.operations import status_of
 from waypost.prepared import PreparedRecord, SettledRecord
@@ -25,6 +25,8 @@ def commit(attempts: Sequence[Attempt], data: object) -> Receipt | None:
     if len(touched) == 1:
         return touched[0].commit(data)
     coordinator, participant = touched
+    if any(each.takes_in_checkpoints for each in touched):  # whose files nobody would keep until it is carried out
+        raise InvalidInput("a checkpoint is imported outside of transactions over two stores")
     for each in touched:
         prepared.introduce(each.store)
     transaction = clock.new_id("tx")

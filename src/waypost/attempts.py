@@ -85,6 +85,10 @@ class _StagedStore:
     def keys(self) -> Keys:
         return self.home.keys()
 
+    @property
+    def takes_in_checkpoints(self) -> bool:
+        return bool(self._kept)
+
     def _document(self, document: DocumentId) -> JointPart:
         found = self.opened.get(document)
         if found is None:
@@ -325,6 +329,11 @@ class Attempt:
     def opened(self) -> Mapping[DocumentId, JointPart]:
         """The documents that the work has touched."""
         return self._staged.opened
+
+    @property
+    def takes_in_checkpoints(self) -> bool:
+        """Whether it commits checkpoints whose versions come from elsewhere."""
+        return self._staged.takes_in_checkpoints
 
     def was_consistent(self) -> bool:
         """Whether all that was read so far was so at one moment, and still is; what was staged is dropped."""
