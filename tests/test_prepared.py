@@ -108,6 +108,21 @@ def test_who_asks_while_it_ends_leaves_nothing_in_the_store_that_decides(
     assert (pair.amounts(), pair.is_clean()) == ((-1, 1), True)
 
 
+# --- what travels ---
+
+
+def test_what_is_exported_is_settled_before(pair: Pair, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An export holds nothing of a transaction that only the store it comes from could settle."""
+    session = pair.there.start_session("somebody")
+    pair.there.update_context("to", variables={"amount": 0, "mine": 1}).unwrap()
+    dying(pair, monkeypatch, before="carry out")
+    data = pair.there.export_session(session.session_id)
+    with waypost.open(tmp_path / "third") as third:
+        third.import_session(data).unwrap()
+        assert prepared.find(third.definitions.store.view(CLOSING)) is None
+        assert amount(third, "to") == 1
+
+
 def test_a_checkpoint_is_not_imported_over_two_stores(pair: Pair, tmp_path: Path) -> None:
     """The versions of such a checkpoint would be cleared away before it is carried out, were the process killed."""
     with waypost.open(tmp_path / "third") as third:

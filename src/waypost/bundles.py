@@ -15,7 +15,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Any, BinaryIO, NamedTuple, cast
 
-from waypost import erased, records, session_records
+from waypost import erased, prepared, records, session_records
 from waypost.config import Config
 from waypost.errors import InvalidInput, StoreUnavailable, VersionConflict
 from waypost.records import ADOPTED, CHECKPOINT, SESSION
@@ -84,9 +84,10 @@ def _is_of(view: View, session_id: str) -> bool:
 def _moment(store: Store, document: DocumentId) -> _Moment:
     erased.carry_out(store, document)
     for _ in range(_TRIES):
+        prepared.settle(store, document)  # what is not settled does not travel
         past = store.past(document)
         view = store.view(document)
-        if view.version == past.version:
+        if view.version == past.version and prepared.find(view) is None:
             return _Moment(view, past)
     raise VersionConflict(f"others changed {document.kind} {document.id!r} {_TRIES} times", tries=_TRIES)
 

@@ -98,7 +98,8 @@ class _OneDocument:
                 carry_out(store, document)  # nor what was erased
         self._ours, self._theirs = Side.of(here, document), Side.of(there, document)
         for side in (self._ours, self._theirs):
-            if side.past.version != side.view.version:
+            is_prepared = not dry_run and prepared.find(side.view) is not None
+            if is_prepared or side.past.version != side.view.version:
                 raise VersionConflict(f"{document.kind} {document.id!r} was changed meanwhile")
 
     def run(self) -> Outcome:
