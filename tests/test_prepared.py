@@ -123,6 +123,17 @@ def test_what_is_exported_is_settled_before(pair: Pair, monkeypatch: pytest.Monk
         assert amount(third, "to") == 1
 
 
+def test_an_import_settles_what_is_in_its_way(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session comes in also where a dead process has left one of its workflows prepared."""
+    session = pair.there.start_session("somebody")
+    pair.there.update_context("to", variables={"amount": 0, "mine": 1}).unwrap()
+    data = pair.there.export_session(session.session_id)
+    pair.there.end_session(session.session_id).unwrap()
+    dying(pair, monkeypatch, before="carry out")
+    pair.there.import_session(data, "another", on_clash="merge").unwrap()
+    assert amount(pair.there, "to") == 1
+
+
 def test_a_checkpoint_is_not_imported_over_two_stores(pair: Pair, tmp_path: Path) -> None:
     """The versions of such a checkpoint would be cleared away before it is carried out, were the process killed."""
     with waypost.open(tmp_path / "third") as third:

@@ -23,6 +23,7 @@ from waypost import (
     clock,
     merging,
     migrations,
+    prepared,
     records,
     secrecy,
     session_records,
@@ -195,6 +196,7 @@ class _Import:
         raise ImportConflict(f"there is no free id for {wanted.kind} {wanted.id!r}", workflows=[wanted.id])
 
     def _state(self, whole: Whole, document: DocumentId) -> str:
+        prepared.settle(self._store, document)
         past = self._store.past(document)
         if not past.version:
             return "new"
