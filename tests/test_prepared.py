@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -147,6 +147,28 @@ def test_a_checkpoint_is_not_imported_over_two_stores(pair: Pair, tmp_path: Path
     refused = pair.here.transact(work, also=pair.there)
     assert isinstance(refused.error, InvalidInput)
     assert (pair.amounts(), pair.is_clean()) == ((0, 0), True)
+
+
+# --- sessions and keys ---
+
+
+def dying_in(pair: Pair, work: Callable[[WorkflowTransaction, WorkflowTransaction], object]) -> None:
+    """Have the process die behind the decision of some work."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pair, "move", lambda **options: pair.here.transact(work, also=pair.there, **options))
+        dying(pair, patch, before="carry out")
+
+
+def test_d12_whoever_looks_at_a_session_settles_it(pair: Pair) -> None:
+    """A session is shown as it is by now, as a workflow is."""
+    session = pair.there.start_session("somebody")
+
+    def work(mine: WorkflowTransaction, theirs: WorkflowTransaction) -> None:
+        move(mine, theirs)
+        theirs.update_session(session.session_id, preferences={"theme": "dark"})
+
+    dying_in(pair, work)
+    assert pair.there.get_session(session.session_id).preferences["theme"] == "dark"
 
 
 # --- room ---

@@ -49,7 +49,8 @@ class Sessions:
     def state(self, session_id: str, store: Store | None = None) -> SessionState:
         """A session as it is, or as what stands in for the store shows it. Raises SessionNotFound, DocumentDamaged."""
         store = self._store if store is None else store
-        return state_of(self.looker._replace(store=store), store.view(session_records.document_of(session_id)))
+        view = prepared.as_settled(store, store.view(session_records.document_of(session_id)))
+        return state_of(self.looker._replace(store=store), view)
 
     # --- beginning ---
 
