@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import waypost
+from tests.canary import KEY, OLD_KEY
 from tests.conftest import Pretend, make_config
 from tests.test_two_stores import CLOSING, Pair, amount, dying, move, open_pair
 from waypost import TransactionPending, WorkflowTransaction, prepared
@@ -169,6 +170,25 @@ def test_d12_whoever_looks_at_a_session_settles_it(pair: Pair) -> None:
 
     dying_in(pair, work)
     assert pair.there.get_session(session.session_id).preferences["theme"] == "dark"
+
+
+def test_rotation_reaches_the_secrets_of_what_was_not_carried_out_yet(
+    directories: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once every workflow is said to be rotated the key before can go, and no secret with it."""
+    monkeypatch.setenv("WAYPOST_KEY", OLD_KEY)
+
+    def work(mine: WorkflowTransaction, theirs: WorkflowTransaction) -> None:
+        move(mine, theirs)
+        theirs.update_context("to", secrets={"token": "of the old key"})
+
+    dying_in(directories, work)
+    monkeypatch.setenv("WAYPOST_KEY", f"{KEY} {OLD_KEY}")
+    with waypost.open(directories.participant.location) as there:
+        assert [each.workflow_id for each in there.rotate_secrets().workflows] == ["to"]
+    monkeypatch.setenv("WAYPOST_KEY", KEY)
+    with waypost.open(directories.participant.location) as there:
+        assert there.load_workflow_state("to").unwrap().context.secrets["token"] == "of the old key"
 
 
 # --- room ---

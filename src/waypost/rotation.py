@@ -63,6 +63,7 @@ def rotate(store: Store) -> RotationReport:
 
 def _rotate(store: Store, document: DocumentId, keys: Keys) -> WorkflowRotation | None:
     try:
+        prepared.settle(store, document)  # it may be to put a secret
         if not _outdated(store.view(document), keys):
             return None
         change = Change(document, partial(_reseal_all, keys=keys), clock.new_id("op"), "rotate_secrets")
