@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -214,3 +215,24 @@ def test_d07_what_is_decided_fits_when_it_is_carried_out(tmp_path: Path, kilobyt
         assert done or isinstance(done.error, DocumentTooLarge)
         assert (pair.amounts(), pair.is_clean()) == ((-1, 1) if done else (0, 0), True)
         assert bool(done) == (kilobytes == 450)
+
+
+# --- what the decision came to ---
+
+
+def test_c12_t15_a_decision_whose_answer_was_lost_is_carried_out(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that has lost the connection of a commit is sent it again, and knows the operation: then it is made."""
+    commit = type(pair.coordinator).commit
+    lost: list[object] = []
+
+    def answer_is_lost(store: Any, joint: Any, change: Any, *rest: Any) -> Any:
+        receipt = commit(store, joint, change, *rest)
+        if store is pair.coordinator and change.operation_id == "once" and not lost:
+            lost.append(receipt)
+            return None
+        return receipt
+
+    monkeypatch.setattr(type(pair.coordinator), "commit", answer_is_lost)
+    moved = pair.move(operation_id="once")
+    assert lost[0] is not None
+    assert (moved.unwrap(), pair.amounts(), pair.is_clean()) == (-1, (-1, 1), True)

@@ -93,7 +93,10 @@ class _Commit:
     def _abandon(self) -> None:
         """Take away what was prepared. Where that fails, whoever comes next asks the coordinator, and does."""
         try:
-            prepared.finish(self._participant.store, self._record, "abandoned")
+            if prepared.is_committed(self._coordinator.store, self._record):
+                self._follow()  # only its answer was lost, and so it was refused as a repetition of itself
+            else:
+                prepared.finish(self._participant.store, self._record, "abandoned")
         except WaypostError as error:
             logger.warning("a transaction over two stores is still to be undone: %s", error)
 

@@ -302,6 +302,10 @@ def _said(store: Store, record: PreparedRecord) -> Outcome | None:
     return None if found is None else found.outcome
 
 
+def is_committed(coordinator: Store, record: PreparedRecord) -> bool:
+    return _said(coordinator, record) == "committed"
+
+
 def _give_up(store: Store, record: PreparedRecord) -> Outcome:
     """Have the coordinator say that a transaction is not committed, unless it says by now that it is."""
     key = SETTLED + record.transaction
