@@ -11,9 +11,8 @@ import pytest
 
 from tests.mcp.conftest import fill
 from tests.mcp.serving import ALL, served
-from waypost import keys
+from waypost import blocking, keys
 from waypost.blocking import Waypost
-from waypost.definitions import open_definitions
 from waypost.mcp import bounds
 from waypost.models import AgentState, WorkflowStep
 
@@ -150,7 +149,7 @@ CANARY = "canary-7f3a"
 async def test_x22_secrets_are_named_and_never_shown(here: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """No tool, resource or prompt gives the value of a secret, or what a pattern of redaction covers."""
     monkeypatch.setenv(keys.KEY_VARIABLE, keys.new_key())
-    with closing(Waypost(open_definitions(here, None, None))) as wp:
+    with closing(blocking.open(here)) as wp:
         fill(wp)
         wp.update_context("survey", secrets={"token": CANARY}).unwrap()
     async with served(here, *ALL) as agent:
