@@ -302,7 +302,8 @@ MUTATIONS: dict[str, Mutation] = {
     # --- store/directory/spooled.py ---
     "store/directory/spooled.py::set_aside::file.sync_all()": by(f"{SPOOL}[one_that_cannot_be_used-weak]"),
     "store/directory/spooled.py::set_aside::folder.sync()": by(f"{SPOOL}[one_that_cannot_be_used-weak]"),
-    "store/directory/spooled.py::set_aside::refused.sync()": by(f"{SPOOL}[one_that_cannot_be_used-weak]"),
+    "store/directory/spooled.py::set_aside::refused.sync()": by(f"{SPOOL}[a_writer_that_dies-weak]"),
+    "store/directory/spooled.py::set_aside::refused.sync() #2": by(f"{SPOOL}[one_that_cannot_be_used-weak]"),
     # --- store/directory/state.py ---
     "store/directory/state.py::BlockCache::self._lock": by(f"{LOCKS}::test_c05_threads_take_turns_on_cached_blocks_and_decisions"),
     # --- store/directory/submission.py ---

@@ -218,6 +218,7 @@ class _Fold:
             self._remove(name)
 
     def _set_aside(self, name: str, reason: str) -> None:
+        reason = " ".join(reason.split()).encode("utf-8", "replace").decode()  # it may repeat what the event says
         spooled.set_aside(self._folder, name, reason)
         self._remove(name)
         self._refused += 1

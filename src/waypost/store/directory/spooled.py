@@ -65,8 +65,9 @@ def set_aside(folder: Directory, name: str, reason: str) -> None:
     refused.remove(note)
     file = refused.open(note, write=True, create=True, exclusive=True)
     assert file is not None
-    file.write_all(" ".join(reason.split()).encode("utf-8", "replace")[:_REASON_MOST] + b"\n", 0)
+    file.write_all(reason.encode()[:_REASON_MOST] + b"\n", 0)
     file.sync_all()
+    refused.sync()  # nothing is there without its line, also where an event is so torn that it will be gone
     try:
         folder.link(name, refused, name)
     except StoreUnavailable:  # a directory, or a file system without second names
