@@ -77,6 +77,21 @@ print("asyncio" in sys.modules, os.listdir("."))
     assert in_new_process(code).splitlines() == ["100.0", "False []"]
 
 
+def test_hook_events_are_loaded_when_one_is_emitted(tmp_path: Path) -> None:
+    """Opening a store costs nothing for hook events that nobody emits."""
+    code = f"""
+import os
+os.chdir({str(tmp_path)!r})
+import waypost
+with waypost.open("memory:") as wp:
+    wp.create_workflow("w", "W", steps=["a"]).unwrap()
+    before = "waypost.hooks.emitting" in sys.modules
+    wp.emit_hook_event("step_start", {{"workflow_id": "w", "step_id": "a"}}).unwrap()
+    print(before, "waypost.hooks.emitting" in sys.modules, "asyncio" in sys.modules)
+"""
+    assert in_new_process(code) == "False True False"
+
+
 def test_trap_01_the_process_exits_by_itself(tmp_path: Path) -> None:
     """A program that closes its store, or forgets to, ends when its last line is done."""
     code = f"""

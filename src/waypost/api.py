@@ -25,7 +25,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 from waypost import migrations, prepared, transactions
 from waypost.definitions import Definitions, Options, signature_of
 from waypost.errors import SchemaOutdated, StepFailed, TransactionPending, WaypostError
-from waypost.hooks import emitting
+from waypost.hooks.operation import emit_hook_event
 from waypost.models import WorkflowStep
 from waypost.opening import intake_of, open_definitions
 from waypost.operations import TRIES, OperationResult, Request, Write
@@ -197,7 +197,7 @@ class AsyncWaypost:
     sync = _awaits(Definitions.sync)
     get_outcome = _awaits(Definitions.get_outcome)
     transact = _awaits(transactions.transact)
-    emit_hook_event = _awaits(emitting.emit_hook_event)
+    emit_hook_event = _awaits(emit_hook_event)
 
     @property
     def location(self) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from waypost import transactions
 from waypost.definitions import Definitions, Options, signature_of
-from waypost.hooks import emitting
+from waypost.hooks.operation import emit_hook_event
 from waypost.models import WorkflowStep
 from waypost.opening import intake_of, open_definitions
 from waypost.operations import Request
@@ -107,7 +107,7 @@ class Waypost:
     sync = _waits(Definitions.sync)
     get_outcome = _waits(Definitions.get_outcome)
     transact = _waits(transactions.transact)
-    emit_hook_event = _waits(emitting.emit_hook_event)
+    emit_hook_event = _waits(emit_hook_event)
 
     @property
     def location(self) -> str:

@@ -5,7 +5,7 @@ An event of a workflow is one commit of it; one of a session is what the operati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from msgspec import UNSET
@@ -15,30 +15,13 @@ from waypost.definitions import Definitions
 from waypost.errors import InvalidInput, SessionBusy, SessionExists, WaypostError
 from waypost.hooks import effects
 from waypost.hooks.effects import Owner
-from waypost.hooks.payloads import HookEvent, read_event
+from waypost.hooks.payloads import HookEvent
 from waypost.operations import OperationResult, Request
 from waypost.options import HooksConfig
 from waypost.queries import StateQuery
 from waypost.sessions import FINAL_TAG
 from waypost.store import Counters
 from waypost.transactions import WorkflowTransaction, transact
-
-
-def emit_hook_event(
-    self: Definitions,
-    event: str,
-    payload: Mapping[str, Any],
-    *,
-    operation_id: str | None = None,
-    session_id: str | None = None,
-) -> Request[OperationResult[Any]]:
-    """Have the effects of a hook event (docs/hooks.md), all in one commit, and give what has changed: a step, an agent,
-    a checkpoint, a session, or the workflow. Unless one is given, the event's own `id` is the operation id.
-
-    Fails with InvalidInput and its kinds for an event that cannot be used, and with what the operations fail with that
-    do the same.
-    """
-    return requested(self, lambda: read_event(event, payload), operation_id=operation_id, session_id=session_id)
 
 
 def perform(
