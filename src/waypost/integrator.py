@@ -27,7 +27,7 @@ from waypost.hooks.emitting import requested
 from waypost.hooks.listeners import DEEPEST, Function, HookListener, depth
 from waypost.hooks.payloads import HookEvent, event_name, read_event
 from waypost.loading import every_step
-from waypost.operations import Failure, OperationResult
+from waypost.operations import Failure, OperationResult, Request
 from waypost.options import HooksConfig
 from waypost.store import DocumentId
 
@@ -79,13 +79,6 @@ class HookIntegrator:
         Fails as the operation of that name does, and with Refused once the integrator is shut down, and where events
         that listeners emit lead to one another without end.
         """
-        emitting = asyncio.ensure_future(self._emit(event, payload, operation_id))
-        # whoever is cancelled while he waits leaves a commit behind that goes on
-        self._under_way.add(emitting)
-        emitting.add_done_callback(self._under_way.discard)
-        return await asyncio.shield(emitting)
-
-    async def _emit(self, event: str, payload: Mapping[str, Any], operation_id: str | None) -> OperationResult[Any]:
         read: list[HookEvent] = []
 
         def reading() -> HookEvent:
@@ -94,10 +87,17 @@ class HookIntegrator:
             return read[0]
 
         request = requested(self._state_api.definitions, reading, operation_id=operation_id, hooks=self._hooks)
+        emitting = asyncio.ensure_future(self._carry_out(request, read[0] if read else None))
+        # whoever is cancelled while he waits leaves a commit behind that goes on
+        self._under_way.add(emitting)
+        emitting.add_done_callback(self._under_way.discard)
+        return await asyncio.shield(emitting)
+
+    async def _carry_out(self, request: Request[OperationResult[Any]], event: HookEvent | None) -> OperationResult[Any]:
         result = await self._state_api.perform(request)
-        self._count(read[0] if read else None, result)
-        if result and not result.repeated:
-            self._tell(read[0])
+        self._count(event, result)
+        if event is not None and result and not result.repeated:
+            self._tell(event)
         return result
 
     def _check(self) -> None:

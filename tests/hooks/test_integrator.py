@@ -345,6 +345,17 @@ async def test_shutdown_keeps_live_workflows_and_closes_nothing(awp: AsyncWaypos
     (await awp.update_step_status("live", "s", "completed")).unwrap()
 
 
+async def test_shutdown_waits_for_what_is_under_way(awp: AsyncWaypost, hooks: HookIntegrator) -> None:
+    """What was emitted before is committed, and kept as live like the rest."""
+    emitting = [asyncio.ensure_future(hooks.emit_hook_event("step_start", nested(stepId=each))) for each in "abc"]
+    await asyncio.sleep(0)
+    await hooks.shutdown()
+    assert [each.done() and bool(each.result()) for each in emitting] == [True] * 3
+    assert await tags(awp) == [("shutdown", "cleanup")]
+    kept = (await awp.list_checkpoints("w")).items[0]
+    assert [step.status for step in kept.state.workflow.steps] == ["running"] * 3
+
+
 async def test_shutdown_without_automatic_checkpoints(awp: AsyncWaypost) -> None:
     """Where events make no checkpoints, their end makes none."""
     hooks = create_state_hook_integrator(awp, {"enable_auto_checkpoints": False})
