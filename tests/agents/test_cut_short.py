@@ -97,12 +97,15 @@ class _Failing:
         raise StoreUnavailable("pulled out")
 
 
-def taken(variables: list[dict[str, str]], at: int, *, behind: bool) -> tuple[_Failing, str]:
-    """Take the run in, and where a write fails begin that event again; what is there in the end."""
+def taken(variables: list[dict[str, str]], at: int, *, behind: bool, again: int = 0) -> tuple[_Failing, str]:
+    """Take the run in, and where a write fails begin that event again; what is there in the end. With `again` the last
+    events come once more: a power cut took back that they were removed.
+    """
     config = make_config()
     failing = _Failing(open_store("memory:", config), at, behind=behind)
     definitions = Definitions(failing, config, verbose=False)  # type: ignore[arg-type]
-    for number, (which, event) in enumerate(RUN):
+    numbers = [*range(len(RUN)), *range(len(RUN) - again, len(RUN))]
+    for number, (which, event) in ((number, RUN[number]) for number in numbers):
         for _ in range(2):
             try:
                 take(definitions, entry(event, number, variables=variables[which]))
@@ -136,6 +139,17 @@ def test_d24_a_fold_may_be_cut_at_every_write(behind: bool) -> None:
             failing, found = taken(variables, at, behind=behind)
             assert failing.has_failed
             assert found == wanted, f"cut {'behind' if behind else 'before'} write {at} of {whole.writes}"
+
+
+def test_d24_events_that_come_back_change_nothing() -> None:
+    """Events whose removal was taken back are folded once more, any number of the last ones, and change nothing."""
+    with agent() as first, agent() as second:
+        variables = [variables_of(first.pid), variables_of(second.pid)]
+        kill(first)
+        _, wanted = taken(variables, 0, behind=False)
+        for again in range(1, len(RUN) + 1):
+            _, found = taken(variables, 0, behind=False, again=again)
+            assert found == wanted, f"the last {again} came again"
 
 
 # --- what passes ---

@@ -33,7 +33,7 @@ def newest(definitions: Definitions, conversation: str) -> Attempt:
     found = Attempt(conversation, 1, _find(definitions, conversation))
     while found.record is not None and found.record.status == "completed":
         number = found.number + 1
-        session_id = f"{conversation}.{number}"
+        session_id = _name(conversation, number)
         record = _find(definitions, session_id)
         if record is None:
             return found
@@ -41,8 +41,16 @@ def newest(definitions: Definitions, conversation: str) -> Attempt:
     return found
 
 
+def _name(conversation: str, number: int) -> str:
+    return conversation if number == 1 else f"{conversation}.{number}"
+
+
+def _view(definitions: Definitions, session_id: str) -> View:
+    return definitions.store.view(session_records.document_of(session_id))
+
+
 def _find(definitions: Definitions, session_id: str) -> SessionRecord | None:
-    return session_records.find(definitions.store.view(session_records.document_of(session_id)))
+    return session_records.find(_view(definitions, session_id))
 
 
 def enter(definitions: Definitions, event: AgentEvent) -> str | None:
@@ -57,7 +65,7 @@ def enter(definitions: Definitions, event: AgentEvent) -> str | None:
     if record.status == "completed":
         if not _begins(event):
             return None
-        return _start(definitions, event, f"{event.session_id}.{attempt.number + 1}", attempt.session_id)
+        return _start(definitions, event, _name(event.session_id, attempt.number + 1), attempt.session_id)
     if record.status == "active" and (event.owner is None or record.owner == event.owner):
         return attempt.session_id
     if event.owner is not None and (_begins(event) or clock.liveness(event.owner.identity) == "alive"):
@@ -126,14 +134,18 @@ def environment_of(view: View) -> dict[str, str]:
 def leave(definitions: Definitions, event: AgentEvent) -> None:
     """End the session of an event's process, unless it has ended, or is another's by now."""
     attempt = newest(definitions, event.session_id)
-    record = attempt.record
+    record, operation_id = attempt.record, f"{event.operation_id}-end"
     if record is None or record.status == "completed":
         return
+    for number in range(1, attempt.number):
+        # the same process may have ended the conversation and gone on with it before the event came back
+        if _view(definitions, _name(event.session_id, number)).operation(operation_id) is not None:
+            return
     if record.owner is None or event.owner is None or record.owner == event.owner:
         definitions.sessions.end(
             attempt.session_id,
             final_checkpoint=True,
-            operation_id=f"{event.operation_id}-end",
+            operation_id=operation_id,
             repeatable=True,
             owner=record.owner,
         )

@@ -33,7 +33,8 @@ def take(definitions: Definitions, entry: Entry) -> None:
     """
     event = dialects.read(entry)
     records.validate_id(event.workflow_id, "workflow id")
-    if not _is_known(definitions, event):
+    # of others the commit finds that out; a start that came before would begin another attempt by then
+    if not (event.event == "SessionStart" and _is_known(definitions, event)):
         _take_in(definitions, event)
     if event.event == "SessionEnd":
         owners.leave(definitions, event)
