@@ -341,8 +341,8 @@ def failing(error: Exception) -> Callable[[Any, Entry], None]:
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
-        (WorkflowNotFound("there is no workflow 'x'"), "workflow_not_found: there is no workflow 'x'"),
-        (InvalidInput("bad\n\x1b[31mline\ud800"), "invalid_input: bad \x1b[31mline?"),
+        (WorkflowNotFound("there is no workflow 'x'"), "is refused: there is no workflow 'x' (workflow_not_found)"),
+        (InvalidInput("bad\n\x1b[31mline\ud800"), "is refused: bad \x1b[31mline? (invalid_input)"),
         (TypeError("oops"), "met an error of Waypost's own: TypeError: oops"),
         (RecursionError(), "met an error of Waypost's own: RecursionError:"),
     ],

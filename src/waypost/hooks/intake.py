@@ -189,7 +189,7 @@ class _Fold:
             if error.retryable:  # as one is that others were faster than
                 self._leave(name, error)
                 return
-            self._set_aside(name, f"{error.code}: {error}")
+            self._set_aside(name, f"is refused: {error} ({error.code})")
         else:
             self._remove(name)
             self._taken += 1
