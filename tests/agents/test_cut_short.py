@@ -152,6 +152,16 @@ def test_d24_events_that_come_back_change_nothing() -> None:
             assert found == wanted, f"the last {again} came again"
 
 
+def test_d24_a_start_that_comes_back_begins_nothing(wp: Waypost) -> None:
+    """The start of a conversation that has ended since is no next attempt when it is folded once more."""
+    with agent() as process:
+        mine = variables_of(process.pid)
+        for _ in range(2):
+            for number, event in enumerate([started(), prompted(), ended()]):
+                take(wp.definitions, entry(event, number, variables=mine))
+    assert [(one.session_id, one.status) for one in wp.list_sessions()] == [(SESSION, "completed")]
+
+
 # --- what passes ---
 
 
