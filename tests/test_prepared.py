@@ -18,7 +18,7 @@ from tests.test_two_stores import CLOSING, Pair, amount, dying, move, open_pair
 from waypost import TransactionPending, WorkflowTransaction, prepared
 from waypost.blocking import Waypost
 from waypost.definitions import Definitions
-from waypost.errors import DocumentTooLarge, InvalidInput
+from waypost.errors import DocumentTooLarge, InvalidInput, StoreUnavailable
 from waypost.store import DocumentId, Store, open_store
 
 PAIRS = ["memory-memory", "directory-directory", "directory-postgres", "postgres-postgres"]
@@ -236,3 +236,17 @@ def test_c12_t15_a_decision_whose_answer_was_lost_is_carried_out(pair: Pair, mon
     moved = pair.move(operation_id="once")
     assert lost[0] is not None
     assert (moved.unwrap(), pair.amounts(), pair.is_clean()) == (-1, (-1, 1), True)
+
+
+def test_a_store_that_cannot_be_asked_keeps_none_of_the_others_from_being_settled(
+    directories: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left open is reported, whatever the reason, and the rest is settled."""
+    dying(directories, monkeypatch, before="carry out")
+
+    def unreachable(*_: object) -> None:
+        raise StoreUnavailable("the server is gone")
+
+    monkeypatch.setattr(prepared, "_said", unreachable)
+    (left,) = prepared.settle_all(directories.participant)
+    assert (left.id, left.error) == ("to", "the server is gone")

@@ -22,7 +22,6 @@ from msgspec.structs import replace
 from waypost import clock, records
 from waypost.config import load_with_sources
 from waypost.errors import (
-    DocumentDamaged,
     DocumentTooLarge,
     StoreClosed,
     StoreNotFound,
@@ -202,7 +201,9 @@ def settle_all(store: Store, coordinator: Store | None = None) -> list[Settled]:
         for name in sorted(store.documents(kind)):
             try:
                 outcome = settle(store, DocumentId(kind, name), coordinator)
-            except (TransactionPending, DocumentDamaged, VersionConflict) as error:
+            except (StoreReadOnly, StoreClosed):
+                raise
+            except WaypostError as error:
                 found.append(Settled(kind=kind, id=name, error=str(error)))
             else:
                 found += [Settled(kind=kind, id=name, outcome=outcome)] if outcome is not None else []
