@@ -70,7 +70,7 @@ class _Commit:
                 self._abandon()
             raise
         if receipt is None:
-            self._abandon()
+            self._abandon_unless_committed()
             return None
         self._follow()
         return receipt
@@ -93,12 +93,21 @@ class _Commit:
     def _abandon(self) -> None:
         """Take away what was prepared. Where that fails, whoever comes next asks the coordinator, and does."""
         try:
-            if prepared.is_committed(self._coordinator.store, self._record):
-                self._follow()  # only its answer was lost, and so it was refused as a repetition of itself
-            else:
-                prepared.finish(self._participant.store, self._record, "abandoned")
+            prepared.finish(self._participant.store, self._record, "abandoned")
         except WaypostError as error:
             logger.warning("a transaction over two stores is still to be undone: %s", error)
+
+    def _abandon_unless_committed(self) -> None:
+        """The same where a decision was refused: if only its answer was lost, then as a repetition of itself."""
+        try:
+            is_committed = prepared.is_committed(self._coordinator.store, self._record)
+        except WaypostError as error:
+            logger.warning("a transaction over two stores is still to be settled: %s", error)
+            return
+        if is_committed:
+            self._follow()
+        else:
+            self._abandon()
 
     def _follow(self) -> None:
         """Carry out what is committed by now. Where that fails, whoever comes next does."""
