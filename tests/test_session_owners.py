@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -293,8 +294,22 @@ def test_s07_two_that_recover_at_once_agree(path: Path) -> None:
             each.__exit__(None, None, None)
 
 
+def _recover(wp: Waypost, session_id: str) -> None:
+    """By whoever looks after crashed sessions."""
+    (plan,) = wp.detect_and_recover_crashed_sessions()
+    assert (plan.strategy, plan.is_carried_out, plan.workflows[0].ambiguous) == ("full_recovery", True, ["b"])
+
+
+def _resume(wp: Waypost, session_id: str) -> None:
+    """By whoever goes on with it."""
+    assert wp.resume_session(session_id).status == "active"
+
+
+@pytest.mark.parametrize("finish", [_recover, _resume])
 @pytest.mark.parametrize("cut", range(1, 4))
-def test_d14_a_recovery_that_was_cut_short_is_finished(path: Path, cut: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_d14_a_recovery_that_was_cut_short_is_finished(
+    path: Path, cut: int, finish: Callable[[Waypost, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Cut before any of its commits, a recovery is done again by the next, with the same result."""
     with owner(path) as process, opened(path) as wp:
         session_id = process.start_session()
@@ -313,8 +328,7 @@ def test_d14_a_recovery_that_was_cut_short_is_finished(path: Path, cut: int, mon
                 wp.detect_and_recover_crashed_sessions()
             assert next(calls) == cut + 1
     with opened(path) as wp:
-        (plan,) = wp.detect_and_recover_crashed_sessions()
-        assert (plan.strategy, plan.is_carried_out, plan.workflows[0].ambiguous) == ("full_recovery", True, ["b"])
+        finish(wp, session_id)
         data = wp.get_session(session_id).crash_recovery_data
         assert data is not None
         assert "no such process" in data.error

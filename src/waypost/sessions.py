@@ -23,7 +23,7 @@ from waypost.models import StepOwner
 from waypost.ownership import Watch
 from waypost.redaction import Redaction
 from waypost.retention import Retention
-from waypost.session_models import SessionState
+from waypost.session_models import Presence, SessionState
 from waypost.session_records import ENVIRONMENT, PREFERENCE, SESSION_RECORD, TOUCHED, SessionRecord
 from waypost.session_states import Looker, presence_of, state_of
 from waypost.store import Change, DocumentId, JointChange, Receipt, Store, Transaction, View
@@ -105,9 +105,8 @@ class Sessions:
                 return session_id
             seen = presence_of(self.looker, view, record)
             is_dead = seen is not None and seen.state == "crashed"
-            if seen is not None and is_dead:
-                recovery.recover(self._store, view, record, seen.evidence)
-                record = session_records.expect(self._store.view(document))
+            if is_dead or record.status == "crashed":
+                record = self._recovered(view, record, seen)
             elif seen is not None and not take_over and not self._is_left(document, record):
                 raise busy(session_id, seen.evidence)
             if self._enter(document, record, take_over=take_over, instead_of=sight if is_dead else None):
@@ -138,9 +137,8 @@ class Sessions:
             seen = presence_of(self.looker, view, record)
             if record.status == "completed" or (seen is not None and seen.state != "crashed"):
                 return False
-            if seen is not None or record.status == "crashed":  # then a recovery may have been cut short
-                recovery.recover(self._store, view, record, "" if seen is None else seen.evidence)
-                record = session_records.expect(self._store.view(document))
+            if seen is not None or record.status == "crashed":
+                record = self._recovered(view, record, seen)
             work = partial(_begin, judged=record, owner=owner)
             number = self._submit(document, work, "resume_session", clock.new_id("op")).data
             if number is not None:
@@ -148,6 +146,11 @@ class Sessions:
                 self.held.enter_anew(session_id)
                 return True
         raise VersionConflict(f"others were faster {_TRIES} times", tries=_TRIES)
+
+    def _recovered(self, view: View, record: SessionRecord, seen: Presence | None) -> SessionRecord:
+        """A session once what its dead owner left is recovered; a recovery that was cut short is finished."""
+        recovery.recover(self._store, view, record, "" if seen is None else seen.evidence)
+        return session_records.expect(self._store.view(view.document))
 
     def _holds(self, session_id: str, record: SessionRecord) -> bool:
         is_mine = record.owner is not None and record.owner == StepOwner.this_process()
