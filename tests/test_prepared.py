@@ -71,6 +71,17 @@ def test_s05_the_store_that_decides_is_known_again_and_has_the_last_word(
     assert pair.amounts() == (0, 9)
 
 
+def test_c05_a_living_process_that_has_left_it_open_keeps_nobody_out_for_ever(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, as_living_process: Pretend
+) -> None:
+    """It may have lost the connection by which it was to undo it, and go on with other things for months."""
+    with as_living_process():
+        dying(pair, monkeypatch, before="decide")
+    monkeypatch.setattr(prepared, "PATIENCE_S", 0.05)
+    pair.there.update_context("to", variables={"amount": 9}).unwrap()
+    assert pair.amounts() == (0, 9)
+
+
 def test_a_workflow_that_is_not_there_decides_only_where_no_other_does(pair: Pair) -> None:
     """What was only looked for, as a session that is only a label, is not made."""
 

@@ -284,6 +284,7 @@ def test_c05_who_is_alive_is_waited_for_and_then_named(
     with as_living_process():
         dying(pair, monkeypatch, before="decide")
     monkeypatch.setattr(prepared, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(prepared, "identity_of", lambda _: b"another")
     refused = pair.there.update_context("to", variables={"amount": 9})
     assert isinstance(refused.error, TransactionPending)
     assert (refused.status, refused.error.retryable) == ("rolled_back", True)

@@ -41,7 +41,7 @@ logger = logging.getLogger("waypost")
 
 CHANGE = f"{PREPARED}{records.SEPARATOR}"
 PATIENCE_S = 10.0
-"""How long somebody who may be alive is waited for."""
+"""How long somebody who may be alive is waited for. Then he is given up: who goes on later has to do it again."""
 _SHARE, _SLACK_BYTES = 50, 64 * 1024
 """What a file may take beside what its document holds: a 50th, and so many bytes."""
 _TRIES = 16
@@ -262,15 +262,12 @@ def _outcome(record: PreparedRecord, coordinator: Store | None, is_open: Callabl
             outcome = None if store is None else _said(store, record)
             if outcome is not None:
                 return outcome
-            is_late = time.monotonic() >= deadline
-            if is_over or (is_late and clock.liveness(record.owner.identity) == "unknown"):
+            if is_over or time.monotonic() >= deadline:
                 if not is_over and coordinator is None and not _is_certain(store, record):
-                    raise _pending(record, f"who cannot be seen from here: {_BY_HAND}")
+                    raise _pending(record, f"who is not known to be dead: {_BY_HAND}")
                 if not is_open():
                     return None
                 return "abandoned" if store is None else _give_up(store, record)
-            if is_late:
-                raise _pending(record, "which is there, and has not decided")
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
