@@ -136,6 +136,24 @@ def test_what_is_exported_is_settled_before(pair: Pair, monkeypatch: pytest.Monk
         assert amount(third, "to") == 1
 
 
+def test_what_is_prepared_while_it_is_synced_does_not_travel(
+    directories: Pair, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What came upon a workflow right behind the settling is settled by another look."""
+    dying(directories, monkeypatch, before="carry out")
+    settle = prepared.settle
+    asked: list[object] = []
+
+    def too_early(*given: Any) -> Any:
+        asked.append(given)
+        return settle(*given) if len(asked) > 2 else None
+
+    monkeypatch.setattr(prepared, "settle", too_early)
+    with waypost.open(tmp_path / "third") as third:
+        assert not third.sync(directories.there).unwrap().failures
+        assert prepared.find(third.definitions.store.view(CLOSING)) is None
+
+
 def test_an_import_settles_what_is_in_its_way(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """A session comes in also where a dead process has left one of its workflows prepared."""
     session = pair.there.start_session("somebody")
