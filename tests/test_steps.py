@@ -161,6 +161,7 @@ def test_an_update_costs_the_same_whatever_the_number_of_steps(wp_with: Callable
     assert len(own) == kept and seen[-1].read_prefixes == set()
     assert seen[-1].read <= own | {
         "workflow",
+        "prepared",
         *(f"step\x1f{name}" for name in "12z"),
         "output\x1fz\x1f00000001",
         f"checkpoint\x1f{last}",

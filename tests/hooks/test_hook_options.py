@@ -45,7 +45,7 @@ def test_updates_are_not_thinned(wp_with: Opened) -> None:
 
 
 def test_enable_auto_checkpoints(wp_with: Opened) -> None:
-    """`hooks.enable_auto_checkpoints = false`: events make the checkpoints that they ask for, and no others."""
+    """`hooks.enable_auto_checkpoints` off: events make the checkpoints that they ask for, and no others."""
     wp = wp_with(hooks={"enable_auto_checkpoints": False, "checkpoint_frequency": 1})
     emit(wp, "session_start", {"sessionId": "S"})
     emit(wp, "step_complete", {"sessionId": "S", **nested(stepId="s")})

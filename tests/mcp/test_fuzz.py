@@ -113,6 +113,7 @@ def complaint(answer: dict[str, Any]) -> str | None:
     if "error" in answer:
         code, said = answer["error"]["code"], answer["error"]["message"]
         is_ours = said.startswith("{") and json.loads(said)["error"]["code"] in codes()
+        is_ours = is_ours or said.startswith("Unknown prompt")  # to which the package gives the code 0
         return None if is_ours or code in (-32700, -32600, -32601, -32602) else f"error {code}: {said}"
     if not answer.get("result", {}).get("isError"):
         return None

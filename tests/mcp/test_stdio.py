@@ -101,7 +101,8 @@ def test_a_server_that_is_stopped_frees_its_claims(here: str, number: int) -> No
     server.ask(call(1, "start_run", run_id="w", steps=[{"id": "a"}]))
     server.ask(call(2, "set_step", run_id="w", step_id="a", action="start"))
     *_, status = server.end(number)
-    assert status != 0
+    # whoever was started in the background ignores the one that a terminal sends, and ends with its input
+    assert status != 0 or number == signal.SIGINT
     after = Process(here, "--write")
     answer = after.ask(call(1, "set_step", run_id="w", step_id="a", action="start"))["result"]
     assert answer["structuredContent"]["step"]["interruptions"] == 1

@@ -219,8 +219,9 @@ def test_c07_what_was_made_while_it_was_about_to_be_swept_stays(
             make(directory)
         return try_lock(file, shared=shared)
 
-    monkeypatch.setattr(claims.File, "try_lock", made_first)
-    directory._claims.sweep()
+    with monkeypatch.context() as patch:
+        patch.setattr(claims.File, "try_lock", made_first)
+        directory._claims.sweep()
     assert files(path) == [NAME]
 
 
@@ -230,8 +231,9 @@ def test_s02_whoever_sweeps_is_not_taken_for_a_holder(
     """The lock of what is there is not tried by who opens the store: others would see a dead owner alive meanwhile."""
     make(directory)
     end(hold_in_another_process(path))
-    monkeypatch.setattr(claims.File, "try_lock", lambda *_, **__: pytest.fail("it was tried"))
-    directory._claims.sweep()
+    with monkeypatch.context() as patch:
+        patch.setattr(claims.File, "try_lock", lambda *_, **__: pytest.fail("it was tried"))
+        directory._claims.sweep()
     assert files(path) == [NAME]
 
 
