@@ -377,3 +377,21 @@ def test_documents_of_which_nothing_else_is_left_are_told(store: Store, path: Pa
         assert again.left("workflow") == {"other": ["other@1"]} and again.left("session") == {}
         with pytest.raises(DocumentDamaged):
             again.checkpoint(other, "other@2")
+
+
+def test_what_came_too_late_to_be_removed_is_not_read_for_what_is_adopted_next(path: Path) -> None:
+    """Whoever saw the first one adopted gives it its place when it has gone already, and nobody looks after that."""
+    with closing(directory_store(path)) as store:
+        put(store, a=b"here")
+        first, second = foreign(value=b"first"), foreign(value=b"second")
+        adopt(store, store.take_in(first, NAME))
+        store.reclaim(WF)
+        place = path / "checkpoints" / checkpoints.file_name(NAME)
+        late = place.read_bytes()
+        store.submit(change(WF, lambda tx: tx.delete(ADOPTED + NAME))).result()
+        store.reclaim(WF)
+        assert not place.exists()
+        place.write_bytes(late)
+        adopt(store, store.take_in(second, NAME))
+        assert contents(store.checkpoint(WF, NAME)) == contents(second)
+    is_whole(path, second)

@@ -12,13 +12,14 @@ from contextlib import suppress
 
 from waypost.errors import DocumentDamaged, LockTimeout, WaypostError
 from waypost.store.directory import checkpoints, exported, keeping
-from waypost.store.directory.checkpoints import ARRIVING, arrival_name
+from waypost.store.directory.checkpoints import ARRIVING, FOLDER, arrival_name, file_name
 from waypost.store.directory.compaction import Rewriter
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File
 from waypost.store.directory.layout import new_file
 from waypost.store.directory.log import new_file_id
 from waypost.store.directory.scrubbing import Scrubbed
+from waypost.store.kinds import DocumentId
 from waypost.store.values import ContentLost
 from waypost.store.views import View
 
@@ -57,6 +58,7 @@ def take_in(context: Context, version: View, name: str) -> Taken:
         with keeping.alone(context, restores):
             with suppress(DocumentDamaged):
                 _settle(context, temp, arrival_name(name))
+            _remove_leftover(context, version.document, name, restores)
             _check_is_alike(context, temp, name, version)
             temp.move(temporary, temp, arrival_name(name))
             temp.sync()
@@ -67,6 +69,18 @@ def take_in(context: Context, version: View, name: str) -> Taken:
         temp.remove(temporary)
         context.give_back(compressor)
     return Taken(context, file, restores)
+
+
+def _remove_leftover(context: Context, document: DocumentId, name: str, restores: int) -> None:
+    """Remove the file of an earlier one of that name, which the document had and has no more: whoever looked at the
+    document before that may have given it its place since, and it would be read in place of what is adopted now.
+    """
+    folder = context.layout.folder(FOLDER)
+    if folder.identity(file_name(name)) is None:
+        return
+    names = checkpoints.names_now(context, document, durable=True)
+    if name not in names:
+        keeping.let_go_alone(context, folder, keeping.Wanted(document, sorted(names), {name}, restores), {name})
 
 
 def _check_is_alike(context: Context, temp: Directory, name: str, version: View) -> None:

@@ -334,11 +334,11 @@ def let_go(context: Context, wanted: Wanted) -> None:
     going = {name for name in gone if folder is not None and folder.identity(file_name(name)) is not None}
     if folder is not None and going:
         with alone(context, wanted.restores):
-            _let_go(context, folder, wanted, going)
+            let_go_alone(context, folder, wanted, going)
 
 
-def _let_go(context: Context, folder: Directory, wanted: Wanted, going: set[str]) -> None:
-    """Those that are kept and stand on what goes are first written again without it."""
+def let_go_alone(context: Context, folder: Directory, wanted: Wanted, going: set[str]) -> None:
+    """With the folder locked. Those that are kept and stand on what goes are first written again without it."""
     going = going - checkpoints.names_now(context, wanted.document)  # one that went may have been imported again
     # a workflow that was imported under another id has a past that speaks of checkpoints of the one it was
     going = {name for name in going if checkpoints.is_file_of(context, folder, name, wanted.document)}
