@@ -20,6 +20,7 @@ from psycopg.sql import SQL, Identifier
 
 from tests import servers
 from tests.conftest import ON_REQUEST, make_config
+from tests.seeds import SEED
 from tests.test_history_model import ACTION, act
 from tests.test_values import PROPERTY, TYPES, nested, stored
 from waypost.blocking import Waypost
@@ -238,9 +239,8 @@ def is_value(data: bytes) -> bool:
 
 def test_bytes_that_are_no_value_give_null_and_no_error(reader: Seen) -> None:
     """Cut, changed or drawn at random: each is a value to Waypost as well, or null; never an error."""
-    seed = random.SystemRandom().randrange(1 << 32)
-    print(f"seed {seed}: put it into random.Random to repeat this run")
-    drawn = random.Random(seed)
+    print(f"WAYPOST_TEST_SEED={SEED}")
+    drawn = random.Random(SEED)
     whole = [values.encode(value) for value in TYPES.values()] + [values.encode([*TYPES.values()][::7])]
     for _ in range(3000):
         data = bytearray(drawn.choice(whole)[:3000])

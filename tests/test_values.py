@@ -31,6 +31,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.msgpack import Ext
 
+from tests.seeds import SEED
 from waypost.codec import values
 from waypost.codec.values import MAX_DEPTH, Unregistered, decode, encode, plain, register_type, unregister_type
 from waypost.errors import (
@@ -1014,9 +1015,8 @@ def test_t08_every_truncation_is_damaged() -> None:
 
 def test_t08_mutated_bytes_give_a_value_or_a_documented_error(registered: None) -> None:
     """Whatever bits turn, reading ends with a value that can be shown and stored, or with a documented error."""
-    seed = random.randrange(2**32)
-    print(f"repeat with: random.Random({seed})")
-    chance = random.Random(seed)
+    print(f"WAYPOST_TEST_SEED={SEED}")
+    chance = random.Random(SEED)
     data = encode([*REFERENCE, Point(1, [Number.ONE]), {Word.A: Pair(1, 2)}])
     read = 0
     for _ in range(6_000):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -16,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.seeds import SEED
 from waypost.blocking import Waypost
 
-SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 WRITERS, COMMITS = 4, 150
 WORKFLOWS = ["a", "b", "c"]
 

@@ -30,6 +30,7 @@ from tests.agents.support import (
     subagent_stopped,
 )
 from tests.conftest import make_config
+from tests.seeds import SEED
 from waypost import clock
 from waypost.agents.conversations import INTERRUPTED, MOST_NOTES
 from waypost.agents.taking import take
@@ -295,9 +296,8 @@ def test_order_does_not_matter(events: list[dict[str, Any]]) -> None:
 
 def test_a_whole_run_may_be_shuffled() -> None:
     """A real run in 20 random orders leads to the same steps."""
-    seed = random.randrange(10**9)
-    print(f"SEED={seed}: set it in this test to repeat the run")
-    shuffler = random.Random(seed)
+    print(f"WAYPOST_TEST_SEED={SEED}")
+    shuffler = random.Random(SEED)
     events = one_real_run()
     wanted: str | None = None
     for _ in range(20):

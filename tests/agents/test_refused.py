@@ -8,6 +8,7 @@ import pytest
 
 from tests.agents.support import SESSION, WORKFLOW, Feeder, bash_done, entry, payload, started
 from tests.conftest import make_config
+from tests.seeds import SEED
 from waypost.agents.dialects import read
 from waypost.agents.taking import take
 from waypost.blocking import Waypost
@@ -120,9 +121,8 @@ def test_random_bytes_raise_nothing_but_our_errors(wp: Waypost) -> None:
     """Payloads with a byte changed here and there are taken, or refused by an error of Waypost."""
     import random
 
-    seed = random.randrange(10**9)
-    print(f"SEED={seed}: set it in this test to repeat the run")
-    shuffler = random.Random(seed)
+    print(f"WAYPOST_TEST_SEED={SEED}")
+    shuffler = random.Random(SEED)
     whole = json.dumps(payload("PostToolBatch", tool_calls=[{"tool_use_id": "t", "tool_name": "B"}])).encode()
     for number in range(300):
         data = bytearray(whole)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -21,12 +20,12 @@ from pathlib import Path
 import pytest
 
 import waypost
+from tests.seeds import SEED
 from tests.store.support import change, directory_store
 from tests.totals import Totals, ring_size
 from waypost.errors import DocumentDamaged, StoreNotFound, StoreUnavailable, UnsupportedFormat, WaypostError
 from waypost.store import DocumentId, Transaction, View
 
-SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 SAID = f"repeat it with WAYPOST_TEST_SEED={SEED}"
 NAMES = ("one", "two", "three")
 DOCUMENTED = (DocumentDamaged, StoreNotFound, StoreUnavailable, UnsupportedFormat)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 import waypost
+from tests.seeds import SEED
 from tests.store.support import WF, TestedStore, directory_store, putting
 from tests.totals import Totals, ring_size
 from waypost.codec.frame import FrameType, read_header
@@ -23,7 +24,6 @@ from waypost.store.directory import check, compaction, files
 from waypost.store.directory.document import Document
 from waypost.store.directory.state import BlockCache
 
-SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 SAID = f"repeat it with WAYPOST_TEST_SEED={SEED}"
 NOTICED = {"damage", "torn tail"}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.crash.test_damage import Reading
+from tests.seeds import SEED
 from tests.store.support import directory_store
 from tests.totals import Totals, ring_size
 from waypost.errors import DocumentDamaged, UnsupportedFormat
@@ -19,7 +19,6 @@ from waypost.store import DocumentId
 from waypost.store.directory import check, checkpoints, files
 from waypost.store.directory.state import BlockCache
 
-SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 GOLDEN = Path(__file__).parents[1] / "golden"
 WF = DocumentId("workflow", "survey")
 STORES = [each / "checkpointed" for each in sorted(GOLDEN.iterdir())]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import random
 import time
 from collections.abc import Iterator
@@ -13,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.crash.fuzzing import DOCUMENTED, Reader, damaged, readers
+from tests.seeds import SEED
 from tests.totals import Totals, ring_size
 
-SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 CORPUS = Path(__file__).parents[1] / "corpus"
 INPUTS = ring_size(160_000, 1_100_000)
 SLOWEST_S = 5.0

@@ -28,13 +28,13 @@ import pytest
 
 from tests.crash.histories import Append, Read, Txn, check
 from tests.crash.machine import SCRATCH
+from tests.seeds import SEED
 from tests.store.support import change, directory_store, system_calls
 from tests.totals import Totals, ring_size
 from waypost import clock
 from waypost.errors import LockTimeout
 from waypost.store import DocumentId, JointChange, Receipt, Transaction
 
-SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 ROUNDS = ring_size(4, 200)
 OPERATIONS_OF_A_ROUND = 5_200
 WRITERS = 8

@@ -13,13 +13,13 @@ import pytest
 
 import waypost
 from tests.outdated import CURRENT, check_migrated, double, handle, make_old
+from tests.seeds import SEED
 from tests.store.support import directory_store, system_calls
 from tests.totals import Totals, ring_size
 from waypost import records
 from waypost.schema import register_migration
 from waypost.store import DocumentId
 
-SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 SAID = f"repeat it with WAYPOST_TEST_SEED={SEED}"
 pytestmark = pytest.mark.usefixtures("registry")
 

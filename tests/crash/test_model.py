@@ -11,7 +11,6 @@ Repeat a failing part with WAYPOST_TEST_SEED set to the seed that is printed.
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import tempfile
 import threading
@@ -43,8 +42,9 @@ from tests.crash.machine import (
     submit,
     work_of,
 )
+from tests.seeds import SEED
 from tests.store.support import TestedStore, directory_store, system_calls
-from tests.totals import RING, Totals, ring_size
+from tests.totals import Totals, ring_size
 from waypost import clock
 from waypost.errors import (
     DocumentTooLarge,
@@ -59,7 +59,6 @@ from waypost.store.directory.document import Document
 from waypost.store.directory.upkeep import Upkeep
 from waypost.store.memory import MemoryStore
 
-SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or (1 if RING == "C" else random.SystemRandom().randrange(1 << 30))
 PARTS = ring_size(8, 400)
 STEPS_OF_A_PART = ring_size(1_500, 2_200)
 

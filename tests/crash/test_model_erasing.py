@@ -7,7 +7,6 @@ which are there.
 
 from __future__ import annotations
 
-import os
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ON_REQUEST, make_config
+from tests.seeds import SEED
 from tests.store.support import TestedStore
 from tests.totals import Totals, ring_size
 from waypost.blocking import Waypost
@@ -30,7 +30,6 @@ from waypost.store.directory.layout import encode_id
 CONFIG = make_config({"checkpoints": ON_REQUEST, "compression": {"enabled": False, "chunk_size": 4096}})
 NAMES = ("w", "v", "fork1", "fork2")
 PATHS = ("context.variables.x", "context.variables.y", "outputs.a", "outputs.b", "agents.g")
-SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 
 
 class Model:

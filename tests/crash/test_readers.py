@@ -26,13 +26,13 @@ from typing import Any
 import pytest
 
 from tests.crash.machine import SCRATCH, Ended, in_child
+from tests.seeds import SEED
 from tests.store.support import WF, TestedStore, change, directory_store
 from tests.totals import Totals, ring_size
 from waypost import clock
 from waypost.store import DocumentId, JointChange, Transaction, View
 from waypost.store.directory.log import Log
 
-SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 ROUNDS = ring_size(2, 200)
 READERS = 4
 READS = 8_200

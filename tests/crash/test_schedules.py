@@ -20,8 +20,9 @@ import pytest
 from tests.crash.histories import Append, Read, Txn, check
 from tests.crash.machine import SCRATCH
 from tests.crash.scheduling import Choose, Scheduler, Stuck, stepping
+from tests.seeds import SEED
 from tests.store.support import TestedStore, change, directory_store
-from tests.totals import RING, Totals, ring_size
+from tests.totals import Totals, ring_size
 from waypost.store import DocumentId, JointChange, Receipt, Transaction
 from waypost.store.directory import forks
 from waypost.store.directory.document import Document
@@ -39,7 +40,6 @@ def _nobody_waits_for_what_is_stuck() -> Iterator[None]:
         forks._OPEN_STORES.discard(store)
 
 
-SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or (1 if RING == "C" else random.SystemRandom().randrange(1 << 30))
 ONLY = os.environ.get("WAYPOST_SCHEDULE")
 DOCUMENTS = {name: DocumentId("workflow", name) for name in "xy"}
 

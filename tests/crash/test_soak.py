@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.seeds import SEED
 from tests.store.support import directory_store
 from tests.totals import Totals, ring_size
 from waypost.blocking import Waypost
@@ -19,7 +19,6 @@ from waypost.config import PRESETS
 from waypost.definitions import Definitions
 
 ROOT = Path(__file__).parents[2]
-SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 BOUND_KB = 3 * 16 * 1024
 """What the caches of two handles may hold, and half as much again, which an allocator cannot give back."""
 SLACK_OBJECTS, SLACK_KB = 2_000, 512

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from tests.hooks.spooled import QUIET, command, fold, make_store, taken
+from tests.seeds import SEED
 from tests.totals import Totals
 from waypost.hooks import spool
 
 HOOKS, AT_ONCE, FOLDERS = 200, 20, 3
-SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 FOLDING = """
 import sys, time
 from pathlib import Path

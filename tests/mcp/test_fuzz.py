@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import threading
 from contextlib import closing
@@ -16,9 +15,9 @@ import pytest
 from tests.crash.fuzzing import Reader, damaged
 from tests.mcp.conftest import fill, handle
 from tests.mcp.test_stdio import INITIALIZE, INITIALIZED, call, command
+from tests.seeds import SEED
 from waypost.errors import WaypostError
 
-SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 INPUTS = 800
 AT_ONCE = 20
 

@@ -13,11 +13,10 @@ import time
 import pytest
 
 import waypost
+from tests.seeds import SEED
 from tests.store.support import WF, change, directory_store
 from waypost.store.directory import compaction
 from waypost.store.directory.document import Document
-
-SEED = int(os.environ.get("WAYPOST_TEST_SEED", "0")) or random.SystemRandom().randrange(1 << 30)
 
 
 def start(path, name, first, count, mode="shared"):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import random
 from unittest.mock import patch
 
 import pytest
 
+from tests.seeds import SEED
 from tests.store.support import WF, change, directory_store
 from waypost.store.contract import CHECKPOINT
 from waypost.store.directory import loading
@@ -55,9 +55,8 @@ def _work(rng):
 
 def test_a_version_of_a_moment_ago_is_what_the_log_says_of_it(store):
     """However commits put, remove and clear, and snapshots come between, what is taken back leads to what was there."""
-    seed = int(os.environ.get("WAYPOST_TEST_SEED") or random.randrange(2**32))
-    print(f"repeat with: WAYPOST_TEST_SEED={seed} make test ARGS='-k moment_ago tests/store/test_recent.py'")
-    rng = random.Random(seed)
+    print(f"repeat with: WAYPOST_TEST_SEED={SEED} make test ARGS='-k moment_ago tests/store/test_recent.py'")
+    rng = random.Random(SEED)
     at_hand = behind = 0
     for number in range(120):
         store.submit(change(WF, _work(rng), operation_id=f"op-{number}")).result()

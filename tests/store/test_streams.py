@@ -15,6 +15,7 @@ from hashlib import sha256
 import pytest
 
 import waypost
+from tests.seeds import SEED
 from tests.store.support import WF, change, directory_store, failing, putting, system_calls
 from tests.totals import RING
 from waypost import records
@@ -155,15 +156,14 @@ def test_a_stream_can_seek(wf):
     """Reading anywhere in a stored value gives the bytes that stand there, and nothing behind its end."""
     data = noise(300_000)
     wf.add_step_output("wf", "a", io.BytesIO(data)).unwrap()
-    seed = random.randrange(1 << 30)
-    choose = random.Random(seed)
+    choose = random.Random(SEED)
     with wf.open_step_output("wf", "a") as file:
         assert file.seek(0, os.SEEK_END) == len(data)
         assert file.read() == b""
         for _ in range(300):
             at, size = choose.randrange(len(data) + 10), choose.randrange(100_000)
             file.seek(at)
-            assert file.read(size) == data[at : at + size], seed
+            assert file.read(size) == data[at : at + size], f"WAYPOST_TEST_SEED={SEED}"
         file.seek(-10, os.SEEK_CUR)
         file.seek(5)
         assert (file.tell(), file.readable(), file.seekable(), file.writable()) == (5, True, True, False)
