@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import random
 import time
+from contextlib import closing
 
 import pytest
 
 from tests.store.support import WF, change, directory_store, putting, system_calls
 from waypost import clock
+from waypost.codec import bodies
 from waypost.codec.frame import FrameType
 from waypost.errors import DocumentDamaged
-from waypost.store.directory import compaction, document, snapshots
+from waypost.store.directory import compaction, document, snapshots, state
 from waypost.store.directory.upkeep import Upkeep
 
 
@@ -44,6 +46,20 @@ def take_snapshot(store):
     """Have a snapshot of the present version, whoever takes it."""
     store.tidy(WF, "snapshot")
     settle(lambda: snapshot_of(store).standing.version == store.view(WF).version)
+
+
+@pytest.fixture
+def snapshot_now(monkeypatch):
+    """Takes a snapshot of the present version, and else there is none."""
+    due = []
+    monkeypatch.setattr(document.Document, "snapshot_is_due", staticmethod(lambda state: bool(due)))
+
+    def take(store):
+        due.append(True)
+        take_snapshot(store)
+        due.clear()
+
+    return take
 
 
 def settle(condition):
@@ -288,6 +304,45 @@ def test_operations_are_remembered_through_snapshots_and_compaction(path):
     again = directory_store(path)
     assert again.submit(first).result().repeated.version == 1
     again.close()
+
+
+def test_asking_for_writes_does_not_read_what_is_remembered_again(path, monkeypatch, snapshot_now):
+    """Versions at hand and writers ask one reading of it, which snapshots take over; each knows its own past."""
+    store = directory_store(path)
+    reads = []
+    decode = bodies.read_operations
+    monkeypatch.setattr(bodies, "read_operations", lambda data: reads.append(1) or decode(data))
+    views = []
+    for number in range(40):
+        store.submit(change(WF, lambda tx, n=number: tx.put("a", b"%d" % n), operation_id=f"op-{number}")).result()
+        views.append(store.view(WF))
+        assert views[-1].operation(f"op-{number + 1}") is None
+        if number % 10 == 9:
+            snapshot_now(store)
+    once = len(reads)
+    for turn in range(50):
+        assert store.view(WF).operation(f"unknown-{turn}") is None
+    assert len(reads) == once <= 8  # each snapshot looks at the runs of the last one
+    for number, view in enumerate(views):
+        known = [other for other in range(40) if view.operation(f"op-{other}") is not None]
+        assert known == list(range(number + 1))
+        assert [view.operation(f"op-{other}").version for other in known] == [other + 1 for other in known]
+    with closing(directory_store(path, read_only=True)) as reader:
+        assert [reader.view(WF).operation(f"op-{number}").version for number in range(40)] == list(range(1, 41))
+
+
+def test_no_more_is_remembered_than_there_is_room_for(path, monkeypatch, snapshot_now):
+    """What is known of writes is read anew from the snapshot once it has grown, without what that has forgotten."""
+    monkeypatch.setattr(state, "_MOST_REMEMBERED", 25)
+    monkeypatch.setattr(snapshots, "KEPT_OPERATIONS", 10)
+    store = directory_store(path)
+    for number in range(60):
+        store.submit(change(WF, lambda tx, n=number: tx.put("a", b"%d" % n), operation_id=f"op-{number}")).result()
+        if number % 10 == 9:
+            snapshot_now(store)
+            assert store.view(WF).operation("unknown") is None
+            assert len(snapshot_of(store)._remembered) <= 25 + 10
+    assert store.view(WF).operation("op-0") is None and store.view(WF).operation("op-59") is not None
 
 
 def test_operations_older_than_seven_days_are_forgotten(path, monkeypatch):

@@ -471,8 +471,10 @@ def _with_history(
     if not commits:
         past_parts, past_standing = best.parts, best.standing
 
+    remembered = {record.operation_id: record for record in operations}
+
     def view(parts: dict[str, Part], standing: Standing) -> DocumentView:
-        return DocumentView(document, Snapshot(reading.blocks), dict(parts), standing, False, operations)
+        return DocumentView(document, Snapshot(reading.blocks), dict(parts), standing, False, remembered)
 
     cut = past_standing.version
     dropped = b"".join(ids.get(version, _UNKNOWN_ID) for version in range(1, cut + 1))

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from heapq import merge
-from itertools import accumulate, chain, islice
+from itertools import accumulate, chain
 from threading import Lock
 from typing import NamedTuple, Protocol
 
@@ -147,6 +147,7 @@ class Snapshot:
         self.operation_blocks: list[Block] = []
         self._rows: list[Block] = []
         self._latest: tuple[int, dict[str, Part]] = (-1, {})
+        self._remembered: dict[str, OperationRecord] | None = None
         if found is not None:
             self.standing = found.standing
             self._read(found)
@@ -202,6 +203,19 @@ class Snapshot:
         for block in (*(run.block for run in self.body.operations), *self.operation_blocks):
             yield from self.read_operations(block)
 
+    def operation(self, operation_id: str) -> OperationRecord | None:
+        """What is remembered of a write, also of a later one. The first question reads all that is remembered."""
+        if self._remembered is None:
+            self._remembered = {record.operation_id: record for record in self.operations()}
+        return self._remembered.get(operation_id)
+
+    def take_over(self, earlier: Snapshot, between: list[OperationRecord]) -> None:
+        """Need not read again what was read of the snapshot before; `between` are the writes that came in between."""
+        known = earlier._remembered
+        if known is not None and len(known) < _MOST_REMEMBERED:
+            known.update((record.operation_id, record) for record in between)
+            self._remembered = known
+
     def read_operations(self, block: Block) -> list[OperationRecord]:
         """A run of remembered operations, oldest first."""
         data = self.blocks.data(block)
@@ -222,7 +236,7 @@ class Source(View, Protocol):
 class DocumentView(Stands):
     """One version of a document; fulfils `views.View`."""
 
-    __slots__ = ("_base", "_operation_count", "_operations", "compressed", "document", "overlay", "standing")
+    __slots__ = ("_base", "_since", "compressed", "document", "overlay", "standing")
 
     def __init__(
         self,
@@ -231,15 +245,14 @@ class DocumentView(Stands):
         overlay: dict[str, Part | None],
         standing: Standing,
         compressed: bool,
-        operations: list[OperationRecord],
+        since: dict[str, OperationRecord],
     ) -> None:
         self.document = document
         self._base = base
         self.overlay = overlay
         self.standing = standing
         self.compressed = compressed
-        self._operations = operations  # only ever appended to, so its present length is this version's
-        self._operation_count = len(operations)
+        self._since = since  # writes since the snapshot, later ones than this version's too
 
     def part(self, key: str) -> Part | None:
         """The part as it is kept: its bytes, or where they are."""
@@ -276,8 +289,8 @@ class DocumentView(Stands):
         return {key for key in changed if self.part(key) != other.part(key)}
 
     def operation(self, operation_id: str) -> OperationRecord | None:
-        for record in chain(islice(self._operations, self._operation_count), self._base.operations()):  # may be later
-            if record.operation_id == operation_id and record.version <= self.version:
+        for record in (self._since.get(operation_id), self._base.operation(operation_id)):
+            if record is not None and record.version <= self.version:
                 return record
         return None
 
@@ -303,6 +316,8 @@ class _Ready(NamedTuple):
 
 
 _ABSENT = object()
+_MOST_REMEMBERED = 20_000
+"""So many writes are known of before what is remembered is read anew, without those that are long ago."""
 
 
 class DocumentState:
@@ -310,7 +325,6 @@ class DocumentState:
 
     def __init__(self, document: DocumentId, base: Snapshot) -> None:
         self.document = document
-        self._seen: dict[str, OperationRecord] | None = None
         self.base = base
         self.standing = base.standing
         self._overlay: dict[str, Part | None] = {}
@@ -321,6 +335,7 @@ class DocumentState:
         self._laid_compressed = base.body.compressed
         self._clears = 0
         self._operations: list[OperationRecord] = []
+        self._since: dict[str, OperationRecord] = {}
         self._undecoded: list[Frame | _Ready] = []
         self._undecoded_bytes = 0
         self._undecoded_parts: set[int] = set()
@@ -428,8 +443,7 @@ class DocumentState:
 
     def _remember(self, record: OperationRecord) -> None:
         self._operations.append(record)
-        if self._seen is not None:
-            self._seen[record.operation_id] = record
+        self._since[record.operation_id] = record
 
     # --- reading ------------------------------------------------------------------------------
 
@@ -447,13 +461,13 @@ class DocumentState:
         """The present version, which stays as it is."""
         self.decode()
         self._overlay_shared = True
-        return DocumentView(self.document, self.base, self._overlay, self.standing, self._compressed, self._operations)
+        return DocumentView(self.document, self.base, self._overlay, self.standing, self._compressed, self._since)
 
     def earlier(self, version: int) -> DocumentView | None:
         """One of the last versions, if it is at hand."""
         self.decode()
         found = self._recent.earlier(self._overlay, self.base, version)
-        return found and DocumentView(self.document, self.base, *found, self._operations)
+        return found and DocumentView(self.document, self.base, *found, self._since)
 
     def version_that_put(self, key: str) -> int | None:
         """The version whose commit put a part that is there; None where that is too long ago."""
@@ -462,9 +476,7 @@ class DocumentState:
     def operation(self, operation_id: str) -> OperationRecord | None:
         """What is remembered of a write. The first question reads all that is remembered."""
         self.decode()
-        if self._seen is None:
-            self._seen = {record.operation_id: record for record in (*self.base.operations(), *self._operations)}
-        return self._seen.get(operation_id)
+        return self._since.get(operation_id) or self.base.operation(operation_id)
 
     @property
     def operations_since_base(self) -> list[OperationRecord]:
@@ -483,7 +495,9 @@ class DocumentState:
         # a part that is still the same object is in the snapshot
         self._overlay = {key: part for key, part in self._overlay.items() if then.get(key, _ABSENT) is not part}
         self._overlay_shared = False
+        base.take_over(self.base, self._operations[: mark.operations])
         self._operations = self._operations[mark.operations :]
+        self._since = {record.operation_id: record for record in self._operations}
         self._compressed = self._laid_compressed = base.body.compressed or self._compressed_at > view.version
         self.frames -= mark.frames
         self.frame_bytes -= mark.frame_bytes
