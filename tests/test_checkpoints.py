@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import waypost
 from tests.conftest import ON_REQUEST
 from tests.conftest import opened as opened_with
+from tests.store.support import change
 from waypost import clock, records
 from waypost.blocking import Waypost
 from waypost.errors import (
@@ -155,6 +156,19 @@ def test_listing_takes_the_whole_query(made: Waypost) -> None:
     assert made.list_checkpoints("w", query=StateQuery(workflow_id="v")).total == 0
     with pytest.raises(InvalidInput):
         made.list_checkpoints(query=StateQuery(sort_by="colour"))  # type: ignore[arg-type]
+
+
+def test_a_list_leaves_out_what_went_while_it_was_made(made: Waypost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process prunes between a list's look at the names and its look at each of them."""
+    stays, goes = (made.create_checkpoint("w", text).unwrap().id for text in ("stays", "goes"))
+    store = made.definitions.store
+    names = store.checkpoints(DocumentId("workflow", "w"))
+    assert {stays, goes} <= set(names)
+    store.submit(change(DocumentId("workflow", "w"), lambda tx: tx.delete(records.CHECKPOINT + goes))).result()
+    monkeypatch.setattr(type(store), "checkpoints", lambda *_: names)
+    assert [one.id for one in made.list_checkpoints("w")] == [stays]
+    with pytest.raises(CheckpointNotFound):
+        made.get_checkpoint(goes)
 
 
 def test_an_id_may_be_cut_short_as_long_as_it_tells_one_from_others(made: Waypost) -> None:

@@ -25,7 +25,7 @@ logger = logging.getLogger("waypost")
 _KEPT_AS = "workflows"
 _KEPT_FROM, _KEPT_SHARE = 500, 20
 _LONGEST_REST = 512
-_FIXED = struct.Struct("<BBQQQ")
+_FIXED = struct.Struct("<BBqqQ")
 _GONE = _FIXED.pack(0, 0, 0, 0, 0)
 
 
@@ -139,6 +139,8 @@ def _row(view: View, *, whole: bool = False) -> bytes:
         return _GONE
     folded = fold(loading.every_step(view), record.paused)
     status = WORKFLOW_STATUSES.index(folded.status)
+    for time_us in (record.created_us, view.time_us):
+        records.moment(time_us)  # what no clock ever showed is damage here as well
     fixed = _FIXED.pack(1, status, record.created_us, view.time_us, view.size_bytes)
     rest = _encode(
         _Rest(

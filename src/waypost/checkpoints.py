@@ -224,14 +224,16 @@ def _parent_of(view: View, name: str, names: Sequence[str]) -> str | None:
 
 
 def every(store: Store, document: DocumentId, names: Sequence[str] | None = None) -> Iterator[StateCheckpoint]:
-    """All checkpoints of a workflow, or those of some names, newest first. One that cannot be read is left out."""
+    """All checkpoints of a workflow, or those of some names, newest first. One that cannot be read is left out, and so
+    is one that went meanwhile.
+    """
     names = store.checkpoints(document) if names is None else names
     view = _readable(store, document, durable=False)
     own = _own(view, names)
     for name in reversed(names):
         try:
             yield _described(store, document, view, name, own)
-        except DocumentDamaged:
+        except (CheckpointNotFound, DocumentDamaged):
             continue
 
 

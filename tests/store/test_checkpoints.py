@@ -305,7 +305,7 @@ def test_verify_names_checkpoints_that_are_missing_or_too_many(path: Path, monke
             store.checkpoint(WF, name_of(2))
     kept.write_bytes(whole)
     with closing(directory_store(path)) as store:
-        monkeypatch.setattr(keeping, "_let_go", lambda *_: None)
+        monkeypatch.setattr(keeping, "let_go_alone", lambda *_: None)
         remove(store, 2)
     monkeypatch.undo()
     with closing(directory_store(path, read_only=True)) as store:
