@@ -423,6 +423,10 @@ def dying(calls: SystemCalls, at: int) -> Callable[[], bool]:
     return lambda: seen >= at
 
 
+EVERY = ring_size(10, 1)
+"""Of so many calls a repair is killed before one."""
+
+
 @each_case
 def test_d14_a_repair_that_is_killed_anywhere_is_done_by_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: Case
@@ -432,7 +436,7 @@ def test_d14_a_repair_that_is_killed_anywhere_is_done_by_the_next(
     case.make(made)
     before = contents(made.path)
     # each case begins elsewhere, so that with every change all points are met by some
-    at, reached = 1 if RING == "N" else 1 + CASES.index(case) % 4, True
+    at, reached, killed = 1 if RING == "N" else 1 + CASES.index(case) % EVERY, True, 0
     while reached:
         store = made._replace(path=tmp_path / f"store{at}")
         shutil.copytree(made.path, store.path, symlinks=True) if case.make is not a_pipe else _copy_with_pipe(
@@ -446,6 +450,7 @@ def test_d14_a_repair_that_is_killed_anywhere_is_done_by_the_next(
                 except Killed:
                     pass
                 reached = was_reached()
+            killed += reached
             gc.collect()  # a dead process has nothing open, and so no lock
         waypost.repair(store.path)
         assert waypost.repair(store.path).repaired == [], at
@@ -453,8 +458,8 @@ def test_d14_a_repair_that_is_killed_anywhere_is_done_by_the_next(
         assert len(kept) == len(set(kept)), "what a killed repair has kept already is kept once"
         check_mended(store, case, before)
         shutil.rmtree(store.path)
-        at += ring_size(4, 1)
-    assert at > 5
+        at += EVERY
+    assert killed
 
 
 def _copy_with_pipe(made: Intact, store: Intact) -> None:
