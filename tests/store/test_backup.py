@@ -19,6 +19,7 @@ import pytest
 import waypost
 from tests.conftest import make_config
 from tests.store.support import WF, SystemCalls, TestedStore, change, directory_store, putting, system_calls
+from tests.totals import ring_size
 from waypost.api import open_async
 from waypost.errors import (
     DocumentDamaged,
@@ -447,7 +448,7 @@ def test_d14_a_restore_that_is_killed_anywhere_is_all_or_nothing(tmp_path: Path)
         assert directory_store(path, read_only=True).verify().sound
         assert not (path / "restoring").exists()
         shutil.rmtree(path)
-        at += 3
+        at += ring_size(7, 1)
     assert outcomes == {"old", "new"} and at > 50
 
 
