@@ -11,7 +11,7 @@ from waypost import triage
 from waypost.cli import describe, messages
 from waypost.cli.invocation import Invocation, Reading, options, reading
 from waypost.cli.overview import Found, how_to_go_on, look
-from waypost.cli.session import session_id, workflow_line
+from waypost.cli.session import evidence, session_id, workflow_line
 from waypost.cli.text import ago
 from waypost.errors import WaypostError
 from waypost.session_models import SessionQuery, SessionState, WorkflowTriage
@@ -166,7 +166,5 @@ def _show_session(session: SessionState | None) -> None:
     who = f"  {session.user_id}" if session.user_id else ""
     started = (f"{who}  started {ago(session.start_time)}", "dim")
     screen.show(screen.text((session.session_id, "bold"), "  ", screen.status_text(session.status), started))
-    if session.presence is not None:
-        screen.show(screen.indented(screen.line(session.presence.evidence)))
-    elif session.status == "crashed" and session.crash_recovery_data is not None:
-        screen.show(screen.indented(screen.line(session.crash_recovery_data.error)))
+    if evidence(session):
+        screen.show(screen.indented(screen.line(evidence(session))))

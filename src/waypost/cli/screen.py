@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from waypost.cli import pager
 from waypost.cli.text import escape, escape_lines
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def is_terminal() -> bool:
 @cache
 def _can_draw(encoding: str) -> bool:
     try:
-        "✓✗▶·━─…│█".encode(encoding)
+        "✓✗▶·━─…│├└╯┆".encode(encoding)
     except (UnicodeEncodeError, LookupError):
         return False
     return True
@@ -64,7 +66,7 @@ def can_draw() -> bool:
     return _can_draw(sys.stdout.encoding or "ascii")
 
 
-_ASCII = str.maketrans({"✓": "+", "✗": "x", "▶": ">", "·": ".", "‖": "=", "↷": "~", "…": ".", "━": "#", "─": "-"})
+_ASCII = str.maketrans("✓✗▶·‖↷↻…━─│├└╯┆→", "+x>.=~r.#-|||/:>")
 
 
 def console() -> Console:
@@ -72,16 +74,64 @@ def console() -> Console:
     return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
 
 
+def width() -> int:
+    """How many columns a line may have."""
+    return console().width if is_terminal() else _PIPE_WIDTH
+
+
+_page: list[RenderableType] | None = None
+"""What was shown since a page was begun, if one was."""
+
+
 def show(*parts: RenderableType) -> None:
     """Print to standard output, one below the other."""
-    if is_terminal():
+    if _page is not None:
+        _page.extend(parts)
+        return
+    if is_terminal() and can_draw():
         console().print(Group(*parts))
         return
+    printed = _in_terminal(parts) if is_terminal() else _plain(parts)
+    sys.stdout.write(printed if can_draw() else _in_ascii(printed))
+
+
+def _plain(parts: Iterable[RenderableType]) -> str:
+    """Without colours, and as wide as it is."""
     buffer = io.StringIO()
     plain = Console(file=buffer, width=_PIPE_WIDTH, highlight=False, markup=False, emoji=False, color_system=None)
     plain.print(Group(*parts))
-    lines = "\n".join(line.rstrip() for line in buffer.getvalue().split("\n"))
-    sys.stdout.write(lines if can_draw() else lines.translate(_ASCII).encode("ascii", "backslashreplace").decode())
+    return "\n".join(line.rstrip() for line in buffer.getvalue().split("\n"))
+
+
+def _in_terminal(parts: Iterable[RenderableType]) -> str:
+    """As the console of standard output would print it."""
+    made = console()
+    with made.capture() as captured:
+        made.print(Group(*parts))
+    return captured.get()
+
+
+def _in_ascii(printed: str) -> str:
+    return printed.translate(_ASCII).encode("ascii", "backslashreplace").decode()
+
+
+@contextmanager
+def paged() -> Generator[None]:
+    """Hand all that is shown within to the pager, if it is a terminal and does not fit on it."""
+    global _page
+    if not is_terminal() or _page is not None:
+        yield
+        return
+    shown: list[RenderableType] = []
+    _page = shown
+    try:
+        yield
+    finally:
+        _page = None
+        printed = _in_terminal(shown) if shown else ""
+        printed = printed if can_draw() else _in_ascii(printed)
+        if printed.count("\n") < console().height or not pager.page(printed):
+            sys.stdout.write(printed)
 
 
 # --- pieces ---
@@ -136,9 +186,9 @@ def unreadable(workflow: str, error: str | None) -> Text:
 
 
 def bar(fraction: float, width: int = 20, style: str = "green") -> Text:
-    """A bar that is filled to a fraction; only a number of percent in a pipe."""
+    """A bar that is filled to a fraction; only a number of percent in a pipe, and where it has no width."""
     percent = f"{100 * fraction:3.0f} %" if fraction in (0, 1) else f"{min(99, max(1, round(100 * fraction))):3d} %"
-    if not is_terminal():
+    if not is_terminal() or not width:
         return text(percent)
     full = round(width * fraction)
     return text(("━" * full, style), ("─" * (width - full), "dim"), f" {percent}")
@@ -164,6 +214,32 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Any]], *, headless: bo
     for row in cells:
         made.add_row(*row)
     return made
+
+
+def aligned(
+    rows: Sequence[Sequence[Text]], numbers: Iterable[int] = (), headers: Sequence[str] | None = None
+) -> list[Text]:
+    """A line for each row, its columns below each other; those of `numbers` are aligned to the right. All is kept but
+    what does not fit at the end of a line. Columns that are empty throughout are left out, with their headers.
+    """
+    right = set(numbers)
+    if headers is not None:
+        is_there = [any(cell.cell_len for cell in column) for column in zip(*rows, strict=True)]
+        rows = [[text((name if there else "", "dim")) for name, there in zip(headers, is_there, strict=True)], *rows]
+    widest = [max(cell.cell_len for cell in column) for column in zip(*rows, strict=True)]
+    there = [number for number, most in enumerate(widest) if most]
+    lines: list[Text] = []
+    for row in rows:
+        made = text()
+        for number in there:
+            cell, blanks = row[number], " " * (widest[number] - row[number].cell_len)
+            if number in right:
+                made = text(made, blanks, cell)
+            else:
+                made = text(made, cell, blanks if number != there[-1] else "")
+            made = text(made, "  " if number != there[-1] else "")
+        lines.append(made)
+    return lines
 
 
 def facts(rows: Iterable[tuple[str, str | Text]]) -> Table:

@@ -27,6 +27,14 @@ def session_id(store: Reading, given: str) -> str:
     return one_of([name for name in ids if name.startswith(given)], ids, given, "session", SessionNotFound)
 
 
+def evidence(session: SessionState) -> str:
+    """What is known of its owner, in one sentence; empty where nobody holds it and nobody died at it."""
+    if session.presence is not None:
+        return session.presence.evidence
+    found = session.crash_recovery_data
+    return found.error if session.status == "crashed" and found is not None else ""
+
+
 # --- listing ---
 
 

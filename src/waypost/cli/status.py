@@ -1,25 +1,38 @@
-"""`waypost status`: one screen that says what runs, what failed, what is unfinished, and how to go on."""
+"""`waypost status`: one screen that says what needs somebody, what is at work, what is unfinished, and how to go on."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import click
 
-from waypost.cli import messages
-from waypost.cli.invocation import Invocation, options, reading, workflow_id
+from waypost.cli import describe, messages
+from waypost.cli.invocation import Invocation, Reading, options, reading, workflow_id
 from waypost.cli.overview import IN_ORDER, MOST, Condition, Found, Overview, RunningStep, look, show_waiting
-from waypost.cli.text import ago, count, cut, listing
+from waypost.cli.session import evidence
+from waypost.cli.text import ago, count, cut, duration, listing, short_session
+from waypost.folding import WorkflowStatus
 from waypost.hooks import spool
+from waypost.session_models import SessionQuery, SessionState
 
 if TYPE_CHECKING:
     from rich.text import Text
 
 _SHOWN_OF_EACH = 12
 _SHOWN_COMPLETED = 3
+_SHOWN_SESSIONS = 5
+_LONGEST_ID = 40
+_NARROW = 70
+"""Columns below which there are no bars."""
+
+_ON_SCREEN: tuple[Condition, ...] = (
+    "interrupted", "failed", "damaged", "running", "unfinished", "paused", "idle", "completed"
+)  # fmt: skip
+"""What needs somebody comes first."""
+
 _TITLES: dict[Condition, str] = {
     "running": "at work",
     "interrupted": "interrupted: whoever was at work has died",
@@ -37,7 +50,7 @@ _TITLES: dict[Condition, str] = {
 @options
 @click.pass_obj
 def status(invocation: Invocation, workflow: str | None) -> None:
-    """Show what is running, what failed and what is unfinished, who is at work on it, and how to go on.
+    """Show what needs somebody, what is at work and what is unfinished, who is at work on it, and how to go on.
 
     WORKFLOW is an id, or the beginning of one.
     """
@@ -47,11 +60,16 @@ def status(invocation: Invocation, workflow: str | None) -> None:
         overview.found = [_with_place(one, invocation) for one in overview.found]
         location = store.location
         waiting = spool.waiting(invocation.location())
+        sessions = _crashed(store) if only is None and not invocation.json else ()
     if invocation.json:
         messages.print_json({**_document(location, overview), "waiting_events": waiting})
     else:
-        _show(location, overview, detailed=only is not None)
+        _show(location, overview, sessions, detailed=only is not None)
         show_waiting(waiting)
+
+
+def _crashed(store: Reading) -> Sequence[SessionState]:
+    return store.wp.list_sessions(SessionQuery(status=("crashed",), limit=_SHOWN_SESSIONS)).items
 
 
 def _with_place(found: Found, invocation: Invocation) -> Found:
@@ -83,54 +101,84 @@ def _counts(overview: Overview) -> dict[Condition, int]:
 # --- for people ---
 
 
-def _show(location: str, overview: Overview, *, detailed: bool) -> None:
+def _show(location: str, overview: Overview, sessions: Sequence[SessionState], *, detailed: bool) -> None:
     from waypost.cli import screen
 
     found, counts = overview.found, _counts(overview)
+    groups: dict[Condition, list[Found]] = {
+        condition: [one for one in found if one.condition == condition] for condition in _ON_SCREEN
+    }
+    shown: dict[Condition, list[Found]] = {
+        condition: group[: _most(condition, detailed)] for condition, group in groups.items()
+    }
+    rows = [_row(one, detailed) for group in shown.values() for one in group if one.condition != "damaged"]
+    lines = iter(screen.aligned(rows, (2,)) if rows else ())
 
     screen.show(screen.text((location, "dim")))
     if not found:
         screen.show(screen.text("no workflows yet"))
-    for condition in IN_ORDER:
-        group = [one for one in found if one.condition == condition]
+    _show_sessions(sessions)
+    for condition, group in shown.items():
         if group:
-            _show_group(condition, group, counts[condition], detailed)
+            is_damaged = condition == "damaged"
+            made = [screen.unreadable(one.id, one.error) if is_damaged else next(lines) for one in group]
+            _show_group(condition, made, counts[condition])
     if overview.beyond[None]:
         rest = f"{overview.beyond[None]:,} more that run, failed or are paused were not looked at: waypost list"
         screen.show(screen.blank(), screen.text((rest, "dim")))
     command = _next(found)
     if command is not None:
-        screen.show(screen.blank(), screen.text("go on with  ", (command, "bold")))
+        screen.show(screen.blank(), screen.line("go on with  ", (command, "bold")))
     elif any(one.condition == "running" for one in found):
         screen.show(screen.blank(), screen.text("nothing waits for you: what is unfinished is being worked on"))
     elif found:
         screen.show(screen.blank(), screen.text("nothing is unfinished"))
 
 
-def _show_group(condition: Condition, group: Sequence[Found], number: int, detailed: bool) -> None:
+def _most(condition: Condition, detailed: bool) -> int:
+    return _SHOWN_COMPLETED if condition == "completed" and not detailed else _SHOWN_OF_EACH
+
+
+def _show_group(condition: Condition, lines: Sequence[Text], number: int) -> None:
     from waypost.cli import screen
 
-    most = _SHOWN_COMPLETED if condition == "completed" and not detailed else _SHOWN_OF_EACH
     title = screen.heading(_TITLES[condition])
     if number > 1:
         title = screen.text(title, (f"  {number:,}", "dim"))
-    screen.show(screen.blank(), title)
-    if condition == "damaged":
-        screen.show(*(screen.indented(screen.unreadable(one.id, one.error)) for one in group[:most]))
-    else:
-        rows = [_row(one, detailed) for one in group[:most]]
-        screen.show(screen.indented(screen.table(("", "", "", "", ""), rows, headless=True)))
-    if number > most:
-        screen.show(screen.indented(screen.text((f"… and {number - most:,} more: waypost list", "dim"))))
+    screen.show(screen.blank(), title, *(screen.indented(line) for line in lines))
+    if number > len(lines):
+        asked = f" --status {condition}" if condition in get_args(WorkflowStatus) and condition != "running" else ""
+        screen.show(screen.indented(screen.text((f"… and {number - len(lines):,} more: waypost list{asked}", "dim"))))
+
+
+def _show_sessions(sessions: Sequence[SessionState]) -> None:
+    """Those whose owners have died: what they left is told by another command."""
+    from waypost.cli import screen
+
+    if not sessions:
+        return
+    screen.show(screen.blank(), screen.heading("sessions that crashed"))
+    rows = [
+        [
+            screen.text(("! ", "bold yellow"), (short_session(one.session_id), "bold")),
+            screen.text(one.user_id or ""),
+            screen.text((ago(one.start_time), "dim")),
+            screen.text(evidence(one)),
+        ]
+        for one in sessions
+    ]
+    screen.show(*(screen.indented(line) for line in screen.aligned(rows)))
+    screen.show(screen.indented(screen.text(("what was running, and how to go on: waypost resume", "dim"))))
 
 
 def _row(one: Found, detailed: bool) -> list[Text]:
     from waypost.cli import screen
 
     sign, style = screen.STYLES[one.condition]
+    bar_width = 10 if screen.width() >= _NARROW else 0
     return [
-        screen.text((sign, style), " ", (cut(one.id, 40), "bold" if one.condition != "completed" else "")),
-        screen.bar(one.progress / 100, 10, style),
+        screen.text((sign, style), " ", (cut(one.id, _LONGEST_ID), "bold" if one.condition != "completed" else "")),
+        screen.bar(one.progress / 100, bar_width, style),
         screen.text(f"{one.finished:,}/{one.total:,}" if one.total else ""),
         screen.text((ago(one.updated_at), "dim")) if one.updated_at else screen.text(""),
         _what(one, 20 if detailed else 3),
@@ -149,16 +197,24 @@ def _what(one: Found, most: int) -> Text:
 
 
 def _workers(steps: Sequence[RunningStep], most: int) -> Text:
-    """Which process works on which steps, and whether it is there."""
+    """Which process works on which steps, for how long, and whether it is there."""
     from waypost.cli import screen
 
     text = screen.text("")
-    by_owner: dict[tuple[int | None, str | None, str], list[str]] = {}
+    by_owner: dict[tuple[int | None, str | None, str], list[RunningStep]] = {}
     for step in steps:
-        by_owner.setdefault((step.pid, step.host, step.liveness), []).append(step.id)
-    for (pid, host, liveness), names in by_owner.items():
+        by_owner.setdefault((step.pid, step.host, step.liveness), []).append(step)
+    for (pid, host, liveness), theirs in by_owner.items():
         who = "nobody on record" if pid is None else f"process {pid} on {host}"
         style = screen.STYLES[liveness][1]
-        pieces = (", " if text else "", listing(names, most), (f" ({who}: ", "dim"), (liveness, style), (")", "dim"))
-        text = screen.text(text, *pieces)
+        names = listing([step.id for step in theirs], most)
+        pieces = (", " if text else "", names, (f" ({who}: ", "dim"), (liveness, style), (")", "dim"))
+        text = screen.text(text, *pieces, (_since(theirs), "dim"))
     return text if len(steps) < 2 else screen.text((count(len(steps), "step") + ": ", "dim"), text)
+
+
+def _since(steps: Sequence[RunningStep]) -> str:
+    """For how long the one of them that was begun first has been running, where somebody is at work on it."""
+    begun = [step.since for step in steps if step.since is not None and step.liveness != "dead"]
+    longest = describe.elapsed_ms(min(begun, default=None), None)
+    return "" if longest is None else f" for {duration(longest)}"

@@ -58,6 +58,17 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+# such an id begins with its time: this much of it tells apart what began a quarter of a second later
+_SHORT_SESSION = re.compile("session_[0-9a-f]{32}")
+_SHORT_SESSION_LENGTH = 18
+
+
+def short_session(session_id: str) -> str:
+    """A session's id as a terminal shows it: its beginning, if it is one that Waypost gave."""
+    is_given = _SHORT_SESSION.fullmatch(session_id) is not None
+    return session_id[:_SHORT_SESSION_LENGTH] if is_given else session_id
+
+
 # --- JSON ---
 
 
@@ -101,7 +112,7 @@ def duration(milliseconds: float) -> str:
     return f"{hours} h {minutes} min" if hours < 48 else f"{hours // 24} days"
 
 
-_AGES = ((90, 1, "s"), (90 * 60, 60, "min"), (36 * 3600, 3600, "h"), (14 * 86400, 86400, "days"))
+_AGES = ((90, 1, "s"), (90 * 60, 60, "min"), (48 * 3600, 3600, "h"), (14 * 86400, 86400, "days"))
 
 
 def ago(moment: datetime | None, now: datetime | None = None) -> str:
