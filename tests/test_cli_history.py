@@ -39,15 +39,58 @@ def test_log_shows_commits_newest_first(call, past: blocking.Waypost) -> None:
     """A row for each commit: its version, operation, who made it and what it changed; transactions are marked."""
     shown = call("log", "sur")
     header, *rows = [re.split(r"\s{2,}", line.strip()) for line in shown.out.splitlines()]
-    assert header == ["version", "when", "operation", "by", "changed", "commit"]
-    assert [row[0] for row in rows] == ["*─  4", "*   3", "*   2", "*   1"] or [
-        re.sub(r"\s+", " ", line)[:4].strip() for line in shown.out.splitlines()[1:]
-    ] == ["*─ 4", "* 3", "* 2", "* 1"]
+    assert header == ["version", "commit", "when", "by", "what"]
+    assert [row[0] for row in rows] == ["*─", "*", "*", "*"] and [row[1] for row in rows] == ["4", "3", "2", "1"]
     joint, added, done, _ = shown.out.splitlines()[1:]
-    assert "context.variables.x" in joint and "with report@1" in joint
-    assert "add_step_output" in added and " s2 " in added and "with" not in added
-    assert "scout" in done and "steps.fetch, outputs.fetch" in done
+    assert "transact  context.variables.x  with report@1" in joint
+    assert re.search(r"  s2 +add_step_output  steps.fetch, outputs.fetch$", added)
+    assert re.search(r"  scout +fetch: completed$", done)
     assert past.history("survey")[0].commit_id[:12] in joint
+
+
+@pytest.fixture
+def parted(wp: blocking.Waypost) -> blocking.Waypost:
+    """A workflow that went back twice to one checkpoint, and another that was forked from it."""
+    wp.create_workflow("paper", "Paper", steps=["draft", "review"]).unwrap()
+    kept = wp.create_checkpoint("paper").unwrap()
+    for error in ("the network is down", "the disk is full"):
+        wp.update_step_status("paper", "draft", "failed", error=error).unwrap()
+        wp.restore_from_checkpoint(kept.id).unwrap()
+    wp.update_step_status("paper", "draft", "completed").unwrap()
+    wp.fork_workflow(kept.id, "other").unwrap()
+    return wp
+
+
+def test_log_draws_where_histories_part(call, parted: blocking.Waypost) -> None:
+    """What was gone back from stands on a line of its own, which ends where both meet."""
+    lines = call("log", "paper", "--graph").out.splitlines()
+    assert [line[:5].rstrip() for line in lines[1:]] == ["*", "*", "│ *", "│ *", "│ │ *", "├─╯ │", "├───╯", "*", "*"]
+    assert lines[5].endswith("draft: failed  the network is down")
+    assert re.search(r"restore_from_checkpoint  from paper@c\w+$", lines[2])
+    cut = call("log", "paper", "--graph", "--limit", "4").out.splitlines()
+    assert len(cut) == 6 and cut[-1] == "… and older ones: --before 4"
+
+
+def test_log_goes_on_with_what_a_fork_came_from(call, call_json, parted: blocking.Waypost) -> None:
+    """Below a fork stand the versions up to the checkpoint that it was made from, as far as the limit reaches."""
+    lines = call("log", "other", "--graph", "--oneline").out.splitlines()
+    assert [line.split()[2] for line in lines] == ["1", "2", "1"] and "fork_workflow  from paper@c" in lines[0]
+    assert [line.split()[1] for line in call("log", "other", "--graph").out.splitlines()[1:]] == [
+        "1",
+        "paper@2",
+        "paper@1",
+    ]
+    assert len(call("log", "other", "--graph", "--oneline", "--limit", "2").out.splitlines()) == 2
+    assert len(call("log", "other").out.splitlines()) == 2
+    assert [each["version"] for each in call_json("log", "other", "--graph")["commits"]] == [1]
+
+
+def test_log_on_one_line(call, past: blocking.Waypost) -> None:
+    """--oneline gives the id that `diff` and `show` print, the version and what was done."""
+    newest = past.history("survey")[0].commit_id[:12]
+    first, *_, last = call("log", "survey", "--oneline").out.splitlines()
+    assert first == f"*─  {newest}  4  transact  context.variables.x  with report@1"
+    assert re.fullmatch(r"\*   \w{12}  1  create_workflow  2 steps", last)
 
 
 def test_log_has_pages(call, call_json, past: blocking.Waypost) -> None:
@@ -89,6 +132,7 @@ def test_log_says_where_history_begins(call, call_json, here: Path, monkeypatch:
         assert upkeep.compact(store._document(DocumentId("workflow", "w")), store._context)
     lines = call("log", "w", "--limit", "500").out.splitlines()
     assert len(lines) == 3 and re.match(r"^: +1 to 201 +no longer kept", lines[2])
+    assert "no longer kept" in call("log", "w", "--limit", "500", "--oneline").out
     last = call_json("log", "w", "--limit", "500")["commits"][-1]
     assert (last["version"], last["kept"], last["operation"], len(last["commit_id"])) == (1, False, None, 64)
     assert "at or before version 201" in call("blame", "w", "workflow.name").out
@@ -180,6 +224,7 @@ def nasty(wp: blocking.Waypost) -> blocking.Waypost:
     "arguments",
     [
         ["log", "[bold]"],
+        ["log", "[bold]", "--graph", "--oneline"],
         ["diff", "[bold]w[/bold]@1", "[bold]"],
         ["diff", "[bold]w[/bold]@3", "[bold]w[/bold]@5", "--all"],
         ["blame", "[bold]", "outputs.c"],
@@ -227,5 +272,5 @@ def test_log_tells_what_a_checkpoint_came_with(call, wp: blocking.Waypost) -> No
     wp.update_step_status("w", "a", "completed").unwrap()
     kept = wp.create_checkpoint("w").unwrap()
     lines = call("log", "w").out.splitlines()
-    assert kept.id in lines[1] and "steps.a" in lines[2] and "checkpoints" not in lines[2]
+    assert kept.id in lines[1] and lines[2].endswith("a: completed")
     assert "checkpoints[" in call("log", "w", "--json").out

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import islice
+from typing import NamedTuple
 
 from msgspec import Struct
 
 from waypost import places, records
-from waypost.errors import InvalidInput
+from waypost.errors import InvalidInput, WaypostError
+from waypost.models import WorkflowStep
 from waypost.store import Commit, DocumentId, Past, Store
 
 LIMIT = 100
@@ -38,16 +40,28 @@ class HistoryEntry(Struct, frozen=True, kw_only=True):
     together_with: Sequence[str] = ()
 
 
+class Told(NamedTuple):
+    """A version, and the commit that made it; None where that is no longer kept."""
+
+    entry: HistoryEntry
+    commit: Commit | None
+
+
 def history(store: Store, workflow_id: str, limit: int | None, before: int | None) -> list[HistoryEntry]:
     """The commits of a workflow, the newest first. Raises InvalidId, InvalidInput, WorkflowNotFound."""
+    return [each.entry for each in told(store, workflow_id, limit, before)]
+
+
+def told(store: Store, workflow_id: str, limit: int | None, before: int | None) -> list[Told]:
+    """The same with the commits themselves, which are read while the store is open."""
     for name, number in (("limit", limit), ("before", before)):
         if number is not None and (type(number) is not int or number < 1):
             raise InvalidInput(f"{name} is a number from 1 on, or None", **{name: number})
     document = DocumentId("workflow", records.validate_id(workflow_id, "workflow id"))
     past = past_of(store, document)
-    found = [entry(document, commit) for commit in islice(past.commits(before), limit)]
+    found = [Told(entry(document, commit), commit) for commit in islice(past.commits(before), limit)]
     oldest = past.first if before is None else min(past.first, before - 1)
-    gone = (dropped(past, version) for version in range(oldest, 0, -1))
+    gone = (Told(dropped(past, version), None) for version in range(oldest, 0, -1))
     found.extend(islice(gone, None if limit is None else limit - len(found)))
     return found
 
@@ -78,6 +92,34 @@ def entry(document: DocumentId, commit: Commit) -> HistoryEntry:
         transaction_id=transaction_id,
         together_with=others,
     )
+
+
+def steps(commit: Commit) -> dict[str, WorkflowStep]:
+    """The steps that a commit wrote, as it left them. One that cannot be read, since it was erased, is left out."""
+    found: dict[str, WorkflowStep] = {}
+    for key in commit.puts:
+        if key.startswith(records.STEP):
+            try:
+                found[key.removeprefix(records.STEP)] = records.STEPS.decode(key, commit.read(key))
+            except WaypostError:
+                continue
+    return found
+
+
+def statuses(commit: Commit) -> dict[str, str]:
+    """The statuses of those steps."""
+    return {name: step.status for name, step in steps(commit).items()}
+
+
+def origin(commit: Commit) -> str | None:
+    """The checkpoint that a commit went back to, or forked a workflow from; None of any other."""
+    for key in commit.puts:
+        if key.startswith(records.RESTORED):
+            try:
+                return records.TEXTS.decode(key, commit.read(key))
+            except WaypostError:
+                return None
+    return None
 
 
 def dropped(past: Past, version: int) -> HistoryEntry:

@@ -23,7 +23,7 @@ from msgspec import structs
 
 from waypost import history, records
 from waypost.cursors import BEGINNING, MARK_BYTES, START, Position, Positions, read
-from waypost.errors import DocumentDamaged, StoreClosed, WaypostError
+from waypost.errors import DocumentDamaged, StoreClosed
 from waypost.history import HistoryEntry
 from waypost.store import Commit, DocumentId, Past, Store
 
@@ -109,7 +109,9 @@ class _Follower:
             if commit.version == self.at.version + 1 and commit.version <= self._target:
                 self._time_us = max(self._time_us, commit.time_us)
                 entry = structs.asdict(history.entry(self.document, commit))
-                self._tell({**entry, "statuses": _statuses(commit)}, Position(commit.version, _mark(commit.commit_id)))
+                self._tell(
+                    {**entry, "statuses": history.statuses(commit)}, Position(commit.version, _mark(commit.commit_id))
+                )
 
     def _tell_taken_back(self, past: Past, told: Position) -> None:
         """Begin where what was told and what is there part."""
@@ -154,18 +156,6 @@ def _is_so(past: Past, position: Position, commit: Commit | None) -> bool:
         commit = next(past.commits(before=position.version + 1), None)
     commit_id = past.dropped_id(position.version) if commit is None else commit.commit_id
     return commit_id is None or _mark(commit_id) == position.mark
-
-
-def _statuses(commit: Commit) -> dict[str, str]:
-    """The status of each step that a commit wrote. One that cannot be read, since it was erased, is left out."""
-    found: dict[str, str] = {}
-    for key in commit.puts:
-        if key.startswith(records.STEP):
-            try:
-                found[key.removeprefix(records.STEP)] = records.STEPS.decode(key, commit.read(key)).status
-            except WaypostError:
-                continue
-    return found
 
 
 class Watch:

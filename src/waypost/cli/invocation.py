@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
+from waypost.cli.text import escape
 from waypost.errors import InvalidInput, StoreNotFound, WaypostError, WorkflowNotFound
 
 if TYPE_CHECKING:
@@ -68,6 +70,26 @@ def options(command: F) -> F:
     return click.option(
         "--state", metavar="PLACE", expose_value=False, callback=_set, help="The store: a directory, or postgresql://…"
     )(command)
+
+
+def workflow_argument(*, required: bool = True) -> Callable[[F], F]:
+    """Give a command the argument WORKFLOW, which a shell may complete."""
+    return click.argument("workflow", required=required, shell_complete=_complete)
+
+
+_MOST_COMPLETED = 500
+
+
+def _complete(context: click.Context, parameter: click.Parameter, given: str) -> list[CompletionItem]:
+    """The ids that begin so. Nothing is said where that fails: the line is not finished."""
+    invocation = context.ensure_object(Invocation)
+    try:
+        with reading(invocation) as store:
+            found = [name for name in store.store.documents("workflow") if name.startswith(given)]
+    except WaypostError:
+        return []
+    # one that a shell or a terminal would act on is left for whoever asked to write
+    return [CompletionItem(name) for name in sorted(found)[:_MOST_COMPLETED] if name == escape(name)]
 
 
 # --- opening ---

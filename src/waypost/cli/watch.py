@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from waypost.cli import messages
+from waypost.cli.commits import by, changed
 from waypost.cli.invocation import Invocation, options, reading, workflow_id
-from waypost.cli.log import by, changed
 from waypost.cli.text import escape
 
 if TYPE_CHECKING:
