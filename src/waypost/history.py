@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import NamedTuple
@@ -94,13 +94,16 @@ def entry(document: DocumentId, commit: Commit) -> HistoryEntry:
     )
 
 
-def steps(commit: Commit) -> dict[str, WorkflowStep]:
-    """The steps that a commit wrote, as it left them. One that cannot be read, since it was erased, is left out."""
+def steps(commit: Commit, only: Container[str] | None = None) -> dict[str, WorkflowStep]:
+    """The steps that a commit wrote, as it left them, or some of them. One that cannot be read, since it was erased, is
+    left out.
+    """
     found: dict[str, WorkflowStep] = {}
     for key in commit.puts:
-        if key.startswith(records.STEP):
+        name = key.removeprefix(records.STEP)
+        if name != key and (only is None or name in only):
             try:
-                found[key.removeprefix(records.STEP)] = records.STEPS.decode(key, commit.read(key))
+                found[name] = records.STEPS.decode(key, commit.read(key))
             except WaypostError:
                 continue
     return found

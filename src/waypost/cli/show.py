@@ -1,20 +1,26 @@
-"""`waypost show`: one workflow with its steps, agents, outputs and context, or one step with all that is known."""
+"""`waypost show`: one workflow with its steps, agents, outputs and context, or one step with all that is known.
+
+When steps were at work, and which waits for which, is drawn by `waypost.cli.drawings`.
+"""
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from waypost.cli import describe, messages
-from waypost.cli.invocation import Invocation, one_of, options, reading, workflow_id
+from waypost.cli import describe, drawings, messages
+from waypost.cli import timeline as timelines
+from waypost.cli.invocation import Invocation, one_of, options, reading, workflow_argument, workflow_id
 from waypost.cli.overview import condition, how_to_go_on
 from waypost.cli.text import ago, count, cut, duration, listing, size
 from waypost.errors import StepNotFound
 from waypost.models import StepOutput, WorkflowState, WorkflowStep
+from waypost.store import Store
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,19 +31,33 @@ _MANY = 40
 
 _NEXT = 12
 _NEEDS = 32
+_ERRORS = 5
+
+_WITH_BARS, _BAR = 90, 20
+"""From how many columns on there are bars for when a step was at work, and how long they are."""
 
 _PREVIEW = 200
 _LINES = 40
 
 
 @click.command()
-@click.argument("workflow")
+@workflow_argument()
 @click.option("--step", metavar="ID", help="One step, with its output; the beginning of its id will do.")
 @click.option("--outputs", is_flag=True, help="Preview the output of each step.")
+@click.option("--timeline", is_flag=True, help="Draw when each step was at work, with all attempts.")
+@click.option("--tree", is_flag=True, help="Draw which step waits for which.")
 @click.option("--all", "everything", is_flag=True, help="All steps, and outputs in full.")
 @options
 @click.pass_obj
-def show(invocation: Invocation, workflow: str, step: str | None, outputs: bool, everything: bool) -> None:
+def show(
+    invocation: Invocation,
+    workflow: str,
+    step: str | None,
+    outputs: bool,
+    timeline: bool,
+    tree: bool,
+    everything: bool,
+) -> None:
     """Show a workflow: its steps with status, agent, duration, retries and errors, its agents and its context.
 
     WORKFLOW is an id, or the beginning of one.
@@ -49,8 +69,10 @@ def show(invocation: Invocation, workflow: str, step: str | None, outputs: bool,
             _show_step(invocation, state, _find_step(state, step), everything)
         elif invocation.json:
             messages.print_json(_document(state, outputs, everything))
+        elif timeline or tree:
+            drawings.show(store.store, state, timeline=timeline, tree=tree, everything=everything)
         else:
-            _show(state, outputs, everything, invocation.flag())
+            _show(store.store, state, outputs, everything, invocation.flag())
 
 
 def _find_step(state: WorkflowState, given: str) -> WorkflowStep:
@@ -92,9 +114,10 @@ def _show_step(invocation: Invocation, state: WorkflowState, step: WorkflowStep,
     from waypost.cli import screen
 
     title = screen.text((step.id, "bold"), (f"  of {state.workflow.id}", "dim"))
-    screen.show(title, screen.indented(screen.facts(_step_facts(step, found))))
-    if "output" in found:
-        _show_output(found["output"], everything)
+    with screen.paged():
+        screen.show(title, screen.indented(screen.facts(_step_facts(step, found))))
+        if "output" in found:
+            _show_output(found["output"], everything)
 
 
 def _step_facts(step: WorkflowStep, found: dict[str, Any]) -> list[tuple[str, str | Text]]:
@@ -170,16 +193,31 @@ def _item(name: str, item: Any) -> str:
 # --- a whole workflow, for people ---
 
 
-def _show(state: WorkflowState, outputs: bool, everything: bool, flag: str) -> None:
+def _show(store: Store, state: WorkflowState, outputs: bool, everything: bool, flag: str) -> None:
     from waypost.cli import screen
 
     steps = list(state.workflow.steps)
-    parts = [*_head(state, steps), *_steps(state, steps, outputs, everything), *_agents(state), *_context(state)]
-    screen.show(*parts)
+    parts = [*_head(state, steps), *_steps(store, state, steps, outputs, everything), *_agents(state), *_context(state)]
+    with screen.paged():
+        screen.show(*parts)
+        _show_next(state, steps, flag)
+
+
+def _show_next(state: WorkflowState, steps: Sequence[WorkflowStep], flag: str) -> None:
+    """The commands that come next: to see why a step failed, and to go on."""
+    from waypost.cli import screen
+
+    failed = [step.id for step in steps if step.status == "failed"]
+    commands: list[tuple[str, str]] = []
+    if failed:
+        words = shlex.join(["waypost", "show", state.workflow.id, "--step", failed[0]])
+        commands.append(("look at it  ", words))
     if condition(state) not in ("running", "completed"):
         command = how_to_go_on(state)
         if command.startswith("waypost run"):
-            screen.show(screen.blank(), screen.text("go on with  ", (command + flag, "bold")))
+            commands.append(("go on with  ", command))
+    if commands:
+        screen.show(screen.blank(), *(screen.line(said, (command + flag, "bold")) for said, command in commands))
 
 
 def _head(state: WorkflowState, steps: Sequence[WorkflowStep]) -> Sequence[RenderableType]:
@@ -198,9 +236,22 @@ def _head(state: WorkflowState, steps: Sequence[WorkflowStep]) -> Sequence[Rende
         ("time", _times(state)),
         ("stored", f"version {metadata.version:,}, {size(metadata.size_bytes)}, checksum {metadata.checksum[:12]}"),
     ]
-    if folded.error:
-        rows.append(("error", screen.prose(folded.error, "red")))
+    rows += _errors(steps)
     return [screen.text((workflow.id, "bold"), (named, "dim")), screen.indented(screen.facts(rows))]
+
+
+def _errors(steps: Sequence[WorkflowStep]) -> list[tuple[str, str | Text]]:
+    """What the steps that failed say, in full."""
+    from waypost.cli import screen
+
+    failed = [step for step in steps if step.status == "failed" and step.error]
+    said = [screen.text((f"{step.id}: ", "bold red")) + screen.prose(step.error or "", "red") for step in failed]
+    for text in said:
+        text.no_wrap, text.overflow = False, "fold"
+    rows: list[tuple[str, str | Text]] = [("error", text) for text in said[:_ERRORS]]
+    if len(said) > _ERRORS:
+        rows.append(("", f"and {len(said) - _ERRORS:,} more"))
+    return rows
 
 
 def _times(state: WorkflowState) -> str:
@@ -210,15 +261,21 @@ def _times(state: WorkflowState) -> str:
 
 
 def _steps(
-    state: WorkflowState, steps: Sequence[WorkflowStep], outputs: bool, everything: bool
+    store: Store, state: WorkflowState, steps: Sequence[WorkflowStep], outputs: bool, everything: bool
 ) -> Sequence[RenderableType]:
     from waypost.cli import screen
 
     if not steps:
         return []
-    shown = steps if everything or len(steps) <= _MANY else _remarkable(steps)
+    shown = steps if everything or len(steps) <= _MANY else remarkable(steps)
     headers = ["step", "status", "agent", ">took", "needs", "output" if outputs else "notes"]
     rows = [_step_row(state, step, outputs, everything) for step in shown]
+    if screen.is_terminal() and screen.width() >= _WITH_BARS:
+        attempts = timelines.all_attempts(store, state)
+        _, bars = timelines.draw(attempts, [step.id for step in shown], _BAR)
+        headers.insert(4, "when")
+        for step, row in zip(shown, rows, strict=True):
+            row.insert(4, bars.get(step.id, ""))
     parts = [screen.blank(), screen.table(headers, rows)]
     if len(shown) < len(steps):
         left = Counter(step.status for step in steps) - Counter(step.status for step in shown)
@@ -227,7 +284,7 @@ def _steps(
     return parts
 
 
-def _remarkable(steps: Sequence[WorkflowStep]) -> list[WorkflowStep]:
+def remarkable(steps: Sequence[WorkflowStep]) -> list[WorkflowStep]:
     """Steps at work and failed ones, the next to come, and the last that were done, in the order of the workflow."""
     done = sorted((step for step in steps if step.end_time and step.is_finished), key=lambda step: str(step.end_time))
     chosen = [
