@@ -293,12 +293,11 @@ NASTY_COMMANDS = [
     ["status"],
     ["resume"],
     ["session", "list"],
-    ["resume"],
-    ["session", "list"],
     ["status", "[bold]"],
     ["list"],
     ["show", "[bold]"],
     ["show", "[bold]", "--outputs", "--all"],
+    ["show", "[bold]", "--timeline", "--tree"],
     ["show", "[bold]", "--step", "b"],
     ["show", "[bold]", "--step", "c"],
     ["show", NASTY],
@@ -328,11 +327,12 @@ def test_x21_markup_is_text(call, nasty: blocking.Waypost) -> None:
     assert "[red]markup[/red]" in printed and "[bold]x[/bold]" in printed
 
 
-def on_terminal(*arguments: str, columns: int = 100) -> str:
-    """What a command writes to a terminal."""
+def on_terminal(*arguments: str, columns: int = 100, **more: str) -> str:
+    """What a command writes to a terminal; `more` are variables of its environment."""
     ours, theirs = pty.openpty()
-    environment = {**os.environ, "COLUMNS": str(columns), "LINES": "50", "TERM": "xterm-256color"}
-    environment.pop("NO_COLOR", None)
+    environment = {**os.environ, "COLUMNS": str(columns), "LINES": "50", "TERM": "xterm-256color", "PAGER": "", **more}
+    if "NO_COLOR" not in more:
+        environment.pop("NO_COLOR", None)
     command = [sys.executable, "-m", "waypost", *arguments]
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)
@@ -352,7 +352,7 @@ def on_terminal(*arguments: str, columns: int = 100) -> str:
 
 def test_x21_in_a_terminal_too(nasty: blocking.Waypost) -> None:
     """In a terminal there are the colours of the command itself, and no other sequence."""
-    for arguments in NASTY_COMMANDS[:7]:
+    for arguments in NASTY_COMMANDS[:8]:
         printed = on_terminal(*arguments)
         assert "\x1b[" in printed, "no colours: this is no terminal"
         rest = re.sub(r"\x1b\[[0-9;]*m", "", printed).replace("\r\n", "\n")

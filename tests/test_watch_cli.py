@@ -64,14 +64,14 @@ def fill(wp: Waypost) -> None:
 
 
 def test_a_line_for_each_commit(wp: Waypost, call: Call) -> None:
-    """A line names the version, the operation, what became of steps or what else changed, and who did it."""
+    """A line names the version, what became of steps or else the operation and what it changed, and who did it."""
     fill(wp)
     shown = call("watch", "surv", "--from", "start", "--count", "3")
     assert shown.status == 0
     lines = [line.split("  ")[1:] for line in shown.out.splitlines()]
     assert lines == [
-        ["survey@1", "create_workflow", "fetch: pending"],
-        ["survey@2", "update_step_status", "fetch: completed", "by robot"],
+        ["survey@1", "create_workflow", "1 step"],
+        ["survey@2", "fetch: completed", "by robot"],
         ["survey@3", "update_context", "context.variables.rows"],
     ]
 

@@ -95,6 +95,14 @@ def show(*parts: RenderableType) -> None:
     sys.stdout.write(printed if can_draw() else _in_ascii(printed))
 
 
+def show_line(line: Text) -> None:
+    """Print one line of very many: in a pipe without making a page of each."""
+    if is_terminal() or _page is not None:
+        show(line)
+    else:
+        sys.stdout.write((line.plain if can_draw() else _in_ascii(line.plain)) + "\n")
+
+
 def _plain(parts: Iterable[RenderableType]) -> str:
     """Without colours, and as wide as it is."""
     buffer = io.StringIO()

@@ -6,6 +6,7 @@ A time in which nobody was at work, and which would push the bars together, take
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice, pairwise
@@ -26,6 +27,7 @@ _MOST_COMMITS = 5_000
 _LONG_GAP, _SHORT_GAP = 0.15, 0.04
 """An idle time longer than the first share of all work is drawn as long as the second."""
 
+_NOUGHT = re.compile(r"\.0+(?= )| 0 (s|min)$")
 _LEAST = timedelta(microseconds=1)
 _TICKS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800)
 _TICKS_H = (1, 2, 3, 6, 12, 24, 48, 120, 240, 480, 1200)
@@ -54,15 +56,16 @@ def last_attempts(state: WorkflowState) -> dict[str, list[Attempt]]:
 
 
 def _last_attempt(step: WorkflowStep, updated_at: datetime | None, now: datetime) -> Attempt | None:
-    if step.start_time is None or step.status == "pending":
+    start = step.start_time or step.end_time  # what was never said to run has an end alone
+    if start is None or step.status == "pending":
         return None
     if step.status != "running":
-        return Attempt(step.start_time, max(step.start_time, step.end_time or step.start_time), step.status)
+        return Attempt(start, max(start, step.end_time or start), step.status)
     owner = describe.owner(step)
     if owner is None or owner["liveness"] != "dead":
-        return Attempt(step.start_time, max(step.start_time, now), "running")
+        return Attempt(start, max(start, now), "running")
     # it ended some time after; the last change is what is known to have been before
-    return Attempt(step.start_time, max(step.start_time, updated_at or step.start_time), "interrupted")
+    return Attempt(start, max(start, updated_at or start), "interrupted")
 
 
 def all_attempts(store: Store, state: WorkflowState) -> dict[str, list[Attempt]]:
@@ -85,7 +88,7 @@ def _from_history(store: Store, workflow_id: str, names: set[str]) -> dict[str, 
     for commit in reversed(list(islice(past.commits(), _MOST_COMMITS))):
         for name, step in history.steps(commit, names).items():
             open_since = begun.pop(name, None)
-            start, end = step.start_time, step.end_time
+            start, end = step.start_time or step.end_time, step.end_time
             if step.status == "running" and start is not None:
                 begun[name] = start
                 end = None
@@ -152,7 +155,7 @@ class Axis:
 def _after(time: timedelta) -> str:
     """A time after the begin, without what is nought."""
     said = duration(time / timedelta(milliseconds=1)) if time else "0 s"
-    return said.removesuffix(" 0 s").removesuffix(" 0 min").replace(".0 s", " s")
+    return _NOUGHT.sub("", said)
 
 
 def _busy(attempts: Iterable[Attempt]) -> list[tuple[datetime, datetime]]:
