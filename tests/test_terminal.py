@@ -133,6 +133,24 @@ def test_of_many_steps_the_timeline_has_the_telling_ones(call, wp: blocking.Wayp
     assert len(call("show", "w", "--timeline", "--all").out.splitlines()) == 102
 
 
+def test_a_workflow_is_shown_as_it_was(call, call_json, wp: blocking.Waypost) -> None:
+    """A version and a checkpoint show what was there then, with nothing that came later, and no command to go on."""
+    wp.create_workflow("paper", "Paper", steps=[WorkflowStep("draft", max_retries=2)]).unwrap()
+    kept = wp.create_checkpoint("paper").unwrap()
+    for status in ("running", "failed", "running", "completed"):
+        wp.update_step_status("paper", "draft", status, error="x" if status == "failed" else None).unwrap()
+    assert call_json("show", "paper@4")["steps"][0]["status"] == "failed"
+    assert call_json("show", "pap@3")["steps"][0] | {"owner": None} == call_json("show", "paper@3")["steps"][0]
+    assert call_json("show", "paper@3")["steps"][0]["duration_ms"] < 60_000
+    assert call_json("show", kept.id[:-2])["steps"][0]["status"] == "pending"
+    assert call_json("show", "paper")["steps"][0]["status"] == "completed"
+    shown = call("show", "paper@4").out
+    assert shown.splitlines()[0] == "paper  Paper  as it was at version 4 of 6" and "look at it" not in shown
+    assert "attempts" not in call("show", "paper@4", "--timeline").out
+    assert "2 attempts" in call("show", "paper@5", "--timeline").out
+    assert call("show", "paper@9").status == 3 and call("show", "pepper@1").status == 3
+
+
 # --- the drawing of steps ---
 
 
@@ -308,6 +326,16 @@ def test_a_wait_that_is_interrupted_has_not_come_to_its_end(wp: blocking.Waypost
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "go on behind the last one" in err
+
+
+def test_small_outputs_are_shown_beside_their_steps(call, wp: blocking.Waypost) -> None:
+    """Where nothing else is to be noted stands the beginning of the output, or the size of a large one."""
+    wp.create_workflow("w", "W", steps=["a", "b", "c"]).unwrap()
+    wp.update_step_status("w", "a", "completed", {"rows": 3}).unwrap()
+    wp.update_step_status("w", "b", "completed", "x" * 5000).unwrap()
+    wp.update_step_status("w", "c", "completed", ["y" * 200]).unwrap()
+    lines = [call("show", "w").line(name) for name in "abc"]
+    assert lines[0].endswith('  {"rows": 3}') and lines[1].endswith("  4.9 KB") and lines[2].endswith("yyy…")
 
 
 def test_many_steps_of_one_commit_are_one_line(call, wp: blocking.Waypost) -> None:

@@ -9,11 +9,9 @@ import click
 from msgspec import UNSET
 
 from waypost.cli import describe, messages
-from waypost.cli.invocation import Invocation, Reading, options, reading, workflow_id
+from waypost.cli.invocation import Invocation, options, reading, reference
 from waypost.cli.text import count, cut
 from waypost.delta import Difference, WorkflowDiff
-from waypost.references import is_checkpoint, is_number
-from waypost.store import DocumentId
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -34,27 +32,11 @@ def diff(invocation: Invocation, a: str, b: str, everything: bool) -> None:
     A and B are each a workflow, for its newest version, WORKFLOW@VERSION, or a checkpoint; beginnings of ids will do.
     """
     with reading(invocation) as store:
-        found = store.wp.diff(_reference(store, a), _reference(store, b))
+        found = store.wp.diff(reference(store, a), reference(store, b))
     if invocation.json:
         messages.print_json(document(found))
     else:
         show(found.changes, f"{found.before} to {found.after}", everything)
-
-
-def _reference(opened: Reading, given: str) -> str:
-    """The reference that is meant, where the beginning of an id was given."""
-    store = opened.store
-    name, _, version = given.rpartition("@")
-    if not name or given in store.documents("workflow"):
-        return workflow_id(store, given)
-    if is_number(version):
-        return f"{workflow_id(store, name)}@{version}"
-    if is_checkpoint(given) and (names := store.checkpoints(DocumentId("workflow", name))):
-        # what looks like the id of a checkpoint may be the beginning of a workflow's
-        is_one = any(each.startswith(given) for each in names)
-        if is_one or not any(each.startswith(given) for each in store.documents("workflow")):
-            return opened.wp.get_checkpoint(given).id
-    return workflow_id(store, given)
 
 
 def document(found: WorkflowDiff) -> dict[str, Any]:

@@ -182,6 +182,25 @@ def _is_there(store: Store, name: str) -> bool:
         return True
 
 
+def reference(opened: Reading, given: str) -> str:
+    """The reference that is meant, where the beginning of an id was given."""
+    from waypost.references import is_checkpoint, is_number
+    from waypost.store import DocumentId
+
+    store = opened.store
+    name, _, version = given.rpartition("@")
+    if not name or given in store.documents("workflow"):
+        return workflow_id(store, given)
+    if is_number(version):
+        return f"{workflow_id(store, name)}@{version}"
+    if is_checkpoint(given) and (names := store.checkpoints(DocumentId("workflow", name))):
+        # what looks like the id of a checkpoint may be the beginning of a workflow's
+        is_one = any(each.startswith(given) for each in names)
+        if is_one or not any(each.startswith(given) for each in store.documents("workflow")):
+            return opened.wp.get_checkpoint(given).id
+    return workflow_id(store, given)
+
+
 def one_of(found: list[str], all_of: Iterable[str], given: str, noun: str, missing: type[WaypostError]) -> str:
     """The only one that was found; else an error that names what there is."""
     if len(found) == 1:

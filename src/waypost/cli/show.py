@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from waypost import loading, references
 from waypost.cli import describe, drawings, messages
 from waypost.cli import timeline as timelines
-from waypost.cli.invocation import Invocation, one_of, options, reading, workflow_argument, workflow_id
+from waypost.cli.invocation import Invocation, Reading, one_of, options, reading, reference, workflow_argument
 from waypost.cli.overview import condition, how_to_go_on
 from waypost.cli.text import ago, count, cut, duration, listing, size
 from waypost.errors import StepNotFound
 from waypost.models import StepOutput, WorkflowState, WorkflowStep
-from waypost.store import Store
+from waypost.store import DocumentId, Store
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -37,6 +38,7 @@ _WITH_BARS, _BAR = 90, 20
 """From how many columns on there are bars for when a step was at work, and how long they are."""
 
 _PREVIEW = 200
+_SMALL, _SHORTLY = 4096, 60
 _LINES = 40
 
 
@@ -60,11 +62,10 @@ def show(
 ) -> None:
     """Show a workflow: its steps with status, agent, duration, retries and errors, its agents and its context.
 
-    WORKFLOW is an id, or the beginning of one.
+    WORKFLOW is an id, WORKFLOW@VERSION for what it was at a version, or a checkpoint; beginnings of ids will do.
     """
     with reading(invocation) as store:
-        name = workflow_id(store.store, workflow)
-        state = store.wp.load_workflow_state(name).unwrap()
+        state = _state(store, reference(store, workflow))
         if step is not None:
             _show_step(invocation, state, _find_step(state, step), everything)
         elif invocation.json:
@@ -73,6 +74,17 @@ def show(
             drawings.show(store.store, state, timeline=timeline, tree=tree, everything=everything)
         else:
             _show(store.store, state, outputs, everything, invocation.flag())
+
+
+def _state(store: Reading, name: str) -> WorkflowState:
+    """A workflow as it is, or as it was at a version."""
+    if name in store.store.documents("workflow"):
+        return store.wp.load_workflow_state(name).unwrap()
+    then = loading.load(references.resolve(store.store, name))
+    for step in then.workflow.steps:
+        if step.status == "running":  # who was at it, and for how long, is told as of then
+            step.owner, step.end_time = None, then.metadata.updated_at
+    return then
 
 
 def _find_step(state: WorkflowState, given: str) -> WorkflowStep:
@@ -197,10 +209,17 @@ def _show(store: Store, state: WorkflowState, outputs: bool, everything: bool, f
     from waypost.cli import screen
 
     steps = list(state.workflow.steps)
-    parts = [*_head(state, steps), *_steps(store, state, steps, outputs, everything), *_agents(state), *_context(state)]
+    newest = store.view(DocumentId("workflow", state.workflow.id)).version
+    parts = [
+        *_head(state, steps, newest),
+        *_steps(store, state, steps, outputs, everything),
+        *_agents(state),
+        *_context(state),
+    ]
     with screen.paged():
         screen.show(*parts)
-        _show_next(state, steps, flag)
+        if state.metadata.version >= newest:
+            _show_next(state, steps, flag)
 
 
 def _show_next(state: WorkflowState, steps: Sequence[WorkflowStep], flag: str) -> None:
@@ -220,7 +239,7 @@ def _show_next(state: WorkflowState, steps: Sequence[WorkflowStep], flag: str) -
         screen.show(screen.blank(), *(screen.line(said, (command + flag, "bold")) for said, command in commands))
 
 
-def _head(state: WorkflowState, steps: Sequence[WorkflowStep]) -> Sequence[RenderableType]:
+def _head(state: WorkflowState, steps: Sequence[WorkflowStep], newest: int) -> Sequence[RenderableType]:
     from waypost.cli import screen
 
     workflow, metadata = state.workflow, state.metadata
@@ -228,6 +247,7 @@ def _head(state: WorkflowState, steps: Sequence[WorkflowStep]) -> Sequence[Rende
     counts = folded.step_counts
     finished = counts["completed"] + counts["skipped"]
     named = "" if workflow.name == workflow.id else f"  {workflow.name}"
+    then = "" if metadata.version >= newest else f"  as it was at version {metadata.version:,} of {newest:,}"
     tallied = ", ".join(f"{number:,} {status}" for status, number in counts.items() if number)
     rows: list[tuple[str, str | Text]] = [
         ("status", screen.status_text(condition(state))),
@@ -237,7 +257,7 @@ def _head(state: WorkflowState, steps: Sequence[WorkflowStep]) -> Sequence[Rende
         ("stored", f"version {metadata.version:,}, {size(metadata.size_bytes)}, checksum {metadata.checksum[:12]}"),
     ]
     rows += _errors(steps)
-    return [screen.text((workflow.id, "bold"), (named, "dim")), screen.indented(screen.facts(rows))]
+    return [screen.text((workflow.id, "bold"), (named, "dim"), (then, "yellow")), screen.indented(screen.facts(rows))]
 
 
 def _errors(steps: Sequence[WorkflowStep]) -> list[tuple[str, str | Text]]:
@@ -309,7 +329,7 @@ def _step_row(state: WorkflowState, step: WorkflowStep, outputs: bool, everythin
         step.agent_id or "",
         "" if took is None or gone else duration(took),
         screen.text((cut(listing(step.dependencies, 2), _NEEDS), "dim")),
-        _preview(state, step, everything) if outputs else _notes(step, found),
+        _preview(state, step, everything) if outputs else _notes(step, found) or _shortly(state, step),
     ]
 
 
@@ -331,6 +351,17 @@ def _notes(step: WorkflowStep, found: dict[str, Any]) -> Text:
     for number, piece in enumerate(pieces):
         made = screen.text(made, ", " if number else "", piece)
     return made
+
+
+def _shortly(state: WorkflowState, step: WorkflowStep) -> Text:
+    """The beginning of a small output, where there is nothing else to note."""
+    from waypost.cli import screen
+
+    output = state.outputs.get(step.id)
+    if output is None or output.size_bytes > _SMALL:
+        return screen.text("" if output is None else (size(output.size_bytes), "dim"))
+    value = describe.output(output, load=True)["value"]
+    return screen.text((cut(json.dumps(value, ensure_ascii=False), _SHORTLY), "dim"))
 
 
 def _preview(state: WorkflowState, step: WorkflowStep, everything: bool) -> Text:

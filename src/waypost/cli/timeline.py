@@ -63,7 +63,7 @@ def _last_attempt(step: WorkflowStep, updated_at: datetime | None, now: datetime
         return Attempt(start, max(start, step.end_time or start), step.status)
     owner = describe.owner(step)
     if owner is None or owner["liveness"] != "dead":
-        return Attempt(start, max(start, now), "running")
+        return Attempt(start, max(start, step.end_time or now), "running")
     # it ended some time after; the last change is what is known to have been before
     return Attempt(start, max(start, updated_at or start), "interrupted")
 
@@ -73,19 +73,20 @@ def all_attempts(store: Store, state: WorkflowState) -> dict[str, list[Attempt]]
     found = last_attempts(state)
     again = {step.id for step in state.workflow.steps if step.retry_count or step.interruptions}
     if again:
-        for name, earlier in _from_history(store, state.workflow.id, again).items():
+        for name, earlier in _from_history(store, state, again).items():
             last = found.get(name, [])
             before = [each for each in earlier if not last or each.start < last[0].start]
             found[name] = before + last
     return found
 
 
-def _from_history(store: Store, workflow_id: str, names: set[str]) -> dict[str, list[Attempt]]:
-    """Attempts at some steps that have ended, told by the commits that wrote these steps."""
-    past = history.past_of(store, DocumentId("workflow", workflow_id))
+def _from_history(store: Store, state: WorkflowState, names: set[str]) -> dict[str, list[Attempt]]:
+    """Attempts at some steps that had ended, told by the commits that wrote these steps."""
+    past = history.past_of(store, DocumentId("workflow", state.workflow.id))
+    commits = islice(past.commits(before=state.metadata.version + 1), _MOST_COMMITS)
     found: dict[str, list[Attempt]] = {}
     begun: dict[str, datetime] = {}
-    for commit in reversed(list(islice(past.commits(), _MOST_COMMITS))):
+    for commit in reversed(list(commits)):
         for name, step in history.steps(commit, names).items():
             open_since = begun.pop(name, None)
             start, end = step.start_time or step.end_time, step.end_time
