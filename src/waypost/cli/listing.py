@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -11,11 +11,20 @@ from waypost.cli import messages
 from waypost.cli.describe import summary
 from waypost.cli.invocation import Invocation, options, reading
 from waypost.cli.overview import Condition, Found, LeftOut, condition_of, damaged, show_waiting
-from waypost.cli.text import ago, duration, size
+from waypost.cli.text import ago, cut, duration, size
 from waypost.folding import WorkflowStatus
 from waypost.hooks import spool
 from waypost.models import WorkflowSummary
 from waypost.queries import StateQuery, StateQueryResult
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+
+_SHORTEST_ID, _BESIDE = 20, 50
+"""An id has what is left beside the columns that matter most, and so much at least."""
+
+_WITH_BARS = 90
 
 
 @click.command("list")
@@ -68,25 +77,28 @@ def _show(
         if not unread:
             screen.show(screen.text("no workflows" if page.total == 0 else f"no more: there are {page.total:,}"))
         return
-    headers = ("workflow", "status", "progress", ">steps", "changed", ">took", ">size")
-    screen.show(screen.table(headers, [_row(one, conditions[one.id]) for one in page]))
-    if page.has_more:
-        rest = page.total - offset - len(page)
-        screen.show(screen.text((f"… and {rest:,} more: --offset {page.next_offset}", "dim")))
+    headers = ("workflow", "status", "progress", "steps", "changed", "took", "size")
+    with screen.paged():
+        screen.show(*screen.aligned([_row(one, conditions[one.id]) for one in page], (3, 5, 6), headers))
+        if page.has_more:
+            rest = page.total - offset - len(page)
+            screen.show(screen.text((f"… and {rest:,} more: --offset {page.next_offset}", "dim")))
 
 
-def _row(one: WorkflowSummary, condition: Condition) -> list[Any]:
+def _row(one: WorkflowSummary, condition: Condition) -> list[Text]:
     from waypost.cli import screen
+
+    width = screen.width()
 
     total = sum(one.step_counts.values())
     finished = one.step_counts["completed"] + one.step_counts["skipped"]
     took = summary(one)["duration_ms"]
     return [
-        one.id,
+        screen.text(cut(one.id, max(_SHORTEST_ID, width - _BESIDE))),
         screen.status_text(condition),
-        screen.bar(one.progress / 100, 10, screen.STYLES[condition][1]),
-        f"{finished:,}/{total:,}",
-        ago(one.updated_at),
-        "" if took is None else duration(took),
-        size(one.size_bytes),
+        screen.bar(one.progress / 100, 10 if width >= _WITH_BARS else 0, screen.STYLES[condition][1]),
+        screen.text(f"{finished:,}/{total:,}"),
+        screen.text(ago(one.updated_at)),
+        screen.text("" if took is None else duration(took)),
+        screen.text(size(one.size_bytes)),
     ]

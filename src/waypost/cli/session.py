@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from waypost.cli import describe, messages
 from waypost.cli.invocation import Invocation, Reading, one_of, options, reading, writing
-from waypost.cli.text import ago, count, cut, listing
+from waypost.cli.text import ago, count, cut, listing, short_session
 from waypost.errors import InvalidInput, SessionNotFound
 from waypost.session_models import SessionQuery, SessionRecoveryPlan, SessionState, SessionStatus, WorkflowTriage
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-_EVIDENCE = 80
+_EVIDENCE, _LONGEST_ID = 80, 40
 
 
 def session_id(store: Reading, given: str) -> str:
@@ -60,24 +60,24 @@ def list_(invocation: Invocation, status: tuple[SessionStatus, ...], user: str |
     if not len(page):
         screen.show(screen.text("no sessions" if page.total == 0 else f"no more: there are {page.total:,}"))
         return
-    headers = ("session", "status", "user", "started", ">workflows", "owner")
-    screen.show(screen.table(headers, [_row(one) for one in page]))
+    headers = ("session", "status", "user", "started", "workflows", "owner")
+    screen.show(*screen.aligned([_row(one) for one in page], (4,), headers))
     if page.has_more:
         rest = page.total - offset - len(page)
         screen.show(screen.text((f"… and {rest:,} more: --offset {page.next_offset}", "dim")))
 
 
-def _row(one: SessionState) -> list[Any]:
+def _row(one: SessionState) -> list[Text]:
     from waypost.cli import screen
 
     finished, total = len(one.completed_workflows), len(one.active_workflows) + len(one.completed_workflows)
     return [
-        one.session_id,
+        screen.text(cut(short_session(one.session_id), _LONGEST_ID) if screen.is_terminal() else one.session_id),
         screen.status_text(one.status),
-        cut(one.user_id or "", 30),
-        ago(one.start_time),
-        f"{finished:,}/{total:,}",
-        screen.text((cut(one.presence.evidence, _EVIDENCE), "dim")) if one.presence else "",
+        screen.text(cut(one.user_id or "", 30)),
+        screen.text(ago(one.start_time)),
+        screen.text(f"{finished:,}/{total:,}"),
+        screen.text((cut(one.presence.evidence, _EVIDENCE) if one.presence else "", "dim")),
     ]
 
 
