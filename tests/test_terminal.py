@@ -273,6 +273,29 @@ def test_the_shell_completes_ids(here: Path, wp: blocking.Waypost) -> None:
     assert done.stdout.splitlines() == ["plain,build", "plain,builder"] and done.stderr == ""
 
 
+def test_a_list_is_narrowed_by_session_and_time(call, call_json, wp: blocking.Waypost) -> None:
+    """--session takes the beginning of an id, --since an age or a date; a time that is none is refused."""
+    now_us = clock.now_us()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(clock, "now_us", lambda: now_us - 3 * 3600 * 1_000_000)
+        wp.create_workflow("old", "Old").unwrap()
+    wp.create_workflow("new", "New", "session-1").unwrap()
+
+    def ids(*arguments: str) -> list[str]:
+        return [one["id"] for one in call_json("list", *arguments)["workflows"]]
+
+    assert ids("--since", "2h") == ["new"] and ids("--since", "200min") == ids("--since", "2020-01-01") == [
+        "new",
+        "old",
+    ]
+    assert ids("--since", "2999-01-01T00:00+00:00") == []
+    wp.start_session("ann", session_id="session-1")
+    assert ids("--session", "session") == ["new"] and call("list", "--session", "nobody").status == 3
+    for junk in ("yesterday", "999999999d", "1999-13-01", shared.NASTY):
+        shown = call("list", "--since", junk)
+        assert shown.status == 2 and "no time" in shown.err and shared.hostile(shown.err) == []
+
+
 # --- waiting ---
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from waypost import clock
 from waypost.cli import messages
 from waypost.cli.describe import summary
 from waypost.cli.invocation import Invocation, options, reading
 from waypost.cli.overview import Condition, Found, LeftOut, condition_of, damaged, show_waiting
+from waypost.cli.session import session_id
 from waypost.cli.text import ago, cut, duration, size
 from waypost.folding import WorkflowStatus
 from waypost.hooks import spool
 from waypost.models import WorkflowSummary
-from waypost.queries import StateQuery, StateQueryResult
+from waypost.queries import StateQuery, StateQueryResult, TimeRange
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -27,10 +31,29 @@ _SHORTEST_ID, _BESIDE = 20, 50
 _WITH_BARS = 90
 
 
+_UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+_AGE = re.compile(r"(\d{1,9})\s*(s|min|h|d)")
+
+
+def _since(_context: click.Context, _parameter: click.Parameter, given: str | None) -> TimeRange | None:
+    """From a time on, told as an age or as a date, of this machine's time zone where it names none."""
+    if given is None:
+        return None
+    age = _AGE.fullmatch(given.strip())
+    try:
+        if age is not None:
+            return TimeRange(clock.to_datetime(clock.now_us()) - timedelta(seconds=int(age[1]) * _UNITS[age[2]]))
+        return TimeRange(datetime.fromisoformat(given).astimezone())
+    except (ValueError, OverflowError) as error:
+        raise click.BadParameter(f"{given!r} is no time: it is 30min, 2h, 7d, or a date as 2026-11-29") from error
+
+
 @click.command("list")
 @click.option(
     "--status", multiple=True, type=click.Choice(get_args(WorkflowStatus)), help="Only these; may be repeated."
 )
+@click.option("--session", metavar="ID", help="Only those in which a session has written; the beginning will do.")
+@click.option("--since", metavar="TIME", callback=_since, help="Only those changed since: 30min, 2h, 7d, or a date.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="At most that many.")
 @click.option("--offset", default=0, type=click.IntRange(0), help="Leave out the first ones.")
 @click.option("--sort", type=click.Choice(["updated", "created", "size"]), default="updated", show_default=True)
@@ -38,11 +61,26 @@ _WITH_BARS = 90
 @options
 @click.pass_obj
 def list_(
-    invocation: Invocation, status: tuple[WorkflowStatus, ...], limit: int, offset: int, sort: Any, reverse: bool
+    invocation: Invocation,
+    status: tuple[WorkflowStatus, ...],
+    session: str | None,
+    since: TimeRange | None,
+    limit: int,
+    offset: int,
+    sort: Any,
+    reverse: bool,
 ) -> None:
     """List workflows, the last changed first."""
-    query = StateQuery(status=status, limit=limit, offset=offset, sort_by=sort, sort_order="asc" if reverse else "desc")
     with reading(invocation) as store:
+        query = StateQuery(
+            status=status,
+            session_id=None if session is None else session_id(store, session),
+            time_range=since,
+            limit=limit,
+            offset=offset,
+            sort_by=sort,
+            sort_order="asc" if reverse else "desc",
+        )
         with LeftOut() as left_out:
             page = store.wp.list_workflows(query)
         conditions: dict[str, Condition] = {one.id: condition_of(store, one) for one in page}

@@ -48,7 +48,7 @@ def watch(
     """
     if until is not None and workflow is None:
         raise click.UsageError("--until is for one workflow: name it")
-    found = None
+    found: Condition = "damaged"
     with reading(invocation) as store, ExitStack() as stack:
         name = None if workflow is None else workflow_id(store.store, workflow)
         before = None if name is None or until is None else look(store, name)
@@ -58,14 +58,12 @@ def watch(
         if isinstance(display, Below):
             stack.enter_context(display.displayed())
         watching = _Watching(invocation, commits, display, count, 0 if before is None else before.version)
-        if name is None or until is None:
-            watching.run(lambda: None)
-            return 0
-        watching.run(lambda: _ended_at(store, name, until))
-        found = _condition(look(store, name))
+        watching.run(lambda: None if name is None or until is None else _ended_at(store, name, until))
+        if name is not None:
+            found = _condition(look(store, name))
     if isinstance(display, Below):
         display.show_last()
-    if _is_so(found, until):
+    if until is None or name is None or _is_so(found, until):
         return 0
     if not invocation.json:
         messages.note(f"{escape(name)} is {found}: waypost show {escape(name)}{invocation.flag()}")
@@ -76,7 +74,7 @@ def _condition(now: Now | None) -> Condition:
     return "damaged" if now is None else now.condition
 
 
-def _is_so(found: Condition | None, until: Until) -> bool:
+def _is_so(found: Condition, until: Until) -> bool:
     return found == until or (until == "ended" and found in _ENDS)
 
 
