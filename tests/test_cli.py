@@ -12,7 +12,7 @@ import select
 import subprocess
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -327,8 +327,10 @@ def test_x21_markup_is_text(call, nasty: blocking.Waypost) -> None:
     assert "[red]markup[/red]" in printed and "[bold]x[/bold]" in printed
 
 
-def on_terminal(*arguments: str, columns: int = 100, **more: str) -> str:
-    """What a command writes to a terminal; `more` are variables of its environment."""
+def on_terminal(
+    *arguments: str, columns: int = 100, seen: Callable[[bytes], object] = lambda _: None, **more: str
+) -> str:
+    """What a command writes to a terminal; `seen` is told what there is so far, `more` are variables of its environment."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "COLUMNS": str(columns), "LINES": "50", "TERM": "xterm-256color", "PAGER": "", **more}
     if "NO_COLOR" not in more:
@@ -345,6 +347,7 @@ def on_terminal(*arguments: str, columns: int = 100, **more: str) -> str:
         if not read:
             break
         data += read
+        seen(data)
     os.close(ours)
     assert process.wait(timeout=60) == 0, data
     return data.decode()

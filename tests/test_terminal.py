@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.text import Text
 
 from tests import test_cli as shared
 from tests.test_watch_cli import PROGRAM
 from waypost import blocking, clock
-from waypost.cli import graph, pager, timeline, tree
+from waypost.cli import graph, live, pager, timeline, tree
+from waypost.cli.invocation import Invocation, reading
 from waypost.cli.timeline import Attempt
 from waypost.models import WorkflowStep
 
@@ -259,8 +261,8 @@ def test_what_no_pager_takes_is_printed(monkeypatch: pytest.MonkeyPatch, asked: 
 
 
 def test_the_shell_completes_ids(here: Path, wp: blocking.Waypost) -> None:
-    """What is typed of an id is completed; an id that a terminal would act on is not offered."""
-    for name in ("build", "builder", "deploy"):
+    """What is typed of an id is completed; an id that a shell or a terminal would act on is not offered."""
+    for name in ("build", "builder", "deploy", "b$(id)", "b;id", "b id", "b`id`", "b\u200bx", "b'", "b*"):
         wp.create_workflow(name, "W").unwrap()
     environment = {
         **os.environ,
@@ -381,19 +383,39 @@ def test_x21_a_live_screen_shows_what_is_at_work(wp: blocking.Waypost) -> None:
     wp.create_workflow("[bold]w", shared.NASTY, steps=steps).unwrap()
     wp.update_agent_state("[bold]w", "x", {"current_task": shared.NASTY}).unwrap()
     wp.update_step_status("[bold]w", "a", "running", session_id="[link]s").unwrap()
-    worker = threading.Timer(1.5, finish_both, [wp])
-    worker.start()
-    for arguments in (["watch", "[bold]w", "--until", "completed"], ["watch", "--from", "start", "--count", "5"]):
-        printed = shared.on_terminal(*arguments)
-        worker.join()
+
+    def finish_once_shown(data: bytes) -> None:
+        if b"0/2" in data and wp.load_workflow_state("[bold]w").unwrap().step("a").status == "running":
+            for name in ("a", "b"):
+                wp.update_step_status("[bold]w", name, "completed").unwrap()
+
+    live_ = shared.on_terminal("watch", "[bold]w", "--until", "completed", seen=finish_once_shown)
+    told = shared.on_terminal("watch", "--from", "start", "--count", "5")
+    for printed in (live_, told):
         rest = re.sub(r"\x1b\[(\?25[hl]|[0-9;]*m|2K|1A)", "", printed).replace("\r", "")
         assert shared.hostile(rest) == [] and re.search(r"\[bold\]w@\d+  b: completed", rest)
-        if "--until" in arguments:
+        if printed is live_:
             assert re.search(r"[⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏] a  \[red\]scout\[/red\]  \d", rest)
             assert re.search(r"\[bold\]w  ▶ running  ─{20}   0 %  0/2  \d", rest)
             assert rest.splitlines()[-1].split() == ["[bold]w", "✓", "completed", "━" * 20, "100", "%", "2/2"]
 
 
-def finish_both(wp: blocking.Waypost) -> None:
-    for name in ("a", "b"):
-        wp.update_step_status("[bold]w", name, "completed").unwrap()
+def test_what_has_ended_leaves_the_live_screen(here: Path, wp: blocking.Waypost) -> None:
+    """Of a whole store that is shown where something is at work: from the beginning, and when it is told of."""
+    for name in ("idle", "old", "new"):
+        wp.create_workflow(name, name, steps=["a"]).unwrap()
+    wp.update_step_status("old", "a", "running").unwrap()
+    with reading(Invocation()) as store:
+        below = live.Below(store, None)
+
+        def shown() -> list[str]:
+            below.look()
+            return [now.id for now in below._now]
+
+        assert shown() == ["old"]
+        wp.update_step_status("new", "a", "running").unwrap()
+        below.say("new", Text("new@2"))
+        below.say("idle", Text("idle@2"))
+        assert shown() == ["new", "old"]
+        wp.update_step_status("old", "a", "completed").unwrap()
+        assert shown() == ["new"]

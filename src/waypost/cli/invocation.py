@@ -5,6 +5,7 @@ Invariant: a command that only reads opens the store for reading only, and makes
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
@@ -14,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from waypost.cli.text import escape
 from waypost.errors import InvalidInput, StoreNotFound, WaypostError, WorkflowNotFound
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ def workflow_argument(*, required: bool = True) -> Callable[[F], F]:
 
 
 _MOST_COMPLETED = 500
+_COMPLETED = re.compile(r"[\w.@+,/][\w.@:+,/-]*")
+"""Ids that nobody else than their reader acts on: whatever stands on a command line, a shell may carry out."""
 
 
 def _complete(context: click.Context, parameter: click.Parameter, given: str) -> list[CompletionItem]:
@@ -88,8 +90,7 @@ def _complete(context: click.Context, parameter: click.Parameter, given: str) ->
             found = [name for name in store.store.documents("workflow") if name.startswith(given)]
     except WaypostError:
         return []
-    # one that a shell or a terminal would act on is left for whoever asked to write
-    return [CompletionItem(name) for name in sorted(found)[:_MOST_COMPLETED] if name == escape(name)]
+    return [CompletionItem(name) for name in sorted(filter(_COMPLETED.fullmatch, found))[:_MOST_COMPLETED]]
 
 
 # --- opening ---

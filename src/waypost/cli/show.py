@@ -34,8 +34,8 @@ _NEXT = 12
 _NEEDS = 32
 _ERRORS = 5
 
-_WITH_BARS, _BAR = 90, 20
-"""From how many columns on there are bars for when a step was at work, and how long they are."""
+_WITH_NEEDS, _WITH_BARS, _BAR = 80, 90, 20
+"""From how many columns on it is said what a step needs, there are bars for when it was at work, and their length."""
 
 _PREVIEW = 200
 _SMALL, _SHORTLY = 4096, 60
@@ -290,6 +290,9 @@ def _steps(
     shown = steps if everything or len(steps) <= _MANY else remarkable(steps)
     headers = ["step", "status", "agent", ">took", "needs", "output" if outputs else "notes"]
     rows = [_step_row(state, step, outputs, everything) for step in shown]
+    if screen.width() < _WITH_NEEDS:
+        at = headers.index("needs")
+        headers, rows = [*headers[:at], *headers[at + 1 :]], [[*row[:at], *row[at + 1 :]] for row in rows]
     if screen.is_terminal() and screen.width() >= _WITH_BARS:
         attempts = timelines.all_attempts(store, state)
         _, bars = timelines.draw(attempts, [step.id for step in shown], _BAR)
