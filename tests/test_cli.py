@@ -330,7 +330,7 @@ def test_x21_markup_is_text(call, nasty: blocking.Waypost) -> None:
 def on_terminal(
     *arguments: str, columns: int = 100, seen: Callable[[bytes], object] = lambda _: None, **more: str
 ) -> str:
-    """What a command writes to a terminal; `seen` is told what there is so far, `more` are variables of its environment."""
+    """What a command writes to a terminal; `seen` is told what there is so far, `more` are environment variables."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "COLUMNS": str(columns), "LINES": "50", "TERM": "xterm-256color", "PAGER": "", **more}
     if "NO_COLOR" not in more:

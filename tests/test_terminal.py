@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
-from datetime import timedelta
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,29 @@ def test_a_workflow_is_shown_as_it_was(call, call_json, wp: blocking.Waypost) ->
     assert "attempts" not in call("show", "paper@4", "--timeline").out
     assert "2 attempts" in call("show", "paper@5", "--timeline").out
     assert call("show", "paper@9").status == 3 and call("show", "pepper@1").status == 3
+
+
+@pytest.mark.parametrize("zone", ["UTC", "America/New_York", "Asia/Tokyo"])
+def test_the_ends_of_the_calendar_are_shown(
+    call, wp: blocking.Waypost, monkeypatch: pytest.MonkeyPatch, zone: str
+) -> None:
+    """Times that are stored and have no day in a time zone end no command."""
+    wp.create_workflow("w", "W", steps=["a", "b"]).unwrap()
+    state = wp.load_workflow_state("w").unwrap()
+    a, b = state.workflow.steps
+    a.start_time, a.end_time = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    b.start_time = a.end_time
+    a.status, b.status = "completed", "running"
+    wp.save_workflow_state(state).unwrap()
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        for more in ([], ["--timeline"], ["--tree"], ["--step", "a"], ["--step", "b"]):
+            assert call("show", "w", *more).status == 0
+        assert "━━━" in call("show", "w", "--timeline").out and call("status").status == call("list").status == 0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 # --- the drawing of steps ---

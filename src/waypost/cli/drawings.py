@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from waypost.cli import describe, timeline, tree
 from waypost.cli.overview import condition
-from waypost.cli.text import count, cut, duration, listing
+from waypost.cli.text import count, cut, duration, listing, local
 from waypost.cli.timeline import Attempt
 from waypost.models import WorkflowState, WorkflowStep
 from waypost.store import Store
@@ -70,8 +70,9 @@ def _title(state: WorkflowState, attempts: Mapping[str, Sequence[Attempt]]) -> T
     said = "nothing was begun"
     if every:
         first, last = min(each.start for each in every), max(each.end for each in every)
-        day = "%H:%M:%S" if first.astimezone().date() == last.astimezone().date() else "%Y-%m-%d %H:%M"
-        said = f"{_took(last - first)}, {first.astimezone():{day}} to {last.astimezone():{day}}"
+        is_one_day = local(first, "%x") == local(last, "%x")
+        form = "%H:%M:%S" if is_one_day else "%Y-%m-%d %H:%M"
+        said = f"{_took(last - first)}, {local(first, form)} to {local(last, form)}"
         said += f", {timeline.at_a_time(every):.1f} steps at a time"
     return screen.text((state.workflow.id, "bold"), "  ", screen.status_text(condition(state)), (f"  {said}", "dim"))
 

@@ -287,7 +287,7 @@ def _steps(
 
     if not steps:
         return []
-    shown = steps if everything or len(steps) <= _MANY else remarkable(steps)
+    shown = steps if everything or len(steps) <= _MANY else _remarkable(steps)
     headers = ["step", "status", "agent", ">took", "needs", "output" if outputs else "notes"]
     rows = [_step_row(state, step, outputs, everything) for step in shown]
     if screen.width() < _WITH_NEEDS:
@@ -307,7 +307,7 @@ def _steps(
     return parts
 
 
-def remarkable(steps: Sequence[WorkflowStep]) -> list[WorkflowStep]:
+def _remarkable(steps: Sequence[WorkflowStep]) -> list[WorkflowStep]:
     """Steps at work and failed ones, the next to come, and the last that were done, in the order of the workflow."""
     done = sorted((step for step in steps if step.end_time and step.is_finished), key=lambda step: str(step.end_time))
     chosen = [

@@ -125,4 +125,13 @@ def ago(moment: datetime | None, now: datetime | None = None) -> str:
     for bound, unit, name in _AGES:
         if 0 < seconds < bound:
             return f"{seconds // unit:.0f} {name} ago"
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M")
+    return local(moment, "%Y-%m-%d %H:%M")
+
+
+def local(moment: datetime, form: str) -> str:
+    """A moment in the time zone of this machine, in UTC where the calendar has no such day there."""
+    try:
+        moment = moment.astimezone()
+    except (OverflowError, ValueError, OSError):
+        pass
+    return moment.strftime(form)

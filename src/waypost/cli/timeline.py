@@ -140,17 +140,19 @@ class Axis:
 
     def ticks(self) -> list[tuple[int, str]]:
         """Columns, and how long after the begin they are: at round times, or where work began again after a cut."""
-        moments = [self._round(number) for number in range(6)]
+        after = self._round_times()
         if any(self._is_cut):
             begins = (start for start, _ in self._pieces[1:])
-            moments = [self.begin, *(start for start, cut in zip(begins, self._is_cut, strict=True) if cut)]
-        return [(int(self.column(each)), _after(each - self.begin)) for each in moments if each <= self.end]
+            after = [timedelta(), *(at - self.begin for at, cut in zip(begins, self._is_cut, strict=True) if cut)]
+        return [(int(self.column(self.begin + each)), _after(each)) for each in after]
 
-    def _round(self, number: int) -> datetime:
-        wanted = (self.end - self.begin).total_seconds() / 5
+    def _round_times(self) -> list[timedelta]:
+        """About five times after the begin, none of them after the end."""
+        whole = self.end - self.begin
+        wanted = whole.total_seconds() / 5
         seconds = (*_TICKS_S, *(3600 * hours for hours in _TICKS_H))
-        step = next((each for each in seconds if each >= wanted), wanted)
-        return self.begin + number * timedelta(seconds=step)
+        step = timedelta(seconds=next((each for each in seconds if each >= wanted), wanted))
+        return [number * step for number in range(6) if number * step <= whole]
 
 
 def _after(time: timedelta) -> str:

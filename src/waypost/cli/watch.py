@@ -15,7 +15,7 @@ from waypost.cli.commits import by, what
 from waypost.cli.invocation import Invocation, Reading, options, reading, workflow_argument, workflow_id
 from waypost.cli.live import LOOK_AGAIN_S, LOOK_EVERY_S, Below, Now, Quiet, look
 from waypost.cli.overview import Condition
-from waypost.cli.text import escape
+from waypost.cli.text import escape, local
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -192,7 +192,7 @@ def _line(event: CommitEvent) -> Text:
         return screen.text(" " * 10, version, f"  was taken back from version {event.taken_back_from}")
     if event.at is None:
         return screen.text(" " * 10, version, "  is no longer kept")
-    at = event.at.astimezone().strftime("%H:%M:%S")
+    at = local(event.at, "%H:%M:%S")
     who = by(event)
     return screen.text(
         (at, "dim"), "  ", version, "  ", what(event, event.statuses), (f"  by {who}" if who else "", "dim")
