@@ -258,6 +258,13 @@ def test_show_tells_errors_in_full_and_what_to_type(call, crowd: blocking.Waypos
     out = call("show", "sur").out
     assert f"collect: {'the network is down, and ' * 4}".strip() in out
     assert out.splitlines()[-1] == "look at it  waypost show survey --step collect"
+    shared.in_another_process(
+        "wp.create_workflow('dead', 'D', wp.start_session('eve', session_id='s-1').session_id, ['a']).unwrap()\n"
+        "wp.update_step_status('dead', 'a', 'running').unwrap()"
+    )
+    command = "waypost resume s-1"
+    assert call("show", "dead").out.splitlines()[-1] == f"go on with  {command}"
+    assert "was running: a" in call(*command.split()[1:]).out
     printed = shared.on_terminal("show", "quarterly", columns=120)
     assert any(re.match(r"collect +▶ running +scout .* ━+▶ ", line) for line in uncoloured(printed))
     plain = shared.on_terminal("show", "quarterly", columns=120, NO_COLOR="1")

@@ -235,6 +235,8 @@ def _show_next(state: WorkflowState, steps: Sequence[WorkflowStep], flag: str) -
         command = how_to_go_on(state)
         if command.startswith("waypost run"):
             commands.append(("go on with  ", command))
+        elif condition(state) == "interrupted" and state.context.session_id:
+            commands.append(("go on with  ", shlex.join(["waypost", "resume", state.context.session_id])))
     if commands:
         screen.show(screen.blank(), *(screen.line(said, (command + flag, "bold")) for said, command in commands))
 
