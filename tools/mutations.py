@@ -306,7 +306,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/spooled.py::set_aside::refused.sync()": by(f"{SPOOL}[a_writer_that_dies-weak]"),
     "store/directory/spooled.py::set_aside::refused.sync() #2": by(f"{SPOOL}[one_that_cannot_be_used-weak]"),
     # --- store/directory/state.py ---
-    "store/directory/state.py::BlockCache::self._lock": by(f"{LOCKS}::test_c05_threads_take_turns_on_cached_blocks_and_decisions"),
+    "store/directory/blocks.py::BlockCache::self._lock": by(f"{LOCKS}::test_c05_threads_take_turns_on_cached_blocks_and_decisions"),
     # --- store/directory/submission.py ---
     "store/directory/submission.py::Submission::self._done": by(f"{LOCKS}::test_a_change_is_told_only_when_it_is_done"),
     # --- store/directory/transactions.py ---

@@ -23,7 +23,7 @@ from waypost.definitions import Definitions
 from waypost.errors import WaypostError
 from waypost.store import DocumentId, JointChange, Transaction
 from waypost.store.contract import CHECKPOINT
-from waypost.store.directory.state import BlockCache
+from waypost.store.directory.blocks import BlockCache
 from waypost.store.directory.upkeep import Upkeep
 from waypost.store.memory import MemoryStore
 

@@ -21,8 +21,8 @@ from tests.totals import Totals, ring_size
 from waypost.codec.frame import FrameType, read_header
 from waypost.errors import DocumentDamaged, UnsupportedFormat
 from waypost.store.directory import check, compaction, files
+from waypost.store.directory.blocks import BlockCache
 from waypost.store.directory.document import Document
-from waypost.store.directory.state import BlockCache
 
 SAID = f"repeat it with WAYPOST_TEST_SEED={SEED}"
 NOTICED = {"damage", "torn tail"}

@@ -17,7 +17,7 @@ from tests.totals import Totals, ring_size
 from waypost.errors import DocumentDamaged, UnsupportedFormat
 from waypost.store import DocumentId
 from waypost.store.directory import check, checkpoints, files
-from waypost.store.directory.state import BlockCache
+from waypost.store.directory.blocks import BlockCache
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 WF = DocumentId("workflow", "survey")

@@ -14,7 +14,8 @@ from tests.totals import Totals, ring_size
 from waypost.errors import DocumentDamaged, UnsupportedFormat
 from waypost.store import DocumentId
 from waypost.store.directory import check, files, loading
-from waypost.store.directory.state import BlockCache, DocumentView
+from waypost.store.directory.blocks import BlockCache
+from waypost.store.directory.state import DocumentView
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 LONGEST = ring_size(12_000, 100_000)

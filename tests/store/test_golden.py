@@ -26,8 +26,9 @@ from waypost.codec import bodies, values
 from waypost.codec.frame import FORMAT_VERSION, FrameType
 from waypost.schema import register_migration
 from waypost.store import DocumentId
+from waypost.store.directory.blocks import BlockCache, Blocks
 from waypost.store.directory.log import Log
-from waypost.store.directory.state import BlockCache, Blocks, Snapshot
+from waypost.store.directory.state import Snapshot
 from waypost.store.erasures import RESULT_ERASED
 
 ROOT = Path(__file__).parent.parent.parent

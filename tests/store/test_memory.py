@@ -9,8 +9,8 @@ import pytest
 
 from waypost.codec.bodies import Block, Extent, Part
 from waypost.records import encode
+from waypost.store.directory.blocks import BlockCache, Blocks
 from waypost.store.directory.files import File
-from waypost.store.directory.state import BlockCache, Blocks
 
 LIMIT = 2 << 20
 

@@ -23,13 +23,14 @@ from waypost.errors import DocumentDamaged, DocumentTooLarge, InvalidInput, Unsu
 from waypost.options import CompressionConfig
 from waypost.store.bundles import Bundle, Progress, Whole, Written
 from waypost.store.directory import exported, keeping, loading
+from waypost.store.directory.blocks import BlockCache
 from waypost.store.directory.compaction import Rewriter
 from waypost.store.directory.files import Directory, File, Identity
 from waypost.store.directory.frames import Frame
 from waypost.store.directory.layout import document_id
 from waypost.store.directory.log import NOTHING, Log, new_file_id
 from waypost.store.directory.past import LogPast
-from waypost.store.directory.state import BlockCache, DocumentState, Snapshot
+from waypost.store.directory.state import DocumentState, Snapshot
 from waypost.store.directory.transcript import Transcript
 from waypost.store.kinds import DocumentId
 from waypost.store.views import View

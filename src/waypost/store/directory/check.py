@@ -20,13 +20,14 @@ from waypost.store import commits
 from waypost.store import parts as sums
 from waypost.store.contract import CHECKPOINT
 from waypost.store.directory import checkpoints, compaction, decisions, lease, participants, register, spooled
+from waypost.store.directory.blocks import Blocks
 from waypost.store.directory.checkpoints import check_extent
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory
 from waypost.store.directory.layout import FORMAT_TEXT, IGNORE_TEXT, SUFFIXES, Layout, encode_id
 from waypost.store.directory.log import LACKS_BASE, Frame, Log
 from waypost.store.directory.participants import Marks, Place, Torn
-from waypost.store.directory.state import Blocks, Snapshot
+from waypost.store.directory.state import Snapshot
 from waypost.store.erasures import ERASED
 from waypost.store.kinds import DocumentId, Kind
 from waypost.store.reports import Finding, Severity, Verification

@@ -21,13 +21,14 @@ from waypost.errors import DocumentDamaged, UnsupportedFormat
 from waypost.store import parts as sums
 from waypost.store.contract import ADOPTED, CHECKPOINT
 from waypost.store.directory import loading
+from waypost.store.directory.blocks import Blocks, damaged
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import missing_from
 from waypost.store.directory.files import Directory, File
 from waypost.store.directory.layout import document_id, encode_id
 from waypost.store.directory.log import Frame, Log
 from waypost.store.directory.standing import Stands
-from waypost.store.directory.state import Blocks, DocumentView, Snapshot, damaged
+from waypost.store.directory.state import DocumentView, Snapshot
 from waypost.store.kinds import DocumentId, Kind
 from waypost.store.values import Pieces
 from waypost.store.views import OperationRecord, View

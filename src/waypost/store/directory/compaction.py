@@ -21,11 +21,12 @@ from waypost.codec.compression import Compressor, Undecodable
 from waypost.codec.frame import ERASED_FORMAT, FORMAT_VERSION, Draft, FrameType, Place, Standing
 from waypost.errors import DocumentTooLarge
 from waypost.store.directory import scrubbing, snapshots
+from waypost.store.directory.blocks import damaged
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import File
 from waypost.store.directory.log import NOTHING, Frame, Log, new_file_id
 from waypost.store.directory.scrubbing import Scrubbed
-from waypost.store.directory.state import DocumentView, Mark, Snapshot, Source, damaged
+from waypost.store.directory.state import DocumentView, Mark, Snapshot, Source
 from waypost.store.erasures import NOTHING_ERASED, Erasures
 from waypost.store.views import OperationRecord, View
 

@@ -21,9 +21,9 @@ from waypost.codec.compression import Compressor
 from waypost.codec.frame import Draft
 from waypost.errors import StoreUnavailable
 from waypost.store import parts as sums
+from waypost.store.directory.blocks import Blocks
 from waypost.store.directory.context import Context
 from waypost.store.directory.log import Frame
-from waypost.store.directory.state import Blocks
 from waypost.store.values import ContentLost
 
 AHEAD_BYTES = 2 * 1024 * 1024

@@ -10,12 +10,12 @@ from weakref import WeakSet
 
 from waypost.codec.compression import Compressor
 from waypost.config import Config
+from waypost.store.directory.blocks import BlockCache
 from waypost.store.directory.decisions import Decisions, Piece, laid_over
 from waypost.store.directory.files import Directory, File, mount_of
 from waypost.store.directory.hopped import Hopped
 from waypost.store.directory.layout import Layout
 from waypost.store.directory.log import Log
-from waypost.store.directory.state import BlockCache
 
 _LOG = logging.getLogger("waypost")
 _MEGABYTE = 1024 * 1024

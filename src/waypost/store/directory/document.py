@@ -32,11 +32,12 @@ from waypost.errors import (
 )
 from waypost.store.contract import Change, Receipt, Ticket
 from waypost.store.directory.batch import Prepared, Ran, compose, conflicts, run
+from waypost.store.directory.blocks import Blocks
 from waypost.store.directory.checkpointed import CheckpointedDocument
 from waypost.store.directory.content import Ahead
 from waypost.store.directory.context import Context
 from waypost.store.directory.log import NOTHING, Frame, Log
-from waypost.store.directory.state import Blocks, DocumentState
+from waypost.store.directory.state import DocumentState
 from waypost.store.directory.submission import Outcomes, Submission
 from waypost.store.kinds import DocumentId
 from waypost.store.values import ContentLost

@@ -17,6 +17,7 @@ from waypost.errors import DocumentDamaged, DocumentTooLarge, InvalidInput, Unsu
 from waypost.options import CompressionConfig
 from waypost.store import parts as sums
 from waypost.store.directory import keeping
+from waypost.store.directory.blocks import BlockCache, Blocks
 from waypost.store.directory.checkpoints import Kept, Layer, check_extent
 from waypost.store.directory.compaction import Rewriter
 from waypost.store.directory.files import File, Identity
@@ -25,7 +26,7 @@ from waypost.store.directory.layout import document_id
 from waypost.store.directory.log import new_file_id
 from waypost.store.directory.scrubbing import Scrubbed
 from waypost.store.directory.standing import Stands
-from waypost.store.directory.state import BlockCache, Blocks, DocumentView, Snapshot, Source
+from waypost.store.directory.state import DocumentView, Snapshot, Source
 from waypost.store.kinds import DocumentId
 from waypost.store.values import Pieces
 from waypost.store.views import OperationRecord, View

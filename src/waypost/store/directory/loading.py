@@ -15,11 +15,12 @@ from waypost.codec import frame
 from waypost.codec.bodies import FileBody
 from waypost.codec.frame import FORMAT_VERSION, FrameType
 from waypost.errors import DocumentDamaged, UnsupportedFormat
+from waypost.store.directory.blocks import BlockCache, Blocks
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import Piece
 from waypost.store.directory.layout import file_name
 from waypost.store.directory.log import LACKS_BASE, Frame, Log
-from waypost.store.directory.state import BlockCache, Blocks, DocumentState, DocumentView, Snapshot
+from waypost.store.directory.state import DocumentState, DocumentView, Snapshot
 from waypost.store.kinds import DocumentId
 
 

@@ -17,12 +17,13 @@ from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType
 from waypost.store import parts
 from waypost.store.directory import loading
+from waypost.store.directory.blocks import damaged
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import missing_from
 from waypost.store.directory.hopped import Hopped, Places
 from waypost.store.directory.layout import document_id
 from waypost.store.directory.log import Frame, Log
-from waypost.store.directory.state import DocumentState, Snapshot, damaged
+from waypost.store.directory.state import DocumentState, Snapshot
 from waypost.store.kinds import DocumentId
 from waypost.store.pasts import Commit, JointCommit, Merge
 from waypost.store.values import Pieces

@@ -30,9 +30,10 @@ from waypost.codec.frame import FrameType, Header, Standing, block_checksum
 from waypost.errors import DocumentDamaged
 from waypost.store import commits
 from waypost.store import parts as sums
+from waypost.store.directory.blocks import Blocks
 from waypost.store.directory.compaction import History
 from waypost.store.directory.log import NOTHING, Frame, Log, is_blank
-from waypost.store.directory.state import Blocks, DocumentView, Snapshot
+from waypost.store.directory.state import DocumentView, Snapshot
 from waypost.store.kinds import DocumentId
 from waypost.store.views import OperationRecord
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from waypost.codec import bodies
 from waypost.codec.bodies import Block, CommitBody, ErasedParts, Extent, Part
 from waypost.store import parts as sums
+from waypost.store.directory.blocks import Blocks
 from waypost.store.directory.frames import Frame
 from waypost.store.directory.standing import Stands
-from waypost.store.directory.state import Blocks, Source
+from waypost.store.directory.state import Source
 from waypost.store.erasures import RESULT_ERASED, Erasures
 from waypost.store.values import Pieces
 from waypost.store.views import OperationRecord, View
