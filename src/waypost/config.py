@@ -19,9 +19,7 @@ A whole `Config` given by code is taken as it is, and nothing else is read.
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
@@ -29,168 +27,20 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 import msgspec
 import msgspec.structs
 
-from waypost import patterns, schemes
+from waypost import schemes
+from waypost.defaults import LEVELS, OPTIONS, Value
 from waypost.errors import InvalidConfiguration
 from waypost.options import Config
 
 if TYPE_CHECKING:
     from os import PathLike
 
-# --- what each option takes -------------------------------------------------------------------------------------------
-
-
-class _Flag:
-    def __str__(self) -> str:
-        return "true or false"
-
-    def allows(self, value: object) -> bool:
-        return type(value) is bool
-
-    def parse(self, text: str) -> object:
-        """The value that a variable's text stands for, or the text where it stands for none."""
-        lowered = text.strip().lower()
-        return True if lowered in _YES else False if lowered in _NO else text
-
-
-class _Choice(NamedTuple):
-    names: tuple[str, ...]
-
-    def __str__(self) -> str:
-        return "one of " + ", ".join(self.names)
-
-    def allows(self, value: object) -> bool:
-        return type(value) is str and value in self.names
-
-    def parse(self, text: str) -> object:
-        return text.strip()
-
-
-class _Range(NamedTuple):
-    low: int
-    high: int = 10**12  # for what has no bound of its own: far beyond use, and no clock or codec overflows
-
-    def __str__(self) -> str:
-        return f"a whole number from {self.low} to {self.high}"
-
-    def allows(self, value: object) -> bool:
-        # a boolean is an int to Python and never what is meant here
-        return type(value) is int and self.low <= value <= self.high
-
-    def parse(self, text: str) -> object:
-        return int(text) if _NUMBER.fullmatch(text.strip()) else text
-
-
-class _Text:
-    def __str__(self) -> str:
-        return "a text of at most 200 printable characters"
-
-    def allows(self, value: object) -> bool:
-        return type(value) is str and (value == "" or (value.isprintable() and len(value) <= 200))
-
-    def parse(self, text: str) -> object:
-        return text
-
-
-class _Path:
-    def __str__(self) -> str:
-        return "the path of a file, absolute or beginning with ~/"
-
-    def allows(self, value: object) -> bool:
-        # one from the working directory would lead elsewhere for each that opens the store
-        return type(value) is str and (value == "" or (value.startswith(("/", "~/")) and "\0" not in value))
-
-    def parse(self, text: str) -> object:
-        return text
-
-
-class _Patterns:
-    def __str__(self) -> str:
-        return patterns.TAKEN
-
-    def allows(self, value: object) -> bool:
-        if not isinstance(value, (list, tuple)):
-            return False
-        return all(type(each) is str and patterns.parse(each) is not None for each in cast("list[object]", value))
-
-    def parse(self, text: str) -> object:
-        """Patterns parted by commas, which stand in no name; in brackets an array of JSON, in which they may."""
-        if not text.lstrip().startswith("["):
-            return tuple(each.strip() for each in text.split(","))
-        try:
-            return json.loads(text)
-        except ValueError:
-            return text
-
-
-_YES = frozenset({"true", "1", "yes", "on"})
-_NO = frozenset({"false", "0", "no", "off"})
-_NUMBER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
-
-_LEVELS: dict[str, _Range] = {
-    "zstd": _Range(-7, 22),
-    "gzip": _Range(0, 9),
-    "lz4": _Range(0, 16),
-    "brotli": _Range(0, 11),
-    "none": _Range(-7, 22),
-}
-
-
-Value = bool | int | str | tuple[str, ...]
-"""What an option may be."""
-
-
-class _Option(NamedTuple):
-    """What an option takes, and what it is in each preset."""
-
-    taken: _Flag | _Choice | _Range | _Text | _Path | _Patterns
-    development: Value
-    production: Value
-    high_throughput: Value
-
-
-_OPTIONS: dict[str, _Option] = {
-    "compression.enabled": _Option(_Flag(), False, True, True),
-    "compression.algorithm": _Option(_Choice(tuple(_LEVELS)), "zstd", "zstd", "zstd"),
-    "compression.level": _Option(_LEVELS["none"], 1, 6, 1),
-    "compression.threshold": _Option(_Range(0), 10_240, 1024, 512),
-    "compression.chunk_size": _Option(_Range(4 << 10, 16 << 20), 32 << 10, 64 << 10, 128 << 10),
-    "performance.max_memory_usage": _Option(_Range(1), 128, 512, 1024),
-    "performance.max_file_size": _Option(_Range(1, 4095), 50, 200, 500),
-    "performance.batch_size": _Option(_Range(1, 10_000), 25, 100, 200),
-    "performance.parallel_operations": _Option(_Range(1, 256), 2, 8, 16),
-    "reliability.enable_wal": _Option(_Flag(), False, True, True),
-    "reliability.sync_frequency": _Option(_Range(1), 60_000, 10_000, 5_000),
-    "reliability.backup_retention": _Option(_Range(0), 3, 20, 10),
-    "reliability.checksum_validation": _Option(_Flag(), False, True, False),
-    "steps.enforce_dependencies": _Option(_Flag(), True, True, True),
-    "checkpoints.initial": _Option(_Flag(), True, True, True),
-    "checkpoints.pre_step": _Option(_Flag(), False, False, False),
-    "checkpoints.post_step": _Option(_Flag(), True, True, True),
-    "checkpoints.error": _Option(_Flag(), True, True, True),
-    "checkpoints.pause": _Option(_Flag(), True, True, True),
-    "hooks.enable_auto_checkpoints": _Option(_Flag(), True, True, True),
-    "hooks.checkpoint_frequency": _Option(_Range(1, 100_000), 10, 5, 5),
-    "hooks.enable_performance_tracking": _Option(_Flag(), True, True, True),
-    "hooks.enable_crash_recovery": _Option(_Flag(), False, True, True),
-    "retention.max_checkpoints": _Option(_Range(1, 100_000), 50, 50, 50),
-    "retention.min_checkpoints": _Option(_Range(0, 100_000), 5, 5, 5),
-    "retention.max_age_days": _Option(_Range(1, 36_500), 30, 30, 30),
-    "retention.max_workflow_size": _Option(_Range(1), 1024, 1024, 1024),
-    "retention.max_store_size": _Option(_Range(1), 10_240, 10_240, 10_240),
-    "history.max_age_days": _Option(_Range(1, 36_500), 30, 30, 30),
-    "security.key_file": _Option(_Path(), "", "", ""),
-    "security.keyring": _Option(_Text(), "", "", ""),
-    "security.redact": _Option(_Patterns(), (), (), ()),
-    "postgres.pool_size": _Option(_Range(1, 1000), 4, 10, 20),
-    "postgres.lock_timeout": _Option(_Range(1, 3_600_000), 10_000, 10_000, 10_000),
-    "postgres.statement_timeout": _Option(_Range(1, 3_600_000), 60_000, 60_000, 60_000),
-}
-_SECTIONS = tuple(dict.fromkeys(name.partition(".")[0] for name in _OPTIONS))
+_SECTIONS = tuple(dict.fromkeys(name[:end] for name in OPTIONS for end, letter in enumerate(name) if letter == "."))
 
 _PREFIX = "WAYPOST_"
 _PRESET_VARIABLE = "WAYPOST_PRESET"
 _STATE_VARIABLE = "WAYPOST_STATE"
-_VARIABLES: dict[str, str] = {_PREFIX + name.replace(".", "_").upper(): name for name in _OPTIONS}
+_VARIABLES: dict[str, str] = {_PREFIX + name.replace(".", "_").upper(): name for name in OPTIONS}
 # variables of our prefix that are no options
 _OTHER_VARIABLES = frozenset({_PRESET_VARIABLE, _STATE_VARIABLE, "WAYPOST_KEY", "WAYPOST_SPOOL"})
 
@@ -211,18 +61,21 @@ class Loaded(NamedTuple):
 
 
 def _build(values: Mapping[str, object]) -> Config:
-    nested: dict[str, dict[str, object]] = {section: {} for section in _SECTIONS}
+    nested: dict[str, Any] = {}
     for option, value in values.items():
-        section, _, name = option.partition(".")
-        nested[section][name] = value
+        *sections, name = option.split(".")
+        table = nested
+        for section in sections:
+            table = table.setdefault(section, {})
+        table[name] = value
     return msgspec.convert(nested, Config)
 
 
 PRESETS: Final[Mapping[str, Config]] = MappingProxyType(
     {
-        "development": _build({name: option.development for name, option in _OPTIONS.items()}),
-        "production": _build({name: option.production for name, option in _OPTIONS.items()}),
-        "high_throughput": _build({name: option.high_throughput for name, option in _OPTIONS.items()}),
+        "development": _build({name: option.development for name, option in OPTIONS.items()}),
+        "production": _build({name: option.production for name, option in OPTIONS.items()}),
+        "high_throughput": _build({name: option.high_throughput for name, option in OPTIONS.items()}),
     }
 )
 """Whole configurations by name."""
@@ -280,21 +133,14 @@ def override(config: Config, options: Mapping[str, Mapping[str, object]]) -> Con
 
 def describe(loaded: Loaded) -> list[Setting]:
     """Every option with its value and source, in the order of the sections: what `waypost store config` shows."""
-    return [
-        Setting(f"{section}.{name}", value, loaded.sources[f"{section}.{name}"])
-        for section, options in _tables(loaded.config).items()
-        for name, value in options.items()
-    ]
+    settings = _of_nested(_tables(loaded.config), "")
+    return [each._replace(source=loaded.sources[each.option]) for each in settings]
 
 
-def _tables(config: Config) -> dict[str, dict[str, Any]]:
-    sections = msgspec.structs.asdict(config).items()
-    return {name: msgspec.structs.asdict(given) if _is_section(given) else given for name, given in sections}
-
-
-def _is_section(given: object) -> bool:
+def _tables(config: msgspec.Struct) -> dict[str, Any]:
     # nothing checks what a Config is constructed with, before this does
-    return isinstance(given, msgspec.Struct)
+    given = msgspec.structs.asdict(config).items()
+    return {name: _tables(each) if isinstance(each, msgspec.Struct) else each for name, each in given}
 
 
 def _of_preset(preset: str | None, environment: Mapping[str, str]) -> Iterator[Setting]:
@@ -306,13 +152,16 @@ def _of_preset(preset: str | None, environment: Mapping[str, str]) -> Iterator[S
     return _of_nested(_tables(PRESETS[preset]), f"preset {preset}")
 
 
-def _of_nested(nested: object, source: str) -> Iterator[Setting]:
+def _of_nested(nested: object, source: str, section: str = "") -> Iterator[Setting]:
     """The settings of nested tables, each checked by itself."""
-    for section, options in _table("configuration", nested, source).items():
-        if section not in _SECTIONS:
-            raise _unknown(str(section), source)
-        for name, value in _table(section, options, source).items():
-            yield _setting(f"{section}.{name}", value, source)
+    for name, value in _table(section or "configuration", nested, source).items():
+        option = f"{section}.{name}" if section else str(name)
+        if option in _SECTIONS and "." not in str(name):
+            yield from _of_nested(value, source, option)
+        elif section and "." not in str(name):
+            yield _setting(option, value, source)
+        else:
+            raise _unknown(option, source)
 
 
 def _table(name: str, given: object, source: str) -> Mapping[Any, Any]:
@@ -322,7 +171,7 @@ def _table(name: str, given: object, source: str) -> Mapping[Any, Any]:
 
 
 def _setting(option: str, value: Any, source: str) -> Setting:
-    known = _OPTIONS.get(option)
+    known = OPTIONS.get(option)
     if known is None:
         raise _unknown(option, source)
     if not known.taken.allows(value):
@@ -333,7 +182,7 @@ def _setting(option: str, value: Any, source: str) -> Setting:
 def _check_level(settings: Mapping[str, Setting]) -> None:
     """The level's range depends on another option, which may come from another source: known after merging only."""
     algorithm, level = settings["compression.algorithm"], settings["compression.level"]
-    taken = _LEVELS[str(algorithm.value)]
+    taken = LEVELS[str(algorithm.value)]
     if not taken.allows(level.value):
         allowed = f"{taken} with {algorithm.value} (set by {algorithm.source})"
         raise _invalid(level.option, level.value, allowed, level.source)
@@ -348,7 +197,7 @@ def _of_environment(environment: Mapping[str, str]) -> Iterator[Setting]:
             hint = _suggestion(variable, [*_VARIABLES, *_OTHER_VARIABLES])
             raise InvalidConfiguration(f"unknown variable {variable}{hint}", option=variable, source=variable)
         if text:  # set to nothing is the shell's way to unset for one command
-            yield _setting(option, _OPTIONS[option].taken.parse(text), variable)
+            yield _setting(option, OPTIONS[option].taken.parse(text), variable)
 
 
 def _of_directory(directory: str | PathLike[str] | None) -> Iterator[Setting]:
@@ -408,7 +257,7 @@ def _shown(value: object) -> str:
 
 def _unknown(option: str, source: str) -> InvalidConfiguration:
     nested = ": options stand in the table of their section"
-    hint = nested if option in _OPTIONS else _suggestion(option, [*_OPTIONS, *_SECTIONS])
+    hint = nested if option in OPTIONS else _suggestion(option, [*OPTIONS, *_SECTIONS])
     return InvalidConfiguration(f"unknown option {option:.80} ({source}){hint}", option=option, source=source)
 
 
@@ -417,7 +266,8 @@ def _suggestion(name: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches
 
     names = list(known)
-    same_ending = [other for other in names if other.endswith("." + name)]
+    section, dot, last = name.rpartition(".")
+    same_ending = [other for other in names if other.endswith(f".{last}") and other.startswith(section + dot)]
     nearest = (same_ending or get_close_matches(name, names, 1))[:1]
     return f": did you mean {nearest[0]}?" if nearest else ""
 

@@ -50,6 +50,27 @@ class ReliabilityConfig(msgspec.Struct, frozen=True, kw_only=True):
     checksum_validation: bool
 
 
+class AlertThresholds(msgspec.Struct, frozen=True, kw_only=True):
+    """Above which value an alert fires: the mean time of a save and of a load (ms), failed / all operations (0 to 1),
+    and what the process has resident (MB of 2**20 bytes).
+    """
+
+    save_time: int
+    load_time: int
+    error_rate: float
+    memory_usage: int
+
+
+class MonitoringConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """With `enable_metrics` operations are counted. `metrics_interval` is how often a monitor looks, in ms, unless it
+    is told otherwise (docs/monitoring.md).
+    """
+
+    enable_metrics: bool
+    metrics_interval: int
+    alert_thresholds: AlertThresholds
+
+
 class StepsConfig(msgspec.Struct, frozen=True, kw_only=True):
     """With `enforce_dependencies` a step cannot start before those it depends on are finished."""
 
@@ -134,6 +155,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     compression: CompressionConfig
     performance: PerformanceConfig
     reliability: ReliabilityConfig
+    monitoring: MonitoringConfig
     steps: StepsConfig
     checkpoints: CheckpointsConfig
     hooks: HooksConfig
