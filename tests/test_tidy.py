@@ -30,11 +30,15 @@ ORDER = """
     queries
     session_models
     options patterns schemes
+    defaults
     config
     keys
     sealing
     codec
+    metrics
     store
+    instruments
+    performance
     maintenance ownership
     streams erased
     records

@@ -29,6 +29,7 @@ from waypost.hooks.operation import emit_hook_event
 from waypost.models import WorkflowStep
 from waypost.opening import intake_of, open_definitions
 from waypost.operations import TRIES, OperationResult, Request, Write
+from waypost.performance import StoreMetrics
 from waypost.runner import Call, Effects, Pause, RunLogic, StepWork
 from waypost.runs import raise_first
 from waypost.store import Change, ContentLost, Durability, Receipt, Ticket
@@ -234,6 +235,12 @@ class AsyncWaypost:
         blocking face, awaited.
         """
         return AsyncWatch(partial(Watch, self.definitions.store, workflow_id, cursor, intake_of(self.definitions)))
+
+    def get_performance_metrics(self, window_s: float = 60) -> StoreMetrics:
+        """How the operations of this handle fared in the last so many seconds, from 1 to 600, and in all; asks nobody
+        but this process, and waits for nothing (docs/monitoring.md). Raises InvalidInput.
+        """
+        return self.definitions.observer.metrics(window_s)
 
     async def close(self) -> None:
         """Finish what is under way and let go of the store. May be called twice."""

@@ -17,6 +17,7 @@ from waypost.hooks.operation import emit_hook_event
 from waypost.models import WorkflowStep
 from waypost.opening import intake_of, open_definitions
 from waypost.operations import Request
+from waypost.performance import StoreMetrics
 from waypost.runner import RunLogic
 from waypost.runs import Run
 from waypost.store import Durability
@@ -161,6 +162,12 @@ class Waypost:
         VersionConflict and what committing raises.
         """
         return TransactionBlock(self.definitions, operation_id, session_id)
+
+    def get_performance_metrics(self, window_s: float = 60) -> StoreMetrics:
+        """How the operations of this handle fared in the last so many seconds, from 1 to 600, and in all; asks nobody
+        but this process, and waits for nothing (docs/monitoring.md). Raises InvalidInput.
+        """
+        return self.definitions.observer.metrics(window_s)
 
     def close(self) -> None:
         """Finish what is under way and let go of the store. May be called twice."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from waypost.errors import WaypostError
-from waypost.operations import OperationResult, Request
+from waypost.operations import Observer, OperationResult, Request
 from waypost.requests import Requests
 from waypost.session_models import OnClash, SessionExport, SessionImport
 from waypost.store import Counters, Progress, Store, read_bundle
@@ -24,9 +24,13 @@ class _Import(Request[OperationResult[SessionImport]]):
     """An import, reported like any write."""
 
     def __init__(
-        self, store: Store, operation_id: str | None, verbose: bool, take: Callable[[str], tuple[SessionImport, bool]]
+        self,
+        store: Store,
+        operation_id: str | None,
+        observer: Observer,
+        take: Callable[[str], tuple[SessionImport, bool]],
     ) -> None:
-        super().__init__(store, "import_session", operation_id, verbose)
+        super().__init__(store, "import_session", operation_id, observer)
         self._take = take
 
     def run(self) -> OperationResult[SessionImport]:
@@ -108,4 +112,4 @@ class SessionCarrying(Requests):
                     repeatable=operation_id is not None,
                 )
 
-        return _Import(self.store, operation_id, self.verbose, take)
+        return _Import(self.store, operation_id, self.observer, take)

@@ -89,7 +89,7 @@ class CheckpointDefinitions(Requests):
             self.store,
             "cleanup",
             lambda _: cleaning.cleanup(self.store, self.config.retention, dry_run=dry_run),
-            self.verbose,
+            self.observer,
         )
 
     def restore_from_checkpoint(

@@ -96,6 +96,8 @@ class Definitions(CheckpointDefinitions, ErasingDefinitions, SessionDefinitions,
     def close(self) -> None:
         """Finish what is under way, pause the sessions that are held, and let go of the store."""
         if not self._is_bound:
+            for end in tuple(self.at_close):
+                end()
             self.sessions.close()
             self.store.close()
 
@@ -168,7 +170,7 @@ class Definitions(CheckpointDefinitions, ErasingDefinitions, SessionDefinitions,
             self.store,
             "load_workflow_state",
             lambda counters: loading.load(self._view(workflow_id, counters), self._home, self.store.keys),
-            self.verbose,
+            self.observer,
         )
 
     def pause_workflow(
@@ -205,7 +207,7 @@ class Definitions(CheckpointDefinitions, ErasingDefinitions, SessionDefinitions,
         Raises InvalidInput for a query whose fields are of another kind or out of range.
         """
         wanted = StateQuery() if query is None else query
-        return self._read("list_workflows", lambda: workflows.list_workflows(self._catalogue, wanted))
+        return self._read("list_workflows", lambda: workflows.list_workflows(self.catalogue, wanted))
 
     def validate_workflow_state(self, workflow_id: str) -> Request[ValidationReport]:
         """Decode every part of a workflow, and check that they fit together and add up. Raises WorkflowNotFound."""
@@ -401,7 +403,7 @@ class Definitions(CheckpointDefinitions, ErasingDefinitions, SessionDefinitions,
         The copy is a store itself, and is verified before it has its name. Fails with InvalidInput where something is
         at that path, or the store is in memory, and with DocumentDamaged, LockTimeout, StoreUnavailable.
         """
-        return Load(self.store, "backup", lambda counters: self.store.backup(os.fspath(path)), self.verbose)
+        return Load(self.store, "backup", lambda counters: self.store.backup(os.fspath(path)), self.observer)
 
     def restore_backup(
         self, path: str | os.PathLike[str], *, allow_older: bool = False
@@ -416,7 +418,7 @@ class Definitions(CheckpointDefinitions, ErasingDefinitions, SessionDefinitions,
         def restore(_: Counters) -> Restored:
             return self.store.restore_backup(os.fspath(path), allow_older=allow_older)
 
-        return Load(self.store, "restore_backup", restore, self.verbose)
+        return Load(self.store, "restore_backup", restore, self.observer)
 
     # --- conduct ---
 

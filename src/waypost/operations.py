@@ -33,6 +33,8 @@ from waypost.errors import (
     TransactionPending,
     WaypostError,
 )
+from waypost.instruments import Ended, Instruments
+from waypost.performance import StoreMetrics, metrics_of
 from waypost.store import (
     Change,
     ContentLost,
@@ -196,44 +198,70 @@ def status_of(error: WaypostError) -> Status:
 # --- requests ---
 
 
+class Observer:
+    """Told of each operation as it ends: counts it, and logs it where the handle is verbose."""
+
+    __slots__ = ("instruments", "is_verbose")
+
+    def __init__(self, instruments: Instruments | None, *, is_verbose: bool) -> None:
+        self.instruments = instruments
+        self.is_verbose = is_verbose
+
+    def metrics(self, window_s: float) -> StoreMetrics:
+        """How the operations of the last so many seconds fared. Raises InvalidInput."""
+        return metrics_of(self.instruments, window_s)
+
+
+UNOBSERVED = Observer(None, is_verbose=False)
+
+
 class Request(ABC, Generic[R]):
     """One operation with its arguments, not yet run."""
 
-    __slots__ = ("_started_ns", "_verbose", "operation", "operation_id", "store")
+    __slots__ = ("_observer", "_started_ns", "counted_as", "operation", "operation_id", "store")
 
-    def __init__(self, store: Store, operation: str, operation_id: str | None, verbose: bool) -> None:
+    is_save: ClassVar[bool] = False
+    """Whether it commits to one workflow, and does nothing beside that takes its time."""
+
+    def __init__(self, store: Store, operation: str, operation_id: str | None, observer: Observer) -> None:
         self.store = store
         self.operation = operation
         self.operation_id = clock.new_id("op") if operation_id is None else operation_id
-        self._verbose = verbose
+        self.counted_as = operation
+        self._observer = observer
         self._started_ns = clock.monotonic_ns()
 
     @abstractmethod
     def run(self) -> R:
         """Run it in this thread."""
 
-    def _duration_ms(self) -> float:
-        return (clock.monotonic_ns() - self._started_ns) / 1_000_000
-
-    def _log(self, outcome: object) -> None:
-        if self._verbose:
-            logger.debug("%s: %s in %.3f ms [%s]", self.operation, outcome, self._duration_ms(), self.operation_id)
+    def _ended(self, outcome: object, counters: Counters | None, error: WaypostError | None = None) -> float:
+        """Tell that the operation has ended; how many ms it took."""
+        now_ns = clock.monotonic_ns()
+        taken_ns = now_ns - self._started_ns
+        observer = self._observer
+        if observer.instruments is not None:
+            code = None if error is None else error.code
+            observer.instruments.note(Ended(self.counted_as, self.is_save, now_ns, taken_ns, counters, code))
+        taken_ms = taken_ns / 1_000_000
+        if observer.is_verbose:
+            logger.debug("%s: %s in %.3f ms [%s]", self.operation, outcome, taken_ms, self.operation_id)
+        return taken_ms
 
     def _success(self, data: T, counters: Counters, repeated: bool = False) -> Success[T]:
-        self._log("repeated" if repeated else "done")
         return Success(
             data=data,
             operation_id=self.operation_id,
-            duration_ms=self._duration_ms(),
+            duration_ms=self._ended("repeated" if repeated else "done", counters),
             durability=self.store.durability,
             counters=counters,
             repeated=repeated,
         )
 
     def failed(self, error: WaypostError, status: Status | None = None) -> Failure:
-        self._log(error)
+        duration_ms = self._ended(error, None, error)
         status = status_of(error) if status is None else status
-        return Failure(error, status, self.operation_id, self._duration_ms(), self.store.durability)
+        return Failure(error, status, self.operation_id, duration_ms, self.store.durability)
 
 
 class Read(Request[R]):
@@ -241,17 +269,17 @@ class Read(Request[R]):
 
     __slots__ = ("_read",)
 
-    def __init__(self, store: Store, operation: str, read: Callable[[], R], verbose: bool = False) -> None:
-        super().__init__(store, operation, None, verbose)
+    def __init__(self, store: Store, operation: str, read: Callable[[], R], observer: Observer = UNOBSERVED) -> None:
+        super().__init__(store, operation, None, observer)
         self._read = read
 
     def run(self) -> R:
         try:
             value = self._read()
         except WaypostError as error:
-            self._log(error)
+            self._ended(error, None, error)
             raise
-        self._log("done")
+        self._ended("done", None)
         return value
 
 
@@ -260,8 +288,8 @@ class Load(Request[OperationResult[T]]):
 
     __slots__ = ("_load",)
 
-    def __init__(self, store: Store, operation: str, load: Callable[[Counters], T], verbose: bool) -> None:
-        super().__init__(store, operation, None, verbose)
+    def __init__(self, store: Store, operation: str, load: Callable[[Counters], T], observer: Observer) -> None:
+        super().__init__(store, operation, None, observer)
         self._load = load
 
     def run(self) -> OperationResult[T]:
@@ -287,6 +315,8 @@ class Write(Request[OperationResult[T]]):
 
     __slots__ = ("_agent_id", "_finish", "_held", "_prepare", "_session_id", "is_repeatable", "stages", "workflow_id")
 
+    is_save = True
+
     def __init__(
         self,
         store: Store,
@@ -299,10 +329,10 @@ class Write(Request[OperationResult[T]]):
         operation_id: str | None,
         session_id: str | None,
         agent_id: str | None = None,
-        verbose: bool = False,
+        observer: Observer = UNOBSERVED,
         stages: bool = False,
     ) -> None:
-        super().__init__(store, operation, operation_id, verbose)
+        super().__init__(store, operation, operation_id, observer)
         self.workflow_id = workflow_id
         self.stages = stages or (session_id is not None and not held.has_entered(session_id, workflow_id))
         """Whether preparing reads or writes files, and takes its time."""

@@ -11,9 +11,10 @@ from waypost.automatic import Automatic
 from waypost.catalogue import Catalogue
 from waypost.config import Config
 from waypost.errors import StoreError
+from waypost.instruments import Instruments
 from waypost.loading import Viewer
 from waypost.models import WorkflowContext, WorkflowState
-from waypost.operations import OperationResult, Read, Request, Work, Write
+from waypost.operations import Observer, OperationResult, Read, Request, Work, Write
 from waypost.records import Value
 from waypost.redaction import Redaction
 from waypost.retention import Retention
@@ -54,11 +55,14 @@ class Requests:
         self._home = store if home is None else home
         self.session_id: str | None = None
         """The session in whose name is written what names no other."""
+        self.at_close: list[Callable[[], None]] = []
+        """What ends with the handle; called before it lets go of anything."""
         self._is_bound = False
         """Whether another owns the store."""
         self.config = config
-        self.verbose = verbose
-        self._catalogue = Catalogue(store)
+        measures = home is None and config.monitoring.enable_metrics  # a transaction counts as a whole
+        self.observer = Observer(Instruments() if measures else None, is_verbose=verbose)
+        self.catalogue = Catalogue(store)
         self._chunk_size = config.compression.chunk_size
         self._enforce_dependencies = config.steps.enforce_dependencies
         self.retention = Retention(config.retention, store.checkpoint_bytes)
@@ -66,10 +70,10 @@ class Requests:
         if home is None:
             prepared.introduce(store)
         held = Tenures(self._home) if held is None else held
-        self.sessions = Sessions(self._home, self._catalogue, self.retention, held)
+        self.sessions = Sessions(self._home, self.catalogue, self.retention, held)
 
     def _read(self, operation: str, read: Callable[[], T]) -> Request[T]:
-        return Read(self.store, operation, read, self.verbose)
+        return Read(self.store, operation, read, self.observer)
 
     def _write(
         self,
@@ -93,7 +97,7 @@ class Requests:
             operation_id=operation_id,
             session_id=self._session(session_id),
             agent_id=agent_id,
-            verbose=self.verbose,
+            observer=self.observer,
             stages=stages,
         )
 

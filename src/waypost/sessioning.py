@@ -27,7 +27,7 @@ class _Result(Request[OperationResult[SessionState]]):
     def __init__(
         self, requests: Requests, operation: str, session_id: str, operation_id: str | None, commit: Commit
     ) -> None:
-        super().__init__(requests.store, operation, operation_id, requests.verbose)
+        super().__init__(requests.store, operation, operation_id, requests.observer)
         self._looker = requests.sessions.looker._replace(store=requests.store)
         self._session_id = session_id
         self._repeatable = operation_id is not None

@@ -11,7 +11,7 @@ from typing import Any, Protocol, get_args
 
 from waypost.bundling import silent
 from waypost.errors import InvalidInput, StoreNotFound, WaypostError
-from waypost.operations import OperationResult, Request
+from waypost.operations import Observer, OperationResult, Request
 from waypost.requests import Requests
 from waypost.store import Counters, Progress, Store, open_store
 from waypost.sync_models import OnConflict, Resolve, SyncReport
@@ -27,8 +27,8 @@ class Handle(Protocol):
 class _Sync(Request[OperationResult[SyncReport]]):
     """A sync, reported like any write."""
 
-    def __init__(self, store: Store, verbose: bool, sync: Callable[[], SyncReport]) -> None:
-        super().__init__(store, "sync", None, verbose)
+    def __init__(self, store: Store, observer: Observer, sync: Callable[[], SyncReport]) -> None:
+        super().__init__(store, "sync", None, observer)
         self._sync = sync
 
     def run(self) -> OperationResult[SyncReport]:
@@ -79,7 +79,7 @@ class Syncing(Requests):
                 if opened:
                     there.close()
 
-        return _Sync(self.store, self.verbose, sync)
+        return _Sync(self.store, self.observer, sync)
 
     def _other(self, other: object, *, create: bool) -> tuple[Store, bool]:
         """The other store, and whether it was opened here. Raises InvalidInput where it is this one."""

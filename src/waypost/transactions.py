@@ -34,7 +34,7 @@ class _Transact(Request[OperationResult[T]]):
         operation_id: str | None,
         session_id: str | None,
     ) -> None:
-        super().__init__(definitions[0].store, "transact", operation_id, definitions[0].verbose)
+        super().__init__(definitions[0].store, "transact", operation_id, definitions[0].observer)
         self._definitions = definitions
         self._work = work
         self._repeatable = operation_id is not None
@@ -113,6 +113,24 @@ def transact(
     return _Transact([self, other], work, operation_id, session_id)
 
 
+class _Commit(Request[None]):
+    """The commit of a transaction in a block. Raises VersionConflict and what committing raises."""
+
+    def __init__(self, definitions: Definitions, attempt: Attempt) -> None:
+        super().__init__(definitions.store, "transaction", attempt.change.operation_id, definitions.observer)
+        self._attempt = attempt
+
+    def run(self) -> None:
+        try:
+            receipt = self._attempt.commit(None)
+            if receipt is None:
+                raise VersionConflict("another commit changed what the transaction read: do it again")
+        except WaypostError as error:
+            self._ended(error, None, error)
+            raise
+        self._ended("done", receipt.counters)
+
+
 class TransactionBlock:
     """A transaction for `with`: committed at its end, undone when the block raises. The block cannot run again, so
     VersionConflict is raised when another commit changed what it read.
@@ -122,6 +140,7 @@ class TransactionBlock:
         name = clock.new_id("op") if operation_id is None else operation_id
         session_id = definitions.session_id if session_id is None else session_id
         change = _change("transaction", name, session_id, repeatable=operation_id is not None)
+        self._definitions = definitions
         self._attempt = Attempt(definitions, change)
 
     def __enter__(self) -> WorkflowTransaction:
@@ -130,6 +149,6 @@ class TransactionBlock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool:
-        if error is None and self._attempt.commit(None) is None:
-            raise VersionConflict("another commit changed what the transaction read: do it again")
+        if error is None:
+            _Commit(self._definitions, self._attempt).run()
         return isinstance(error, Repeated)  # then it was committed before, and changes nothing

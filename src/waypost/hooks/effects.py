@@ -19,8 +19,9 @@ from waypost.checkpoints import NewCheckpoint
 from waypost.definitions import Definitions
 from waypost.errors import InvalidInput
 from waypost.hooks import notes, tallies
-from waypost.hooks.payloads import HookEvent, mapping_in, snake_case
+from waypost.hooks.payloads import EVENTS, HookEvent, mapping_in, snake_case
 from waypost.loading import Viewer
+from waypost.metrics import NOTE
 from waypost.models import AgentPerformance, AgentState, StepOwner, WorkflowStep
 from waypost.operations import OperationResult, Request, Work, Write
 from waypost.options import HooksConfig
@@ -54,7 +55,7 @@ def write(
         effect.remember(viewer())
         return workflows.render(viewer(), projection, viewer, definitions.store)
 
-    return Write(
+    request = Write(
         definitions.store,
         definitions.sessions.held,
         event.event,
@@ -64,8 +65,11 @@ def write(
         operation_id=operation_id,
         session_id=effect.session_id,
         agent_id=effect.agent_id,
-        verbose=definitions.verbose,
+        observer=definitions.observer,
     )
+    if event.event not in EVENTS:
+        request.counted_as = NOTE
+    return request
 
 
 class _Effect:

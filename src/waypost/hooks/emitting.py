@@ -59,7 +59,7 @@ class _Unusable(Request[OperationResult[Any]]):
     """An event that cannot be used, which is told when it is carried out."""
 
     def __init__(self, definitions: Definitions, operation_id: str | None, error: WaypostError) -> None:
-        super().__init__(definitions.store, "emit_hook_event", operation_id, definitions.verbose)
+        super().__init__(definitions.store, "emit_hook_event", operation_id, definitions.observer)
         self._error = error
 
     def run(self) -> OperationResult[Any]:
@@ -72,7 +72,7 @@ class _OfSession(Request[OperationResult[Any]]):
     def __init__(
         self, definitions: Definitions, event: HookEvent, operation_id: str | None, hooks: HooksConfig, owner: Owner
     ) -> None:
-        super().__init__(definitions.store, event.event, operation_id, definitions.verbose)
+        super().__init__(definitions.store, event.event, operation_id, definitions.observer)
         if event.session_id is None:
             raise InvalidInput(f"the event {event.event!r} names no session")
         self._definitions = definitions

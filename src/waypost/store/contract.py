@@ -105,6 +105,7 @@ class Counters:
     """What one operation cost the store. Bytes are as stored; a sync shared by a batch counts once for each.
 
     `raw_bytes` are those written as they were before compression; `streamed_bytes` of them were never held as a whole.
+    `hits` are the documents looked at that were held in memory already, if only at an older version.
     """
 
     bytes_read: int = 0
@@ -116,6 +117,7 @@ class Counters:
     streamed_bytes: int = 0
     attempts: int = 0
     queue_wait_us: int = 0
+    hits: int = 0
 
 
 @dataclass(slots=True)

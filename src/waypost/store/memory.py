@@ -256,7 +256,9 @@ class MemoryStore:
         return HeldScratch()
 
     def view(self, document: DocumentId, *, durable: bool = True, counters: Counters | None = None) -> View:
-        del durable, counters  # there is nothing to wait for, and nothing to count
+        del durable  # there is nothing to wait for
+        if counters is not None:
+            counters.hits += 1
         with self._lock:
             self._check_open()
             return self._history.get(document, [Version(document)])[-1]

@@ -42,9 +42,10 @@ class OpenDocument:
             # before the log is looked at: what is carried out by then is wholly in the log
             pieces = self._context.decisions.pieces_for(self.id)
             self._doubt_absence()
+            held, known = self._log, self._state
+            before = held.file.tally.bytes_read if held else 0
             state = self._current()
             log = self._log
-            before = log.file.tally.bytes_read if log else 0
             if log is not None and log.poisoned is None and log.end:
                 if not log.is_current():
                     self.forget()
@@ -59,7 +60,8 @@ class OpenDocument:
             covered = log.data_end if log else 0
             if counters is not None and log is not None:
                 counters.reads += 1
-                counters.bytes_read += log.file.tally.bytes_read - before
+                counters.hits += known is self._state
+                counters.bytes_read += log.file.tally.bytes_read - (before if log is held else 0)
         if durable and log is not None and self._context.durable and log.poisoned is None:
             syncs = self.sync_to(log, covered)
             if counters is not None:

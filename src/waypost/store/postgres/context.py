@@ -104,14 +104,14 @@ class Context:
         head = self._head(self.connections, document, counters)
         if known is not None and known.version:
             if known.head == head:
-                return known
+                return _hit(known, counters)
             if known.head.doc != head.doc or known.version >= head.version:
                 if known.version != head.version or known.commit_id != head.commit_id:
                     self._tell_of_an_older_copy(known, head)
             elif head.first <= known.version and head.version <= known.version + _MOST_BEHIND:
                 view = self._brought_up(known, head)
                 if view is not None:
-                    return view
+                    return _hit(view, counters)
             elif self._is_of_another_line(known):
                 self._tell_of_an_older_copy(known, head)
         view = self.view(self.connections, document, head)
@@ -223,3 +223,9 @@ class Context:
     def committed(self, document: DocumentId) -> None:
         """Count a commit, for the trimming of history."""
         self.written[document] = self.written.get(document, 0) + 1
+
+
+def _hit(view: DocumentView, counters: Counters | None) -> DocumentView:
+    if counters is not None:
+        counters.hits += 1
+    return view
