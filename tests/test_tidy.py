@@ -39,6 +39,7 @@ ORDER = """
     store
     instruments
     performance
+    alerts
     maintenance ownership
     streams erased
     records
@@ -80,6 +81,7 @@ ORDER = """
     opening
     api blocking
     integrator
+    monitor prometheus
     waypost
     cli demo mcp testing
 """

@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from msgspec import UNSET
 
+    from waypost.alerts import Alert
     from waypost.api import AsyncRun, AsyncWaypost, open_async
     from waypost.attempts import WorkflowTransaction
     from waypost.blame import Blame
@@ -101,6 +102,7 @@ if TYPE_CHECKING:
         WorkflowStep,
         WorkflowSummary,
     )
+    from waypost.monitor import StatePerformanceMonitor
     from waypost.operations import (
         Failure,
         OperationPerformance,
@@ -108,7 +110,9 @@ if TYPE_CHECKING:
         Success,
         UnhandledFailureWarning,
     )
+    from waypost.performance import MetricsPoint, MetricsTotals, OperationMetrics, StoreMetrics
     from waypost.places import ErasedValue, LargeValue, SealedValue
+    from waypost.prometheus import prometheus_text
     from waypost.queries import StateQuery, StateQueryResult, TimeRange
     from waypost.rotation import RotationReport, WorkflowRotation
     from waypost.runs import Run
@@ -138,6 +142,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "msgspec": "UNSET",
+    "waypost.alerts": "Alert",
     "waypost.api": "AsyncRun AsyncWaypost open_async",
     "waypost.blame": "Blame",
     "waypost.blocking": "Waypost open",
@@ -170,8 +175,11 @@ _MODULES = {
         "StateMetadata StepOutput StepOwner Tombstone ValidationReport Workflow "
         "WorkflowContext WorkflowState WorkflowStep WorkflowSummary"
     ),
+    "waypost.monitor": "StatePerformanceMonitor",
     "waypost.operations": "Failure OperationPerformance OperationResult Success UnhandledFailureWarning",
+    "waypost.performance": "MetricsPoint MetricsTotals OperationMetrics StoreMetrics",
     "waypost.places": "ErasedValue LargeValue SealedValue",
+    "waypost.prometheus": "prometheus_text",
     "waypost.queries": "StateQuery StateQueryResult TimeRange",
     "waypost.rotation": "RotationReport WorkflowRotation",
     "waypost.runs": "Run",
@@ -193,6 +201,7 @@ __all__ = [
     "AgentPerformance",
     "AgentResources",
     "AgentState",
+    "Alert",
     "AsyncRun",
     "AsyncWatch",
     "AsyncWaypost",
@@ -228,10 +237,13 @@ __all__ = [
     "KeyMissing",
     "LargeValue",
     "LockTimeout",
+    "MetricsPoint",
+    "MetricsTotals",
     "MigratingDocument",
     "MigrationFailed",
     "MigrationReport",
     "NotFound",
+    "OperationMetrics",
     "OperationNotFound",
     "OperationPerformance",
     "OperationResult",
@@ -266,6 +278,7 @@ __all__ = [
     "StateCheckpoint",
     "StateConflict",
     "StateMetadata",
+    "StatePerformanceMonitor",
     "StateQuery",
     "StateQueryResult",
     "StepBusy",
@@ -276,6 +289,7 @@ __all__ = [
     "StoreClosed",
     "StoreError",
     "StoreLeased",
+    "StoreMetrics",
     "StoreNotFound",
     "StorePoisoned",
     "StoreReadOnly",
@@ -316,6 +330,7 @@ __all__ = [
     "initialize_workflow_state",
     "open",
     "open_async",
+    "prometheus_text",
     "register_migration",
     "register_type",
     "repair",

@@ -96,8 +96,7 @@ class Definitions(CheckpointDefinitions, ErasingDefinitions, SessionDefinitions,
     def close(self) -> None:
         """Finish what is under way, pause the sessions that are held, and let go of the store."""
         if not self._is_bound:
-            for end in tuple(self.at_close):
-                end()
+            self.ending.end()
             self.sessions.close()
             self.store.close()
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, TypeVar
 
 from waypost import clock, loading, migrations, prepared, records
 from waypost.automatic import Automatic
 from waypost.catalogue import Catalogue
 from waypost.config import Config
-from waypost.errors import StoreError
+from waypost.errors import StoreClosed, StoreError
 from waypost.instruments import Instruments
 from waypost.loading import Viewer
 from waypost.models import WorkflowContext, WorkflowState
@@ -42,6 +42,33 @@ def _looking_for(operation_id: str | None) -> Generator[None]:
         raise
 
 
+class Ending:
+    """Tells what works beside a handle that this is closed, before anything is let go of."""
+
+    def __init__(self) -> None:
+        self._calls: list[Callable[[], None]] = []
+        self._has_ended = False
+
+    def tell(self, call: Callable[[], None]) -> None:
+        """Have a function called when the handle is closed, once. Raises StoreClosed where it is."""
+        if call not in self._calls:
+            self._calls.append(call)
+        if self._has_ended:
+            self.end()
+            raise StoreClosed("the handle is closed")
+
+    def forget(self, call: Callable[[], None]) -> None:
+        """Have it called no more."""
+        with suppress(ValueError):
+            self._calls.remove(call)
+
+    def end(self) -> None:
+        """Call them all."""
+        self._has_ended = True
+        for call in tuple(self._calls):
+            call()
+
+
 class Requests:
     """An open store, and how requests over it are made.
 
@@ -55,8 +82,8 @@ class Requests:
         self._home = store if home is None else home
         self.session_id: str | None = None
         """The session in whose name is written what names no other."""
-        self.at_close: list[Callable[[], None]] = []
-        """What ends with the handle; called before it lets go of anything."""
+        self.ending = Ending()
+        """Of the handle, and so of those in a session's name as well."""
         self._is_bound = False
         """Whether another owns the store."""
         self.config = config
