@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import checkpoints, disk, hooks, loads, machine, postgres, rates, report, updates
+from benchmarks import checkpoints, disk, hooks, loads, machine, measuring, postgres, rates, report, updates
 from benchmarks.bench import FULL, QUICK, ROWS, Bench, Scale
 from benchmarks.figures import Findings
 
@@ -42,6 +42,7 @@ def measure(rows: frozenset[int], scale: Scale, place: str, console: Console) ->
             hooks.measure: {9},
             disk.measure: {10},
             postgres.measure: {11, 12, 13, 14},
+            measuring.measure: {15},
         }
         for step, of_rows in steps.items():
             if rows & of_rows:

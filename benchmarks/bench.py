@@ -23,6 +23,7 @@ ROWS = {
     12: "the same with an automatic checkpoint",
     13: "on PostgreSQL: load",
     14: "on PostgreSQL: processes, one workflow, different steps; and a workflow each",
+    15: "what it costs that operations are counted",
 }
 
 

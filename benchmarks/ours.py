@@ -19,6 +19,7 @@ from typing import Any
 import waypost
 from benchmarks import states, timing
 from benchmarks.machine import bytes_handed_over, bytes_on_medium
+from waypost.instruments import Instruments
 
 PRESET = "production"
 ALONE: dict[str, Any] = {"checkpoints": {"post_step": False}}
@@ -98,6 +99,37 @@ class Engine:
                 result.unwrap()
             count -= len(chosen)
         return {"latencies_ns": latencies}
+
+    def update_in_pairs(self, count: int) -> dict[str, dict[str, list[int]]]:
+        """Pairs of durable step updates: one is counted by the handle's instruments, and one is not. Their times, and
+        those in which this thread was at work.
+        """
+        handle = self._open()
+        observer = handle.definitions.observer
+        instruments = observer.instruments
+        found = {name: {"latencies_ns": list[int](), "cpu_ns": list[int]()} for name in ("counted", "uncounted")}
+        for number in range(2 * count):
+            name = "counted" if number % 4 in (0, 3) else "uncounted"
+            (step_id,) = self._choose(1)
+            self._reset([step_id])
+            output = next(self._outputs)
+            observer.instruments = instruments if name == "counted" else None
+            started, busy = time.perf_counter_ns(), time.thread_time_ns()
+            result = handle.update_step_status(self._workflow, step_id, "completed", output)
+            found[name]["cpu_ns"].append(time.thread_time_ns() - busy)
+            found[name]["latencies_ns"].append(time.perf_counter_ns() - started)
+            result.unwrap()
+        observer.instruments = instruments
+        return found
+
+    def count_operations(self, count: int) -> float:
+        """How many ns it takes to count an operation: queued, and sorted into its slice with the others."""
+        instruments = Instruments()
+        counters = self._open().load_workflow_state(self._workflow).counters
+        started = time.perf_counter_ns()
+        for number in range(count):
+            instruments.note(("update_step_status", True, started, 200_000 + number, counters, None))
+        return (time.perf_counter_ns() - started) / count
 
     def account(self, count: int, dry: bool = False) -> dict[str, float]:
         """What updates cost: bytes of their frames, bytes handed to the system in all, and syncs as they are reported.

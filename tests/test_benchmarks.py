@@ -105,6 +105,16 @@ def test_a_hook_is_measured_beside_a_bare_interpreter(run):
     assert (goal["row"], goal["goal"], goal["verdict"] in ("met", "not met")) == (9, "at most 5 ms", True)
 
 
+def test_counting_is_measured_in_pairs_of_updates(run):
+    """Row 15 gives updates that are counted and as many that are not, and what counting adds in percent."""
+    found = run("--rows", "15")
+    assert [measure["waypost"]["operations"] for measure in found["measures"]] == [TINY.beside] * 2
+    (goal,) = found["goals"]
+    assert (goal["row"], goal["goal"]) == (15, "at most 2 %")
+    (note,) = [note for note in found["notes"] if note.startswith("Row 15")]
+    assert 0 < float(note.split("counting takes ")[1].split()[0].replace(",", "")) < 1_000_000
+
+
 def test_checkpoints_are_measured_beside_updates_and_what_they_take(run):
     """Rows 2, 5 and 10 give an update with a checkpoint and without, both ways of going back, and the disk taken."""
     found = run("--rows", "2,5,10")
@@ -232,12 +242,12 @@ def test_an_error_in_a_worker_ends_the_run():
         hired.hire("floor")[0].ask("no_such_thing")
 
 
-@pytest.mark.parametrize("rows", ["15", "1,x", ""])
+@pytest.mark.parametrize("rows", ["16", "1,x", ""])
 def test_a_row_that_is_not_there_is_refused(rows, capsys):
     """Only rows that the benchmarks have are taken."""
     with pytest.raises(SystemExit):
         main(["--rows", rows])
-    assert "rows are 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14" in capsys.readouterr().err
+    assert "rows are 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15" in capsys.readouterr().err
 
 
 def test_memory_is_never_taken_for_a_disk():

@@ -31,20 +31,15 @@ _FINENESS = 4
 """Between two powers of two are 2**4 buckets."""
 
 
-class Ended(NamedTuple):
-    """An operation that ended: when by `clock.monotonic_ns`, after how long, at what cost, and with which error."""
-
-    operation: str
-    is_save: bool
-    at_ns: int
-    taken_ns: int
-    counters: Counters | None
-    code: str | None
+Ended = tuple[str, bool, int, int, Counters | None, str | None]
+"""An operation that ended: which, whether it is a save, when by `clock.monotonic_ns`, after how many ns, at what cost,
+and with the code of which error. A plain tuple, since making one of a class costs more than all else of queueing it.
+"""
 
 
 def bucket_of(taken_ns: int) -> int:
     """The bucket of a time. Its upper end belongs to it."""
-    below = max(taken_ns - 1, 1 << _FINENESS)
+    below = taken_ns - 1 if taken_ns > 1 << _FINENESS else 1 << _FINENESS
     shift = below.bit_length() - _FINENESS - 1
     return (shift << _FINENESS) + (below >> shift)
 
@@ -71,25 +66,25 @@ class Tally:
         self.io_operations = self.syncs = 0
         self.buckets: dict[int, int] = {}
 
-    def add(self, ended: Ended) -> None:
+    def add(self, taken_ns: int, counters: Counters | None, *, is_failure: bool) -> None:
         """Count an operation."""
-        taken_ns = ended.taken_ns
         self.count += 1
         self.taken_ns += taken_ns
-        self.longest_ns = max(self.longest_ns, taken_ns)
+        if taken_ns > self.longest_ns:
+            self.longest_ns = taken_ns
         bucket = bucket_of(taken_ns)
         self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
-        if ended.code is not None:
+        if is_failure:
             self.failures += 1
-        counters = ended.counters
         if counters is None:
             return
         self.hits += counters.hits
-        self.bytes_read += counters.bytes_read
-        self.bytes_written += counters.bytes_written
-        self.raw_bytes += counters.raw_bytes
         self.io_operations += counters.reads + counters.writes
         self.syncs += counters.syncs
+        self.bytes_read += counters.bytes_read
+        if counters.writes:
+            self.bytes_written += counters.bytes_written
+            self.raw_bytes += counters.raw_bytes
 
     def merge(self, other: Tally) -> None:
         """Count what another has counted."""
@@ -198,26 +193,29 @@ class Instruments:
 
     def _count(self) -> None:
         for _ in range(len(self._queue)):
-            ended = self._queue.popleft()
-            index = ended.at_ns // SLICE_NS
-            if index > self._newest:
-                self._move_on(index)
-            is_kept = index >= self._newest - SLICES
-            tallies = self._slices.setdefault(index, {}) if is_kept else self._retired
-            self._tally(tallies, ended).add(ended)
-            if ended.code is not None:
-                known = ended.code in self._codes or len(self._codes) < MOST_KINDS
-                self._codes[ended.code if known else OTHER] += 1
+            kind, is_save, at_ns, taken_ns, counters, code = self._queue.popleft()
+            index = at_ns // SLICE_NS
+            tallies = self._slices.get(index)
+            if tallies is None:
+                tallies = self._tallies(index)
+            tally = tallies.get(kind)
+            if tally is None:
+                tally = self._tally(tallies, kind, is_save=is_save)
+            tally.add(taken_ns, counters, is_failure=code is not None)
+            if code is not None:
+                known = code in self._codes or len(self._codes) < MOST_KINDS
+                self._codes[code if known else OTHER] += 1
 
-    def _tally(self, tallies: Tallies, ended: Ended) -> Tally:
-        kind = ended.operation
-        found = tallies.get(kind)
-        if found is None:
-            if kind not in self._kinds and len(self._kinds) >= MOST_KINDS:
-                kind = OTHER
-            self._kinds.add(kind)
-            found = tallies.setdefault(kind, Tally(is_save=ended.is_save and kind != OTHER))
-        return found
+    def _tallies(self, index: int) -> Tallies:
+        """Those of a slice that had none, or of all that is too old for one."""
+        self._move_on(index)
+        return self._slices.setdefault(index, {}) if index >= self._newest - SLICES else self._retired
+
+    def _tally(self, tallies: Tallies, kind: str, *, is_save: bool) -> Tally:
+        if kind not in self._kinds and len(self._kinds) >= MOST_KINDS:
+            kind = OTHER
+        self._kinds.add(kind)
+        return tallies.setdefault(kind, Tally(is_save=is_save and kind != OTHER))
 
     def _move_on(self, newest: int) -> None:
         self._newest = max(self._newest, newest)

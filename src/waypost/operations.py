@@ -33,7 +33,7 @@ from waypost.errors import (
     TransactionPending,
     WaypostError,
 )
-from waypost.instruments import Ended, Instruments
+from waypost.instruments import Instruments
 from waypost.performance import StoreMetrics, metrics_of
 from waypost.store import (
     Change,
@@ -242,7 +242,7 @@ class Request(ABC, Generic[R]):
         observer = self._observer
         if observer.instruments is not None:
             code = None if error is None else error.code
-            observer.instruments.note(Ended(self.counted_as, self.is_save, now_ns, taken_ns, counters, code))
+            observer.instruments.note((self.counted_as, self.is_save, now_ns, taken_ns, counters, code))
         taken_ms = taken_ns / 1_000_000
         if observer.is_verbose:
             logger.debug("%s: %s in %.3f ms [%s]", self.operation, outcome, taken_ms, self.operation_id)
