@@ -221,6 +221,7 @@ def test_trap_04_trap_29_every_option_has_a_test():
         here.parent / "test_redaction.py",
         here.parent / "postgres" / "test_limits.py",
         here.parent / "hooks" / "test_hook_options.py",
+        here.parent / "monitor" / "test_monitoring_options.py",
     )
     told = "".join(file.read_text() for file in shown_in)
     for row in config.describe(config.load_with_sources("production", environment={})):
