@@ -126,12 +126,17 @@ class Seen(NamedTuple):
 class Instruments:
     """What one handle has counted since it was opened. Safe to use from any thread."""
 
-    __slots__ = ("__weakref__", "_codes", "_kinds", "_lock", "_newest", "_queue", "_retired", "_slices", "began_ns")
+    __slots__ = (
+        "__weakref__", "_codes", "_finished", "_kinds", "_lock", "_newest", "_queue", "_retired", "_slices", "_steps",
+        "began_ns"
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.began_ns = clock.monotonic_ns()
         self._lock = Lock()
         self._queue: deque[Ended] = deque()
+        self._steps: deque[tuple[str, int]] = deque()
+        self._finished: Tallies = {}
         self._slices: dict[int, Tallies] = {}
         self._newest = self.began_ns // SLICE_NS
         self._retired: Tallies = {}
@@ -147,6 +152,10 @@ class Instruments:
                 self._count()
             finally:
                 self._lock.release()
+
+    def note_step(self, status: str, taken_ns: int) -> None:
+        """Have a step counted that was finished."""
+        self._steps.append((status, taken_ns))
 
     def window(self, window_ns: int) -> Seen:
         """What happened in the slices that the last so many ns touch, or since the beginning."""
@@ -175,6 +184,12 @@ class Instruments:
         with self._lock:
             self._look()
             return _sum([self._retired, *self._slices.values()])
+
+    def steps(self) -> Tallies:
+        """The steps that were finished since the beginning, by what they are."""
+        with self._lock:
+            self._look()
+            return _sum([self._finished])
 
     def errors(self) -> dict[str, int]:
         """How often operations failed since the beginning, by the code of the error."""
@@ -205,6 +220,10 @@ class Instruments:
             if code is not None:
                 known = code in self._codes or len(self._codes) < MOST_KINDS
                 self._codes[code if known else OTHER] += 1
+
+        for _ in range(len(self._steps)):
+            status, taken_ns = self._steps.popleft()
+            self._finished.setdefault(status, Tally()).add(taken_ns, None, is_failure=False)
 
     def _tallies(self, index: int) -> Tallies:
         """Those of a slice that had none, or of all that is too old for one."""

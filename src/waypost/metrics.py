@@ -43,6 +43,9 @@ OPERATION_DURATION = Metric(
 HOOK_DURATION = Metric(
     "waypost.hook.duration", "histogram", "s", "Time of hook events, until they are committed.", EVENT
 )
+STEP_DURATION = Metric(
+    "waypost.step.duration", "histogram", "s", "Time of steps that this handle finished, from start to end.", STATUS
+)
 FAILURES = Metric("waypost.operation.failures", "counter", "1", "Operations and events that failed.", OPERATION)
 ERRORS = Metric("waypost.store.errors", "counter", "1", "Errors that operations failed with.", CODE)
 READ = Metric("waypost.store.read", "counter", "By", "Bytes that operations read, as stored.")
@@ -53,6 +56,7 @@ LOADS = Metric("waypost.loads", "counter", "1", "Workflows that were loaded.")
 CACHE_HITS = Metric("waypost.cache.hits", "counter", "1", "Loads of what was held in memory.")
 RUNS = Metric("waypost.runs", "gauge", "1", "Workflows of the store.", STATUS)
 SPOOL = Metric("waypost.spool.events", "gauge", "1", "Events that wait in the spool.")
+SPOOL_LAG = Metric("waypost.spool.lag", "gauge", "s", "For how long the event has waited that came first.")
 RESIDENT = Metric("waypost.process.resident", "gauge", "By", "Memory that the process has resident.")
 
 LOAD = "load_workflow_state"

@@ -19,6 +19,7 @@ import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import partial
 from typing import Any, ClassVar, Generic, Literal, NoReturn, TypeVar
 
@@ -34,6 +35,7 @@ from waypost.errors import (
     WaypostError,
 )
 from waypost.instruments import Instruments
+from waypost.models import WorkflowStep
 from waypost.performance import StoreMetrics, metrics_of
 from waypost.store import (
     Change,
@@ -406,7 +408,17 @@ class Write(Request[OperationResult[T]]):
         except WaypostError as error:
             # it is committed, and only what became of it could not be read
             return self.failed(error, "unknown")
+        instruments = self._observer.instruments
+        if instruments is not None and isinstance(data, WorkflowStep) and receipt.changed:
+            _note_step(instruments, data)
         return self._success(data, receipt.counters, receipt.repeated is not None)
+
+
+def _note_step(instruments: Instruments, step: WorkflowStep) -> None:
+    """Count a step that has just been written, if it is finished by now and was begun."""
+    if step.status in ("completed", "failed") and step.start_time is not None and step.end_time is not None:
+        taken_us = (step.end_time - step.start_time) // timedelta(microseconds=1)
+        instruments.note_step(step.status, max(0, taken_us) * 1000)
 
 
 def _linking(work: Work[T], session_id: str, number: int | None, tx: Transaction) -> T:

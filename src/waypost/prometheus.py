@@ -37,6 +37,7 @@ def prometheus_text(handle: Handle, *, with_store: bool = True) -> str:
         lines += _gauge(metrics.RUNS, {status: found[status] for status in WORKFLOW_STATUSES})
         if definitions.spool is not None:
             lines += _gauge(metrics.SPOOL, {"": spool.waiting_in(definitions.spool)})
+            lines += _gauge(metrics.SPOOL_LAG, {"": spool.oldest_s(definitions.spool)})
     return "\n".join(lines) + "\n"
 
 
@@ -50,6 +51,7 @@ def _counted(instruments: Instruments) -> Iterator[str]:
         metrics.OPERATION_DURATION, {kind: tally for kind, tally in tallies.items() if kind not in _OF_HOOKS}
     )
     yield from _histogram(metrics.HOOK_DURATION, {kind: each for kind, each in tallies.items() if kind in _OF_HOOKS})
+    yield from _histogram(metrics.STEP_DURATION, dict(sorted(instruments.steps().items())))
     yield from _gauge(metrics.FAILURES, {kind: tally.failures for kind, tally in tallies.items()})
     yield from _gauge(metrics.ERRORS, dict(sorted(instruments.errors().items())))
     for metric, value in (
@@ -68,7 +70,7 @@ def _head(metric: Metric) -> Iterator[str]:
     yield f"# TYPE {metric.prometheus_name} {metric.kind}"
 
 
-def _gauge(metric: Metric, values: Mapping[str, int]) -> Iterator[str]:
+def _gauge(metric: Metric, values: Mapping[str, float]) -> Iterator[str]:
     """A gauge or a counter: a value for each label."""
     if values:
         yield from _head(metric)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import waypost
-from tests.monitor.conftest import Clock, Opened
+from tests.monitor.conftest import SECOND, Clock, Opened
 from tests.monitor.test_metrics import count
-from waypost import metrics, prometheus
-from waypost.hooks import script
+from waypost import clock, metrics, prometheus
+from waypost.blocking import Waypost
+from waypost.hooks import script, spool
 from waypost.metrics import Metric
 
+LIMIT_S = 60
 SAMPLE = re.compile(r'([a-z_]+)(\{(?:[a-z]+="(?:[^"\\\n]|\\[\\"n])*",?)+\})? (-?[0-9.e+-]+|\+Inf)')
 
 
@@ -70,17 +73,63 @@ def test_the_text_tells_of_the_store(tmp_path: Path) -> None:
         wp.create_workflow("one", "One", steps=["a"]).unwrap()
         done = wp.update_step_status("one", "a", "completed")
         wp.create_workflow("two", "Two", steps=["a"]).unwrap()
-        script.append((str(tmp_path / "s"), "spool"), "", 1, {"dialect": "waypost"}, b"{}")
+        where, now_ns = (str(tmp_path / "s"), "spool"), clock.monotonic_ns()
+        for boot, arrived_ns in ((clock.boot_id(), now_ns - 7 * SECOND), (clock.boot_id(), now_ns)):
+            script.append(where, boot, arrived_ns, {"dialect": "waypost"}, b"{}")
         text = waypost.prometheus_text(wp)
         found = samples(text)
         assert found["waypost_runs", '{status="completed"}'] == found["waypost_runs", '{status="idle"}'] == 1
         assert found["waypost_runs", '{status="failed"}'] == 0
-        assert found["waypost_spool_events", ""] == 1
+        assert found["waypost_spool_events", ""] == 2
+        assert 7 <= found["waypost_spool_lag_seconds", ""] < 7 + LIMIT_S
         assert found["waypost_store_syncs_total", ""] >= 3
         assert found["waypost_store_written_bytes_total", ""] > done.performance.bytes_written
         without = waypost.prometheus_text(wp, with_store=False)
-        assert set(samples(without)) == {key for key in found if key[0] not in ("waypost_runs", "waypost_spool_events")}
+        assert set(samples(without)) == {key for key in found if not re.match("waypost_(runs|spool)", key[0])}
         assert "list_workflows" not in text  # looking is no operation
+
+
+@pytest.mark.parametrize(
+    ("boot", "arrived_ns", "least", "most"),
+    [
+        ("", lambda: clock.now_us() * 1000 - 9 * SECOND, lambda: 9, lambda: 9 + LIMIT_S),
+        (
+            "feedbeef-1",
+            lambda: 1,
+            lambda: clock.monotonic_ns() / SECOND - LIMIT_S,
+            lambda: clock.monotonic_ns() / SECOND,
+        ),
+        (clock.boot_id(), lambda: clock.monotonic_ns() + 9 * SECOND, lambda: 0, lambda: 0),
+    ],
+    ids=["no boot", "earlier", "ahead"],
+)
+def test_an_event_of_any_boot_has_waited_for_some_time(
+    boot: str, arrived_ns: Callable[[], int], least: Callable[[], float], most: Callable[[], float], tmp_path: Path
+) -> None:
+    """By wall time where no boot is known, at least since this boot where it came before, and never less than 0."""
+    assert spool.oldest_s(str(tmp_path / "spool")) == 0
+    script.append((str(tmp_path), "spool"), boot, arrived_ns(), {"dialect": "waypost"}, b"{}")
+    assert least() <= spool.oldest_s(str(tmp_path / "spool")) <= most()
+
+
+def test_steps_are_timed_once_each_as_they_are_finished(wp: Waypost) -> None:
+    """By updates, runs and hook events: from start to end; what changes nothing, or fails, is not counted."""
+    wp.create_workflow("w", "W", steps=["a", "b", "c", "d"]).unwrap()
+    wp.update_step_status("w", "a", "running").unwrap()
+    for _ in range(2):
+        wp.update_step_status("w", "a", "completed", 1).unwrap()  # the second time changes nothing
+    for event, at in (("step_start", 1_700_000_000_000), ("step_complete", 1_700_000_004_000)):
+        wp.emit_hook_event(event, {"workflow_id": "w", "step_id": "b", "timestamp": at}).unwrap()
+    wp.update_step_status("w", "c", "running").unwrap()
+    wp.update_step_status("w", "c", "failed", error="x").unwrap()
+    wp.update_step_status("w", "d", "skipped").unwrap()
+    assert not wp.update_step_status("w", "nope", "completed")
+    found = samples(waypost.prometheus_text(wp))
+    name = "waypost_step_duration_seconds"
+    assert found[f"{name}_count", '{status="completed"}'] == 2
+    assert found[f"{name}_count", '{status="failed"}'] == 1
+    assert 4 <= found[f"{name}_sum", '{status="completed"}'] < 4 + LIMIT_S
+    assert len([key for key in found if key[0] == f"{name}_count"]) == 2
 
 
 def test_x20_nothing_that_is_stored_is_in_the_text(opened: Opened) -> None:
@@ -115,7 +164,7 @@ def test_names_stand_in_one_module_and_follow_the_rules_of_both() -> None:
     """Each name begins with ours, is one of OpenTelemetry, and gives the documented one for Prometheus."""
     page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text(encoding="utf-8")
     named = [each for each in vars(metrics).values() if isinstance(each, Metric)]
-    assert len(named) == len({each.name for each in named}) == 13
+    assert len(named) == len({each.name for each in named}) == 15
     for each in named:
         assert re.fullmatch(r"waypost(\.[a-z_]+)+", each.name)
         assert f"`{each.prometheus_name}`" in page

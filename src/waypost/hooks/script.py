@@ -191,7 +191,12 @@ def _text_of(path: str) -> str:
 
 def new_name(boot: str, arrived_ns: int) -> str:
     """A name for an event: within one boot they sort by arrival."""
-    return f"{boot.replace('-', '')[:8] or '0' * 8}-{arrived_ns:016x}-{os.urandom(8).hex()}"
+    return f"{boot_in_names(boot)}-{arrived_ns:016x}-{os.urandom(8).hex()}"
+
+
+def boot_in_names(boot: str) -> str:
+    """What stands for a boot in the names of events; zeros where it is not known."""
+    return boot.replace("-", "")[:8] or "0" * 8
 
 
 def encode(fields: dict[str, str], payload: bytes) -> bytes:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from waypost import _hook, config
+from waypost import _hook, clock, config
 from waypost.errors import StoreError
+from waypost.hooks import script
 from waypost.store.directory import spooled
 from waypost.store.directory.files import Directory
 
@@ -40,6 +41,26 @@ def waiting_in(path: str) -> int:
         folder = spooled.open_folder(path)
         return 0 if folder is None else len(spooled.events(folder))
     return 0
+
+
+def oldest_s(path: str) -> float:
+    """For how many seconds the event has waited in a spool that came first, 0 without any; for one of an earlier boot
+    at least so many. Never raises.
+    """
+    with suppress(StoreError):
+        folder = spooled.open_folder(path)
+        names = [] if folder is None else spooled.events(folder)
+        return max((_waited_ns(name) for name in names), default=0) / 1_000_000_000
+    return 0
+
+
+def _waited_ns(name: str) -> int:
+    boot, arrived_ns = spooled.arrival_of(name)
+    if boot == script.boot_in_names(""):  # where no boot is known the script tells wall time
+        return max(0, clock.now_us() * 1000 - arrived_ns)
+    # of an earlier boot: at least for as long as this one
+    began_ns = arrived_ns if boot == script.boot_in_names(clock.boot_id()) else 0
+    return max(0, clock.monotonic_ns() - began_ns)
 
 
 def refused(location: str) -> list[spooled.Refused]:

@@ -53,6 +53,11 @@ def boot_of(name: str) -> str:
     return name[:8]
 
 
+def arrival_of(name: str) -> tuple[str, int]:
+    """What names the boot in which an event arrived, and when: in ns of that boot, of wall time where it is zeros."""
+    return name[:8], int(name[9:25], 16)
+
+
 def set_aside(folder: Directory, name: str, reason: str) -> None:
     """Give an event a name in `refused/`, durably, with a line that says why; then it may lose the one that it has."""
     refused = folder.open_directory(REFUSED)
