@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import random
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,10 @@ from waypost.blocking import Waypost
 from waypost.errors import InvalidInput, VersionConflict, WorkflowNotFound
 
 BAD = (0, 0.99, 601, -1, float("nan"), float("inf"), "60", True, None)
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "monitoring.md"
+EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
 
 def count(
@@ -228,3 +235,12 @@ def test_the_wait_of_the_clock_is_the_window(time: Clock, opened: Opened) -> Non
     assert [each.count for each in found.values()] == [0, 6, 40]
     assert [each.window_s for each in found.values()] == [5, 60, 400]
     assert time.now_ns == 1_400 * SECOND
+
+
+def test_the_examples_of_the_page_run_as_they_stand(tmp_path: Path) -> None:
+    """Each Python example of docs/monitoring.md works in an empty directory, one after the other."""
+    assert len(EXAMPLES) == 2
+    for example in EXAMPLES:
+        command = [sys.executable, "-W", "error", "-c", example]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
