@@ -132,7 +132,7 @@ def test_steps_are_timed_once_each_as_they_are_finished(wp: Waypost) -> None:
     assert len([key for key in found if key[0] == f"{name}_count"]) == 2
 
 
-def test_x20_nothing_that_is_stored_is_in_the_text(opened: Opened) -> None:
+def test_nothing_that_is_stored_is_in_the_text(opened: Opened) -> None:
     """Neither ids nor names, of workflows, steps, users or events, however they are written."""
     wp = opened()
     canary = 'CANARY"}\n\\ 1'
