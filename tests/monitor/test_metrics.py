@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,8 @@ from waypost import clock
 from waypost.api import AsyncWaypost
 from waypost.blocking import Waypost
 from waypost.errors import InvalidInput, VersionConflict, WorkflowNotFound
+from waypost.store import DocumentId
+from waypost.store.directory import upkeep
 
 BAD = (0, 0.99, 601, -1, float("nan"), float("inf"), "60", True, None)
 
@@ -170,6 +173,22 @@ def test_costs_are_the_sums_of_what_operations_report(tmp_path: Path) -> None:
         for _ in range(3):
             wp.load_workflow_state("w").unwrap()
         assert wp.get_performance_metrics().cache_hit_rate == 0.75
+
+
+def test_bytes_of_a_log_that_took_the_place_of_another_are_its_own(tmp_path: Path) -> None:
+    """Who reads a workflow anew, because its log was exchanged, reports what he read of the new one."""
+    document = DocumentId("workflow", "w")
+    with waypost.open(tmp_path / "s") as wp, waypost.open(tmp_path / "s") as other:
+        wp.create_workflow("w", "W", steps=["a", "b"]).unwrap()
+        assert other.load_workflow_state("w").performance.bytes_read > 300
+        for number in range(40):
+            wp.update_context("w", variables={"x": number}).unwrap()
+        store: Any = wp.definitions.store
+        assert upkeep.compact(store._document(document), store._context)
+        performance = other.load_workflow_state("w").performance
+        length = wp.definitions.store.log_bytes(document)
+    assert 300 < performance.bytes_read < 2 * length
+    assert other.get_performance_metrics().cache_hit_rate == 0
 
 
 def test_loads_of_every_store_are_hits_once_it_is_held(wp: Waypost) -> None:
