@@ -87,7 +87,8 @@ class Requests:
         self._is_bound = False
         """Whether another owns the store."""
         self.config = config
-        measures = home is None and config.monitoring.enable_metrics  # a transaction counts as a whole
+        # what is done within a transaction counts as the transaction, and nobody could ask for a count of its own
+        measures = home is None and config.monitoring.enable_metrics
         self.observer = Observer(Instruments() if measures else None, is_verbose=verbose)
         self.catalogue = Catalogue(store)
         self._chunk_size = config.compression.chunk_size

@@ -14,6 +14,8 @@ from waypost.instruments import MOST_KINDS, SLICE_NS, SLICES, Instruments, Tally
 from waypost.metrics import OTHER
 from waypost.store import Counters
 
+LIMIT_S = 20
+
 
 def note(instruments: Instruments, time: Clock, taken_ns: int = 1000, kind: str = "save", **more: object) -> None:
     code = more.get("code")
@@ -161,6 +163,25 @@ def test_threads_lose_nothing() -> None:
     done.set()
     asking.join()
     assert {kind: tally.count for kind, tally in instruments.totals().items()} == {f"k{n}": 2000 for n in range(8)}
+
+
+def test_nobody_waits_for_who_asks(time: Clock) -> None:
+    """While the counts are held by somebody else, operations end all the same, and are counted later."""
+    instruments = Instruments()
+    with instruments._lock:
+        noting = threading.Thread(target=lambda: [note(instruments, time) for _ in range(1000)], daemon=True)
+        noting.start()
+        noting.join(LIMIT_S)
+        assert not noting.is_alive()
+    assert instruments.totals()["save"].count == 1000
+
+
+def test_what_is_queued_is_counted_before_it_is_much(time: Clock) -> None:
+    """Also where nobody ever asks."""
+    instruments = Instruments()
+    for _ in range(1000):
+        note(instruments, time)
+        assert len(instruments._queue) < 256
 
 
 def test_the_child_of_a_fork_begins_anew(time: Clock) -> None:

@@ -94,11 +94,17 @@ def test_every_operation_counts_once_under_its_name(wp: Waypost) -> None:
     wp.transact(lambda tx: [tx.update_context("w", variables={"x": 1}), tx.load_workflow_state("w")][0]).unwrap()
     with wp.transaction() as tx:
         tx.update_context("w", variables={"x": 2})
+        assert tx._definitions.observer.instruments is None
     wp.emit_hook_event("step_complete", {"workflow_id": "w", "step_id": "b"}).unwrap()
     wp.emit_hook_event("Anybody's \N{SNOWMAN} name", {"workflow_id": "w"}).unwrap()
     assert not wp.emit_hook_event("step_complete", {})
-    found = {kind: (each.count, each.failures) for kind, each in wp.get_performance_metrics().operations.items()}
-    assert found == {
+    metrics = wp.get_performance_metrics()
+    kinds = ("create_workflow", "update_step_status", "step_complete", "hook_note")
+    saves = [metrics.operations[kind] for kind in kinds]
+    mean = sum(each.average_ms * each.count for each in saves) / sum(each.count for each in saves)
+    assert metrics.average_save_time_ms == pytest.approx(mean)
+    assert metrics.average_load_time_ms == metrics.operations["load_workflow_state"].average_ms > 0
+    assert {kind: (each.count, each.failures) for kind, each in metrics.operations.items()} == {
         "create_workflow": (1, 0),
         "update_step_status": (3, 1),
         "load_workflow_state": (2, 1),
