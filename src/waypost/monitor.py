@@ -106,7 +106,8 @@ class StatePerformanceMonitor:
                 logger.exception("the monitor could not look at the metrics")
 
     def _look(self, stop: Event, seconds: float) -> None:
-        metrics = self._definitions.observer.metrics(min(max(seconds, _WINDOW_S), LONGEST_WINDOW_S))
+        window_s = min(max(seconds, _WINDOW_S), LONGEST_WINDOW_S)
+        metrics = self._definitions.observer.metrics(window_s, with_series=False)
         logger.info(
             "%.1f operations/s, error rate %.4f, saves %.2f ms, loads %.2f ms, memory %.0f MB",
             metrics.operations_per_second,

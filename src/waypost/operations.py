@@ -209,9 +209,9 @@ class Observer:
         self.instruments = instruments
         self.is_verbose = is_verbose
 
-    def metrics(self, window_s: float) -> StoreMetrics:
-        """How the operations of the last so many seconds fared. Raises InvalidInput."""
-        return metrics_of(self.instruments, window_s)
+    def metrics(self, window_s: float, *, with_series: bool = True) -> StoreMetrics:
+        """How the operations of the last so many seconds fared; see `metrics_of`."""
+        return metrics_of(self.instruments, window_s, with_series=with_series)
 
 
 UNOBSERVED = Observer(None, is_verbose=False)

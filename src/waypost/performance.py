@@ -84,15 +84,18 @@ class StoreMetrics(Struct, frozen=True, kw_only=True):
     series: Sequence[MetricsPoint]
 
 
-def metrics_of(instruments: Instruments | None, window_s: float = 60) -> StoreMetrics:
-    """How a handle fared in the last so many seconds, from 1 to 600. Raises InvalidInput."""
+def metrics_of(instruments: Instruments | None, window_s: float = 60, *, with_series: bool = True) -> StoreMetrics:
+    """How a handle fared in the last so many seconds, from 1 to 600. Raises InvalidInput.
+
+    Without its series, which takes most of the time, that is empty.
+    """
     if type(window_s) not in (int, float) or not 1 <= window_s <= LONGEST_WINDOW_S:
         raise InvalidInput(f"window_s is {window_s!r:.80}, and takes a number from 1 to {LONGEST_WINDOW_S}")
     if instruments is None:
         return _metrics(Seen(0, 0, {}), _totals(0, Tally()), [], enabled=False)
     age_ns = clock.monotonic_ns() - instruments.began_ns
     totals = _totals(age_ns, _whole(instruments.totals().values()))
-    series = instruments.series()
+    series = instruments.series() if with_series else []
     now_us, now_ns = clock.now_us(), clock.monotonic_ns()
     points = [_point(seen, now_us - (now_ns - seen.since_ns) // 1000) for seen in series]
     return _metrics(instruments.window(int(window_s * 1_000_000_000)), totals, points, enabled=True)
