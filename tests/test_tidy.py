@@ -83,7 +83,7 @@ ORDER = """
     integrator
     monitor prometheus
     waypost
-    cli demo mcp testing
+    cli demo mcp web testing
 """
 LAYERS = {name: number for number, line in enumerate(ORDER.strip().splitlines()) for name in line.split()}
 

@@ -66,6 +66,8 @@ class Catalogue:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._rows: dict[str, bytes] | None = None
+        self.unread: dict[str, str] = {}
+        """Why workflows were left out the last time that all were gone through, by id."""
 
     def _peek(self, workflow_id: str) -> View:
         return migrations.current(self._store.peek(DocumentId("workflow", workflow_id)))
@@ -74,12 +76,13 @@ class Catalogue:
         """All workflows that are there, as they are now. One that cannot be read is logged and left out."""
         known = self._known()
         rows: dict[str, bytes] = {}
+        unread: dict[str, str] = {}
         again = 0
         for workflow_id, stamp in self._store.glance("workflow"):
             row = known.get(workflow_id) if stamp else None
             if row is None or not row.startswith(stamp) or not _is_row(row, len(stamp)):
                 again += 1
-                data = self._read(workflow_id)
+                data = self._read(workflow_id, unread)
                 if data is None:
                     continue
                 row = stamp + data
@@ -88,7 +91,7 @@ class Catalogue:
             found = _entry(workflow_id, row, len(stamp))
             if found is not None:
                 yield found
-        self._rows = rows
+        self._rows, self.unread = rows, unread
         if again > max(_KEPT_FROM, len(rows) // _KEPT_SHARE):
             self._store.keep(_KEPT_AS, _encode(rows))
 
@@ -106,11 +109,13 @@ class Catalogue:
                 self._rows = {}
         return self._rows
 
-    def _read(self, workflow_id: str) -> bytes | None:
+    def _read(self, workflow_id: str, unread: dict[str, str] | None = None) -> bytes | None:
         try:
             return _row(self._peek(workflow_id))
         except StoreError as error:
             leave_out(workflow_id, error)
+            if unread is not None:
+                unread[workflow_id] = str(error)
             return None
 
     def summary(self, entry: Entry) -> WorkflowSummary | None:

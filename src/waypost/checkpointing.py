@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from waypost import carrying, checkpoints, cleaning
 from waypost.cleaning import CleanupReport
+from waypost.errors import InvalidInput
 from waypost.loading import Viewer
 from waypost.models import RecoverySuggestions, StateCheckpoint, ValidationReport, WorkflowState
 from waypost.operations import Load, OperationResult, Request, Work
@@ -93,20 +94,28 @@ class CheckpointDefinitions(Requests):
         )
 
     def restore_from_checkpoint(
-        self, checkpoint_id: str, *, operation_id: str | None = None, session_id: str | None = None
+        self,
+        checkpoint_id: str,
+        *,
+        expected_version: int | None = None,
+        operation_id: str | None = None,
+        session_id: str | None = None,
     ) -> Request[OperationResult[WorkflowState]]:
         """Make a workflow what it was, as a new version of it: history and checkpoints stay. Gives its state.
 
-        Also a workflow of which nothing is left but its checkpoints comes back.
+        Also a workflow of which nothing is left but its checkpoints comes back. With `expected_version` it is done only
+        while the workflow is at that version, 0 where nothing else is left of it.
 
-        Fails with CheckpointNotFound, InvalidInput, DocumentDamaged.
+        Fails with CheckpointNotFound, VersionConflict, InvalidInput, DocumentDamaged.
         """
 
         def prepare() -> Work[None]:
             if self._was_done(checkpoints.workflow_of(checkpoint_id), operation_id):
                 return done_before
+            if expected_version is not None and (type(expected_version) is not int or expected_version < 0):
+                raise InvalidInput("expected_version is a number from 0 on, or None", expected_version=expected_version)
             wanted = checkpoints.prepare_return(self.store, checkpoint_id, None, self._large_bytes)
-            return partial(checkpoints.restore, wanted=wanted)
+            return partial(checkpoints.restore, wanted=wanted, expected_version=expected_version)
 
         # the workflow's id, or something that no checkpoint has, which preparing tells
         workflow_id = str(checkpoint_id).rpartition(checkpoints.MARK)[0] or checkpoint_id

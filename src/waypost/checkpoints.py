@@ -23,6 +23,7 @@ from waypost.errors import (
     InvalidInput,
     StoreError,
     UnsupportedFormat,
+    VersionConflict,
     WaypostError,
     WorkflowExists,
 )
@@ -412,8 +413,19 @@ def pieces_of(view: View, key: str) -> Callable[[int], Iterator[bytes]]:
     return pieces
 
 
-def restore(tx: Transaction, wanted: Wanted) -> None:
-    """Make the workflow what it was, as a new version. Nothing that came after the checkpoint is taken from history."""
+def restore(tx: Transaction, wanted: Wanted, expected_version: int | None = None) -> None:
+    """Make the workflow what it was, as a new version. Nothing that came after the checkpoint is taken from history.
+
+    Raises VersionConflict where it is to be at another version than it is. All parts are read, so this runs again
+    where others commit meanwhile.
+    """
+    if expected_version not in (None, tx.version):
+        raise VersionConflict(
+            f"workflow {tx.document.id!r} is at version {tx.version:,}, and not {expected_version:,} any more",
+            workflow_id=tx.document.id,
+            version=tx.version,
+            expected_version=expected_version,
+        )
     tx.project(["state"])
     _put_all(tx, wanted)
     for name, data in wanted.others.items():

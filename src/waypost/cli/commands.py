@@ -107,6 +107,7 @@ _COMMANDS = {
     "resume": Entry("waypost.cli.resume:resume", "What is unfinished, what was running, and how to go on."),
     "session": Entry("waypost.cli.commands:session", "Who works in the store: list, recover, export, import."),
     "secret": Entry("waypost.cli.commands:secret", "Keys for the secrets of workflows: new-key, rotate."),
+    "serve": Entry("waypost.cli.serve:serve", "Show the store in the browser, live."),
     "mcp": Entry("waypost.cli.mcp:mcp", "Serve the store to a coding agent (Model Context Protocol)."),
     "agent": Entry(
         "waypost.cli.commands:agent",

@@ -50,9 +50,9 @@ def resume(invocation: Invocation, session: str | None) -> None:
     with reading(invocation) as store:
         only = None if session is None else session_id(store, session)
         found = list(_unfinished(store, only))
-    command = _command(found, invocation)
+    command = command_of(found, invocation)
     if invocation.json:
-        messages.print_json({"unfinished": [_document(each) for each in found], "go_on": command})
+        messages.print_json({"unfinished": [document(each) for each in found], "go_on": command})
     else:
         _show(found, command)
 
@@ -63,12 +63,12 @@ def resume(invocation: Invocation, session: str | None) -> None:
 def _unfinished(store: Reading, only: str | None) -> Iterator[Unfinished]:
     seen: set[str] = set()
     for session in _sessions(store, only):
-        left = [_look_at(store, session.session_id, name) for name in session.active_workflows]
+        left = [look_at(store, session.session_id, name) for name in session.active_workflows]
         seen.update(session.active_workflows)
         yield Unfinished(session, [each for each in left if each is not None])
     if only is None:
         others = [one for one in look(store).found if one.id not in seen and _is_unfinished(one)]
-        rest = [_look_at(store, None, one.id) for one in others]
+        rest = [look_at(store, None, one.id) for one in others]
         if rest:
             yield Unfinished(None, [each for each in rest if each is not None])
 
@@ -83,7 +83,8 @@ def _is_unfinished(one: Found) -> bool:
     return one.condition not in ("completed", "idle")
 
 
-def _look_at(store: Reading, session_id: str | None, name: str) -> Left | None:
+def look_at(store: Reading, session_id: str | None, name: str) -> Left | None:
+    """What is left of one workflow; None where it is deleted, or the session never wrote to it."""
     sorted_ = triage.triage(store.store, session_id, name)
     if sorted_ is None:
         return None
@@ -95,7 +96,7 @@ def _look_at(store: Reading, session_id: str | None, name: str) -> Left | None:
     return Left(sorted_, None if best is None else best.id, go_on)
 
 
-def _command(found: Sequence[Unfinished], invocation: Invocation) -> str | None:
+def command_of(found: Sequence[Unfinished], invocation: Invocation) -> str | None:
     """The one command: of the first session, or workflow of none, that has something left and nobody at work on it."""
     for each in found:
         if each.workflows and (each.session is None or each.session.status != "active"):
@@ -124,7 +125,8 @@ def _command_of_session(session: SessionState | None, commands: Sequence[str], i
     return f"wp.resume_session({session.session_id!r}) in your program"
 
 
-def _document(each: Unfinished) -> dict[str, object]:
+def document(each: Unfinished) -> dict[str, object]:
+    """A session, and what is left to do in it."""
     return {
         "session": None if each.session is None else describe.session(each.session),
         "workflows": [

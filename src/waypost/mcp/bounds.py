@@ -6,7 +6,6 @@ scripts.
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -33,7 +32,6 @@ LONGEST_TEXT = 2_000
 MOST_NAMES = 50
 """Ids in a list within a row."""
 
-_LONGEST_CURSOR = 200
 _KEPT = re.compile("[\n\t]")
 
 
@@ -103,21 +101,3 @@ def names(given: Sequence[str], most: int = MOST_NAMES, room: int = ROOM // 8) -
 def as_json(value: Any) -> str:
     """A plain value as one line of JSON."""
     return json.dumps(value, ensure_ascii=False, default=str)
-
-
-# --- cursors ---
-
-
-def cursor(*fields: str | int) -> str:
-    """A place in a list, as a text that means nothing to who is given it."""
-    return base64.urlsafe_b64encode(as_json(fields).encode()).decode().rstrip("=")
-
-
-def place(given: str, kinds: Sequence[type]) -> list[Any]:
-    """The fields of a cursor that this server gave. Raises ValueError for any other."""
-    if len(given) > _LONGEST_CURSOR:
-        raise ValueError("no cursor is that long")
-    fields = json.loads(base64.b64decode(given + "=" * (-len(given) % 4), altchars=b"-_", validate=True))
-    if not isinstance(fields, list) or [type(field) for field in fields] != [*kinds]:  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-        raise ValueError("the fields of another list")
-    return fields  # pyright: ignore[reportUnknownVariableType]

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from msgspec import UNSET
 from pydantic import Field
 
-from waypost.cli import describe, overview
+from waypost.cli import describe, overview, paging
 from waypost.errors import InvalidInput, StoreNotFound
 from waypost.folding import WorkflowStatus
 from waypost.mcp import bounds, rows
@@ -135,7 +135,7 @@ class ReadTools:
                 room = bounds.ROOM // 2 if depth == "full" else bounds.ROOM
                 detail.steps = rows.steps(islice(state.workflow.steps, 100), room)
                 if len(detail.steps) < len(state.workflow.steps):
-                    detail.next_cursor = bounds.cursor("steps", len(detail.steps))
+                    detail.next_cursor = paging.cursor("steps", len(detail.steps))
             if depth == "full":
                 detail.agents = rows.agents(state, bounds.ROOM // 8)
                 detail.context = rows.context(state.context, bounds.ROOM // 4)
@@ -161,7 +161,7 @@ class ReadTools:
             kept = bounds.filled(row for _, row in found)
             last = found[len(kept) - 1][0] + 1 if kept else total
             has_more = next(iter(_asked_for(state.workflow.steps, status, last)), None) is not None
-        following = bounds.cursor("steps", last) if has_more else None
+        following = paging.cursor("steps", last) if has_more else None
         return StepPage(run_id=run_id, steps=kept, total=total, next_cursor=following)
 
     def get_output(
@@ -198,7 +198,7 @@ class ReadTools:
             found = store.wp.diff(a, b)
             kept = bounds.filled(map(_change, found.changes[first : first + limit]))
         last, total = first + len(kept), len(found.changes)
-        following = bounds.cursor("diff", last) if last < total else None
+        following = paging.cursor("diff", last) if last < total else None
         return DiffPage(before=found.before, after=found.after, changes=kept, total=total, next_cursor=following)
 
     def resume_plan(self, run_id: RunId) -> Plan:
@@ -247,7 +247,7 @@ def _asked_for(
 
 def _given(cursor: str, kinds: Sequence[type]) -> list[Any]:
     try:
-        return bounds.place(cursor, kinds)
+        return paging.place(cursor, kinds)
     except ValueError as error:
         raise InvalidInput("that is no cursor of this list: give a next_cursor as it stands, or none") from error
 
@@ -282,7 +282,7 @@ def _next(times: Sequence[datetime], end: datetime | None, skip: int, total: int
         return None
     last = times[-1]
     same = sum(each == last for each in times)
-    return bounds.cursor(last.isoformat(), same + (skip if last == end else 0))
+    return paging.cursor(last.isoformat(), same + (skip if last == end else 0))
 
 
 def _aware(given: datetime) -> datetime:

@@ -1,0 +1,56 @@
+"""What is served: the store, what is told of it live, and the threads that look at it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from waypost.web.answers import Denied
+from waypost.web.live import Live
+from waypost.web.source import Source
+
+T = TypeVar("T")
+
+THREADS = 4
+MOST_WAITING = 64
+"""Requests that are answered or wait for a thread at once."""
+
+LONGEST_S = 30.0
+"""How long an answer may take."""
+
+
+class Site:
+    """All that routes need. `close` ends it."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.live = Live(source)
+        self.began = time.monotonic()
+        self._pool = ThreadPoolExecutor(THREADS, "waypost-web")
+        self._places = threading.BoundedSemaphore(MOST_WAITING)
+
+    async def work(self, function: Callable[..., T], *arguments: Any) -> T:
+        """What a function gives that is run in another thread. Raises Denied where too many wait, or it takes too long;
+        it then goes on, and keeps its place till its end.
+        """
+        if not self._places.acquire(blocking=False):
+            raise Denied(429, "busy", "too many requests wait for an answer: try again", retryable=True)
+        doing: Future[T] = self._pool.submit(function, *arguments)
+        doing.add_done_callback(lambda _: self._places.release())
+        try:
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(doing)), LONGEST_S)
+        except TimeoutError:
+            if doing.done():
+                raise
+            raise Denied(
+                503, "too_slow", f"this took longer than {LONGEST_S:.0f} s: try again", retryable=True
+            ) from None
+
+    def close(self) -> None:
+        self.live.close()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self.source.close()
