@@ -19,7 +19,7 @@ from waypost.web.answers import Denied
 from waypost.web.live import Stream
 from waypost.web.query import Asked, Cursor
 from waypost.web.site import Site
-from waypost.web.views import changes, outputs, sessions, store, workflow, workflows
+from waypost.web.views import changes, export, outputs, sessions, store, workflow, workflows
 
 T = TypeVar("T", bound=Struct)
 
@@ -81,6 +81,7 @@ def table(site: Site) -> list[Route]:
         Route("/api/storage", {"GET": _view(site, store.storage, store.Storage)}),
         Route("/api/metrics", {"GET": _view(site, store.metrics, Asked)}),
         Route("/api/events", {"GET": _stream(site)}),
+        Route("/api/export", {"GET": _view(site, export.export, export.Exported)}),
         Route("/metrics", {"GET": _view(site, store.prometheus, Asked)}),
     ]
 

@@ -78,6 +78,20 @@ def piece(site: Site, asked: Piece) -> dict[str, Any]:
             return _of_bytes(file, output, asked)
 
 
+def beginning(view: View, output: StepOutput, most: int, largest: int) -> str:
+    """The first characters of an output, of bytes that are no text in hexadecimal. Raises InvalidInput for a value that
+    is no bytes and larger than so many of them, and what reading does.
+    """
+    try:
+        file = workflows.open_output(view, output.step_id, output.version)
+    except InvalidInput:
+        return _made(output, "pretty", largest).text[:most]
+    with file:
+        data = file.read(most)
+    decoded = _decoded(data)
+    return _hex(data[: most // 4], 0, "pretty") if decoded is None else decoded[0]
+
+
 # --- text and JSON ---
 
 
@@ -103,10 +117,10 @@ def _text(view: View, output: StepOutput, form: Form) -> _Text:
     return made
 
 
-def _made(output: StepOutput, form: Form) -> _Text:
-    if output.size_bytes > MOST_DECODED:
+def _made(output: StepOutput, form: Form, largest: int = MOST_DECODED) -> _Text:
+    if output.size_bytes > largest:
         raise InvalidInput(
-            f"the output of step {output.step_id!r} is of {output.size_bytes:,} bytes, and at most {MOST_DECODED:,} "
+            f"the output of step {output.step_id!r} is of {output.size_bytes:,} bytes, and at most {largest:,} "
             "are shown here: `waypost show WORKFLOW --step STEP --all` shows it whole",
             size_bytes=output.size_bytes,
         )
