@@ -9,7 +9,10 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from waypost.catalogue import Entry
+from waypost.cli.invocation import Reading
 from waypost.web.answers import Denied
+from waypost.web.lately import Lately
 from waypost.web.live import Live
 from waypost.web.source import Source
 
@@ -22,6 +25,9 @@ MOST_WAITING = 64
 LONGEST_S = 30.0
 """How long an answer may take."""
 
+_ENTRIES_S, _ROOM_S = 5.0, 60.0
+"""How old a list of all workflows may be, and what is known of the room that they take."""
+
 
 class Site:
     """All that routes need. `close` ends it."""
@@ -30,6 +36,8 @@ class Site:
         self.source = source
         self.live = Live(source)
         self.began = time.monotonic()
+        self.room: Lately[list[dict[str, Any]]] = Lately(_ROOM_S)
+        self._entries: Lately[tuple[list[Entry], dict[str, str]]] = Lately(_ENTRIES_S)
         self._pool = ThreadPoolExecutor(THREADS, "waypost-web")
         self._places = threading.BoundedSemaphore(MOST_WAITING)
 
@@ -49,6 +57,11 @@ class Site:
             raise Denied(
                 503, "too_slow", f"this took longer than {LONGEST_S:.0f} s: try again", retryable=True
             ) from None
+
+    def entries(self, store: Reading) -> tuple[list[Entry], dict[str, str]]:
+        """All workflows as a list sees them, and why others cannot be read, by id."""
+        catalogue = store.wp.definitions.sessions.looker.catalogue
+        return self._entries.get(store, lambda: (list(catalogue.entries()), dict(catalogue.unread)))
 
     def close(self) -> None:
         self.live.close()

@@ -55,7 +55,9 @@ def _problems(site: Site) -> Iterator[str]:
 def storage(site: Site, asked: Storage) -> dict[str, Any]:
     """What takes how much, the largest first."""
     with site.source.reading() as store:
-        rows = sorted(_rows(store), key=lambda row: (-row["bytes"], row["kind"], row["id"]))
+        rows = site.room.get(
+            store, lambda: sorted(_rows(store), key=lambda row: (-row["bytes"], row["kind"], row["id"]))
+        )
     return {
         "items": rows[: asked.limit],
         "total": len(rows),

@@ -50,9 +50,10 @@ def listed(site: Site, asked: Wanted) -> dict[str, Any]:
     """One page of rows, and on the first one what could not be read."""
     with site.source.reading() as store:
         catalogue = store.wp.definitions.sessions.looker.catalogue
-        entries, has_more = _page(catalogue, asked)
+        every, unreadable = site.entries(store)
+        entries, has_more = _page(catalogue, every, asked)
         rows = answers.filled(_rows(store, catalogue, entries))
-        unread = sorted(catalogue.unread.items())[:_MOST_UNREADABLE] if asked.cursor is None else []
+        unread = sorted(unreadable.items())[:_MOST_UNREADABLE] if asked.cursor is None else []
     shown = len(rows) if has_more or len(rows) < len(entries) else 0
     return {
         "items": [row for row in rows if row is not None],
@@ -61,7 +62,7 @@ def listed(site: Site, asked: Wanted) -> dict[str, Any]:
     }
 
 
-def _page(catalogue: Catalogue, asked: Wanted) -> tuple[list[Entry], bool]:
+def _page(catalogue: Catalogue, every: list[Entry], asked: Wanted) -> tuple[list[Entry], bool]:
     """The entries of a page, and whether there are more behind it."""
     key, is_falling = _KEYS[asked.sort.lstrip("-")], asked.sort.startswith("-")
 
@@ -69,16 +70,16 @@ def _page(catalogue: Catalogue, asked: Wanted) -> tuple[list[Entry], bool]:
         return key(entry), entry.id
 
     begin = None if asked.cursor is None else _begin(asked.sort, asked.cursor)
-    candidates = _asked_for(catalogue, asked)
+    candidates = _asked_for(catalogue, every, asked)
     if begin is not None:
         candidates = (each for each in candidates if (place(each) < begin if is_falling else place(each) > begin))
     found = (nlargest if is_falling else nsmallest)(asked.limit + 1, candidates, key=place)
     return found[: asked.limit], len(found) > asked.limit
 
 
-def _asked_for(catalogue: Catalogue, asked: Wanted) -> Iterator[Entry]:
+def _asked_for(catalogue: Catalogue, every: list[Entry], asked: Wanted) -> Iterator[Entry]:
     statuses, text = frozenset(asked.status), asked.q.casefold()
-    for entry in catalogue.entries():
+    for entry in every:
         if statuses and entry.status not in statuses:
             continue
         if (text and text not in entry.id.casefold()) or asked.session is not None:
