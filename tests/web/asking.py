@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -120,6 +120,13 @@ def page_of(place: object, *, read_only: bool = False) -> Iterator[Page]:
         yield Page(site)
     finally:
         site.close()
+
+
+async def becomes(condition: Callable[[], bool]) -> None:
+    """Wait until it is so; what makes it so is another thread, or something that tells nobody."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 class Reader:

@@ -76,6 +76,8 @@ class Live:
         self._streams: set[Stream] = set()
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._watch: Watch | None = None
+        self._has_begun = False
         self.problem: str | None = None
         """Why nothing is told at present."""
 
@@ -87,6 +89,8 @@ class Live:
     def end_streams(self) -> None:
         """Have every stream end, and the watcher. May be called in a handler of a signal."""
         self._ended.set()
+        if self._watch is not None:
+            self._watch.close()
         self._wake()
 
     def close(self) -> None:
@@ -109,6 +113,7 @@ class Live:
         while not self.has_ended:
             try:
                 with self._source.reading() as store, Watch(store.store, None, None) as watch:
+                    self._watch = watch
                     self._begin_anew()
                     while not self.has_ended and self._source.is_current(store):
                         self._publish(list(self._gather(watch)))
@@ -126,11 +131,11 @@ class Live:
     def _begin_anew(self) -> None:
         """What was told before may have been of another store: let every stream read anew."""
         with self._lock:
-            if self.problem is not None or self._number:
+            if self._has_begun:
                 self._epoch = secrets.token_hex(8)
                 self._number = 0
                 self._events.clear()
-            self.problem = None
+            self.problem, self._has_begun = None, True
         self._wake()
 
     def _gather(self, watch: Watch) -> Iterator[CommitEvent]:
