@@ -39,18 +39,18 @@ Viewer = Callable[[], View]
 copying what holds it copies neither view nor store."""
 
 
-def load(view: View, store: object = None, keys: FindKeys = Keys) -> WorkflowState:
+def load(view: View, store: object = None, keys: FindKeys = Keys, *, inert: bool = False) -> WorkflowState:
     """The workflow at one version, of a store to which it may be saved again; `keys` are for its secrets, when they are
-    asked for. Raises WorkflowNotFound.
+    asked for. What is `inert` is to be shown: in it no object of an application is rebuilt. Raises WorkflowNotFound.
     """
     record = records.workflow(view)
-    outputs = LazyOutputs(lambda: view)
+    outputs = LazyOutputs(lambda: view, inert=inert)
     state = WorkflowState(
         metadata=_metadata(view, record),
         workflow=Workflow(view.document.id, record.name, LazySteps(lambda: view, outputs), record.paused),
         agents=LazyAgents(lambda: view, records.AGENT),
         outputs=outputs,
-        context=load_context(view, keys),
+        context=load_context(view, keys, inert=inert),
     )
     vars(state)["_origin"] = lambda: (view, store)
     return state
@@ -68,15 +68,16 @@ def base_of(state: WorkflowState, store: object) -> View | None:
     return view if home is store and view.document.id == state.workflow.id else None
 
 
-def load_context(view: View, keys: FindKeys) -> WorkflowContext:
+def load_context(view: View, keys: FindKeys, *, inert: bool = False) -> WorkflowContext:
+    kind = InertValues if inert else LazyValues
     record = records.CONTEXTS.get(view, records.CONTEXT) or records.ContextRecord()
     return WorkflowContext(
         session_id=record.session_id,
         user_id=record.user_id,
         environment=record.environment,
-        configuration=LazyValues(lambda: view, records.CONFIGURATION),
-        variables=LazyValues(lambda: view, records.VARIABLE),
-        features=LazyValues(lambda: view, records.FEATURE),
+        configuration=kind(lambda: view, records.CONFIGURATION),
+        variables=kind(lambda: view, records.VARIABLE),
+        features=kind(lambda: view, records.FEATURE),
         secrets=LazySecrets(lambda: view, lambda: keys()),
     )
 
@@ -101,10 +102,10 @@ def with_outputs(step: WorkflowStep, viewer: Viewer) -> WorkflowStep:
     return step
 
 
-def with_value(output: StepOutput, viewer: Viewer) -> StepOutput:
+def with_value(output: StepOutput, viewer: Viewer, *, inert: bool = False) -> StepOutput:
     """The output, whose value is read where `viewer` leads when it is asked for."""
     step_id, version = output.step_id, output.version
-    vars(output)["_load"] = lambda: values.decode(records.output_bytes(viewer(), step_id, version))
+    vars(output)["_load"] = lambda: values.decode(records.output_bytes(viewer(), step_id, version), inert=inert)
     return output
 
 
@@ -318,6 +319,18 @@ class LazyValues(LazyMapping[Any]):
         return values.decode(data)
 
 
+class InertValues(LazyValues):
+    """The same to be shown: no object of an application is rebuilt."""
+
+    __slots__ = ()
+
+    def _read(self, name: str) -> Any:
+        data = erased.read(self._viewer(), self._prefix + name)
+        if data is None:
+            raise KeyError(name)
+        return values.decode(data, inert=True)
+
+
 class LazySecrets(LazyMapping[Any]):
     """Secrets: their names are there for anybody, and each is opened when it is touched."""
 
@@ -363,17 +376,18 @@ class LazyAgents(LazyMapping[AgentState]):
 class LazyOutputs(LazyMapping[StepOutput]):
     """The newest output of each step that has one."""
 
-    __slots__ = ()
+    __slots__ = ("_inert",)
 
-    def __init__(self, viewer: Viewer) -> None:
+    def __init__(self, viewer: Viewer, *, inert: bool = False) -> None:
         super().__init__(viewer, records.OUTPUT)
+        self._inert = inert
 
     def _read(self, name: str) -> StepOutput:
         view = self._viewer()
         version = self._version(view, name)
         if not version:
             raise KeyError(name)
-        found = with_value(records.output(view, name, version), self._viewer)
+        found = with_value(records.output(view, name, version), self._viewer, inert=self._inert)
         vars(found)["_compressed"] = view.compressed
         return found
 

@@ -23,11 +23,12 @@ _QUERIES = records.Record(SessionQuery)
 
 
 class Looker(NamedTuple):
-    """With what sessions are looked at."""
+    """With what sessions are looked at; `inert` says that they are to be shown, and no object is to be rebuilt."""
 
     store: Store
     catalogue: Catalogue
     watch: Watch
+    inert: bool = False
 
 
 def presence_of(looker: Looker, view: View, record: SessionRecord) -> Presence | None:
@@ -53,8 +54,8 @@ def state_of(looker: Looker, view: View) -> SessionState:
         end_time=None if record.ended_us is None else records.moment(record.ended_us),
         active_workflows=[each.id for each in summaries if each.status != "completed"],
         completed_workflows=[each.id for each in summaries if each.status == "completed"],
-        environment=values_of(view, ENVIRONMENT),
-        preferences=values_of(view, PREFERENCE),
+        environment=values_of(view, ENVIRONMENT, inert=looker.inert),
+        preferences=values_of(view, PREFERENCE, inert=looker.inert),
         last_checkpoint_id=_last_checkpoint(looker.store, session_id, [each.id for each in summaries]),
         crash_recovery_data=None if recovered is None else recovered.found,
         owner=record.owner,
@@ -62,8 +63,8 @@ def state_of(looker: Looker, view: View) -> SessionState:
     )
 
 
-def values_of(view: View, prefix: str) -> Mapping[str, Any]:
-    return dict(loading.LazyValues(lambda: view, prefix))
+def values_of(view: View, prefix: str, *, inert: bool = False) -> Mapping[str, Any]:
+    return dict((loading.InertValues if inert else loading.LazyValues)(lambda: view, prefix))
 
 
 def _metadata(view: View, record: SessionRecord) -> StateMetadata:

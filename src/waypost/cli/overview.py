@@ -114,9 +114,9 @@ def look(reading: Reading, only: str | None = None, *, closely: int = MOST) -> O
     seen: Counter[Condition] = Counter()
     found: list[Found] = []
     for summary in (one for page in pages for one in page):
-        likely = _condition(summary.status, ())
-        is_near = summary.step_counts["running"] > 0 or (likely != "completed" and seen[likely] < closely)
-        found.append(_look_at(reading, summary) if is_near else _from_afar(summary, likely))
+        guess = likely(summary.status)
+        is_near = summary.step_counts["running"] > 0 or (guess != "completed" and seen[guess] < closely)
+        found.append(_look_at(reading, summary) if is_near else _from_afar(summary, guess))
         seen[found[-1].condition] += 1
     if left_out.any or only is not None:
         names = reading.store.documents("workflow") if only is None else [only]
@@ -174,7 +174,12 @@ def condition_of(reading: Reading, summary: WorkflowSummary) -> Condition:
     """The condition of one workflow; only one that has running steps is looked at more closely."""
     if summary.step_counts["running"]:
         return _look_at(reading, summary).condition
-    return _condition(summary.status, ())
+    return likely(summary.status)
+
+
+def likely(status: WorkflowStatus) -> Condition:
+    """The condition of a workflow of which no step runs."""
+    return _condition(status, ())
 
 
 def condition(state: WorkflowState) -> Condition:

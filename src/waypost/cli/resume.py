@@ -7,14 +7,16 @@ from dataclasses import dataclass, field
 
 import click
 
-from waypost import triage
+from waypost import loading, migrations, triage
 from waypost.cli import describe, messages
 from waypost.cli.invocation import Invocation, Reading, options, reading
 from waypost.cli.overview import Found, how_to_go_on, look
 from waypost.cli.session import evidence, session_id, workflow_line
 from waypost.cli.text import ago
 from waypost.errors import WaypostError
+from waypost.models import WorkflowState
 from waypost.session_models import SessionQuery, SessionState, WorkflowTriage
+from waypost.store import DocumentId
 
 _MOST_SESSIONS = 20
 RESUME_COMMAND = "resume_command"
@@ -90,10 +92,15 @@ def look_at(store: Reading, session_id: str | None, name: str) -> Left | None:
         return None
     try:
         best = store.wp.get_recovery_suggestions(name).recommended_recovery_point
-        go_on = how_to_go_on(store.wp.load_workflow_state(name).unwrap()) if sorted_.loads else None
+        go_on = how_to_go_on(_shown(store, name)) if sorted_.loads else None
     except WaypostError:
         return Left(sorted_, sorted_.checkpoint_id, None)
     return Left(sorted_, None if best is None else best.id, go_on)
+
+
+def _shown(store: Reading, name: str) -> WorkflowState:
+    view = migrations.current(store.store.view(DocumentId("workflow", name), durable=False))
+    return loading.load(view, keys=store.store.keys, inert=True)
 
 
 def command_of(found: Sequence[Unfinished], invocation: Invocation) -> str | None:

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from waypost import checkpoints, loading, workflows
+from waypost import checkpoints, loading
 from waypost.cli import describe
 from waypost.cli.invocation import Reading
 from waypost.cli.overview import condition
@@ -51,7 +51,7 @@ def export(site: Site, asked: Exported) -> Response:
     """The page, as a file."""
     with site.source.reading() as store:
         view = versions.view_of(store, asked.workflow)
-        state = loading.load(view, keys=store.store.keys)
+        state = loading.load(view, keys=store.store.keys, inert=True)
         text = pages.templates().get_template("export.html").render(_filled_in(store, view, state))
     name = _NO_NAME.sub("-", asked.workflow).strip(".-")[:80] or "workflow"
     headers = {"content-disposition": f'attachment; filename="{name}.html"', "content-type": "text/html; charset=utf-8"}
@@ -135,7 +135,7 @@ def _outputs(view: View, state: WorkflowState) -> Iterator[dict[str, Any] | None
 def _output(view: View, step_id: str, most: int) -> dict[str, Any]:
     found: dict[str, Any] = {"step": step_id, "version": "", "size": "", "cut": False, "text": None, "why": ""}
     try:
-        output = workflows.read_output(view, step_id, None)
+        output = outputs.read(view, step_id)
         found.update(version=output.version, size=size(output.size_bytes))
         text = outputs.beginning(view, output, most + 1, _LARGEST_DECODED)
     except WaypostError as error:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, BinaryIO, NamedTuple
 
 from msgspec import Meta
 
-from waypost import records, workflows
+from waypost import loading, records, workflows
 from waypost.cli import describe
 from waypost.codec import values
 from waypost.errors import InvalidInput
@@ -69,13 +69,18 @@ def piece(site: Site, asked: Piece) -> dict[str, Any]:
     with site.source.reading() as store:
         view = versions_.view_of(store, asked.workflow, asked.at)
         step = records.validate_id(asked.step, "step id")
-        output = workflows.read_output(view, step, asked.version)
+        output = read(view, step, asked.version)
         try:
             file = workflows.open_output(view, step, output.version)
         except InvalidInput:
             return _of_text(_text(view, output, asked.form), output, asked)
         with file:
             return _of_bytes(file, output, asked)
+
+
+def read(view: View, step_id: str, version: int | None = None) -> StepOutput:
+    """One version of an output, the newest by default, whose value holds no object of an application."""
+    return loading.with_value(workflows.read_output(view, step_id, version), lambda: view, inert=True)
 
 
 def beginning(view: View, output: StepOutput, most: int, largest: int) -> str:

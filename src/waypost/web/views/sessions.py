@@ -7,11 +7,12 @@ from typing import Any
 
 from msgspec import field
 
-from waypost import records
+from waypost import records, session_records, session_states
 from waypost.cli import describe, resume
 from waypost.cli.invocation import Reading
 from waypost.errors import InvalidInput
 from waypost.session_models import SessionQuery, SessionRecoveryPlan, SessionState, SessionStatus
+from waypost.session_states import Looker
 from waypost.web import answers
 from waypost.web.query import Asked, Cursor, Id, Limit
 from waypost.web.site import Site
@@ -39,10 +40,15 @@ def listed(site: Site, asked: Wanted) -> dict[str, Any]:
     """One page of sessions, the last started first."""
     offset = 0 if asked.cursor is None else _offset(asked.cursor)
     with site.source.reading() as store:
-        page = store.wp.list_sessions(SessionQuery(status=asked.status, limit=asked.limit, offset=offset))
+        query = SessionQuery(status=asked.status, limit=asked.limit, offset=offset)
+        page = session_states.listed(_looker(store), query)
         rows = answers.filled(map(_row, page))
     has_more = page.has_more or len(rows) < len(page)
     return {"items": rows, "next_cursor": str(offset + len(rows)) if has_more else None}
+
+
+def _looker(store: Reading) -> Looker:
+    return store.wp.definitions.sessions.looker._replace(inert=True)
 
 
 def _offset(cursor: str) -> int:
@@ -66,7 +72,7 @@ def one(site: Site, asked: One) -> dict[str, Any]:
     """A session with its workflows' steps by what is known of them, and the plan where its owner is dead."""
     name = records.validate_id(asked.id, "session id")
     with site.source.reading() as store:
-        session = store.wp.get_session(name)
+        session = session_states.state_of(_looker(store), store.store.view(session_records.document_of(name)))
         left = list(_left(store, session))
         plan = next(iter(_plan(store, session)), None)
     found = resume.Unfinished(session, left)

@@ -29,4 +29,4 @@ def view_of(store: Reading, workflow_id: str, at: str | None = None) -> View:
 
 def state_of(store: Reading, workflow_id: str, at: str | None = None) -> WorkflowState:
     """The workflow at that version."""
-    return loading.load(view_of(store, workflow_id, at), keys=store.store.keys)
+    return loading.load(view_of(store, workflow_id, at), keys=store.store.keys, inert=True)

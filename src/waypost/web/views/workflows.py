@@ -11,13 +11,14 @@ from msgspec import Meta, field
 from waypost.catalogue import Catalogue, Entry
 from waypost.cli import describe, paging
 from waypost.cli.invocation import Reading
-from waypost.cli.overview import condition_of
+from waypost.cli.overview import condition, likely
 from waypost.errors import InvalidInput, StoreError, WorkflowNotFound
 from waypost.folding import WORKFLOW_STATUSES, WorkflowStatus
 from waypost.models import WorkflowSummary
 from waypost.web import answers
 from waypost.web.query import Asked, Cursor, Id, Limit
 from waypost.web.site import Site
+from waypost.web.views import versions
 
 Sort = Literal[
     "updated_at", "-updated_at", "created_at", "-created_at", "size_bytes", "-size_bytes",
@@ -108,7 +109,8 @@ def _rows(store: Reading, catalogue: Catalogue, entries: list[Entry]) -> Iterato
 def _row(store: Reading, summary: WorkflowSummary) -> dict[str, Any]:
     row = describe.summary(summary)
     try:
-        row["condition"] = condition_of(store, summary)
+        running = summary.step_counts["running"]
+        row["condition"] = condition(versions.state_of(store, summary.id)) if running else likely(summary.status)
     except WorkflowNotFound:
         row["condition"] = summary.status
     except StoreError as error:
