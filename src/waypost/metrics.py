@@ -58,6 +58,10 @@ RUNS = Metric("waypost.runs", "gauge", "1", "Workflows of the store.", STATUS)
 SPOOL = Metric("waypost.spool.events", "gauge", "1", "Events that wait in the spool.")
 SPOOL_LAG = Metric("waypost.spool.lag", "gauge", "s", "For how long the event has waited that came first.")
 RESIDENT = Metric("waypost.process.resident", "gauge", "By", "Memory that the process has resident.")
+SEEN_COMMITS = Metric("waypost.seen.commits", "counter", "1", "Commits of every process that the page's server saw.")
+SEEN_COMPLETED = Metric("waypost.seen.steps_completed", "counter", "1", "Steps that were completed in them.")
+SEEN_FAILED = Metric("waypost.seen.steps_failed", "counter", "1", "Steps that failed in them.")
+STREAMS = Metric("waypost.page.streams", "gauge", "1", "Pages that are told of commits as they are made.")
 
 LOAD = "load_workflow_state"
 """The operation by which a load is timed, and caches are judged."""

@@ -29,15 +29,15 @@ def prometheus_text(handle: Handle, *, with_store: bool = True) -> str:
     Raises what listing workflows raises.
     """
     definitions: Definitions = handle.definitions
-    lines = list(_gauge(metrics.RESIDENT, {"": clock.resident_bytes()}))
+    lines = list(gauge(metrics.RESIDENT, {"": clock.resident_bytes()}))
     if definitions.observer.instruments is not None:
         lines += _counted(definitions.observer.instruments)
     if with_store:
         found = Counter(entry.status for entry in definitions.catalogue.entries())
-        lines += _gauge(metrics.RUNS, {status: found[status] for status in WORKFLOW_STATUSES})
+        lines += gauge(metrics.RUNS, {status: found[status] for status in WORKFLOW_STATUSES})
         if definitions.spool is not None:
-            lines += _gauge(metrics.SPOOL, {"": spool.waiting_in(definitions.spool)})
-            lines += _gauge(metrics.SPOOL_LAG, {"": spool.oldest_s(definitions.spool)})
+            lines += gauge(metrics.SPOOL, {"": spool.waiting_in(definitions.spool)})
+            lines += gauge(metrics.SPOOL_LAG, {"": spool.oldest_s(definitions.spool)})
     return "\n".join(lines) + "\n"
 
 
@@ -52,8 +52,8 @@ def _counted(instruments: Instruments) -> Iterator[str]:
     )
     yield from _histogram(metrics.HOOK_DURATION, {kind: each for kind, each in tallies.items() if kind in _OF_HOOKS})
     yield from _histogram(metrics.STEP_DURATION, dict(sorted(instruments.steps().items())))
-    yield from _gauge(metrics.FAILURES, {kind: tally.failures for kind, tally in tallies.items()})
-    yield from _gauge(metrics.ERRORS, dict(sorted(instruments.errors().items())))
+    yield from gauge(metrics.FAILURES, {kind: tally.failures for kind, tally in tallies.items()})
+    yield from gauge(metrics.ERRORS, dict(sorted(instruments.errors().items())))
     for metric, value in (
         (metrics.READ, whole.bytes_read),
         (metrics.WRITTEN, whole.bytes_written),
@@ -62,7 +62,7 @@ def _counted(instruments: Instruments) -> Iterator[str]:
         (metrics.LOADS, loads.count - loads.failures),
         (metrics.CACHE_HITS, loads.hits),
     ):
-        yield from _gauge(metric, {"": value})
+        yield from gauge(metric, {"": value})
 
 
 def _head(metric: Metric) -> Iterator[str]:
@@ -70,8 +70,8 @@ def _head(metric: Metric) -> Iterator[str]:
     yield f"# TYPE {metric.prometheus_name} {metric.kind}"
 
 
-def _gauge(metric: Metric, values: Mapping[str, float]) -> Iterator[str]:
-    """A gauge or a counter: a value for each label."""
+def gauge(metric: Metric, values: Mapping[str, float]) -> Iterator[str]:
+    """The lines of a gauge or a counter: a value for each label."""
     if values:
         yield from _head(metric)
     for label, value in values.items():

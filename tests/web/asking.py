@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 
 from waypost.cli.invocation import Invocation
 from waypost.web.guard import Guard
+from waypost.web.lately import Lately
 from waypost.web.routes import Route, table
 from waypost.web.site import Site
 from waypost.web.source import Source
@@ -116,6 +117,7 @@ def scope_of(
 def page_of(place: object, *, read_only: bool = False) -> Iterator[Page]:
     """The application over the store at a place; nothing is told live."""
     site = Site(Source(Invocation(str(place)), read_only=read_only))
+    site._entries = Lately(0.0)  # however slow the machine is, a list is of now
     try:
         yield Page(site)
     finally:

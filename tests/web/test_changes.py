@@ -95,6 +95,7 @@ async def test_a_damaged_checkpoint_is_told_of(page: Page, wp: Waypost, kept: st
 
 async def test_read_only_changes_nothing(wp: Waypost, kept: str, here: Path) -> None:
     """With --read-only nothing is opened to write: 403, and the previews go on."""
+    wp.close()  # which writes what it has put off
     with page_of(here, read_only=True) as page:
         assert (await page.ok("/api/store"))["read_only"] is True
         before = sorted((each, each.stat().st_mtime_ns) for each in here.rglob("*"))

@@ -338,7 +338,9 @@ def test_what_is_quick_is_fresh_and_what_is_slow_is_kept_for_a_while() -> None:
     lately: Lately[int] = Lately(5.0, lambda: now[0])
     one, other = object(), object()
     assert [lately.get(one, find), lately.get(one, find)] == [1, 1]
-    now[0] += 1.9
+    now[0] += 1.9  # of the two seconds
     assert lately.get(one, find) == 1
     now[0] += 0.2
     assert lately.get(one, find) == 2 and lately.get(other, find) == 3
+    quick: Lately[int] = Lately(5.0, lambda: now[0])
+    assert [quick.get(one, lambda number=number: number) for number in range(3)] == [0, 1, 2]

@@ -12,12 +12,13 @@ from waypost.web.answers import Denied
 T = TypeVar("T")
 
 _TIMES = 2
+_QUICK_S = 0.2
 _WAIT_S = 2.0
 
 
 class Lately(Generic[T]):
-    """The last answer to one question. It is kept for twice as long as it took to find, and at most for `most_s`: what
-    is quick is always fresh, and what is slow takes a third of the time at most. Safe to use from any thread.
+    """The last answer to one question. What was quick to find is found anew each time; else it is kept for twice as long
+    as that took, and at most for `most_s`, so that it takes a third of the time at most. Safe to use from any thread.
     """
 
     def __init__(self, most_s: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -37,7 +38,8 @@ class Lately(Generic[T]):
             if self._found is None or self._found[0] is not of or began >= self._until:
                 self._found = (of, find())
                 ended = self._clock()
-                self._until = ended + min(self._most_s, _TIMES * (ended - began))
+                took = ended - began
+                self._until = ended if took < _QUICK_S else ended + min(self._most_s, _TIMES * took)
             return self._found[1]
         finally:
             self._lock.release()

@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta
 from starlette.responses import Response
 
+from waypost import metrics as names
 from waypost import usage
 from waypost.cli.invocation import Reading
 from waypost.hooks import spool
+from waypost.prometheus import gauge, prometheus_text
 from waypost.store import DocumentId
 from waypost.web.query import Asked
 from waypost.web.site import Site
@@ -82,27 +85,24 @@ def _row(kind: str, name: str, log_bytes: int, checkpoint_bytes: int) -> dict[st
 
 
 def metrics(site: Site, asked: Asked) -> dict[str, Any]:
-    """What every process did, for charts, and how this one is doing."""
-    return {"activity": site.live.activity.series(), "process": _process(site)}
-
-
-def _process(site: Site) -> dict[str, Any]:
-    return {"uptime_s": time.monotonic() - site.began, "streams": site.live.streams}
+    """What every process did, for charts, and how this one's handle fares."""
+    with site.source.reading() as store:
+        fared = store.wp.get_performance_metrics()
+    uptime_s = time.monotonic() - site.began
+    process = {**msgspec.to_builtins(fared), "uptime_s": uptime_s, "streams": site.live.streams}
+    return {"activity": site.live.activity.series(), "process": process}
 
 
 def prometheus(site: Site, asked: Asked) -> Response:
-    """The counts since the start, as Prometheus reads them."""
-    names = ("commits", "steps_completed", "steps_failed")
-    said = ("Commits seen.", "Steps that were completed.", "Steps that failed.")
-    lines = [
-        line
-        for name, text, number in zip(names, said, site.live.activity.totals, strict=True)
-        for line in (
-            f"# HELP waypost_seen_{name}_total {text}",
-            f"# TYPE waypost_seen_{name}_total counter",
-            f"waypost_seen_{name}_total {number}",
-        )
-    ]
-    lines += ["# HELP waypost_page_streams Open streams of pages.", "# TYPE waypost_page_streams gauge"]
-    lines.append(f"waypost_page_streams {site.live.streams}")
+    """The counts since the start, as Prometheus reads them. Of workflows there are none: that would list them all."""
+    commits, completed, failed = site.live.activity.totals
+    with site.source.reading() as store:
+        lines = [prometheus_text(store.wp, with_store=False).rstrip("\n")]
+    for metric, value in (
+        (names.SEEN_COMMITS, commits),
+        (names.SEEN_COMPLETED, completed),
+        (names.SEEN_FAILED, failed),
+        (names.STREAMS, site.live.streams),
+    ):
+        lines += gauge(metric, {"": value})
     return Response("\n".join(lines) + "\n", headers={"content-type": _PROMETHEUS})
