@@ -89,7 +89,7 @@ function take(block) {
   if (event.type === "hello") {
     wait = FIRST_WAIT_MS;
     become("live");
-    tell(null);
+    if (!JSON.parse(event.data || "{}").resumed) tell(null);
   } else if (event.type === "commit") {
     tell(JSON.parse(event.data));
   }

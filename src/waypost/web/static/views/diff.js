@@ -55,7 +55,7 @@ export function makeDiff(page) {
           h("button", { type: "button", class: "small", "aria-label": "Swap the two", disabled: !page.at,
             on: { click: () => go(changed({ compare: page.at, at: page.compare })) } }, "⇄"),
           choice(page, "to", "at", page.at, true)),
-        loadedPart(rows, (data) => drawRows(data.items ?? data.rows ?? [], data.cut), "Comparing"));
+        loadedPart(rows, (data) => drawRows(data.items, data.cut), "Comparing"));
     },
   };
 }

@@ -6,8 +6,9 @@ import { dialogParts, openDialog } from "../dialog.js";
 import { h } from "../dom.js";
 import { count, moment, visible } from "../format.js";
 import { Loaded } from "../loading.js";
-import { id, loadedPart, problem } from "../parts.js";
+import { id, loadedPart, problem, progress } from "../parts.js";
 import { go, to } from "../router.js";
+import { badge } from "../status.js";
 import { drawRows } from "./diff.js";
 
 /** Show what a restore would change, ask, and say what came of it. */
@@ -19,7 +20,7 @@ export function askToRestore(page, checkpoint) {
     title: "Go back to this checkpoint?",
     hint: "The workflow becomes what it was then, as a new version: its history stays, and you can go back again.",
     yes: "Restore",
-    done: (result) => `Restored: the workflow is as it was, at version ${count(result.version ?? result.metadata?.version ?? 0)}`,
+    done: (result) => `Restored: the workflow is as it was, at version ${count(result.summary.version)}`,
     then: () => go(to("/workflow", { id: page.id })),
   };
   asked.open();
@@ -63,7 +64,8 @@ class Asked {
     if (this.result) return dialogParts("Done", h("p", { role: "status", "data-done": this.verb.toLowerCase() }, this.words.done(this.result)),
       h("button", { type: "button", class: "primary", "data-action": "close", on: { click: close } }, "Show it"));
     const problems = this.preview.data?.problems ?? [];
-    const canAct = this.preview.data && !this.preview.error && !this.isDoing && !problems.length;
+    // what speaks against a restore is said and left to the reader; an id that is taken cannot be forked to
+    const canAct = this.preview.data && !this.preview.error && !this.isDoing && !(this.hasId && problems.length);
     return dialogParts(this.words.title, [
       h("p", {}, id(this.checkpoint.checkpoint_id, 60), h("span", { class: "dim" }, ` ${moment(this.checkpoint.created_at)} `),
         visible(this.checkpoint.description ?? "")),
@@ -73,12 +75,17 @@ class Asked {
       this.error?.status === 409 && !this.hasId && h("p", {}, "It has changed since. Below is what would change now; look at it again."),
       problems.length > 0 && h("ul", { class: "problem" }, problems.map((each) => h("li", {}, visible(each)))),
       h("div", { class: "preview", tabindex: 0, role: "region", "aria-label": "What will change" },
-        loadedPart(this.preview, (data) => drawRows(data.items ?? data.rows ?? data.changes ?? [], data.cut, "What will change"), "Looking at what will change")),
+        loadedPart(this.preview, (data) => this.drawPreview(data), "Looking at what will change")),
     ], [
       h("button", { type: "button", "data-action": "cancel", on: { click: close } }, "Cancel"),
       h("button", { type: "button", class: "primary", "data-action": "confirm", disabled: !canAct, on: { click: () => this.go() } },
-        this.isDoing ? "…" : this.words.yes),
+        this.isDoing ? "…" : problems.length ? `${this.words.yes} all the same` : this.words.yes),
     ]);
+  }
+
+  drawPreview(data) {
+    if (!this.hasId) return drawRows(data.items, data.cut, "What will change");
+    return [h("p", {}, "The new workflow begins as ", badge(data.summary.status), ":"), progress(data.summary.step_counts)];
   }
 
   drawId() {

@@ -4,7 +4,7 @@ import { h } from "../dom.js";
 import { count, duration, plural, visible } from "../format.js";
 import { copyButton, facts, figure, id, name, progress, since, size, tally } from "../parts.js";
 import { to } from "../router.js";
-import { badge, stepStatus } from "../status.js";
+import { badge, mark, stepStatus } from "../status.js";
 
 export function drawHeader(page, state) {
   const condition = state.condition ?? state.status;
@@ -36,8 +36,8 @@ function drawFacts(state) {
     ["At work on", state.current_step && name(state.current_step)],
     ["Environment", state.context?.environment],
     [sessions.length === 1 ? "Session" : "Sessions", sessions.length > 0 && sessions.slice(0, 5).map((each) => {
-      const of = typeof each === "string" ? each : each.session_id;
-      return h("a", { href: to("/session", { id: of }), "data-key": of, class: "spaced" }, id(of, 28));
+      return h("a", { href: to("/session", { id: each.id }), "data-key": each.id, class: "spaced", title: visible(each.evidence ?? "") },
+        each.status && mark(each.status), id(each.id, 28));
     })],
   ]);
 }
@@ -48,6 +48,8 @@ function drawEvidence(page, state, condition) {
   const left = steps.filter((step) => stepStatus(step) === "interrupted");
   const pieces = [];
   if (left.length) pieces.push(interrupted(page, left));
+  const dead = (state.sessions ?? []).filter((each) => each.status === "crashed");
+  if (dead.length && condition !== "completed") pieces.push(crashed(dead));
   if (state.error) pieces.push(failed(page, state, steps));
   if (condition === "damaged") pieces.push(h("p", {}, "It cannot be read as it is. ", h("code", {}, "waypost verify"), " says more."));
   if (state.paused) pieces.push(h("p", {}, "It is paused: no step is begun until it is resumed."));
@@ -60,6 +62,12 @@ function interrupted(page, left) {
   const who = [...owners.values()].slice(0, 3).map((owner) => `process ${owner.pid} on ${visible(owner.host)}`).join(", ");
   return h("p", {}, h("b", {}, `Interrupted: ${plural(left.length, "step")} ${left.length === 1 ? "was" : "were"} running`),
     ` in ${who}, which is there no more. `, links(page, left), " may have had effects, or not.");
+}
+
+function crashed(sessions) {
+  const shown = sessions.at(-1);
+  return h("p", {}, h("b", {}, "Its session has crashed: "), h("a", { href: to("/session", { id: shown.id }) }, id(shown.id, 28)),
+    ". ", visible(shown.evidence ?? ""));
 }
 
 function failed(page, state, steps) {

@@ -34,7 +34,8 @@ export function makeOutputs(page) {
     const before = text.data;
     try {
       const next = await ask(undefined, before.next_offset);
-      if (text.data === before) text.data = { ...next, text: before.text + next.text };
+      const between = next.encoding === "hex" && shown.form === "pretty" ? "\n" : "";
+      if (text.data === before) text.data = { ...next, text: before.text + between + next.text };
     } catch (error) {
       text.error = error;
     }
@@ -118,7 +119,7 @@ function drawText(data, more) {
   const isPart = data.next_offset !== null && data.next_offset !== undefined;
   return [
     h("div", { class: "output-tools" },
-      h("span", { class: "dim" }, `${visible(data.media)}, ${plural(data.total_chars, "character")}`, isPart && `, the first ${count(data.text.length)} are shown`),
+      h("span", { class: "dim" }, `${visible(data.media)}, ${plural(data.total_chars, data.unit === "bytes" ? "byte" : "character")}`, isPart && `, the first ${count(data.next_offset)} are shown`),
       h("button", { type: "button", class: "small", "data-action": "copy", on: { click: () => copyText(data.text, isPart ? "the part that is shown" : "the output") } }, "Copy")),
     h("pre", { class: "output-text", tabindex: 0, "aria-label": "Output", "data-output": true }, data.text),
     isPart && h("p", { class: "more" }, h("button", { type: "button", "data-more": true, on: { click: more } }, "Show more of it")),

@@ -36,10 +36,8 @@ export function openSession({ query, redraw }) {
 }
 
 function drawSession(data) {
-  const session = data.session ?? data;
-  const evidence = data.evidence ?? session.presence?.evidence;
-  const workflows = data.workflows ?? data.plan?.workflows ?? [];
-  const command = session.environment?.resume_command;
+  const session = data;
+  const { evidence, workflows, command } = data;
   return [
     h("div", { class: "heading" }, h("h1", { id: "title" }, "Session ", id(session.session_id)), badge(session.status)),
     h("p", { class: "under" }, copyButton(session.session_id)),
@@ -52,7 +50,7 @@ function drawSession(data) {
       ["Last checkpoint", session.last_checkpoint_id && id(session.last_checkpoint_id)],
     ]),
     data.plan && drawPlan(data.plan, command),
-    !data.plan && command && goOn(command, session.status),
+    !data.plan && command && goOn(command),
     drawWorkflows(session, workflows),
     session.crash_recovery_data && drawCrash(session.crash_recovery_data),
     drawEnvironment(session.environment),
@@ -61,9 +59,8 @@ function drawSession(data) {
 
 const HEADS = { crashed: "Its owner is dead: ", active: "Its owner is at work: ", paused: "Paused: ", completed: "" };
 
-function goOn(command, status) {
-  if (status === "completed") return null;
-  return h("p", { class: "command" }, "To go on: ", h("code", {}, visible(String(command))), copyButton(String(command), "command"));
+function goOn(command) {
+  return h("p", { class: "command" }, "To go on: ", command_(command));
 }
 
 function drawPlan(plan, command) {
@@ -78,14 +75,10 @@ function drawPlan(plan, command) {
     ]),
     h("ol", { class: "plan-steps" }, plan.recovery_steps.map((each) => h("li", {}, visible(each)))),
     plan.warnings.length > 0 && h("ul", { class: "warnings" }, plan.warnings.map((each) => h("li", {}, mark("crashed"), visible(each)))),
-    h("p", { class: "command" }, "Recover it: ", command_(`waypost session recover ${quoted(plan.session_id)}`)),
-    command && h("p", { class: "command" }, "Then go on: ", command_(String(command))));
+    command && h("p", { class: "command" }, "To go on: ", command_(command)));
 }
 
 const command_ = (text) => [h("code", {}, visible(text)), copyButton(text, "command")];
-
-/** As a shell takes it. */
-const quoted = (text) => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);
 
 function drawWorkflows(session, workflows) {
   const told = new Set(workflows.map((each) => each.workflow_id));
@@ -102,6 +95,7 @@ const workflowLink = (each) => h("a", { href: to("/workflow", { id: each }), "da
 function drawTriage(one) {
   return h("li", { class: "card", "data-key": one.workflow_id, "data-workflow": one.workflow_id },
     h("div", { class: "card-head" }, h("h3", {}, workflowLink(one.workflow_id))),
+    one.go_on && h("p", { class: "command dim" }, "To go on: ", h("code", {}, visible(one.go_on)), copyButton(one.go_on, "command")),
     one.problem && h("p", { class: "error-text" }, visible(one.problem), one.checkpoint_id && [" Its newest whole checkpoint: ", id(one.checkpoint_id)]),
     GROUPS.filter(([key]) => one[key]?.length).map(([key, label, status]) => h("details", { "data-key": key, "data-group": key, open: key === "ambiguous" },
       h("summary", {}, mark(status), h("b", {}, count(one[key].length)), ` ${label}`),

@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { h } from "../dom.js";
-import { count, plural } from "../format.js";
+import { count } from "../format.js";
 import { Loaded, keepFresh } from "../loading.js";
 import { empty, figure, loadedPart, name, size, table } from "../parts.js";
 import { go, to } from "../router.js";
@@ -29,14 +29,14 @@ export function openStorage({ redraw }) {
 }
 
 function drawStorage(data) {
-  const rows = data.items ?? data.rows ?? [];
+  const rows = data.items;
   const most = Math.max(...rows.map((row) => row.bytes), 1);
   return [
     h("div", { class: "figures" },
       figure("In the store", size(data.total_bytes)),
       data.free_bytes !== null && data.free_bytes !== undefined && figure("Free beside it", size(data.free_bytes)),
       figure("Largest", rows.length ? size(rows[0].bytes) : "–", rows.length > 0 && name(rows[0].id)),
-      figure("Shown", count(rows.length), rows.length >= LIMIT ? "the largest" : plural(rows.length, "document").replace(/^\S+ /, ""))),
+      figure("Documents", count(data.total), rows.length < data.total && `the ${count(rows.length)} largest are shown`)),
     h("ul", { class: "legend" }, h("li", {}, h("span", { class: "swatch is-log" }), "history"), h("li", {}, h("span", { class: "swatch is-checkpoint" }), "checkpoints")),
     rows.length ? table("Room by workflow", COLUMNS, rows.map((row) => drawRow(row, most))) : empty("The store is empty"),
     h("p", { class: "dim" }, "Checkpoints beyond the bounds of retention are removed by ", h("code", {}, "waypost store cleanup"), "."),

@@ -34,8 +34,7 @@ class Page {
     this.read(query);
     const at = () => this.at || null;
     this.state = new Loaded((signal) => get("/api/workflow", { id: this.id, at: at() }, signal), () => this.changed());
-    this.steps = new Loaded(
-      (signal) => get("/api/steps", { workflow: this.id, at: at(), limit: MOST_STEPS }, signal), redraw);
+    this.steps = new Loaded((signal) => allSteps(this.id, at(), signal), redraw);
     this.checkpoints = new Pages(
       (signal, cursor, limit) => get("/api/checkpoints", { workflow: this.id, cursor, limit }, signal),
       (item) => item.checkpoint_id, redraw, 200);
@@ -109,6 +108,17 @@ class Page {
       announce(`Not exported: ${error.message}`);
     }
   }
+}
+
+/** The steps, in as many answers as they need. */
+async function allSteps(workflow, at, signal) {
+  const found = await get("/api/steps", { workflow, at, limit: MOST_STEPS }, signal);
+  while (found.items.length < Math.min(found.total, MOST_STEPS)) {
+    const next = await get("/api/steps", { workflow, at, limit: MOST_STEPS, offset: found.items.length }, signal);
+    if (!next.items.length) break;
+    found.items.push(...next.items);
+  }
+  return found;
 }
 
 /** Save a blob as a file of that name. */

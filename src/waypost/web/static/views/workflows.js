@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { h } from "../dom.js";
-import { duration } from "../format.js";
+import { duration, plural } from "../format.js";
 import { keepFresh, Pages } from "../loading.js";
 import { copyText, empty, id, loadedPart, moreButton, name, progress, since, table } from "../parts.js";
 import { changed, go, to } from "../router.js";
@@ -11,7 +11,7 @@ import { badge, mark, word } from "../status.js";
 const STATUSES = ["running", "paused", "failed", "completed", "idle"];
 const SORTS = [
   ["-updated_at", "last changed first"], ["updated_at", "longest unchanged first"], ["-created_at", "newest first"],
-  ["created_at", "oldest first"], ["name", "by name"], ["-progress", "furthest first"], ["-size_bytes", "largest first"],
+  ["created_at", "oldest first"], ["id", "by id"], ["status", "by status"], ["-size_bytes", "largest first"],
 ];
 const COLUMNS = [
   ["Workflow", "wide"], ["Status", ""], ["Progress", "progress-column"], ["Now", "wide dim"], ["Duration", "number"], ["Changed", "number"],
@@ -87,11 +87,22 @@ function drawFilters(filters, type) {
 }
 
 function drawList(data, filters) {
-  if (data.items.length) return table("Workflows", COLUMNS, data.items.map(row));
+  const unreadable = data.unreadable?.length > 0 && drawUnreadable(data.unreadable);
+  if (data.items.length || unreadable) {
+    return [unreadable, data.items.length > 0 && table("Workflows", COLUMNS, data.items.map(row))];
+  }
   const isFiltered = filters.q || filters.session || filters.status.length;
   return isFiltered
     ? empty("No workflow is like that", h("a", { href: "/" }, "Show all"))
     : empty("No workflows yet", h("code", {}, "waypost demo"), " makes one, and so does ", h("code", {}, "waypost run"), ".");
+}
+
+/** Those that are there and cannot be read: said apart, since nothing else is known of them. */
+function drawUnreadable(items) {
+  return h("div", { class: "evidence is-damaged", role: "alert", "data-key": "unreadable" },
+    h("p", {}, h("b", {}, `${plural(items.length, "workflow")} cannot be read.`), " ", h("code", {}, "waypost verify"), " says more."),
+    h("ul", { class: "plain" }, items.map((item) => h("li", { "data-key": item.id, "data-workflow": item.id, "data-condition": "damaged" },
+      h("a", { href: to("/workflow", { id: item.id }) }, name(item.id)), h("span", { class: "dim" }, " ", name(item.error))))));
 }
 
 function row(item) {
