@@ -37,7 +37,10 @@ let identity = null;
 let streamState = "off";
 let isWaiting = false;
 
-const store = new Loaded((signal) => get("/api/store", {}, signal), () => redraw());
+const store = new Loaded(
+  (signal) => get("/api/store", {}, signal),
+  () => redraw(),
+);
 
 /** Draw soon, and only once however often it is asked for. */
 function redraw() {
@@ -61,7 +64,14 @@ function draw() {
 
 function problemsOfStore() {
   const told = store.data?.problems ?? [];
-  return told.length > 0 && h("ul", { class: "problem", role: "alert" }, told.map((each) => h("li", {}, each)));
+  return (
+    told.length > 0 &&
+    h(
+      "ul",
+      { class: "problem", role: "alert" },
+      told.map((each) => h("li", {}, each)),
+    )
+  );
 }
 
 /** Show what the address says. */
@@ -82,7 +92,12 @@ function arrive() {
 }
 
 function openNothing() {
-  return { title: "Not found", draw: () => empty("There is no such page", h("a", { href: "/" }, "All workflows")), update() {}, close() {} };
+  return {
+    title: "Not found",
+    draw: () => empty("There is no such page", h("a", { href: "/" }, "All workflows")),
+    update() {},
+    close() {},
+  };
 }
 
 /** Begin anew after a token was given: everything that was refused is asked for again. */

@@ -27,5 +27,9 @@ export const dialogIsOpen = () => document.querySelector("dialog[open]") !== nul
 
 /** A dialog's heading, content and row of buttons. */
 export function dialogParts(title, content, buttons) {
-  return [h("h2", {}, title), h("div", { class: "dialog-content" }, content), h("div", { class: "dialog-buttons" }, buttons)];
+  return [
+    h("h2", {}, title),
+    h("div", { class: "dialog-content" }, content),
+    h("div", { class: "dialog-buttons" }, buttons),
+  ];
 }

@@ -73,8 +73,12 @@ export function show(parent, ...wanted) {
 }
 
 function alike(old, fresh) {
-  return old.nodeType === fresh.nodeType && old.nodeName === fresh.nodeName && keyOf(old) === keyOf(fresh)
-    && ownName(old) === ownName(fresh);
+  return (
+    old.nodeType === fresh.nodeType &&
+    old.nodeName === fresh.nodeName &&
+    keyOf(old) === keyOf(fresh) &&
+    ownName(old) === ownName(fresh)
+  );
 }
 
 const keyOf = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.getAttribute("data-key") : null);

@@ -30,7 +30,12 @@ export function duration(ms) {
   if (ms < 1000) return `${Math.round(ms)} ms`;
   const seconds = ms / 1000;
   if (seconds < 60) return `${seconds < 10 ? seconds.toFixed(1) : Math.round(seconds)} s`;
-  return pair(seconds, [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]]);
+  return pair(seconds, [
+    [86400, "d"],
+    [3600, "h"],
+    [60, "min"],
+    [1, "s"],
+  ]);
 }
 
 function pair(seconds, units) {
@@ -77,6 +82,6 @@ export function cut(text, most = 60) {
 /** A value of a diff or of the context on one line. */
 export function value(given, most = 400) {
   if (given === undefined) return "";
-  const text = typeof given === "string" ? JSON.stringify(given) : JSON.stringify(given) ?? "";
+  const text = typeof given === "string" ? JSON.stringify(given) : (JSON.stringify(given) ?? "");
   return text.length > most ? `${visible(text.slice(0, most))}…` : visible(text);
 }

@@ -61,8 +61,26 @@ function move(by) {
 }
 
 export function showHelp() {
-  openDialog("Keys", (close) => dialogParts("Keys",
-    h("dl", { class: "keys" }, HELP.map(([key, what]) => h("div", {},
-      h("dt", {}, key.split("  ").map((each) => h("kbd", {}, each))), h("dd", {}, what)))),
-    h("button", { type: "button", class: "primary", autofocus: true, on: { click: close } }, "Close")));
+  openDialog("Keys", (close) =>
+    dialogParts(
+      "Keys",
+      h(
+        "dl",
+        { class: "keys" },
+        HELP.map(([key, what]) =>
+          h(
+            "div",
+            {},
+            h(
+              "dt",
+              {},
+              key.split("  ").map((each) => h("kbd", {}, each)),
+            ),
+            h("dd", {}, what),
+          ),
+        ),
+      ),
+      h("button", { type: "button", class: "primary", autofocus: true, on: { click: close } }, "Close"),
+    ),
+  );
 }

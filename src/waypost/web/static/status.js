@@ -37,8 +37,11 @@ export function word(status) {
 /** The mark alone; whoever uses it says the word beside it, or in a label. */
 export function mark(status) {
   const known = kind(status);
-  return s("svg", { class: `mark is-${known}`, viewBox: "0 0 16 16", width: 16, height: 16, "aria-hidden": "true" },
-    s("path", { d: MARKS[known] }));
+  return s(
+    "svg",
+    { class: `mark is-${known}`, viewBox: "0 0 16 16", width: 16, height: 16, "aria-hidden": "true" },
+    s("path", { d: MARKS[known] }),
+  );
 }
 
 /** A mark with its word. */

@@ -22,7 +22,3 @@ export function keep(token) {
 export function current() {
   return sessionStorage.getItem(KEY);
 }
-
-export function forget() {
-  sessionStorage.removeItem(KEY);
-}

@@ -5,17 +5,39 @@ import { visible } from "../format.js";
 import { copyButton, empty, id, moreButton, name, since, table } from "../parts.js";
 import { changed } from "../router.js";
 
-const COLUMNS = [["Checkpoint", "wide"], ["Kind", ""], ["Made", "number"], ["", "actions-column"]];
-const KINDS = { manual: "by hand", automatic: "automatic", pre_step: "before a step", post_step: "after a step", error: "at an error" };
+const COLUMNS = [
+  ["Checkpoint", "wide"],
+  ["Kind", ""],
+  ["Made", "number"],
+  ["", "actions-column"],
+];
+const KINDS = {
+  manual: "by hand",
+  automatic: "automatic",
+  pre_step: "before a step",
+  post_step: "after a step",
+  error: "at an error",
+};
 
 /** `ways` are {restore, fork}, each given a checkpoint. */
 export function drawCheckpoints(page, ways) {
   const { items } = page.checkpoints.data;
-  if (!items.length) return empty("No checkpoints", "One is made as a step ends, and by ", h("code", {}, `waypost checkpoint create`), ".");
+  if (!items.length)
+    return empty(
+      "No checkpoints",
+      "One is made as a step ends, and by ",
+      h("code", {}, `waypost checkpoint create`),
+      ".",
+    );
   const readOnly = page.store.data?.read_only ?? false;
   return [
-    readOnly && h("p", { class: "dim" }, "The store was opened to be read only: nothing can be restored or forked from here."),
-    table("Checkpoints", COLUMNS, items.map((item) => row(page, item, ways, readOnly))),
+    readOnly &&
+      h("p", { class: "dim" }, "The store was opened to be read only: nothing can be restored or forked from here."),
+    table(
+      "Checkpoints",
+      COLUMNS,
+      items.map((item) => row(page, item, ways, readOnly)),
+    ),
     moreButton(page.checkpoints, "Older checkpoints"),
   ];
 }
@@ -23,23 +45,65 @@ export function drawCheckpoints(page, ways) {
 function row(page, item, ways, readOnly) {
   const at = item.checkpoint_id;
   const isShown = at === page.at;
-  const act = (action, label, run) => h("button", {
-    type: "button", class: "small", "data-action": action, "aria-label": `${label} ${at}`, disabled: readOnly, on: { click: () => run(item) },
-  }, label);
+  const act = (action, label, run) =>
+    h(
+      "button",
+      {
+        type: "button",
+        class: "small",
+        "data-action": action,
+        "aria-label": `${label} ${at}`,
+        disabled: readOnly,
+        on: { click: () => run(item) },
+      },
+      label,
+    );
   return {
     key: at,
     props: { class: isShown ? "row is-chosen" : "row", "data-checkpoint": at },
     cells: [
-      [h("a", { href: changed({ at, tab: null, compare: null }), "data-row-link": true, class: "row-link", "aria-current": isShown ? "true" : null },
-        item.description ? name(item.description) : id(at)),
-      item.tags.map((tag) => h("span", { class: "tag", "data-key": tag }, visible(tag))),
-      h("div", { class: "under" }, id(at), copyButton(at, "checkpoint id"))],
+      [
+        h(
+          "a",
+          {
+            href: changed({ at, tab: null, compare: null }),
+            "data-row-link": true,
+            class: "row-link",
+            "aria-current": isShown ? "true" : null,
+          },
+          item.description ? name(item.description) : id(at),
+        ),
+        item.tags.map((tag) => h("span", { class: "tag", "data-key": tag }, visible(tag))),
+        h("div", { class: "under" }, id(at), copyButton(at, "checkpoint id")),
+      ],
       KINDS[item.type] ?? visible(item.type),
       since(item.created_at),
-      h("div", { class: "row-actions" },
-        h("a", { class: "button small", href: changed({ at, tab: null, compare: null }), "data-action": "show", "aria-label": `Show the state at ${at}` }, "Show"),
-        h("a", { class: "button small", href: changed({ compare: at, tab: "checkpoints" }), "data-action": "compare", "aria-label": `Compare ${at}` }, "Compare"),
-        act("restore", "Restore", ways.restore), act("fork", "Fork", ways.fork)),
+      h(
+        "div",
+        { class: "row-actions" },
+        h(
+          "a",
+          {
+            class: "button small",
+            href: changed({ at, tab: null, compare: null }),
+            "data-action": "show",
+            "aria-label": `Show the state at ${at}`,
+          },
+          "Show",
+        ),
+        h(
+          "a",
+          {
+            class: "button small",
+            href: changed({ compare: at, tab: "checkpoints" }),
+            "data-action": "compare",
+            "aria-label": `Compare ${at}`,
+          },
+          "Compare",
+        ),
+        act("restore", "Restore", ways.restore),
+        act("fork", "Fork", ways.fork),
+      ),
     ],
   };
 }

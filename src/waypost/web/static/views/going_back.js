@@ -14,7 +14,8 @@ import { drawRows } from "./diff.js";
 /** Show what a restore would change, ask, and say what came of it. */
 export function askToRestore(page, checkpoint) {
   const asked = new Asked("Restore", checkpoint, (signal) =>
-    get("/api/restore", { checkpoint: checkpoint.checkpoint_id }, signal));
+    get("/api/restore", { checkpoint: checkpoint.checkpoint_id }, signal),
+  );
   asked.act = (preview) => post("/api/restore", { checkpoint: checkpoint.checkpoint_id, version: preview.version });
   asked.words = {
     title: "Go back to this checkpoint?",
@@ -29,7 +30,8 @@ export function askToRestore(page, checkpoint) {
 /** The same for a fork, whose id the reader chooses. */
 export function askToFork(page, checkpoint) {
   const asked = new Asked("Fork", checkpoint, (signal) =>
-    get("/api/fork", { checkpoint: checkpoint.checkpoint_id, new_id: asked.newId }, signal));
+    get("/api/fork", { checkpoint: checkpoint.checkpoint_id, new_id: asked.newId }, signal),
+  );
   asked.newId = `${page.id}-fork`;
   asked.hasId = true;
   asked.act = () => post("/api/fork", { checkpoint: checkpoint.checkpoint_id, new_id: asked.newId });
@@ -50,7 +52,11 @@ class Asked {
   }
 
   open() {
-    this.dialog = openDialog(`${this.verb} ${this.checkpoint.checkpoint_id}`, (close) => this.draw(close), () => this.closed());
+    this.dialog = openDialog(
+      `${this.verb} ${this.checkpoint.checkpoint_id}`,
+      (close) => this.draw(close),
+      () => this.closed(),
+    );
     this.preview.load();
   }
 
@@ -61,31 +67,66 @@ class Asked {
   }
 
   draw(close) {
-    if (this.result) return dialogParts("Done", h("p", { role: "status", "data-done": this.verb.toLowerCase() }, this.words.done(this.result)),
-      h("button", { type: "button", class: "primary", "data-action": "close", on: { click: close } }, "Show it"));
+    if (this.result)
+      return dialogParts(
+        "Done",
+        h("p", { role: "status", "data-done": this.verb.toLowerCase() }, this.words.done(this.result)),
+        h("button", { type: "button", class: "primary", "data-action": "close", on: { click: close } }, "Show it"),
+      );
     const problems = this.preview.data?.problems ?? [];
     // what speaks against a restore is said and left to the reader; an id that is taken cannot be forked to
     const canAct = this.preview.data && !this.preview.error && !this.isDoing && !(this.hasId && problems.length);
-    return dialogParts(this.words.title, [
-      h("p", {}, id(this.checkpoint.checkpoint_id, 60), h("span", { class: "dim" }, ` ${moment(this.checkpoint.created_at)} `),
-        visible(this.checkpoint.description ?? "")),
-      h("p", { class: "dim" }, this.words.hint),
-      this.hasId && this.drawId(),
-      this.error && problem(this.error, null),
-      this.error?.status === 409 && !this.hasId && h("p", {}, "It has changed since. Below is what would change now; look at it again."),
-      problems.length > 0 && h("ul", { class: "problem" }, problems.map((each) => h("li", {}, visible(each)))),
-      h("div", { class: "preview", tabindex: 0, role: "region", "aria-label": "What will change" },
-        loadedPart(this.preview, (data) => this.drawPreview(data), "Looking at what will change")),
-    ], [
-      h("button", { type: "button", "data-action": "cancel", on: { click: close } }, "Cancel"),
-      h("button", { type: "button", class: "primary", "data-action": "confirm", disabled: !canAct, on: { click: () => this.go() } },
-        this.isDoing ? "…" : problems.length ? `${this.words.yes} all the same` : this.words.yes),
-    ]);
+    return dialogParts(
+      this.words.title,
+      [
+        h(
+          "p",
+          {},
+          id(this.checkpoint.checkpoint_id, 60),
+          h("span", { class: "dim" }, ` ${moment(this.checkpoint.created_at)} `),
+          visible(this.checkpoint.description ?? ""),
+        ),
+        h("p", { class: "dim" }, this.words.hint),
+        this.hasId && this.drawId(),
+        this.error && problem(this.error, null),
+        this.error?.status === 409 &&
+          !this.hasId &&
+          h("p", {}, "It has changed since. Below is what would change now; look at it again."),
+        problems.length > 0 &&
+          h(
+            "ul",
+            { class: "problem" },
+            problems.map((each) => h("li", {}, visible(each))),
+          ),
+        h(
+          "div",
+          { class: "preview", tabindex: 0, role: "region", "aria-label": "What will change" },
+          loadedPart(this.preview, (data) => this.drawPreview(data), "Looking at what will change"),
+        ),
+      ],
+      [
+        h("button", { type: "button", "data-action": "cancel", on: { click: close } }, "Cancel"),
+        h(
+          "button",
+          {
+            type: "button",
+            class: "primary",
+            "data-action": "confirm",
+            disabled: !canAct,
+            on: { click: () => this.go() },
+          },
+          this.isDoing ? "…" : problems.length ? `${this.words.yes} all the same` : this.words.yes,
+        ),
+      ],
+    );
   }
 
   drawPreview(data) {
     if (!this.hasId) return drawRows(data.items, data.cut, "What will change");
-    return [h("p", {}, "The new workflow begins as ", badge(data.summary.status), ":"), progress(data.summary.step_counts)];
+    return [
+      h("p", {}, "The new workflow begins as ", badge(data.summary.status), ":"),
+      progress(data.summary.step_counts),
+    ];
   }
 
   drawId() {
@@ -94,8 +135,19 @@ class Asked {
       this.error = null;
       this.preview.soon();
     };
-    return h("p", {}, h("label", { for: "new-id" }, "Id of the new workflow "),
-      h("input", { id: "new-id", name: "new_id", value: this.newId, autocomplete: "off", spellcheck: "false", on: { input: type } }));
+    return h(
+      "p",
+      {},
+      h("label", { for: "new-id" }, "Id of the new workflow "),
+      h("input", {
+        id: "new-id",
+        name: "new_id",
+        value: this.newId,
+        autocomplete: "off",
+        spellcheck: "false",
+        on: { input: type },
+      }),
+    );
   }
 
   async go() {

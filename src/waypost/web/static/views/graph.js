@@ -37,16 +37,44 @@ class Graph {
     if (!items.length) return empty("This workflow has no steps");
     this.page = page;
     this.items = items;
-    const button = (label, sign, factor) => h("button", {
-      type: "button", class: "small", "aria-label": label, title: label, "data-zoom": label, on: { click: () => this.zoom(factor) },
-    }, sign);
+    const button = (label, sign, factor) =>
+      h(
+        "button",
+        {
+          type: "button",
+          class: "small",
+          "aria-label": label,
+          title: label,
+          "data-zoom": label,
+          on: { click: () => this.zoom(factor) },
+        },
+        sign,
+      );
     return [
-      h("div", { class: "toolbar", "data-key": "toolbar" }, drawLegend(items),
-        isMany(items) && h("label", { class: "check" }, h("input", {
-          type: "checkbox", checked: this.isGrouped, name: "grouped", on: { change: (event) => this.group(event.target.checked) },
-        }), " Put together what is alike"),
-        h("div", { class: "zoom", role: "group", "aria-label": "Zoom" },
-          button("Zoom out", "−", 1 / 0.7), button("Zoom in", "+", 0.7), button("Zoom to fit", "Fit", null))),
+      h(
+        "div",
+        { class: "toolbar", "data-key": "toolbar" },
+        drawLegend(items),
+        isMany(items) &&
+          h(
+            "label",
+            { class: "check" },
+            h("input", {
+              type: "checkbox",
+              checked: this.isGrouped,
+              name: "grouped",
+              on: { change: (event) => this.group(event.target.checked) },
+            }),
+            " Put together what is alike",
+          ),
+        h(
+          "div",
+          { class: "zoom", role: "group", "aria-label": "Zoom" },
+          button("Zoom out", "−", 1 / 0.7),
+          button("Zoom in", "+", 0.7),
+          button("Zoom to fit", "Fit", null),
+        ),
+      ),
       h("div", { class: "graph", "data-key": "chart", own: ["graph", (host) => this.paint(host)] }),
     ];
   }
@@ -66,10 +94,19 @@ class Graph {
       this.observer.disconnect();
       this.observer.observe(host);
     }
-    const wanted = [this.items, host.clientWidth, host.clientHeight, this.page.step, this.expanded.size, this.isGrouped];
+    const wanted = [
+      this.items,
+      host.clientWidth,
+      host.clientHeight,
+      this.page.step,
+      this.expanded.size,
+      this.isGrouped,
+    ];
     if (!host.clientWidth || (this.drawn && wanted.every((each, index) => each === this.drawn[index]))) return;
     this.drawn = wanted;
     measured("draw graph", () => show(host, this.picture()));
+    host.style.setProperty("--needed", `${this.whole.height}px`);
+    this.drawn[2] = host.clientHeight; // which the line before may have changed
     this.look();
     settle(host);
   }
@@ -87,14 +124,31 @@ class Graph {
     }
     this.nodes = new Map(nodes.map((node) => [node.id, node]));
     this.whole = {
-      x: 0, y: 0, width: 2 * MARGIN + found.length * (WIDE + ACROSS) - ACROSS, height: 2 * MARGIN + most * (HIGH + DOWN) - DOWN,
+      x: 0,
+      y: 0,
+      width: 2 * MARGIN + found.length * (WIDE + ACROSS) - ACROSS,
+      height: 2 * MARGIN + most * (HIGH + DOWN) - DOWN,
     };
     if (!this.nodes.has(this.focus)) this.focus = nodes[0].id;
-    return s("svg", {
-      class: "chart", role: "group", on: this.gestures(),
-      "aria-label": `Graph of ${plural(this.items.length, "step")} in ${plural(found.length, "layer")}; arrow keys go along it`,
-    }, s("g", { class: "edges", "data-key": "edges", "aria-hidden": "true" }, nodes.map((node) => this.edges(node))),
-    s("g", { "data-key": "nodes" }, nodes.map((node) => this.node(node))));
+    return s(
+      "svg",
+      {
+        class: "chart",
+        role: "group",
+        on: this.gestures(),
+        "aria-label": `Graph of ${plural(nodes.length, "node")} in ${found.length} layers; arrow keys go along it`,
+      },
+      s(
+        "g",
+        { class: "edges", "data-key": "edges", "aria-hidden": "true" },
+        nodes.map((node) => this.edges(node)),
+      ),
+      s(
+        "g",
+        { "data-key": "nodes" },
+        nodes.map((node) => this.node(node)),
+      ),
+    );
   }
 
   edges(node) {
@@ -103,7 +157,10 @@ class Graph {
       const [x1, y1, x2, y2] = [from.x + WIDE, from.y + HIGH / 2, node.x, node.y + HIGH / 2];
       const bend = Math.max(24, (x2 - x1) / 2);
       return s("path", {
-        class: "edge", "data-key": `${id} > ${node.id}`, "data-from": id, "data-to": node.id,
+        class: "edge",
+        "data-key": `${id} > ${node.id}`,
+        "data-from": id,
+        "data-to": node.id,
         d: `M${x1} ${y1}C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2 - 5} ${y2}m-4 -3.5l5 3.5l-5 3.5`,
       });
     });
@@ -116,16 +173,26 @@ class Graph {
     const isChosen = node.kind === "step" && node.id === this.page.step;
     const label = node.kind === "step" ? visible(node.steps[0].name || node.id) : groupName(node);
     const told = node.kind === "step" ? `${label}: ${word(status)}` : `${label}: ${words(numbers)}; opens`;
-    return s("g", {
-      class: `node is-${kind(status)}${node.kind === "step" ? "" : " is-group"}${isChosen ? " is-chosen" : ""}`, "data-key": node.id, "data-node": node.id,
-      "data-step": node.kind === "step" ? node.id : null, "data-group": node.kind === "step" ? null : node.steps.length, "data-status": status,
-      role: "button", tabindex: node.id === this.focus ? 0 : -1, "aria-label": told, transform: `translate(${node.x} ${node.y})`,
-    },
-    node.kind !== "step" && s("rect", { class: "node-behind", x: 4, y: 4, width: WIDE, height: HIGH, rx: 7 }),
-    s("rect", { class: "node-fill", width: WIDE, height: HIGH, rx: 7 }),
-    s("path", { class: "node-mark", d: markPath(status), transform: "translate(9 10)" }),
-    s("text", { class: "node-text", x: 31, y: node.kind === "step" ? 22.5 : 17 }, cut(label, 20)),
-    node.kind !== "step" && shares(numbers, node.steps.length));
+    return s(
+      "g",
+      {
+        class: `node is-${kind(status)}${node.kind === "step" ? "" : " is-group"}${isChosen ? " is-chosen" : ""}`,
+        "data-key": node.id,
+        "data-node": node.id,
+        "data-step": node.kind === "step" ? node.id : null,
+        "data-group": node.kind === "step" ? null : node.steps.length,
+        "data-status": status,
+        role: "button",
+        tabindex: node.id === this.focus ? 0 : -1,
+        "aria-label": told,
+        transform: `translate(${node.x} ${node.y})`,
+      },
+      node.kind !== "step" && s("rect", { class: "node-behind", x: 4, y: 4, width: WIDE, height: HIGH, rx: 7 }),
+      s("rect", { class: "node-fill", width: WIDE, height: HIGH, rx: 7 }),
+      s("path", { class: "node-mark", d: markPath(status), transform: "translate(9 10)" }),
+      s("text", { class: "node-text", x: 31, y: node.kind === "step" ? 22.5 : 17 }, cut(label, 20)),
+      node.kind !== "step" && shares(numbers, node.steps.length),
+    );
   }
 
   // --- what is shown of it ---
@@ -152,8 +219,16 @@ class Graph {
     if (factor === null) this.box = null;
     else {
       const { x, y, width, height } = this.seen;
-      const by = Math.min(Math.max(factor, 80 / width), (4 * Math.max(this.whole.width, this.host.clientWidth)) / width);
-      this.box = { x: x + width * (1 - by) * about[0], y: y + height * (1 - by) * about[1], width: width * by, height: height * by };
+      const by = Math.min(
+        Math.max(factor, 80 / width),
+        (4 * Math.max(this.whole.width, this.host.clientWidth)) / width,
+      );
+      this.box = {
+        x: x + width * (1 - by) * about[0],
+        y: y + height * (1 - by) * about[1],
+        width: width * by,
+        height: height * by,
+      };
     }
     if (this.host) this.look();
   }
@@ -203,7 +278,10 @@ class Graph {
     if (event.ctrlKey || event.metaKey) {
       event.preventDefault();
       const box = event.currentTarget.getBoundingClientRect();
-      this.zoom(event.deltaY > 0 ? 1.12 : 1 / 1.12, [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height]);
+      this.zoom(event.deltaY > 0 ? 1.12 : 1 / 1.12, [
+        (event.clientX - box.left) / box.width,
+        (event.clientY - box.top) / box.height,
+      ]);
     } else if (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY)) {
       event.preventDefault();
       this.box = { x: x + ((event.deltaX || event.deltaY) * width) / this.host.clientWidth, y, width, height };
@@ -242,7 +320,8 @@ class Graph {
     if (!next) return;
     event.preventDefault();
     this.focus = next.id;
-    for (const shape of this.host.querySelectorAll("[data-node]")) shape.setAttribute("tabindex", shape.dataset.node === next.id ? 0 : -1);
+    for (const shape of this.host.querySelectorAll("[data-node]"))
+      shape.setAttribute("tabindex", shape.dataset.node === next.id ? 0 : -1);
     this.bring(next);
     this.host.querySelector(`[data-node="${CSS.escape(next.id)}"]`).focus({ preventScroll: true });
   }
@@ -265,19 +344,25 @@ class Graph {
 
 /** What a group is as a whole: what matters most in it. */
 function overall(numbers) {
-  return ["failed", "interrupted", "running", "pending", "completed", "skipped"].find((status) => numbers[status]) ?? "pending";
+  return (
+    ["failed", "interrupted", "running", "pending", "completed", "skipped"].find((status) => numbers[status]) ??
+    "pending"
+  );
 }
 
-const words = (numbers) => STEP_STATUSES.filter((status) => numbers[status]).map((status) => `${count(numbers[status])} ${word(status)}`).join(", ");
+const words = (numbers) =>
+  STEP_STATUSES.filter((status) => numbers[status])
+    .map((status) => `${count(numbers[status])} ${word(status)}`)
+    .join(", ");
 
-/** How its ids begin, and how many there are. */
-function groupName(node) {
-  const ids = node.steps.map((step) => visible(step.id));
-  let common = ids[0];
-  for (const each of ids) while (!each.startsWith(common)) common = common.slice(0, -1);
-  const start = common.replace(/[\d\W_]+$/, "");
+/** What its steps are: how their ids begin, and how many there are. */
+function groupName(node, most = 11) {
+  const kinds = [...new Set(node.steps.map((step) => visible(step.id).split(/[:/_\-.\d]/)[0]).filter(Boolean))];
+  const shown = kinds.slice(0, 4).join(node.kind === "chain" ? " → " : ", ");
   const number = plural(node.steps.length, "step");
-  return start.length > 1 ? `${cut(start, 10)} · ${number}` : node.kind === "chain" ? `chain of ${number}` : number;
+  return kinds.length && kinds.length <= 4
+    ? `${shown.length > most ? `${shown.slice(0, most - 1)}…` : shown} · ${number}`
+    : number;
 }
 
 function shares(numbers, total) {
@@ -285,16 +370,24 @@ function shares(numbers, total) {
   return STEP_STATUSES.filter((status) => numbers[status]).map((status) => {
     const width = ((WIDE - 42) * numbers[status]) / total;
     x += width;
-    return s("rect", { class: `share is-${status}`, x: x - width, y: 24, width: Math.max(1, width - 1), height: 4, rx: 1 });
+    return s("rect", {
+      class: `share is-${status}`,
+      x: x - width,
+      y: 24,
+      width: Math.max(1, width - 1),
+      height: 4,
+      rx: 1,
+    });
   });
 }
 
 function tipOfGroup(node) {
   const numbers = {};
   for (const step of node.steps) numbers[stepStatus(step)] = (numbers[stepStatus(step)] ?? 0) + 1;
+  const first = node.steps.slice(0, 4).map((step) => step.id);
   return [
-    h("b", {}, groupName(node)),
+    h("b", {}, groupName(node, 60)),
     Object.entries(numbers).map(([status, number]) => h("div", {}, mark(status), `${count(number)} ${word(status)}`)),
-    h("div", { class: "dim" }, name(cut(node.steps.map((step) => step.id).slice(0, 4).join(", "), 90)), "; click to open"),
+    h("div", { class: "dim" }, name(cut(first.join(", "), 90)), "; click to open"),
   ];
 }

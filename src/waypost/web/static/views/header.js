@@ -8,37 +8,80 @@ import { badge, mark, stepStatus } from "../status.js";
 
 export function drawHeader(page, state) {
   const condition = state.condition ?? state.status;
-  return h("header", { class: "head" },
-    h("p", { class: "crumbs" }, h("a", { href: "/" }, "Workflows")),
-    h("div", { class: "heading" },
+  const counts = asSeen(state.step_counts, page.steps.data?.items ?? []);
+  return h(
+    "header",
+    { class: "head" },
+    h("p", { class: "crumbs" }, h("a", { href: "/" }, "Workflows"), " / ", id(state.id, 80), copyButton(state.id)),
+    h(
+      "div",
+      { class: "heading" },
       h("h1", { id: "title" }, name(state.name || state.id)),
       badge(condition),
-      h("div", { class: "actions" },
-        h("button", { type: "button", "data-action": "export", title: "One page to keep or send", on: { click: () => page.export() } }, "Export"))),
-    h("p", { class: "under" }, id(state.id, 80), copyButton(state.id)),
+      h(
+        "div",
+        { class: "actions" },
+        h(
+          "button",
+          {
+            type: "button",
+            "data-action": "export",
+            title: "One page to keep or send",
+            on: { click: () => page.export() },
+          },
+          "Export",
+        ),
+      ),
+    ),
     drawEvidence(page, state, condition),
-    h("div", { class: "figures" },
-      h("div", { class: "figure grow", "data-key": "progress" }, h("span", { class: "figure-label" }, "Progress"),
-        progress(state.step_counts), h("ul", { class: "tallies" }, tally(state.step_counts))),
+    h(
+      "div",
+      { class: "figures" },
+      h(
+        "div",
+        { class: "figure grow", "data-key": "progress" },
+        h("span", { class: "figure-label" }, "Progress"),
+        progress(counts),
+        h("ul", { class: "tallies" }, tally(counts)),
+      ),
       figure("Duration", duration(state.duration_ms)),
       figure("Version", count(state.metadata.version)),
       figure("Size", size(state.metadata.size_bytes)),
-      state.error_count > 0 && figure("Failed attempts", count(state.error_count))),
-    drawFacts(state));
+      state.error_count > 0 && figure("Failed attempts", count(state.error_count)),
+      state.start_time && figure("Started", since(state.start_time)),
+      state.end_time ? figure("Ended", since(state.end_time)) : figure("Changed", since(state.metadata.updated_at)),
+    ),
+    drawFacts(state, condition),
+  );
 }
 
-function drawFacts(state) {
+/** Numbers of steps by status; those that run in a process that is gone are interrupted. */
+function asSeen(counts, steps) {
+  const interrupted = steps.filter((step) => stepStatus(step) === "interrupted").length;
+  return interrupted ? { ...counts, running: Math.max(0, counts.running - interrupted), interrupted } : counts;
+}
+
+function drawFacts(state, condition) {
   const sessions = state.sessions ?? [];
   return facts([
-    ["Started", state.start_time && since(state.start_time)],
-    ["Ended", state.end_time && since(state.end_time)],
-    ["Changed", since(state.metadata.updated_at)],
-    ["At work on", state.current_step && name(state.current_step)],
-    ["Environment", state.context?.environment],
-    [sessions.length === 1 ? "Session" : "Sessions", sessions.length > 0 && sessions.slice(0, 5).map((each) => {
-      return h("a", { href: to("/session", { id: each.id }), "data-key": each.id, class: "spaced", title: visible(each.evidence ?? "") },
-        each.status && mark(each.status), id(each.id, 28));
-    })],
+    ["At work on", state.current_step && condition === "running" && name(state.current_step)],
+    [
+      sessions.length === 1 ? "Session" : "Sessions",
+      sessions.length > 0 &&
+        sessions.slice(0, 5).map((each) => {
+          return h(
+            "a",
+            {
+              href: to("/session", { id: each.id }),
+              "data-key": each.id,
+              class: "spaced",
+              title: visible(each.evidence ?? ""),
+            },
+            each.status && mark(each.status),
+            id(each.id, 28),
+          );
+        }),
+    ],
   ]);
 }
 
@@ -51,32 +94,67 @@ function drawEvidence(page, state, condition) {
   const dead = (state.sessions ?? []).filter((each) => each.status === "crashed");
   if (dead.length && condition !== "completed") pieces.push(crashed(dead));
   if (state.error) pieces.push(failed(page, state, steps));
-  if (condition === "damaged") pieces.push(h("p", {}, "It cannot be read as it is. ", h("code", {}, "waypost verify"), " says more."));
+  if (condition === "damaged")
+    pieces.push(h("p", {}, "It cannot be read as it is. ", h("code", {}, "waypost verify"), " says more."));
   if (state.paused) pieces.push(h("p", {}, "It is paused: no step is begun until it is resumed."));
-  if (state.go_on && condition !== "completed") pieces.push(h("p", {}, "To go on: ", h("code", {}, visible(state.go_on)), copyButton(state.go_on, "command")));
-  return pieces.length > 0 && h("div", { class: `evidence is-${left.length ? "interrupted" : condition}`, "data-evidence": condition }, pieces);
+  // `waypost show` is what is told where nothing better is known, and shows what is here
+  if (state.go_on && condition !== "completed" && !state.go_on.startsWith("waypost show "))
+    pieces.push(h("p", {}, "To go on: ", h("code", {}, visible(state.go_on)), copyButton(state.go_on, "command")));
+  return (
+    pieces.length > 0 &&
+    h("div", { class: `evidence is-${left.length ? "interrupted" : condition}`, "data-evidence": condition }, pieces)
+  );
 }
 
 function interrupted(page, left) {
   const owners = new Map(left.map((step) => [`${step.owner.pid}@${step.owner.host}`, step.owner]));
-  const who = [...owners.values()].slice(0, 3).map((owner) => `process ${owner.pid} on ${visible(owner.host)}`).join(", ");
-  return h("p", {}, h("b", {}, `Interrupted: ${plural(left.length, "step")} ${left.length === 1 ? "was" : "were"} running`),
-    ` in ${who}, which is there no more. `, links(page, left), " may have had effects, or not.");
+  const who = [...owners.values()]
+    .slice(0, 3)
+    .map((owner) => `process ${owner.pid} on ${visible(owner.host)}`)
+    .join(", ");
+  return h(
+    "p",
+    {},
+    h("b", {}, `Interrupted: ${plural(left.length, "step")} ${left.length === 1 ? "was" : "were"} running`),
+    ` in ${who}, which is there no more. `,
+    links(page, left),
+    " may have had effects, or not.",
+  );
 }
 
 function crashed(sessions) {
   const shown = sessions.at(-1);
-  return h("p", {}, h("b", {}, "Its session has crashed: "), h("a", { href: to("/session", { id: shown.id }) }, id(shown.id, 28)),
-    ". ", visible(shown.evidence ?? ""));
+  return h(
+    "p",
+    {},
+    h("b", {}, "Its session has crashed: "),
+    h("a", { href: to("/session", { id: shown.id }) }, id(shown.id, 28)),
+    ". ",
+    visible(shown.evidence ?? ""),
+  );
 }
 
 function failed(page, state, steps) {
   const failures = steps.filter((step) => step.status === "failed");
-  return h("p", {}, h("b", {}, "Failed: "), name(state.error), failures.length > 0 && [" (", links(page, failures), ")"]);
+  return h(
+    "p",
+    {},
+    h("b", {}, "Failed: "),
+    name(state.error),
+    failures.length > 0 && [" (", links(page, failures), ")"],
+  );
 }
 
 function links(page, steps) {
-  const shown = steps.slice(0, 3).map((step, index) => [index > 0 && ", ",
-    h("button", { type: "button", class: "link", "data-step": step.id, on: { click: () => page.choose(step.id) } }, name(step.id))]);
+  const shown = steps
+    .slice(0, 3)
+    .map((step, index) => [
+      index > 0 && ", ",
+      h(
+        "button",
+        { type: "button", class: "link", "data-step": step.id, on: { click: () => page.choose(step.id) } },
+        name(step.id),
+      ),
+    ]);
   return [shown, steps.length > 3 && ` and ${count(steps.length - 3)} more`];
 }

@@ -5,7 +5,14 @@ import { count, visible } from "../format.js";
 import { empty, moreButton, name, since, table } from "../parts.js";
 import { to } from "../router.js";
 
-const COLUMNS = [["Version", "number"], ["When", ""], ["Operation", ""], ["Changed", "wide"], ["By", "dim"], ["Commit", "dim"]];
+const COLUMNS = [
+  ["Version", "number"],
+  ["When", ""],
+  ["Operation", ""],
+  ["Changed", "wide"],
+  ["By", "dim"],
+  ["Commit", "dim"],
+];
 const PATHS = 3;
 
 export function drawHistory(page) {
@@ -24,8 +31,11 @@ function row(entry) {
       kept ? since(entry.at) : h("span", { class: "dim" }, "no longer kept"),
       visible(entry.operation ?? ""),
       kept ? paths(entry) : "",
-      [entry.agent_id && name(entry.agent_id), entry.agent_id && entry.session_id && ", ",
-        entry.session_id && h("a", { href: to("/session", { id: entry.session_id }) }, name(entry.session_id))],
+      [
+        entry.agent_id && name(entry.agent_id),
+        entry.agent_id && entry.session_id && ", ",
+        entry.session_id && h("a", { href: to("/session", { id: entry.session_id }) }, name(entry.session_id)),
+      ],
       entry.commit_id ? h("code", { title: entry.commit_id }, entry.commit_id.slice(0, 12)) : "",
     ],
   };
@@ -37,6 +47,11 @@ function paths(entry) {
   const own = all.filter((path) => !path.startsWith("checkpoints["));
   const shown = own.length ? own : all;
   const rest = shown.length - PATHS;
-  return h("span", { class: "clamp", title: visible(shown.join("\n")) },
-    entry.cleared && "all anew: ", name(shown.slice(0, PATHS).join(", ")), rest > 0 && h("span", { class: "dim" }, ` and ${count(rest)} more`));
+  return h(
+    "span",
+    { class: "clamp", title: visible(shown.join("\n")) },
+    entry.cleared && "all anew: ",
+    name(shown.slice(0, PATHS).join(", ")),
+    rest > 0 && h("span", { class: "dim" }, ` and ${count(rest)} more`),
+  );
 }

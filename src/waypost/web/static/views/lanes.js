@@ -8,7 +8,8 @@ const FOLDED_TO = 0.03; // to this share of it
 
 /** `lanes`: [{agent, rows, bars}], a bar being {step, status, start, end, row, isOpen}; `waiting`: steps not begun.
  *
- * Times are milliseconds. What still runs is open, and ends `now`; what was interrupted ends when it was last heard of. */
+ * Times are milliseconds. What still runs is open, and ends `now`; what was interrupted ends when the workflow was
+ * last `heard` of. */
 export function layOut(steps, now, heard) {
   const byAgent = new Map();
   const waiting = [];
@@ -30,7 +31,11 @@ function barOf(step, now, heard) {
   const status = stepStatus(step);
   const start = Date.parse(step.start_time);
   const isOpen = status === "running";
-  const end = isOpen ? now : step.end_time && status !== "interrupted" ? Date.parse(step.end_time) : Math.max(start, heard);
+  const end = isOpen
+    ? now
+    : step.end_time && status !== "interrupted"
+      ? Date.parse(step.end_time)
+      : Math.max(start, heard);
   return { step, status, start, end: Math.max(start, end), isOpen, row: 0 };
 }
 
@@ -100,8 +105,8 @@ function place(pieces, time) {
 }
 
 const STEPS_OF_TIME = [
-  1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 10e3, 15e3, 30e3, 60e3, 120e3, 300e3, 600e3, 900e3, 1800e3,
-  3600e3, 7200e3, 10800e3, 21600e3, 43200e3, 86400e3, 172800e3, 604800e3, 2592000e3,
+  1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 10e3, 15e3, 30e3, 60e3, 120e3, 300e3, 600e3, 900e3, 1800e3, 3600e3,
+  7200e3, 10800e3, 21600e3, 43200e3, 86400e3, 172800e3, 604800e3, 2592000e3,
 ];
 
 /** Round places between `from` and `to`, at most about `most` of them. */

@@ -9,7 +9,12 @@ const SWEEPS = 4;
  * Where there are many, chains become one node, and then nodes with the same neighbours on both sides do. `expanded`
  * holds the ids of groups that are to stay apart. */
 export function gather(steps, isGrouped, expanded) {
-  let nodes = steps.map((step) => ({ id: step.id, steps: [step], kind: "step", needs: [...new Set(step.dependencies)] }));
+  let nodes = steps.map((step) => ({
+    id: step.id,
+    steps: [step],
+    kind: "step",
+    needs: [...new Set(step.dependencies)],
+  }));
   const known = new Set(nodes.map((node) => node.id));
   for (const node of nodes) node.needs = node.needs.filter((each) => known.has(each) && each !== node.id);
   link(nodes);

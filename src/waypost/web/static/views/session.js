@@ -9,8 +9,11 @@ import { go, to } from "../router.js";
 import { badge, mark } from "../status.js";
 
 const GROUPS = [
-  ["done", "done", "completed"], ["ambiguous", "was running: may have had effects, or not", "interrupted"],
-  ["running", "may still run", "running"], ["failed", "failed", "failed"], ["never_started", "never started", "pending"],
+  ["done", "done", "completed"],
+  ["ambiguous", "was running: may have had effects, or not", "interrupted"],
+  ["running", "may still run", "running"],
+  ["failed", "failed", "failed"],
+  ["never_started", "never started", "pending"],
 ];
 const SHOWN = 30;
 
@@ -18,7 +21,8 @@ export function openSession({ query, redraw }) {
   const given = query.get("id") ?? "";
   const loaded = new Loaded((signal) => get("/api/session", { id: given }, signal), redraw);
   const stop = keepFresh(loaded, (commit) => !commit.session || commit.session === given);
-  const timer = setInterval(() => document.visibilityState === "visible" && loaded.soon(), 10_000); // a death makes no commit
+  // a death makes no commit
+  const timer = setInterval(() => document.visibilityState === "visible" && loaded.soon(), 10_000);
   loaded.load();
   return {
     title: `Session ${given}`,
@@ -29,9 +33,13 @@ export function openSession({ query, redraw }) {
       clearInterval(timer);
       loaded.close();
     },
-    draw: () => h("article", { class: "session", "aria-labelledby": "title", "data-view": "session", "data-session": given },
-      h("p", { class: "crumbs" }, h("a", { href: "/sessions" }, "Sessions")),
-      loadedPart(loaded, drawSession, "Looking at the session")),
+    draw: () =>
+      h(
+        "article",
+        { class: "session", "aria-labelledby": "title", "data-view": "session", "data-session": given },
+        h("p", { class: "crumbs" }, h("a", { href: "/sessions" }, "Sessions")),
+        loadedPart(loaded, drawSession, "Looking at the session"),
+      ),
   };
 }
 
@@ -41,7 +49,12 @@ function drawSession(data) {
   return [
     h("div", { class: "heading" }, h("h1", { id: "title" }, "Session ", id(session.session_id)), badge(session.status)),
     h("p", { class: "under" }, copyButton(session.session_id)),
-    evidence && h("div", { class: `evidence is-${session.status}`, "data-evidence": session.status }, h("p", {}, h("b", {}, HEADS[session.status] ?? ""), visible(evidence))),
+    evidence &&
+      h(
+        "div",
+        { class: `evidence is-${session.status}`, "data-evidence": session.status },
+        h("p", {}, h("b", {}, HEADS[session.status] ?? ""), visible(evidence)),
+      ),
     facts([
       ["Started", [since(session.start_time), h("span", { class: "dim" }, ` ${moment(session.start_time)}`)]],
       ["Ended", session.end_time && since(session.end_time)],
@@ -64,7 +77,9 @@ function goOn(command) {
 }
 
 function drawPlan(plan, command) {
-  return h("section", { class: "card plan", "aria-labelledby": "plan", "data-plan": plan.strategy },
+  return h(
+    "section",
+    { class: "card plan", "aria-labelledby": "plan", "data-plan": plan.strategy },
     h("h2", { id: "plan" }, "How to go on"),
     h("p", { class: "dim" }, "This is what a recovery would do; nothing has been done."),
     facts([
@@ -73,9 +88,19 @@ function drawPlan(plan, command) {
       ["Can be recovered", plural(plan.recoverable_workflows.length, "workflow")],
       ["Cannot be read", plan.corrupted_workflows.length > 0 && plan.corrupted_workflows.map((each) => name(each))],
     ]),
-    h("ol", { class: "plan-steps" }, plan.recovery_steps.map((each) => h("li", {}, visible(each)))),
-    plan.warnings.length > 0 && h("ul", { class: "warnings" }, plan.warnings.map((each) => h("li", {}, mark("crashed"), visible(each)))),
-    command && h("p", { class: "command" }, "To go on: ", command_(command)));
+    h(
+      "ol",
+      { class: "plan-steps" },
+      plan.recovery_steps.map((each) => h("li", {}, visible(each))),
+    ),
+    plan.warnings.length > 0 &&
+      h(
+        "ul",
+        { class: "warnings" },
+        plan.warnings.map((each) => h("li", {}, mark("crashed"), visible(each))),
+      ),
+    command && h("p", { class: "command" }, "To go on: ", command_(command)),
+  );
 }
 
 const command_ = (text) => [h("code", {}, visible(text)), copyButton(text, "command")];
@@ -83,36 +108,97 @@ const command_ = (text) => [h("code", {}, visible(text)), copyButton(text, "comm
 function drawWorkflows(session, workflows) {
   const told = new Set(workflows.map((each) => each.workflow_id));
   const rest = [...session.active_workflows, ...session.completed_workflows].filter((each) => !told.has(each));
-  return h("section", { "aria-labelledby": "workflows", "data-key": "workflows" }, h("h2", { id: "workflows" }, "Its workflows"),
+  return h(
+    "section",
+    { "aria-labelledby": "workflows", "data-key": "workflows" },
+    h("h2", { id: "workflows" }, "Its workflows"),
     !workflows.length && !rest.length && empty("It has written in no workflow"),
     h("ul", { class: "cards" }, workflows.map(drawTriage)),
-    rest.length > 0 && h("ul", { class: "plain" }, rest.map((each) => h("li", { "data-key": each }, workflowLink(each),
-      session.completed_workflows.includes(each) && h("span", { class: "dim" }, " finished")))));
+    rest.length > 0 &&
+      h(
+        "ul",
+        { class: "plain" },
+        rest.map((each) =>
+          h(
+            "li",
+            { "data-key": each },
+            workflowLink(each),
+            session.completed_workflows.includes(each) && h("span", { class: "dim" }, " finished"),
+          ),
+        ),
+      ),
+  );
 }
 
 const workflowLink = (each) => h("a", { href: to("/workflow", { id: each }), "data-row-link": true }, name(each));
 
 function drawTriage(one) {
-  return h("li", { class: "card", "data-key": one.workflow_id, "data-workflow": one.workflow_id },
+  return h(
+    "li",
+    { class: "card", "data-key": one.workflow_id, "data-workflow": one.workflow_id },
     h("div", { class: "card-head" }, h("h3", {}, workflowLink(one.workflow_id))),
-    one.go_on && h("p", { class: "command dim" }, "To go on: ", h("code", {}, visible(one.go_on)), copyButton(one.go_on, "command")),
-    one.problem && h("p", { class: "error-text" }, visible(one.problem), one.checkpoint_id && [" Its newest whole checkpoint: ", id(one.checkpoint_id)]),
-    GROUPS.filter(([key]) => one[key]?.length).map(([key, label, status]) => h("details", { "data-key": key, "data-group": key, open: key === "ambiguous" },
-      h("summary", {}, mark(status), h("b", {}, count(one[key].length)), ` ${label}`),
-      h("ul", { class: "ids" }, one[key].slice(0, SHOWN).map((step) =>
-        h("li", { "data-key": step }, h("a", { href: to("/workflow", { id: one.workflow_id, step }) }, name(cut(step, 50))))),
-      one[key].length > SHOWN && h("li", { class: "dim" }, `and ${count(one[key].length - SHOWN)} more`)))));
+    one.go_on &&
+      h(
+        "p",
+        { class: "command dim" },
+        "To go on: ",
+        h("code", {}, visible(one.go_on)),
+        copyButton(one.go_on, "command"),
+      ),
+    one.problem &&
+      h(
+        "p",
+        { class: "error-text" },
+        visible(one.problem),
+        one.checkpoint_id && [" Its newest whole checkpoint: ", id(one.checkpoint_id)],
+      ),
+    GROUPS.filter(([key]) => one[key]?.length).map(([key, label, status]) =>
+      h(
+        "details",
+        { "data-key": key, "data-group": key, open: key === "ambiguous" },
+        h("summary", {}, mark(status), h("b", {}, count(one[key].length)), ` ${label}`),
+        h(
+          "ul",
+          { class: "ids" },
+          one[key]
+            .slice(0, SHOWN)
+            .map((step) =>
+              h(
+                "li",
+                { "data-key": step },
+                h("a", { href: to("/workflow", { id: one.workflow_id, step }) }, name(cut(step, 50))),
+              ),
+            ),
+          one[key].length > SHOWN && h("li", { class: "dim" }, `and ${count(one[key].length - SHOWN)} more`),
+        ),
+      ),
+    ),
+  );
 }
 
 function drawCrash(crash) {
-  return h("section", { "data-key": "crash" }, h("h2", {}, "Its last crash"), facts([
-    ["Found out", since(crash.timestamp)], ["Evidence", visible(crash.error)], ["Recovery", visible(crash.recovery_strategy.replaceAll("_", " "))],
-    ["Lost", `${crash.data_loss} %`],
-  ]));
+  return h(
+    "section",
+    { "data-key": "crash" },
+    h("h2", {}, "Its last crash"),
+    facts([
+      ["Found out", since(crash.timestamp)],
+      ["Evidence", visible(crash.error)],
+      ["Recovery", visible(crash.recovery_strategy.replaceAll("_", " "))],
+      ["Lost", `${crash.data_loss} %`],
+    ]),
+  );
 }
 
 function drawEnvironment(environment) {
   const entries = Object.entries(environment ?? {});
-  return entries.length > 0 && h("section", { "data-key": "environment" }, h("h2", {}, "Environment"),
-    facts(entries.map(([key, each]) => [visible(key), h("code", {}, value(each, 200))])));
+  return (
+    entries.length > 0 &&
+    h(
+      "section",
+      { "data-key": "environment" },
+      h("h2", {}, "Environment"),
+      facts(entries.map(([key, each]) => [visible(key), h("code", {}, value(each, 200))])),
+    )
+  );
 }

@@ -5,7 +5,15 @@ import { count, duration, visible } from "../format.js";
 import { empty, id, name, since, table } from "../parts.js";
 import { badge, mark, stepStatus, STEP_STATUSES, word } from "../status.js";
 
-const COLUMNS = [["Step", "wide"], ["Status", ""], ["Agent", ""], ["Started", "number"], ["Took", "number"], ["Retries", "number"], ["Output", "number"]];
+const COLUMNS = [
+  ["Step", "wide"],
+  ["Status", ""],
+  ["Agent", ""],
+  ["Started", "number"],
+  ["Took", "number"],
+  ["Retries", "number"],
+  ["Output", "number"],
+];
 const SHOWN = 200;
 
 export function drawSteps(page, items) {
@@ -22,13 +30,38 @@ export function drawSteps(page, items) {
     page.redraw();
   };
   return [
-    h("div", { class: "filters", role: "search" },
-      h("input", { type: "search", "data-filter": true, "aria-label": "Step, agent or error", placeholder: "Step, agent or error", value: filter.text,
-        autocomplete: "off", spellcheck: "false", on: { input: type } }),
-      drawStatuses(page, items, filter)),
-    found.length ? table("Steps", COLUMNS, found.slice(0, filter.shown).map((step) => row(page, step))) : empty("No step is like that"),
-    found.length > filter.shown && h("p", { class: "more" },
-      h("button", { type: "button", "data-more": true, on: { click: more } }, `${count(found.length - filter.shown)} more`)),
+    h(
+      "div",
+      { class: "filters", role: "search" },
+      h("input", {
+        type: "search",
+        "data-filter": true,
+        "aria-label": "Step, agent or error",
+        placeholder: "Step, agent or error",
+        value: filter.text,
+        autocomplete: "off",
+        spellcheck: "false",
+        on: { input: type },
+      }),
+      drawStatuses(page, items, filter),
+    ),
+    found.length
+      ? table(
+          "Steps",
+          COLUMNS,
+          found.slice(0, filter.shown).map((step) => row(page, step)),
+        )
+      : empty("No step is like that"),
+    found.length > filter.shown &&
+      h(
+        "p",
+        { class: "more" },
+        h(
+          "button",
+          { type: "button", "data-more": true, on: { click: more } },
+          `${count(found.length - filter.shown)} more`,
+        ),
+      ),
   ];
 }
 
@@ -44,21 +77,52 @@ function drawStatuses(page, items, filter) {
     if (!filter.statuses.delete(status)) filter.statuses.add(status);
     page.redraw();
   };
-  return h("div", { class: "chips", role: "group", "aria-label": "Status" }, STEP_STATUSES.filter((status) => numbers[status]).map((status) =>
-    h("button", { type: "button", class: `chip is-${status}`, "data-key": status, "data-status": status,
-      "aria-pressed": String(filter.statuses.has(status)), on: { click: toggle(status) } },
-    mark(status), word(status), h("span", { class: "number-tag" }, count(numbers[status])))));
+  return h(
+    "div",
+    { class: "chips", role: "group", "aria-label": "Status" },
+    STEP_STATUSES.filter((status) => numbers[status]).map((status) =>
+      h(
+        "button",
+        {
+          type: "button",
+          class: `chip is-${status}`,
+          "data-key": status,
+          "data-status": status,
+          "aria-pressed": String(filter.statuses.has(status)),
+          on: { click: toggle(status) },
+        },
+        mark(status),
+        word(status),
+        h("span", { class: "number-tag" }, count(numbers[status])),
+      ),
+    ),
+  );
 }
 
 function row(page, step) {
   return {
     key: step.id,
-    props: { class: step.id === page.step ? "row is-chosen" : "row", "data-step": step.id, "data-status": stepStatus(step) },
+    props: {
+      class: step.id === page.step ? "row is-chosen" : "row",
+      "data-step": step.id,
+      "data-status": stepStatus(step),
+    },
     cells: [
-      [h("button", { type: "button", class: "link row-link", "data-row-link": true, "aria-expanded": String(step.id === page.step),
-        on: { click: () => page.choose(step.id) } }, name(step.name || step.id)),
-      step.name !== step.id && h("div", { class: "under" }, id(step.id)),
-      step.error && h("div", { class: "error-text clamp" }, name(step.error))],
+      [
+        h(
+          "button",
+          {
+            type: "button",
+            class: "link row-link",
+            "data-row-link": true,
+            "aria-expanded": String(step.id === page.step),
+            on: { click: () => page.choose(step.id) },
+          },
+          name(step.name || step.id),
+        ),
+        step.name !== step.id && h("div", { class: "under" }, id(step.id)),
+        step.error && h("div", { class: "error-text clamp" }, name(step.error)),
+      ],
       badge(stepStatus(step)),
       step.agent_id ? visible(step.agent_id) : "",
       step.start_time ? since(step.start_time) : "",

@@ -7,7 +7,13 @@ import { Loaded, keepFresh } from "../loading.js";
 import { empty, figure, loadedPart, name, size, table } from "../parts.js";
 import { go, to } from "../router.js";
 
-const COLUMNS = [["What", "wide"], ["", "bar-column"], ["History", "number"], ["Checkpoints", "number"], ["All", "number"]];
+const COLUMNS = [
+  ["What", "wide"],
+  ["", "bar-column"],
+  ["History", "number"],
+  ["Checkpoints", "number"],
+  ["All", "number"],
+];
 const LIMIT = 200;
 
 export function openStorage({ redraw }) {
@@ -22,9 +28,13 @@ export function openStorage({ redraw }) {
       stop();
       loaded.close();
     },
-    draw: () => h("section", { "aria-labelledby": "title", "data-view": "storage" },
-      h("div", { class: "heading" }, h("h1", { id: "title" }, "Storage")),
-      loadedPart(loaded, drawStorage, "Measuring")),
+    draw: () =>
+      h(
+        "section",
+        { "aria-labelledby": "title", "data-view": "storage" },
+        h("div", { class: "heading" }, h("h1", { id: "title" }, "Storage")),
+        loadedPart(loaded, drawStorage, "Measuring"),
+      ),
   };
 }
 
@@ -32,27 +42,58 @@ function drawStorage(data) {
   const rows = data.items;
   const most = Math.max(...rows.map((row) => row.bytes), 1);
   return [
-    h("div", { class: "figures" },
+    h(
+      "div",
+      { class: "figures" },
       figure("In the store", size(data.total_bytes)),
       data.free_bytes !== null && data.free_bytes !== undefined && figure("Free beside it", size(data.free_bytes)),
       figure("Largest", rows.length ? size(rows[0].bytes) : "–", rows.length > 0 && name(rows[0].id)),
-      figure("Documents", count(data.total), rows.length < data.total && `the ${count(rows.length)} largest are shown`)),
-    h("ul", { class: "legend" }, h("li", {}, h("span", { class: "swatch is-log" }), "history"), h("li", {}, h("span", { class: "swatch is-checkpoint" }), "checkpoints")),
-    rows.length ? table("Room by workflow", COLUMNS, rows.map((row) => drawRow(row, most))) : empty("The store is empty"),
-    h("p", { class: "dim" }, "Checkpoints beyond the bounds of retention are removed by ", h("code", {}, "waypost store cleanup"), "."),
+      figure("Documents", count(data.total), rows.length < data.total && `the ${count(rows.length)} largest are shown`),
+    ),
+    h(
+      "ul",
+      { class: "legend" },
+      h("li", {}, h("span", { class: "swatch is-log" }), "history"),
+      h("li", {}, h("span", { class: "swatch is-checkpoint" }), "checkpoints"),
+    ),
+    rows.length
+      ? table(
+          "Room by workflow",
+          COLUMNS,
+          rows.map((row) => drawRow(row, most)),
+        )
+      : empty("The store is empty"),
+    h(
+      "p",
+      { class: "dim" },
+      "Checkpoints beyond the bounds of retention are removed by ",
+      h("code", {}, "waypost store cleanup"),
+      ".",
+    ),
   ];
 }
 
 function drawRow(row, most) {
-  const piece = (kind, bytes) => bytes > 0 && h("span", { class: `piece is-${kind}`, "data-key": kind, style: { "--share": String(bytes / most) } });
+  const piece = (kind, bytes) =>
+    bytes > 0 && h("span", { class: `piece is-${kind}`, "data-key": kind, style: { "--share": String(bytes / most) } });
   return {
     key: `${row.kind} ${row.id}`,
     props: { class: "row", "data-id": row.id, "data-kind": row.kind },
     cells: [
-      row.kind === "workflow" ? h("a", { href: to("/workflow", { id: row.id }), "data-row-link": true, class: "row-link" }, name(row.id))
-        : row.kind === "session" ? h("a", { href: to("/session", { id: row.id }), "data-row-link": true, class: "row-link" }, name(row.id)) : name(row.id),
-      h("div", { class: "room", role: "img", "aria-label": `${count(row.bytes)} bytes` }, piece("log", row.log_bytes), piece("checkpoint", row.checkpoint_bytes)),
-      size(row.log_bytes), row.checkpoint_bytes ? size(row.checkpoint_bytes) : "–", h("b", {}, size(row.bytes)),
+      row.kind === "workflow"
+        ? h("a", { href: to("/workflow", { id: row.id }), "data-row-link": true, class: "row-link" }, name(row.id))
+        : row.kind === "session"
+          ? h("a", { href: to("/session", { id: row.id }), "data-row-link": true, class: "row-link" }, name(row.id))
+          : name(row.id),
+      h(
+        "div",
+        { class: "room", role: "img", "aria-label": `${count(row.bytes)} bytes` },
+        piece("log", row.log_bytes),
+        piece("checkpoint", row.checkpoint_bytes),
+      ),
+      size(row.log_bytes),
+      row.checkpoint_bytes ? size(row.checkpoint_bytes) : "–",
+      h("b", {}, size(row.bytes)),
     ],
   };
 }

@@ -1,18 +1,19 @@
 // Who worked on what, and when: a lane for each agent, a bar for each step, growing while it runs.
 
 import { h, s, settle, show } from "../dom.js";
-import { clock, count, cut, duration, plural, visible } from "../format.js";
+import { clock, cut, duration, plural, visible } from "../format.js";
 import { measured } from "../measured.js";
 import { empty, name } from "../parts.js";
 import { mark, markPath, STEP_STATUSES, stepStatus, word } from "../status.js";
 import { foldTime, layOut, ticks } from "./lanes.js";
 import { patterns } from "./patterns.js";
 import { Tip } from "./tip.js";
+import { drawWaiting } from "./waiting.js";
 
 const AXIS = 26;
 const LANE_GAP = 10;
-const LETTER = 6.3; // the width of one, about
-const CHIPS = 60; // more steps that wait than that are drawn small
+const LETTER = 6.8; // the width of one, about
+const RIGHT = 26; // room for the badge of a bar that ends there
 const AHEAD = 0.04; // room for what runs to grow into before all is drawn anew
 const GROW_MS = 1_000;
 
@@ -51,11 +52,26 @@ class Timeline {
   }
 
   drawButtons() {
-    const button = (label, sign, factor) => h("button", {
-      type: "button", class: "small", "aria-label": label, title: label, "data-zoom": label, on: { click: () => this.zoom(factor) },
-    }, sign);
-    return h("div", { class: "zoom", role: "group", "aria-label": "Zoom" },
-      button("Zoom out", "−", 1 / 0.7), button("Zoom in", "+", 0.7), button("Zoom to fit", "Fit", null));
+    const button = (label, sign, factor) =>
+      h(
+        "button",
+        {
+          type: "button",
+          class: "small",
+          "aria-label": label,
+          title: label,
+          "data-zoom": label,
+          on: { click: () => this.zoom(factor) },
+        },
+        sign,
+      );
+    return h(
+      "div",
+      { class: "zoom", role: "group", "aria-label": "Zoom" },
+      button("Zoom out", "−", 1 / 0.7),
+      button("Zoom in", "+", 0.7),
+      button("Zoom to fit", "Fit", null),
+    );
   }
 
   /** Show more or less of the time, about the middle or `about` (a share of what is shown); null: all of it. */
@@ -102,7 +118,8 @@ class Timeline {
     for (const bar of this.open) {
       const shape = this.host.querySelector(`[data-bar="${CSS.escape(bar.step.id)}"]`);
       const left = this.x(bar.start);
-      for (const rect of shape?.querySelectorAll("rect") ?? []) rect.setAttribute("width", Math.max(3, this.x(now) - left));
+      for (const rect of shape?.querySelectorAll("rect") ?? [])
+        rect.setAttribute("width", Math.max(3, this.x(now) - left));
     }
   }
 
@@ -117,10 +134,12 @@ class Timeline {
     const whole = scale.total * (this.open.length && !past ? 1 + AHEAD : 1);
     this.until = now + whole - scale.total;
     const isNarrow = width < 620;
-    const gutter = isNarrow ? 0 : Math.min(170, 24 + LETTER * Math.max(...lanes.map((lane) => Math.min(visible(lane.agent).length, 22)), 8));
+    const gutter = isNarrow
+      ? 0
+      : Math.min(170, 26 + LETTER * Math.max(...lanes.map((lane) => Math.min(visible(lane.agent).length, 22)), 8));
     const [from, to] = (this.window ?? [0, 1]).map((share) => share * whole);
-    this.x = (time) => gutter + ((scale.at(time) - from) / (to - from)) * (width - gutter - 8);
-    const place = (at) => gutter + ((at - from) / (to - from)) * (width - gutter - 8);
+    this.x = (time) => gutter + ((scale.at(time) - from) / (to - from)) * (width - gutter - RIGHT);
+    const place = (at) => gutter + ((at - from) / (to - from)) * (width - gutter - RIGHT);
     const rows = lanes.reduce((sum, lane) => sum + lane.rows, 0);
     const height = rows > 150 ? 8 : rows > 60 ? 14 : 24;
     return this.picture({ lanes, scale, from, to, place, gutter, width, height, isNarrow, now });
@@ -133,7 +152,9 @@ class Timeline {
     this.order = [];
     for (const lane of lanes) {
       if (isNarrow) top += 16;
-      names.push(laneName(lane, isNarrow ? 2 : 0, isNarrow ? top - 4 : top + Math.min(height, 24) / 2 + 4, isNarrow ? 40 : 22));
+      names.push(
+        laneName(lane, isNarrow ? 8 : 12, isNarrow ? top - 4 : top + Math.min(height, 24) / 2 + 4, isNarrow ? 40 : 22),
+      );
       for (const bar of lane.bars) {
         const y = top + bar.row * height;
         const shape = this.bar(bar, y, height - (height > 10 ? 4 : 1), gutter, width);
@@ -145,23 +166,45 @@ class Timeline {
     }
     if (!this.order.some((each) => each.id === this.focus)) this.focus = this.order[0]?.id;
     const start = Math.min(...lanes.map((lane) => lane.bars[0].start));
-    return s("svg", {
-      class: "chart", width, height: top, viewBox: `0 0 ${width} ${top}`, role: "group",
-      "aria-label": `Timeline from ${clock(start)}, ${plural(this.order.length, "step")} begun; arrow keys go from step to step`,
-      on: this.gestures(gutter, width),
-    }, patterns(), this.axis(scale, from, to, place, gutter, top, start, now), names, s("g", { "data-key": "bars" }, shapes));
+    return s(
+      "svg",
+      {
+        class: "chart",
+        width,
+        height: top,
+        viewBox: `0 0 ${width} ${top}`,
+        role: "group",
+        "aria-label": `Timeline from ${clock(start)}, ${plural(this.order.length, "step")}; arrow keys go along it`,
+        on: this.gestures(gutter, width),
+      },
+      patterns(),
+      this.axis(scale, from, to, place, gutter, top, start, now),
+      names,
+      s("g", { "data-key": "bars" }, shapes),
+    );
   }
 
   axis(scale, from, to, place, gutter, bottom, start, now) {
     const most = Math.max(2, Math.floor((place(to) - gutter) / 90));
-    const lines = ticks(from, to, most).map((at) => s("g", { class: "tick", "data-key": `tick ${at}` },
-      s("line", { x1: place(at), x2: place(at), y1: AXIS - 4, y2: bottom }),
-      s("text", { x: place(at) + 3, y: AXIS - 9 }, at === 0 ? clock(start) : `+${duration(at)}`)));
-    const folds = scale.folds.filter((fold) => fold.at >= from && fold.at <= to).map((fold) =>
-      s("g", { class: "fold", "data-key": `fold ${fold.at}` },
-        s("line", { x1: place(fold.at), x2: place(fold.at), y1: AXIS - 4, y2: bottom }),
-        s("title", {}, `${duration(fold.ms)} in which nothing was done`),
-        s("text", { x: place(fold.at), y: bottom - 3, "text-anchor": "middle" }, `${duration(fold.ms)} idle`)));
+    const lines = ticks(from, to, most).map((at) =>
+      s(
+        "g",
+        { class: "tick", "data-key": `tick ${at}` },
+        s("line", { x1: place(at), x2: place(at), y1: AXIS - 4, y2: bottom }),
+        s("text", { x: place(at) + 3, y: AXIS - 9 }, at === 0 ? clock(start) : `+${duration(at)}`),
+      ),
+    );
+    const folds = scale.folds
+      .filter((fold) => fold.at >= from && fold.at <= to)
+      .map((fold) =>
+        s(
+          "g",
+          { class: "fold", "data-key": `fold ${fold.at}` },
+          s("line", { x1: place(fold.at), x2: place(fold.at), y1: AXIS - 4, y2: bottom }),
+          s("title", {}, `${duration(fold.ms)} in which nothing was done`),
+          s("text", { x: place(fold.at), y: bottom - 3, "text-anchor": "middle" }, `${duration(fold.ms)} idle`),
+        ),
+      );
     const isLive = this.open.length > 0 && !this.page.at;
     const line = isLive && s("line", { class: "now-line", x1: this.x(now), x2: this.x(now), y1: AXIS - 4, y2: bottom });
     return s("g", { class: "axis", "data-key": "axis", "aria-hidden": "true" }, lines, folds, line);
@@ -176,15 +219,39 @@ class Timeline {
     const { step, status } = bar;
     const letters = Math.floor((length - 10 - (height > 12 ? 14 : 0)) / LETTER);
     const rect = (style) => s("rect", { class: style, x, y, width: length, height, rx: Math.min(3, height / 3) });
-    return s("g", {
-      class: `bar is-${status}${step.id === this.page.step ? " is-chosen" : ""}`, "data-key": step.id, "data-bar": step.id, "data-step": step.id,
-      "data-status": status, role: "button", tabindex: step.id === this.focus ? 0 : -1, "aria-label": describe(bar),
-    }, rect("bar-fill"), rect("bar-pattern"),
-    height > 12 && length > 22 && s("path", { class: "bar-mark", d: markPath(status), transform: `translate(${x + 4} ${y + height / 2 - 6}) scale(.75)` }),
-    height > 12 && letters >= 3 && s("text", { class: "bar-text", x: x + 19, y: y + height / 2 + 4 }, cut(step.name || step.id, letters)),
-    step.retry_count > 0 && height > 12 && s("g", { class: "retries" },
-      s("rect", { x: x + length - 8, y: y - 4, width: 20, height: 12, rx: 6 }),
-      s("text", { x: x + length + 2, y: y + 5, "text-anchor": "middle" }, `×${step.retry_count + 1}`)));
+    return s(
+      "g",
+      {
+        class: `bar is-${status}${step.id === this.page.step ? " is-chosen" : ""}`,
+        "data-key": step.id,
+        "data-bar": step.id,
+        "data-step": step.id,
+        "data-status": status,
+        role: "button",
+        tabindex: step.id === this.focus ? 0 : -1,
+        "aria-label": describe(bar),
+      },
+      rect("bar-fill"),
+      rect("bar-pattern"),
+      height > 12 &&
+        length > 22 &&
+        s("path", {
+          class: "bar-mark",
+          d: markPath(status),
+          transform: `translate(${x + 4} ${y + height / 2 - 6}) scale(.75)`,
+        }),
+      height > 12 &&
+        letters >= 3 &&
+        s("text", { class: "bar-text", x: x + 19, y: y + height / 2 + 4 }, fitting(step.name || step.id, letters)),
+      step.retry_count > 0 &&
+        height > 12 &&
+        s(
+          "g",
+          { class: "retries" },
+          s("rect", { x: x + length - 8, y: y - 4, width: 20, height: 12, rx: 6 }),
+          s("text", { x: x + length + 2, y: y + 5, "text-anchor": "middle" }, `×${step.retry_count + 1}`),
+        ),
+    );
   }
 
   /** What pointer and keys do in the picture. */
@@ -213,7 +280,10 @@ class Timeline {
     if (event.ctrlKey || event.metaKey) {
       event.preventDefault();
       const box = event.currentTarget.getBoundingClientRect();
-      this.zoom(event.deltaY > 0 ? 1.15 : 1 / 1.15, Math.min(Math.max((event.clientX - box.left - gutter) / (width - gutter), 0), 1));
+      this.zoom(
+        event.deltaY > 0 ? 1.15 : 1 / 1.15,
+        Math.min(Math.max((event.clientX - box.left - gutter) / (width - gutter), 0), 1),
+      );
     } else if (this.window && (event.shiftKey || Math.abs(event.deltaX) > Math.abs(event.deltaY))) {
       event.preventDefault();
       this.pan((event.deltaX || event.deltaY) / width);
@@ -248,7 +318,8 @@ class Timeline {
     if (!next) return;
     event.preventDefault();
     this.focus = next;
-    for (const shape of this.host.querySelectorAll("[data-bar]")) shape.setAttribute("tabindex", shape.dataset.bar === next ? 0 : -1);
+    for (const shape of this.host.querySelectorAll("[data-bar]"))
+      shape.setAttribute("tabindex", shape.dataset.bar === next ? 0 : -1);
     this.host.querySelector(`[data-bar="${CSS.escape(next)}"]`)?.focus();
   }
 
@@ -265,9 +336,21 @@ class Timeline {
   }
 }
 
+/** A name in a bar: where it is too long its last part, and of that the beginning. */
+function fitting(text, letters) {
+  const given = visible(text);
+  const last =
+    given.length > letters ? given.slice(Math.max(...[":", "/"].map((each) => given.lastIndexOf(each))) + 1) : given;
+  return last.length > letters ? `${last.slice(0, letters - 1)}…` : last;
+}
+
 function laneName(lane, x, y, most) {
-  return s("text", { class: "lane-name", x, y, "data-agent": lane.agent }, lane.agent ? cut(lane.agent, most) : "no agent",
-    s("title", {}, visible(lane.agent || "steps without an agent")));
+  return s(
+    "text",
+    { class: "lane-name", x, y, "data-agent": lane.agent },
+    lane.agent ? cut(lane.agent, most) : "no agent",
+    s("title", {}, visible(lane.agent || "steps without an agent")),
+  );
 }
 
 function describe({ step, status }) {
@@ -290,18 +373,17 @@ export function tipOf(step) {
 /** The marks of the statuses that occur, with their words. */
 export function drawLegend(items) {
   const present = new Set(items.map(stepStatus));
-  return h("ul", { class: "legend", "aria-label": "Legend" }, STEP_STATUSES.filter((status) => present.has(status)).map((status) =>
-    h("li", { "data-key": status, class: `is-${status}` }, h("span", { class: `swatch is-${status}` }), mark(status), word(status))));
-}
-
-/** What has not begun: it has no place in time yet. */
-function drawWaiting(page, waiting) {
-  const isSmall = waiting.length > CHIPS;
-  return h("section", { class: "waiting-steps", "data-key": "waiting", "aria-label": "Not started" },
-    h("h3", {}, "Not started", h("span", { class: "number-tag" }, count(waiting.length))),
-    h("div", { class: isSmall ? "dashed small" : "dashed" }, waiting.map((step) => h("button", {
-      type: "button", class: step.id === page.step ? "chip-step is-chosen" : "chip-step", "data-key": step.id, "data-step": step.id, "data-status": "pending",
-      title: visible(step.name || step.id), "aria-label": isSmall ? `${visible(step.name || step.id)}: not started` : null,
-      on: { click: () => page.choose(step.id) },
-    }, isSmall ? "" : name(cut(step.name || step.id, 28))))));
+  return h(
+    "ul",
+    { class: "legend", "aria-label": "Legend" },
+    STEP_STATUSES.filter((status) => present.has(status)).map((status) =>
+      h(
+        "li",
+        { "data-key": status, class: `is-${status}` },
+        h("span", { class: `swatch is-${status}` }),
+        mark(status),
+        word(status),
+      ),
+    ),
+  );
 }

@@ -16,7 +16,10 @@ export class Tip {
     this.element.hidden = false;
     const box = beside.getBoundingClientRect();
     const own = this.element.getBoundingClientRect();
-    const left = Math.min(Math.max(box.left + Math.min(box.width, 200) / 2 - own.width / 2, GAP), innerWidth - own.width - GAP);
+    const left = Math.min(
+      Math.max(box.left + Math.min(box.width, 200) / 2 - own.width / 2, GAP),
+      innerWidth - own.width - GAP,
+    );
     const above = box.top - own.height - GAP;
     this.element.style.setProperty("left", `${left}px`);
     this.element.style.setProperty("top", `${above > GAP ? above : box.bottom + GAP}px`);

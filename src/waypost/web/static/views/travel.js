@@ -22,23 +22,53 @@ export function drawTravel(page) {
   if (!items.length && !page.at) return null;
   const older = neighbour(items, page.at, 1);
   const newer = neighbour(items, page.at, -1);
-  const button = (target, label, title, sign) => h("button", {
-    type: "button", "aria-label": label, title, disabled: target === null, on: { click: () => go(changed({ at: target })) },
-  }, sign);
-  return h("section", { class: page.at ? "travel is-past" : "travel", "aria-label": "Time travel", "data-at": page.at || "now" },
+  const button = (target, label, title, sign) =>
+    h(
+      "button",
+      {
+        type: "button",
+        "aria-label": label,
+        title,
+        disabled: target === null,
+        on: { click: () => go(changed({ at: target })) },
+      },
+      sign,
+    );
+  return h(
+    "section",
+    { class: page.at ? "travel is-past" : "travel", "aria-label": "Time travel", "data-at": page.at || "now" },
     page.at && drawBanner(page, items),
-    h("div", { class: "trail" },
+    h(
+      "div",
+      { class: "trail" },
       button(older, "Older checkpoint", "Older checkpoint ([)", "‹"),
       drawSlider(page, items),
       button(newer, "Newer checkpoint", "Newer checkpoint (])", "›"),
-      page.at && h("a", { class: "button primary", href: changed({ at: null }), "data-action": "now" }, "Back to now")));
+      page.at && h("a", { class: "button primary", href: changed({ at: null }), "data-action": "now" }, "Back to now"),
+    ),
+  );
 }
 
 function drawBanner(page, items) {
   const shown = items.find((each) => each.checkpoint_id === page.at);
-  return h("p", { class: "banner", role: "status" }, h("b", {}, "You see the past. "), "This is the workflow as it was ",
-    shown ? [since(shown.created_at), ", at ", moment(shown.created_at), " (", visible(shown.description || shown.type), ") "] : "at ",
-    id(page.at), ". Nothing has been changed.");
+  return h(
+    "p",
+    { class: "banner", role: "status" },
+    h("b", {}, "You see the past. "),
+    "This is the workflow as it was ",
+    shown
+      ? [
+          since(shown.created_at),
+          ", at ",
+          moment(shown.created_at),
+          " (",
+          visible(shown.description || shown.type),
+          ") ",
+        ]
+      : "at ",
+    id(page.at),
+    ". Nothing has been changed.",
+  );
 }
 
 /** From the oldest checkpoint that is loaded, on the left, to now. */
@@ -50,13 +80,36 @@ function drawSlider(page, items) {
     const chosen = items[last - 1 - Number(event.target.value)];
     go(changed({ at: chosen?.checkpoint_id ?? null }), { replace: true });
   };
-  const told = position === last ? "now" : `checkpoint ${count(position + 1)} of ${count(last)}, ${moment(items[last - 1 - position]?.created_at)}`;
-  return h("div", { class: "slider" },
+  const told =
+    position === last
+      ? "now"
+      : `checkpoint ${count(position + 1)} of ${count(last)}, ${moment(items[last - 1 - position]?.created_at)}`;
+  return h(
+    "div",
+    { class: "slider" },
     h("input", {
-      type: "range", min: 0, max: last, step: 1, value: position, "aria-label": "Checkpoint", "aria-valuetext": told, list: last <= 60 ? "trail" : null,
-      style: { "--done": last ? String(position / last) : "1" }, on: { change: slide },
+      type: "range",
+      min: 0,
+      max: last,
+      step: 1,
+      value: position,
+      "aria-label": "Checkpoint",
+      "aria-valuetext": told,
+      list: last <= 60 ? "trail" : null,
+      style: { "--done": last ? String(position / last) : "1" },
+      on: { change: slide },
     }),
-    last <= 60 && h("datalist", { id: "trail" }, Array.from({ length: last + 1 }, (_, each) => h("option", { value: each }))),
-    h("span", { class: "slider-text" }, page.at ? `${count(last - Math.max(position, 0))} back from now` : h("b", {}, "Now"),
-      h("span", { class: "dim" }, ` · ${count(page.state.data.checkpoint_count ?? last)} checkpoints`)));
+    last <= 60 &&
+      h(
+        "datalist",
+        { id: "trail" },
+        Array.from({ length: last + 1 }, (_, each) => h("option", { value: each })),
+      ),
+    h(
+      "span",
+      { class: "slider-text" },
+      page.at ? `${count(last - Math.max(position, 0))} back from now` : h("b", {}, "Now"),
+      h("span", { class: "dim" }, ` · ${count(page.state.data.checkpoint_count ?? last)} checkpoints`),
+    ),
+  );
 }

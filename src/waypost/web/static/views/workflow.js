@@ -22,8 +22,14 @@ import { askToFork, askToRestore } from "./going_back.js";
 import { drawTravel, neighbour } from "./travel.js";
 
 const TABS = [
-  ["timeline", "Timeline"], ["graph", "Graph"], ["steps", "Steps"], ["agents", "Agents"], ["outputs", "Outputs"],
-  ["checkpoints", "Checkpoints"], ["history", "History"], ["context", "Context"],
+  ["timeline", "Timeline"],
+  ["graph", "Graph"],
+  ["steps", "Steps"],
+  ["agents", "Agents"],
+  ["outputs", "Outputs"],
+  ["checkpoints", "Checkpoints"],
+  ["history", "History"],
+  ["context", "Context"],
 ];
 const MOST_STEPS = 10_000;
 
@@ -33,21 +39,31 @@ class Page {
     Object.assign(this, { redraw, store, id: query.get("id") ?? "" });
     this.read(query);
     const at = () => this.at || null;
-    this.state = new Loaded((signal) => get("/api/workflow", { id: this.id, at: at() }, signal), () => this.changed());
+    this.state = new Loaded(
+      (signal) => get("/api/workflow", { id: this.id, at: at() }, signal),
+      () => this.changed(),
+    );
     this.steps = new Loaded((signal) => allSteps(this.id, at(), signal), redraw);
     this.checkpoints = new Pages(
       (signal, cursor, limit) => get("/api/checkpoints", { workflow: this.id, cursor, limit }, signal),
-      (item) => item.checkpoint_id, redraw, 200);
+      (item) => item.checkpoint_id,
+      redraw,
+      200,
+    );
     this.commits = new Pages(
       (signal, cursor, limit) => get("/api/history", { workflow: this.id, cursor, limit }, signal),
-      (item) => String(item.version), redraw);
+      (item) => String(item.version),
+      redraw,
+    );
     this.timeline = makeTimeline();
     this.graph = makeGraph();
     this.outputs = makeOutputs(this);
     this.diff = makeDiff(this);
     this.parts = [this.state, this.steps, this.checkpoints];
     const mine = (commit) => commit.workflow === this.id;
-    this.stops = [...this.parts, this.commits].map((part) => keepFresh({ soon: () => this.wants(part) && part.soon() }, mine));
+    this.stops = [...this.parts, this.commits].map((part) =>
+      keepFresh({ soon: () => this.wants(part) && part.soon() }, mine),
+    );
     for (const part of this.parts) part.load();
     this.wanted();
   }
@@ -167,29 +183,47 @@ function goBack(page) {
 
 function draw(page) {
   const { state } = page;
-  return h("article", { class: "workflow", "aria-labelledby": "title", "data-view": "workflow", "data-workflow": page.id },
+  return h(
+    "article",
+    { class: "workflow", "aria-labelledby": "title", "data-view": "workflow", "data-workflow": page.id },
     state.error && problem(state.error, () => state.load()),
     state.data ? drawHeader(page, state.data) : !state.error && waiting("Loading the workflow"),
     state.data && drawTravel(page),
     state.data && drawTabs(page),
-    state.data && drawPanel(page));
+    state.data && drawPanel(page),
+  );
 }
 
 function drawTabs(page) {
   const numbers = { checkpoints: page.state.data.checkpoint_count, steps: page.steps.data?.total };
-  return h("nav", { class: "tabs", "aria-label": "Parts of the workflow" }, TABS.map(([tab, label]) =>
-    h("a", { href: tabAddress(tab), "data-key": tab, "data-tab": tab, "aria-current": tab === page.tab ? "page" : null },
-      label, numbers[tab] > 0 && h("span", { class: "number-tag" }, String(numbers[tab])))));
+  return h(
+    "nav",
+    { class: "tabs", "aria-label": "Parts of the workflow" },
+    TABS.map(([tab, label]) =>
+      h(
+        "a",
+        { href: tabAddress(tab), "data-key": tab, "data-tab": tab, "aria-current": tab === page.tab ? "page" : null },
+        label,
+        numbers[tab] > 0 && h("span", { class: "number-tag" }, String(numbers[tab])),
+      ),
+    ),
+  );
 }
 
 const tabAddress = (tab) => changed({ tab: tab === "timeline" ? null : tab, compare: null });
 
 function drawPanel(page) {
   const step = page.step && page.tab !== "outputs" && page.steps.data?.items.find((each) => each.id === page.step);
-  return h("div", { class: step ? "panel has-side" : "panel", "data-panel": page.tab },
-    h("section", { class: "panel-main", "data-key": page.tab, "aria-label": TABS.find(([tab]) => tab === page.tab)[1] },
-      PANELS[page.tab](page)),
-    step && drawStep(page, step));
+  return h(
+    "div",
+    { class: step ? "panel has-side" : "panel", "data-panel": page.tab },
+    h(
+      "section",
+      { class: "panel-main", "data-key": page.tab, "aria-label": TABS.find(([tab]) => tab === page.tab)[1] },
+      PANELS[page.tab](page),
+    ),
+    step && drawStep(page, step),
+  );
 }
 
 const withSteps = (draw_) => (page) => loadedPart(page.steps, (steps) => draw_(page, steps.items), "Loading the steps");
@@ -202,9 +236,15 @@ const PANELS = {
   outputs: withSteps((page, items) => page.outputs.draw(items)),
   checkpoints: (page) => [
     page.diff.draw(),
-    loadedPart(page.checkpoints, () => drawCheckpoints(page, {
-      restore: (checkpoint) => askToRestore(page, checkpoint), fork: (checkpoint) => askToFork(page, checkpoint),
-    }), "Looking for checkpoints"),
+    loadedPart(
+      page.checkpoints,
+      () =>
+        drawCheckpoints(page, {
+          restore: (checkpoint) => askToRestore(page, checkpoint),
+          fork: (checkpoint) => askToFork(page, checkpoint),
+        }),
+      "Looking for checkpoints",
+    ),
   ],
   history: (page) => loadedPart(page.commits, () => drawHistory(page), "Reading the history"),
   context: (page) => drawContext(page),
