@@ -19,8 +19,8 @@ import { openStorage } from "./views/storage.js";
 import { openWorkflow } from "./views/workflow.js";
 import { openWorkflows } from "./views/workflows.js";
 
-// A view is opened with {query, redraw, store}: `identity(query)` says when it is another one. It has a title, draws
-// itself, hears of another query in `update`, may have `keys`, and is closed.
+// A view is opened with {query, redraw, store}; the second function says of a query which one it is. It has a title,
+// draws itself, hears of another query in `update`, and is closed; it may have `keys`, and may wait for being `drawn`.
 const VIEWS = {
   "/": [openWorkflows, () => ""],
   "/workflow": [openWorkflow, (query) => query.get("id") ?? ""],
@@ -56,6 +56,7 @@ function draw() {
   try {
     show(main, problemsOfStore(), view.draw());
     settle(main);
+    view.drawn?.();
   } catch (error) {
     show(main, problem(error, redraw));
   }

@@ -86,6 +86,12 @@ export function keepFresh(loaded, concerns = () => true) {
   });
 }
 
+/** Ask again now and then, while the page is seen: for what changes without a commit, as by a death. Returns how to stop. */
+export function lookAgain(loaded, everyMs) {
+  const timer = setInterval(() => document.visibilityState === "visible" && loaded.soon(), everyMs);
+  return () => clearInterval(timer);
+}
+
 /** A list in pages: `data` is {items, next_cursor}. `ask(signal, cursor, limit)` answers one page. */
 export class Pages extends Loaded {
   constructor(ask, keyOf, changed, limit = 100) {

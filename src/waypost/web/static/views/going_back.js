@@ -6,9 +6,8 @@ import { dialogParts, openDialog } from "../dialog.js";
 import { h } from "../dom.js";
 import { count, moment, visible } from "../format.js";
 import { Loaded } from "../loading.js";
-import { id, loadedPart, problem, progress } from "../parts.js";
+import { id, loadedPart, problem, progress, tally } from "../parts.js";
 import { go, to } from "../router.js";
-import { badge } from "../status.js";
 import { drawRows } from "./diff.js";
 
 /** Show what a restore would change, ask, and say what came of it. */
@@ -124,8 +123,9 @@ class Asked {
   drawPreview(data) {
     if (!this.hasId) return drawRows(data.items, data.cut, "What will change");
     return [
-      h("p", {}, "The new workflow begins as ", badge(data.summary.status), ":"),
+      h("p", {}, "The new workflow begins with:"),
       progress(data.summary.step_counts),
+      h("ul", { class: "tallies" }, tally(data.summary.step_counts)),
     ];
   }
 

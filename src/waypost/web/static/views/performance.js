@@ -4,11 +4,12 @@ import { get } from "../api.js";
 import { chart } from "../charts.js";
 import { h } from "../dom.js";
 import { bytes, count, duration, visible } from "../format.js";
-import { Loaded } from "../loading.js";
+import { Loaded, lookAgain } from "../loading.js";
 import { empty, figure, loadedPart, table } from "../parts.js";
 import { go } from "../router.js";
 
 const EVERY_MS = 5_000;
+const FEWEST = 60; // slices that are shown also where nothing has happened yet
 const COLUMNS = [
   ["Operation", "wide"],
   ["Calls", "number"],
@@ -22,14 +23,14 @@ const COLUMNS = [
 
 export function openPerformance({ redraw }) {
   const loaded = new Loaded((signal) => get("/api/metrics", {}, signal), redraw);
-  const timer = setInterval(() => document.visibilityState === "visible" && loaded.soon(), EVERY_MS);
+  const rest = lookAgain(loaded, EVERY_MS);
   loaded.load();
   return {
     title: "Performance",
     keys: { Escape: () => go("/") },
     update() {},
     close() {
-      clearInterval(timer);
+      rest();
       loaded.close();
     },
     draw: () =>
@@ -46,7 +47,9 @@ function drawAll({ activity, process }) {
   return [drawActivity(activity), drawProcess(process ?? {})];
 }
 
-function drawActivity(activity) {
+function drawActivity(hour) {
+  const first = hour.findIndex((each) => each.commits > 0);
+  const activity = hour.slice(Math.max(0, Math.min(first < 0 ? hour.length : first - 2, hour.length - FEWEST)));
   const total = (name) => activity.reduce((sum, each) => sum + each[name], 0);
   const points = (...names) =>
     activity.map((each) => ({ at: Date.parse(each.at), values: names.map((name) => each[name]) }));

@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { h } from "../dom.js";
 import { count, cut, moment, plural, value, visible } from "../format.js";
-import { keepFresh, Loaded } from "../loading.js";
+import { keepFresh, Loaded, lookAgain } from "../loading.js";
 import { copyButton, copyText, empty, facts, id, loadedPart, name, since } from "../parts.js";
 import { go, to } from "../router.js";
 import { badge, mark } from "../status.js";
@@ -21,8 +21,7 @@ export function openSession({ query, redraw }) {
   const given = query.get("id") ?? "";
   const loaded = new Loaded((signal) => get("/api/session", { id: given }, signal), redraw);
   const stop = keepFresh(loaded, (commit) => !commit.session || commit.session === given);
-  // a death makes no commit
-  const timer = setInterval(() => document.visibilityState === "visible" && loaded.soon(), 10_000);
+  const rest = lookAgain(loaded, 10_000);
   loaded.load();
   return {
     title: `Session ${given}`,
@@ -30,7 +29,7 @@ export function openSession({ query, redraw }) {
     update() {},
     close() {
       stop();
-      clearInterval(timer);
+      rest();
       loaded.close();
     },
     draw: () =>
@@ -47,8 +46,13 @@ function drawSession(data) {
   const session = data;
   const { evidence, workflows, command } = data;
   return [
-    h("div", { class: "heading" }, h("h1", { id: "title" }, "Session ", id(session.session_id)), badge(session.status)),
-    h("p", { class: "under" }, copyButton(session.session_id)),
+    h(
+      "div",
+      { class: "heading" },
+      h("h1", { id: "title" }, "Session ", id(session.session_id)),
+      copyButton(session.session_id),
+      badge(session.status),
+    ),
     evidence &&
       h(
         "div",
@@ -59,7 +63,6 @@ function drawSession(data) {
       ["Started", [since(session.start_time), h("span", { class: "dim" }, ` ${moment(session.start_time)}`)]],
       ["Ended", session.end_time && since(session.end_time)],
       ["User", session.user_id && visible(session.user_id)],
-      ["Process", session.owner && `${session.owner.pid} on ${visible(session.owner.host.split("/")[0])}`],
       ["Last checkpoint", session.last_checkpoint_id && id(session.last_checkpoint_id)],
     ]),
     data.plan && drawPlan(data.plan, command),
@@ -138,6 +141,7 @@ function drawTriage(one) {
     { class: "card", "data-key": one.workflow_id, "data-workflow": one.workflow_id },
     h("div", { class: "card-head" }, h("h3", {}, workflowLink(one.workflow_id))),
     one.go_on &&
+      !one.go_on.startsWith("waypost show ") &&
       h(
         "p",
         { class: "command dim" },

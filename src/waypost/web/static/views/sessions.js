@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { h } from "../dom.js";
 import { count, visible } from "../format.js";
-import { keepFresh, Pages } from "../loading.js";
+import { keepFresh, lookAgain, Pages } from "../loading.js";
 import { copyText, empty, id, loadedPart, moreButton, since, table } from "../parts.js";
 import { changed, go, to } from "../router.js";
 import { badge, mark, word } from "../status.js";
@@ -25,8 +25,7 @@ export function openSessions({ query, redraw }) {
     redraw,
   );
   const stop = keepFresh(pages);
-  // a death makes no commit
-  const timer = setInterval(() => document.visibilityState === "visible" && pages.soon(), 10_000);
+  const rest = lookAgain(pages, 10_000);
   pages.load();
 
   function update(next) {
@@ -44,7 +43,7 @@ export function openSessions({ query, redraw }) {
     update,
     close() {
       stop();
-      clearInterval(timer);
+      rest();
       pages.close();
     },
     draw: () =>

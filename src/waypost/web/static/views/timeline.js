@@ -158,13 +158,15 @@ class Timeline {
       for (const bar of lane.bars) {
         const y = top + bar.row * height;
         const shape = this.bar(bar, y, height - (height > 10 ? 4 : 1), gutter, width);
-        if (shape) shapes.push(shape);
+        if (!shape) continue; // beyond what is shown
+        shapes.push(shape);
         this.order.push({ id: bar.step.id, start: bar.start, y });
       }
       top += lane.rows * height + LANE_GAP;
       names.push(s("line", { class: "lane-line", x1: 0, x2: width, y1: top - LANE_GAP / 2, y2: top - LANE_GAP / 2 }));
     }
     if (!this.order.some((each) => each.id === this.focus)) this.focus = this.order[0]?.id;
+    shapes.find((shape) => shape.dataset.bar === this.focus)?.setAttribute("tabindex", 0);
     const start = Math.min(...lanes.map((lane) => lane.bars[0].start));
     return s(
       "svg",
@@ -228,7 +230,7 @@ class Timeline {
         "data-step": step.id,
         "data-status": status,
         role: "button",
-        tabindex: step.id === this.focus ? 0 : -1,
+        tabindex: -1,
         "aria-label": describe(bar),
       },
       rect("bar-fill"),

@@ -3,7 +3,7 @@
 import { file, get } from "../api.js";
 import { announce, say } from "../announce.js";
 import { h } from "../dom.js";
-import { keepFresh, Loaded, Pages } from "../loading.js";
+import { keepFresh, Loaded, lookAgain, Pages } from "../loading.js";
 import { copyText, loadedPart, problem, waiting } from "../parts.js";
 import { changed, go } from "../router.js";
 import { word } from "../status.js";
@@ -43,7 +43,7 @@ class Page {
       (signal) => get("/api/workflow", { id: this.id, at: at() }, signal),
       () => this.changed(),
     );
-    this.steps = new Loaded((signal) => allSteps(this.id, at(), signal), redraw);
+    this.steps = new Loaded((signal, old) => allSteps(this.id, at(), signal).then((found) => same(old, found)), redraw);
     this.checkpoints = new Pages(
       (signal, cursor, limit) => get("/api/checkpoints", { workflow: this.id, cursor, limit }, signal),
       (item) => item.checkpoint_id,
@@ -64,6 +64,9 @@ class Page {
     this.stops = [...this.parts, this.commits].map((part) =>
       keepFresh({ soon: () => this.wants(part) && part.soon() }, mine),
     );
+    for (const part of [this.state, this.steps]) {
+      this.stops.push(lookAgain({ soon: () => this.wants(part) && part.soon() }, 15_000));
+    }
     for (const part of this.parts) part.load();
     this.wanted();
   }
@@ -110,6 +113,15 @@ class Page {
     [...this.parts, this.commits, this.outputs, this.diff, this.timeline, this.graph].forEach((part) => part.close());
   }
 
+  /** On a narrow page, bring the tab that is shown into the row of tabs, once. */
+  showTab() {
+    const current = document.querySelector(".tabs [aria-current]");
+    if (!current || this.tabShown === this.tab) return;
+    this.tabShown = this.tab;
+    const row = current.parentElement;
+    row.scrollLeft = current.offsetLeft - row.offsetLeft - (row.clientWidth - current.clientWidth) / 2;
+  }
+
   /** Show a step beside what is shown, or close it. */
   choose(step) {
     go(changed({ step: step === this.step ? null : step }), { replace: true });
@@ -136,6 +148,9 @@ async function allSteps(workflow, at, signal) {
   }
   return found;
 }
+
+/** The old answer, where the new one says the same: so nobody draws it again. */
+const same = (old, fresh) => (old && JSON.stringify(old) === JSON.stringify(fresh) ? old : fresh);
 
 /** Save a blob as a file of that name. */
 function save(blob, filename) {
@@ -164,6 +179,7 @@ export function openWorkflow(context) {
       ...zoomKeys(page),
     },
     update: (query) => page.update(query),
+    drawn: () => page.showTab(),
     close: () => page.close(),
     draw: () => draw(page),
   };

@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { h } from "../dom.js";
 import { duration, plural } from "../format.js";
-import { keepFresh, Pages } from "../loading.js";
+import { keepFresh, lookAgain, Pages } from "../loading.js";
 import { copyText, empty, id, loadedPart, moreButton, name, progress, since, table } from "../parts.js";
 import { changed, go, to } from "../router.js";
 import { badge, mark, word } from "../status.js";
@@ -37,6 +37,7 @@ export function openWorkflows({ query, redraw }) {
     redraw,
   );
   const stop = keepFresh(pages);
+  const rest = lookAgain(pages, 15_000);
   pages.load();
 
   function update(next) {
@@ -58,6 +59,7 @@ export function openWorkflows({ query, redraw }) {
     update,
     close() {
       stop();
+      rest();
       clearTimeout(typing);
       pages.close();
     },
