@@ -1,5 +1,6 @@
 // Asking the server: JSON with the token, and every error as an ApiError that says what it is in words.
 
+import { to } from "./router.js";
 import { current } from "./token.js";
 
 export class ApiError extends Error {
@@ -12,7 +13,7 @@ export class ApiError extends Error {
 
 /** GET an address of data. Parameters that are null, undefined or empty are left out; a list stands for several. */
 export async function get(path, parameters = {}, signal = undefined) {
-  const response = await ask(address(path, parameters), { signal });
+  const response = await ask(to(path, parameters), { signal });
   return response.json();
 }
 
@@ -25,23 +26,12 @@ export async function post(path, body) {
 
 /** GET a file, as a blob. */
 export async function file(path, parameters) {
-  return (await ask(address(path, parameters), {})).blob();
+  return (await ask(to(path, parameters), {})).blob();
 }
 
 /** GET a stream. The caller reads `response.body`. */
 export function stream(path, parameters, signal) {
-  return ask(address(path, parameters), { signal, headers: { Accept: "text/event-stream" } });
-}
-
-export function address(path, parameters) {
-  const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(parameters)) {
-    for (const each of Array.isArray(value) ? value : [value]) {
-      if (each !== null && each !== undefined && each !== "") query.append(name, each);
-    }
-  }
-  const text = query.toString();
-  return text ? `${path}?${text}` : path;
+  return ask(to(path, parameters), { signal, headers: { Accept: "text/event-stream" } });
 }
 
 async function ask(where, options) {

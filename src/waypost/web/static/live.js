@@ -96,7 +96,7 @@ function take(block) {
 }
 
 /** One event of a stream: its type, its data and its id, null where it has none. */
-export function parse(block) {
+function parse(block) {
   const event = { type: "", data: "", id: null };
   for (const line of block.split(/\r?\n/)) {
     const colon = line.indexOf(":");

@@ -86,7 +86,7 @@ export function keepFresh(loaded, concerns = () => true) {
   });
 }
 
-/** Ask again now and then, while the page is seen: for what changes without a commit, as by a death. Returns how to stop. */
+/** Ask again now and then while the page is seen: a death makes no commit. Returns how to stop. */
 export function lookAgain(loaded, everyMs) {
   const timer = setInterval(() => document.visibilityState === "visible" && loaded.soon(), everyMs);
   return () => clearInterval(timer);

@@ -9,7 +9,7 @@ const COLUMNS = [
   ["Checkpoint", "wide"],
   ["Kind", ""],
   ["Made", "number"],
-  ["", "actions-column"],
+  ["What to do", "actions-column"],
 ];
 const KINDS = {
   manual: "by hand",

@@ -9,7 +9,7 @@ import { go, to } from "../router.js";
 
 const COLUMNS = [
   ["What", "wide"],
-  ["", "bar-column"],
+  ["Share", "bar-column"],
   ["History", "number"],
   ["Checkpoints", "number"],
   ["All", "number"],

@@ -163,6 +163,7 @@ class Timeline {
         this.order.push({ id: bar.step.id, start: bar.start, y });
       }
       top += lane.rows * height + LANE_GAP;
+      if (lane === lanes.at(-1)) continue;
       names.push(s("line", { class: "lane-line", x1: 0, x2: width, y1: top - LANE_GAP / 2, y2: top - LANE_GAP / 2 }));
     }
     if (!this.order.some((each) => each.id === this.focus)) this.focus = this.order[0]?.id;

@@ -235,7 +235,8 @@ function drawPanel(page) {
     { class: step ? "panel has-side" : "panel", "data-panel": page.tab },
     h(
       "section",
-      { class: "panel-main", "data-key": page.tab, "aria-label": TABS.find(([tab]) => tab === page.tab)[1] },
+      { class: "panel-main", "data-key": page.tab, "aria-labelledby": "panel-title" },
+      h("h2", { id: "panel-title", class: "hidden" }, TABS.find(([tab]) => tab === page.tab)[1]),
       PANELS[page.tab](page),
     ),
     step && drawStep(page, step),
