@@ -2,6 +2,7 @@
 
 const NUMBER = new Intl.NumberFormat("en");
 const MOMENT = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
+const DAY = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short" });
 const CLOCK = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
 export const count = (number) => NUMBER.format(number);
@@ -63,6 +64,9 @@ export const moment = (iso) => (iso ? MOMENT.format(new Date(iso)) : "–");
 
 /** The time of day. */
 export const clock = (time) => CLOCK.format(new Date(time));
+
+/** The day, as "28 Nov". */
+export const day = (time) => DAY.format(new Date(time));
 
 /** A stored name on one line: what would turn the direction of writing, or not be seen at all, is spelled out. */
 export function visible(text) {

@@ -4,6 +4,7 @@ import { h } from "../dom.js";
 import { visible } from "../format.js";
 import { copyButton, empty, id, moreButton, name, since, table } from "../parts.js";
 import { changed } from "../router.js";
+import { branches, drawBranch, widthOf } from "./branches.js";
 
 const COLUMNS = [
   ["Checkpoint", "wide"],
@@ -30,19 +31,21 @@ export function drawCheckpoints(page, ways) {
       ".",
     );
   const readOnly = page.store.data?.read_only ?? false;
+  const places = branches(items, page.checkpoints.data.next_cursor !== null);
+  const width = widthOf(places);
   return [
     readOnly &&
       h("p", { class: "dim" }, "The store was opened to be read only: nothing can be restored or forked from here."),
     table(
       "Checkpoints",
       COLUMNS,
-      items.map((item) => row(page, item, ways, readOnly)),
+      items.map((item, index) => row(page, item, ways, readOnly, { place: places[index], width })),
     ),
     moreButton(page.checkpoints, "Older checkpoints"),
   ];
 }
 
-function row(page, item, ways, readOnly) {
+function row(page, item, ways, readOnly, { place, width }) {
   const at = item.checkpoint_id;
   const isShown = at === page.at;
   const act = (action, label, run) =>
@@ -62,7 +65,10 @@ function row(page, item, ways, readOnly) {
     key: at,
     props: { class: isShown ? "row is-chosen" : "row", "data-checkpoint": at },
     cells: [
-      [
+      h(
+        "div",
+        { class: "branched", style: { "--columns": String(width) }, "data-column": place.column },
+        drawBranch(place),
         h(
           "a",
           {
@@ -75,7 +81,7 @@ function row(page, item, ways, readOnly) {
         ),
         item.tags.map((tag) => h("span", { class: "tag", "data-key": tag }, visible(tag))),
         h("div", { class: "under" }, id(at), copyButton(at, "checkpoint id")),
-      ],
+      ),
       KINDS[item.type] ?? visible(item.type),
       since(item.created_at),
       h(

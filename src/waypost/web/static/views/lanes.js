@@ -54,10 +54,10 @@ function pack(bars) {
 
 /** A scale from time to a length in which long stretches without work are folded.
  *
- * `total` is the whole length, `at(time)` a place in it, `folds` are [{at, ms}]. */
+ * `total` is the whole length, `at(time)` a place in it, `when(place)` the time there, `folds` are [{at, ms}]. */
 export function foldTime(bars) {
   const spans = joined(bars);
-  if (!spans.length) return { total: 1, at: () => 0, folds: [] };
+  if (!spans.length) return { total: 1, at: () => 0, when: () => 0, folds: [] };
   const worked = spans.reduce((sum, [start, end]) => sum + end - start, 0) || 1;
   const pieces = [];
   const folds = [];
@@ -76,7 +76,7 @@ export function foldTime(bars) {
     length += end - start;
     before = end;
   }
-  return { total: length || 1, at: (time) => place(pieces, time), folds };
+  return { total: length || 1, at: (time) => place(pieces, time), when: (at) => time(pieces, at), folds };
 }
 
 function joined(bars) {
@@ -102,6 +102,13 @@ function place(pieces, time) {
   // beyond the last piece time goes on as it is: what runs grows
   if (low === pieces.length - 1 && time > end) return at + shown + (time - end);
   return end > start ? at + (shown * Math.min(Math.max(time - start, 0), end - start)) / (end - start) : at;
+}
+
+function time(pieces, at) {
+  const [start, end, place_, shown] = pieces.findLast((piece) => piece[2] <= at) ?? pieces[0];
+  return shown > 0 && at <= place_ + shown
+    ? start + ((at - place_) * (end - start)) / shown
+    : end + at - place_ - shown;
 }
 
 const STEPS_OF_TIME = [

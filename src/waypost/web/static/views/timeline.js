@@ -1,7 +1,7 @@
 // Who worked on what, and when: a lane for each agent, a bar for each step, growing while it runs.
 
 import { h, s, settle, show } from "../dom.js";
-import { clock, cut, duration, plural, visible } from "../format.js";
+import { clock, cut, day, duration, plural, visible } from "../format.js";
 import { measured } from "../measured.js";
 import { empty, name } from "../parts.js";
 import { mark, markPath, STEP_STATUSES, stepStatus, word } from "../status.js";
@@ -145,7 +145,8 @@ class Timeline {
     return this.picture({ lanes, scale, from, to, place, gutter, width, height, isNarrow, now });
   }
 
-  picture({ lanes, scale, from, to, place, gutter, width, height, isNarrow, now }) {
+  picture(view) {
+    const { lanes, gutter, width, height, isNarrow } = view;
     const names = [];
     const shapes = [];
     let top = AXIS + 6;
@@ -181,20 +182,22 @@ class Timeline {
         on: this.gestures(gutter, width),
       },
       patterns(),
-      this.axis(scale, from, to, place, gutter, top, start, now),
+      this.axis(view, top, start),
       names,
       s("g", { "data-key": "bars" }, shapes),
     );
   }
 
-  axis(scale, from, to, place, gutter, bottom, start, now) {
+  axis({ scale, from, to, place, gutter, width, now }, bottom, start) {
+    // with stretches left out, how long it has been says less than what time it was
+    const label = scale.folds.length ? timesOfDay(scale) : (at) => (at === 0 ? clock(start) : `+${duration(at)}`);
     const most = Math.max(2, Math.floor((place(to) - gutter) / 90));
     const lines = ticks(from, to, most).map((at) =>
       s(
         "g",
         { class: "tick", "data-key": `tick ${at}` },
         s("line", { x1: place(at), x2: place(at), y1: AXIS - 4, y2: bottom }),
-        s("text", { x: place(at) + 3, y: AXIS - 9 }, at === 0 ? clock(start) : `+${duration(at)}`),
+        place(at) < width - 40 && s("text", { x: place(at) + 3, y: AXIS - 9 }, label(at)),
       ),
     );
     const folds = scale.folds
@@ -337,6 +340,17 @@ class Timeline {
     found.sort((a, b) => before(a, b) || Math.abs(a.start - here.start) - Math.abs(b.start - here.start));
     return found[0]?.id ?? null;
   }
+}
+
+/** Labels of places in a folded scale: the time of day, and the day where it is another one than before. */
+function timesOfDay(scale) {
+  let before = null;
+  return (at) => {
+    const time = scale.when(at);
+    const isAnother = before === null || day(time) !== day(before);
+    before = time;
+    return isAnother ? `${day(time)}, ${clock(time).slice(0, 5)}` : clock(time).slice(0, 5);
+  };
 }
 
 /** A name in a bar: where it is too long its last part, and of that the beginning. */
