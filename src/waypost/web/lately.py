@@ -17,8 +17,8 @@ _WAIT_S = 2.0
 
 
 class Lately(Generic[T]):
-    """The last answer to one question. What was quick to find is found anew each time; else it is kept for twice as long
-    as that took, and at most for `most_s`, so that it takes a third of the time at most. Safe to use from any thread.
+    """The last answer to one question. What was quick to find is found anew each time; else it is kept for twice as
+    long as that took, and at most for `most_s`: it takes a third of the time at most. Safe to use from any thread.
     """
 
     def __init__(self, most_s: float, clock: Callable[[], float] = time.monotonic) -> None:
