@@ -30,17 +30,8 @@ async def watched(page: Page) -> AsyncIterator[Page]:
 
 async def _begin(page: Page) -> None:
     """Have it watch, and wait until it does: what is committed before is nothing new."""
-    begun = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    begin_anew = page.site.live._begin_anew
-
-    def told() -> None:
-        begin_anew()
-        loop.call_soon_threadsafe(begun.set)
-
-    page.site.live._begin_anew = told  # type: ignore[method-assign]
     page.site.live.start()
-    await asyncio.wait_for(begun.wait(), 20)
+    await becomes(lambda: page.site.live._has_begun)
 
 
 async def test_each_commit_is_told_once_over_each_kind_of_store(place: str) -> None:
@@ -157,6 +148,20 @@ async def test_a_store_that_was_exchanged_begins_a_new_stream(
     hellos = [each for each in reader.events() if each["event"] == "hello"]
     assert len(hellos) >= 2 and not any(each["data"]["resumed"] for each in hellos)
     assert hellos[0]["id"].partition(".")[0] != hellos[-1]["id"].partition(".")[0]
+
+
+async def test_a_stream_is_told_that_the_store_is_away(watched: Page, wp: Waypost, here: Path, tmp_path: Path) -> None:
+    """Once, with why; and again when it is back, so that a page looks anew."""
+    wp.close()
+    async with stream(watched) as reader:
+        await reader.until(1)
+        here.rename(tmp_path / "elsewhere")
+        (_, away) = await reader.until(2)
+        assert "no store" in away["data"]["problem"] and not away["data"]["resumed"]
+        (tmp_path / "elsewhere").rename(here)
+        back = (await reader.until(3))[2]
+        assert back["event"] == "hello" and back["data"]["problem"] is None
+    assert (await watched.ok("/api/store"))["problems"] == []
 
 
 async def test_streams_end_when_the_server_does(watched: Page) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.mcp.conftest import fill, handle
 from tests.mcp.conftest import place as place  # a fixture
+from tests.owners import owner
 from tests.web.asking import Page, page_of
 from waypost.blocking import Waypost
 from waypost.models import WorkflowStep
@@ -162,6 +163,40 @@ async def test_sessions_are_told_with_evidence_and_a_plan(page: Page, wp: Waypos
     assert told["status"] == "paused" and "resume_session('s1')" in told["command"]
     assert await _all(page, "/api/sessions", "session_id", limit=1, status=["paused", "active"]) == ["s1"]
     assert (await page.get("/api/session", id="s2")).error(404)["code"] == "session_not_found"
+
+
+async def test_a_dead_owner_is_told_with_a_plan_that_nobody_carries_out(page: Page, here: Path) -> None:
+    """What was running when it was killed may have had effects; the look leaves the session as it is."""
+    with owner(here) as process:
+        name = process.start_session("w")
+        process.kill()
+        before = sorted((each, each.stat().st_mtime_ns) for each in here.rglob("*") if each.is_file())
+        (row,) = (await page.ok("/api/sessions", status="crashed"))["items"]
+        assert row["session_id"] == name and "no such process" in row["evidence"]
+        told = await page.ok("/api/session", id=name)
+        assert (told["status"], told["plan"]["strategy"], told["plan"]["is_carried_out"]) == (
+            "crashed",
+            "full_recovery",
+            False,
+        )
+        (left,) = told["workflows"]
+        assert (left["done"], left["ambiguous"], left["never_started"]) == (["a"], ["b"], ["c", "d"])
+        assert told["command"].startswith(f"waypost session recover {name}")
+        assert (await page.ok("/api/workflow", id="w"))["condition"] == "interrupted"
+        assert (await page.ok("/api/workflow", id="w"))["sessions"][0]["status"] == "crashed"
+        assert sorted((each, each.stat().st_mtime_ns) for each in here.rglob("*") if each.is_file()) == before
+
+
+async def test_numbers_that_json_does_not_have_are_text(page: Page, wp: Waypost) -> None:
+    """What an agent reports of itself does not keep its workflow from being shown."""
+    resources = {"cpu_usage": float("nan"), "cache_hit_rate": float("inf")}
+    wp.update_agent_state("survey", "robot", {"resources": resources}).unwrap()
+    wp.update_context("survey", variables={"n": float("-inf"), "big": 10**30}).unwrap()
+    state = await page.ok("/api/workflow", id="survey")
+    assert state["agents"]["robot"]["resources"]["cpu_usage"] == "nan"
+    assert state["context"]["variables"] == {"depth": 2, "n": "-inf", "big": 10**30}
+    assert (await page.ok("/api/diff", a="survey@1"))["items"]
+    assert (await page.get("/api/export", workflow="survey")).status == 200
 
 
 # --- outputs ---

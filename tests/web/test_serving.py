@@ -109,6 +109,14 @@ def test_x16_x22_it_serves_this_machine_alone_and_keeps_its_token(wp: Waypost, h
         assert again.token != page.token
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_it_ends_in_the_same_way_when_it_is_told_to(wp: Waypost, here: Path, number: signal.Signals) -> None:
+    """Whoever ends it, and be it the end of the terminal, nothing is left behind."""
+    with served(here, "--read-only") as page:
+        page.process.send_signal(number)
+        assert page.process.communicate(timeout=30) == ("", "") and page.process.returncode == 0
+
+
 def _listening() -> list[tuple[str, int]]:
     """Address and port of every socket of this machine that listens."""
     rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]

@@ -152,7 +152,8 @@ def state(given: WorkflowState) -> dict[str, Any]:
         "end_time": folded.end_time,
         "duration_ms": folded.total_execution_time_ms,
         "metadata": msgspec.to_builtins(given.metadata),
-        "agents": {name: msgspec.to_builtins(agent) for name, agent in given.agents.items()},
+        # what an agent reports of itself may be no number that JSON has
+        "agents": {name: values.plain(msgspec.to_builtins(agent)) for name, agent in given.agents.items()},
         "context": {
             "session_id": context.session_id,
             "user_id": context.user_id,

@@ -120,22 +120,22 @@ class Live:
                         if watch.has_ended:
                             break
             except WaypostError as error:
-                if self.problem != str(error):
+                if self.problem is None and not self.has_ended:
                     logger.info("nothing is told live for now: %s", error)
-                self.problem = str(error)
+                    self._begin_anew(str(error))
             except Exception:
                 logger.exception("watching the store failed, and begins again")
-                self.problem = "watching the store failed"
+                self._begin_anew("watching the store failed")
             self._ended.wait(_AGAIN_S)
 
-    def _begin_anew(self) -> None:
-        """What was told before may have been of another store: let every stream read anew."""
+    def _begin_anew(self, problem: str | None = None) -> None:
+        """What was told before may have been of another store, or is away: let every stream read anew."""
         with self._lock:
             if self._has_begun:
                 self._epoch = secrets.token_hex(8)
                 self._number = 0
                 self._events.clear()
-            self.problem, self._has_begun = None, True
+            self.problem, self._has_begun = problem, True
         self._wake()
 
     def _gather(self, watch: Watch) -> Iterator[CommitEvent]:

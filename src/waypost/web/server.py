@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from types import FrameType
 
 import uvicorn
@@ -42,10 +44,22 @@ def serve(invocation: Invocation, port: int, *, read_only: bool, ready: Callable
             token = secrets.token_urlsafe(_TOKEN_BYTES)
             server = _Server(_configuration(application(site, token, port)), site)
             site.live.start()
-            ready(f"http://{HOST}:{port}/#token={token}")
-            server.run([listener])
+            with _ended_by(server, signal.SIGTERM, signal.SIGHUP):
+                ready(f"http://{HOST}:{port}/#token={token}")
+                server.run([listener])
     finally:
         site.close()
+
+
+@contextmanager
+def _ended_by(server: _Server, *signals: signal.Signals) -> Generator[None]:
+    """Have these end a server as Ctrl-C does, so that nothing is left behind; it repeats those that it knows itself."""
+    before = {each: signal.signal(each, server.handle_exit) for each in signals}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _listening(port: int) -> socket.socket:

@@ -64,6 +64,7 @@ class Site:
         return self._entries.get(store, lambda: (list(catalogue.entries()), dict(catalogue.unread)))
 
     def close(self) -> None:
+        """Nobody is waited for: what still looks at the store is told that it is closed."""
         self.live.close()
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
         self.source.close()

@@ -45,6 +45,7 @@ class Source:
         self._location = invocation.location()
         self._found = Invocation(self._location)
         self._held: _Held | None = None
+        self._is_closed = False
         self._lock = threading.Lock()
 
     @property
@@ -90,14 +91,16 @@ class Source:
         return held is not None and held.reading is store and held.place == self._place()
 
     def close(self) -> None:
-        """Let go of the store, now or with whoever still looks at it."""
+        """Close the store, also before whoever still looks at it, who is told so; it is not opened again."""
         with self._lock:
-            held = self._held
+            held, self._held, self._is_closed = self._held, None, True
         if held is not None:
-            self._let_go(held)
+            held.closing.close()
 
     def _take(self) -> _Held:
         with self._lock:
+            if self._is_closed:
+                raise StoreClosed("the server ends")
             place = self._place()
             held = self._held
             if held is not None and held.place != place:

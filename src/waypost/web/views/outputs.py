@@ -110,16 +110,13 @@ _last: tuple[tuple[str, str, int, str, str], _Text] | None = None
 
 
 def _text(view: View, output: StepOutput, form: Form) -> _Text:
-    """The whole value as text; the last one that was asked for is at hand."""
+    """The whole value as text. The last one that was asked for is at hand, and only one at a time is made."""
     global _last
     key = (view.document.id, output.step_id, output.version, output.checksum, form)
     with _LAST_LOCK:
-        if _last is not None and _last[0] == key:
-            return _last[1]
-    made = _made(output, form)
-    with _LAST_LOCK:
-        _last = (key, made)
-    return made
+        if _last is None or _last[0] != key:
+            _last = (key, _made(output, form))
+        return _last[1]
 
 
 def _made(output: StepOutput, form: Form, largest: int = MOST_DECODED) -> _Text:
