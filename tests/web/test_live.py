@@ -183,7 +183,8 @@ async def test_what_happened_is_counted(watched: Page, wp: Waypost) -> None:
         await reader.until(5)
     slices = (await watched.ok("/api/metrics"))["activity"]
     sums = {name: sum(each[name] for each in slices) for name in ("commits", "steps_completed", "steps_failed")}
-    assert sums == {"commits": 4, "steps_completed": 1, "steps_failed": 1}
+    # eight commits were made before anybody looked, of which one completed a step and one failed
+    assert sums == {"commits": 12, "steps_completed": 2, "steps_failed": 2}
     text = (await watched.get("/metrics")).text
     for line in (
         "waypost_seen_commits_total 4",
@@ -191,6 +192,26 @@ async def test_what_happened_is_counted(watched: Page, wp: Waypost) -> None:
         "# TYPE waypost_page_streams gauge",
     ):
         assert f"{line}\n" in text
+
+
+def test_x27_activity_before_the_start_is_read_as_far_as_that_is_quick(
+    wp: Waypost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commits of the last hour, at most so many, and of a store with very many workflows none."""
+    store = wp.definitions.store
+
+    def commits_of(now: float | None = None) -> int:
+        activity = Activity() if now is None else Activity(lambda: now)
+        activity.look_back(store)
+        assert activity.totals == [0, 0, 0]
+        return sum(each["commits"] for each in activity.series())
+
+    assert commits_of() == 8
+    assert commits_of(datetime.now(UTC).timestamp() + 3_700) == 0
+    monkeypatch.setattr("waypost.web.activity._MOST_COMMITS", 3)
+    assert commits_of() == 3
+    monkeypatch.setattr("waypost.web.activity._MOST_WORKFLOWS", 0)
+    assert commits_of() == 0
 
 
 def test_x27_activity_is_of_the_last_hour() -> None:

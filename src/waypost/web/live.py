@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from starlette.types import Receive, Scope, Send
 
+from waypost.cli.invocation import Reading
 from waypost.cli.text import as_json
 from waypost.errors import InvalidInput, WaypostError
 from waypost.watching import CommitEvent, Watch
@@ -112,13 +113,10 @@ class Live:
     def _follow(self) -> None:
         while not self.has_ended:
             try:
-                with self._source.reading() as store, Watch(store.store, None, None) as watch:
-                    self._watch = watch
-                    self._begin_anew()
-                    while not self.has_ended and self._source.is_current(store):
-                        self._publish(list(self._gather(watch)))
-                        if watch.has_ended:
-                            break
+                with self._source.reading() as store:
+                    if not self._has_begun:
+                        self.activity.look_back(store.store)
+                    self._tell(store)
             except WaypostError as error:
                 if self.problem is None and not self.has_ended:
                     logger.info("nothing is told live for now: %s", error)
@@ -127,6 +125,14 @@ class Live:
                 logger.exception("watching the store failed, and begins again")
                 self._begin_anew("watching the store failed")
             self._ended.wait(_AGAIN_S)
+
+    def _tell(self, store: Reading) -> None:
+        """Tell what is committed, as long as the store is what is there."""
+        with Watch(store.store, None, None) as watch:
+            self._watch = watch
+            self._begin_anew()
+            while not self.has_ended and not watch.has_ended and self._source.is_current(store):
+                self._publish(list(self._gather(watch)))
 
     def _begin_anew(self, problem: str | None = None) -> None:
         """What was told before may have been of another store, or is away: let every stream read anew."""
