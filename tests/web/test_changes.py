@@ -123,6 +123,24 @@ async def test_a_body_that_does_not_fit_is_refused(page: Page, body: Any) -> Non
     assert (await page.post("/api/restore", body)).error(400)["code"] == "invalid_input"
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(b"", b"{", b"\x00", b"\xff\xfe{}", b"NaN", b"[" * 30_000, b'{"a":' * 10_000, b"1" * 60_000, b"// {}"),
+        *(b'{"checkpoint":"\\ud800","version":1}', b'{"checkpoint":"survey@c1","version":1e400}', b"{'checkpoint':1}"),
+        b'{"checkpoint":"survey@c1","version":' + b"9" * 5_000 + b"}",
+        '{"checkpoint":"survey@c1","version":1}'.encode("utf-16"),
+    ],
+    ids=lambda raw: repr(raw[:20]),
+)
+async def test_a_body_that_is_no_json_is_refused(page: Page, raw: bytes) -> None:
+    """Whatever the bytes are: 400 in words, at once."""
+    headers = {"content-type": "application/json"}
+    for path in ("/api/restore", "/api/fork"):
+        answer = await page.ask(path, method="POST", headers=headers, body=[raw])
+        assert answer.error(400)["code"] in ("invalid_input", "invalid_id")
+
+
 # --- the operation behind it ---
 
 
