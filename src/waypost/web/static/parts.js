@@ -141,7 +141,7 @@ export function problem(error, again) {
     h(
       "p",
       { class: "dim" },
-      error.retryable ? "It is tried again by itself." : null,
+      again && error.retryable ? "It is tried again by itself." : null,
       again && h("button", { type: "button", class: "small", on: { click: again } }, "Try now"),
     ),
   );

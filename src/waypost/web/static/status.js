@@ -57,4 +57,7 @@ export function stepStatus(step) {
   return step.status === "running" && step.owner?.liveness === "dead" ? "interrupted" : step.status;
 }
 
+/** How long a step took, or has been running; null where nobody knows when it ended. */
+export const took = (step) => (stepStatus(step) === "interrupted" ? null : step.duration_ms);
+
 export const STEP_STATUSES = ["completed", "skipped", "running", "interrupted", "failed", "pending"];

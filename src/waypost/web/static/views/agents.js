@@ -3,7 +3,7 @@
 import { h } from "../dom.js";
 import { bytes, count, duration, visible } from "../format.js";
 import { empty, facts, id, name, progress, since } from "../parts.js";
-import { badge, stepStatus } from "../status.js";
+import { badge, stepStatus, took } from "../status.js";
 
 export function drawAgents(page, steps) {
   const agents = new Map(Object.entries(page.state.data.agents ?? {}));
@@ -28,7 +28,7 @@ function card(page, agent, told, steps) {
   const counts = {};
   for (const step of steps) counts[step.status] = (counts[step.status] ?? 0) + 1;
   const busy = steps.filter((step) => step.status === "running");
-  const took = steps.reduce((sum, step) => sum + (step.duration_ms ?? 0), 0);
+  const total = steps.reduce((sum, step) => sum + (took(step) ?? 0), 0);
   const status = told?.status ?? (busy.some((step) => stepStatus(step) === "running") ? "busy" : "idle");
   return h(
     "li",
@@ -39,7 +39,7 @@ function card(page, agent, told, steps) {
     facts([
       ["At work on", busy.length > 0 ? stepLinks(page, busy) : told?.current_task && visible(told.current_task)],
       ["Waiting", told?.task_queue.length > 0 && `${count(told.task_queue.length)} in its queue`],
-      ["Time at work", took > 0 && duration(took)],
+      ["Time at work", total > 0 && duration(total)],
       [
         "Each took",
         told?.performance.tasks_completed > 0 && `${duration(told.performance.average_execution_time_ms)} on average`,

@@ -72,9 +72,11 @@ class Asked {
         h("p", { role: "status", "data-done": this.verb.toLowerCase() }, this.words.done(this.result)),
         h("button", { type: "button", class: "primary", "data-action": "close", on: { click: close } }, "Show it"),
       );
-    const problems = this.preview.data?.problems ?? [];
+    const problems = (!this.preview.error && this.preview.data?.problems) || [];
     // what speaks against a restore is said and left to the reader; an id that is taken cannot be forked to
-    const canAct = this.preview.data && !this.preview.error && !this.isDoing && !(this.hasId && problems.length);
+    const isNamed = !this.hasId || this.newId !== "";
+    const canAct =
+      isNamed && this.preview.data && !this.preview.error && !this.isDoing && !(this.hasId && problems.length);
     return dialogParts(
       this.words.title,
       [
@@ -133,7 +135,8 @@ class Asked {
     const type = (event) => {
       this.newId = event.target.value.trim();
       this.error = null;
-      this.preview.soon();
+      if (this.newId) this.preview.soon();
+      else this.dialog.redraw();
     };
     return h(
       "p",

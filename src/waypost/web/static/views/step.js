@@ -4,7 +4,7 @@ import { h } from "../dom.js";
 import { count, duration, moment, visible } from "../format.js";
 import { copyButton, facts, id, name, since } from "../parts.js";
 import { changed } from "../router.js";
-import { badge, mark, stepStatus } from "../status.js";
+import { badge, mark, stepStatus, took } from "../status.js";
 
 const LIVENESS = { alive: "alive", dead: "there no more", unknown: "cannot be seen from here" };
 const MOST_NEIGHBOURS = 12;
@@ -39,7 +39,7 @@ export function drawStep(page, step) {
       ["Agent", step.agent_id && name(step.agent_id)],
       ["Started", step.start_time && [since(step.start_time), h("div", { class: "dim" }, moment(step.start_time))]],
       ["Ended", step.end_time && since(step.end_time)],
-      ["Took", step.duration_ms !== null && duration(step.duration_ms)],
+      ["Took", took(step) !== null && duration(took(step))],
       [
         "Retries",
         (step.retry_count > 0 || step.max_retries > 0) &&

@@ -3,7 +3,7 @@
 import { h } from "../dom.js";
 import { count, duration, visible } from "../format.js";
 import { empty, id, name, since, table } from "../parts.js";
-import { badge, mark, stepStatus, STEP_STATUSES, word } from "../status.js";
+import { badge, mark, stepStatus, STEP_STATUSES, took, word } from "../status.js";
 
 const COLUMNS = [
   ["Step", "wide"],
@@ -126,7 +126,7 @@ function row(page, step) {
       badge(stepStatus(step)),
       step.agent_id ? visible(step.agent_id) : "",
       step.start_time ? since(step.start_time) : "",
-      duration(step.duration_ms),
+      duration(took(step)),
       step.retry_count ? `${count(step.retry_count)}/${count(step.max_retries)}` : "",
       step.output_version ? `v${count(step.output_version)}` : "",
     ],

@@ -4,7 +4,7 @@ import { h, s, settle, show } from "../dom.js";
 import { clock, cut, day, duration, plural, visible } from "../format.js";
 import { measured } from "../measured.js";
 import { empty, name } from "../parts.js";
-import { mark, markPath, STEP_STATUSES, stepStatus, word } from "../status.js";
+import { mark, markPath, STEP_STATUSES, stepStatus, took, word } from "../status.js";
 import { foldTime, layOut, ticks } from "./lanes.js";
 import { patterns } from "./patterns.js";
 import { Tip } from "./tip.js";
@@ -373,7 +373,7 @@ function laneName(lane, x, y, most) {
 function describe({ step, status }) {
   const retries = step.retry_count ? `, ${plural(step.retry_count, "retry", "retries")}` : "";
   const agent = step.agent_id ? `, ${visible(step.agent_id)}` : "";
-  return `${visible(step.name || step.id)}: ${word(status)}${agent}, ${duration(step.duration_ms)}${retries}`;
+  return `${visible(step.name || step.id)}: ${word(status)}${agent}, ${duration(took(step))}${retries}`;
 }
 
 /** What the tip says of a step. */
@@ -381,7 +381,7 @@ export function tipOf(step) {
   return [
     h("b", {}, name(cut(step.name || step.id, 80))),
     h("div", {}, mark(stepStatus(step)), word(stepStatus(step)), step.agent_id && [" · ", name(step.agent_id)]),
-    step.start_time && h("div", {}, clock(Date.parse(step.start_time)), " · ", duration(step.duration_ms)),
+    step.start_time && h("div", {}, clock(Date.parse(step.start_time)), " · ", duration(took(step))),
     step.retry_count > 0 && h("div", {}, plural(step.retry_count, "retry", "retries")),
     step.error && h("div", { class: "error-text" }, cut(step.error, 200)),
   ];

@@ -4,6 +4,7 @@ import { h } from "../dom.js";
 import { count, moment, visible } from "../format.js";
 import { id, since } from "../parts.js";
 import { changed, go } from "../router.js";
+import { askToFork, askToRestore } from "./going_back.js";
 
 /** The checkpoint that is `by` further into the past (or, negative, nearer to now); "" for now, null where none is.
  *
@@ -51,9 +52,9 @@ export function drawTravel(page) {
 
 function drawBanner(page, items) {
   const shown = items.find((each) => each.checkpoint_id === page.at);
-  return h(
+  const told = h(
     "p",
-    { class: "banner", role: "status" },
+    { role: "status" },
     h("b", {}, "You see the past. "),
     "This is the workflow as it was ",
     shown
@@ -68,6 +69,31 @@ function drawBanner(page, items) {
       : "at ",
     id(page.at),
     ". Nothing has been changed.",
+  );
+  return h("div", { class: "banner" }, told, drawWays(page, shown ?? { checkpoint_id: page.at }));
+}
+
+/** What can be done from here: compare with now, go back, begin another workflow. */
+function drawWays(page, checkpoint) {
+  const act = (action, label, run) =>
+    h(
+      "button",
+      {
+        type: "button",
+        class: "small",
+        "data-action": action,
+        disabled: page.store.data?.read_only ?? false,
+        on: { click: () => run(page, checkpoint) },
+      },
+      label,
+    );
+  const compare = changed({ compare: page.at, at: null, tab: "checkpoints" });
+  return h(
+    "div",
+    { class: "row-actions" },
+    h("a", { class: "button small", href: compare, "data-action": "compare-now" }, "Compare with now"),
+    act("restore-here", "Restore …", askToRestore),
+    act("fork-here", "Fork …", askToFork),
   );
 }
 
