@@ -170,7 +170,7 @@ class Graph {
     const numbers = {};
     for (const step of node.steps) numbers[stepStatus(step)] = (numbers[stepStatus(step)] ?? 0) + 1;
     const status = node.kind === "step" ? stepStatus(node.steps[0]) : overall(numbers);
-    const isChosen = node.kind === "step" && node.id === this.page.step;
+    const isChosen = node.steps.some((step) => step.id === this.page.step);
     const label = node.kind === "step" ? visible(node.steps[0].name || node.id) : groupName(node);
     const told = node.kind === "step" ? `${label}: ${word(status)}` : `${label}: ${words(numbers)}; opens`;
     return s(

@@ -7,7 +7,7 @@ import { to } from "../router.js";
 import { badge, mark, stepStatus } from "../status.js";
 
 export function drawHeader(page, state) {
-  const condition = state.condition ?? state.status;
+  const condition = page.at ? state.status : (state.condition ?? state.status);
   const counts = asSeen(state.step_counts, page.steps.data?.items ?? []);
   return h(
     "header",
@@ -33,7 +33,7 @@ export function drawHeader(page, state) {
         ),
       ),
     ),
-    drawEvidence(page, state, condition),
+    !page.at && drawEvidence(page, state, condition),
     h(
       "div",
       { class: "figures" },

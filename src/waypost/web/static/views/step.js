@@ -6,7 +6,7 @@ import { copyButton, facts, id, name, since } from "../parts.js";
 import { changed } from "../router.js";
 import { badge, mark, stepStatus, took } from "../status.js";
 
-const LIVENESS = { alive: "alive", dead: "there no more", unknown: "cannot be seen from here" };
+const LIVENESS = { alive: "alive", dead: "there no more", unknown: "cannot be seen from here", then: "at work then" };
 const MOST_NEIGHBOURS = 12;
 
 export function drawStep(page, step) {

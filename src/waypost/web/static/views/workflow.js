@@ -102,7 +102,7 @@ class Page {
   }
 
   changed() {
-    const condition = this.state.data?.condition;
+    const condition = this.at ? null : this.state.data?.condition;
     if (this.heard && condition && condition !== this.heard) say(`${this.id} is now ${word(condition)}`);
     this.heard = condition;
     this.redraw();
@@ -146,6 +146,8 @@ async function allSteps(workflow, at, signal) {
     if (!next.items.length) break;
     found.items.push(...next.items);
   }
+  // whether a process is there now says nothing of what it did then
+  if (at) for (const step of found.items) if (step.owner) step.owner.liveness = "then";
   return found;
 }
 
