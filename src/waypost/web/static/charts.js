@@ -4,7 +4,7 @@ import { h, s } from "./dom.js";
 import { clock } from "./format.js";
 
 const HEIGHT = 150;
-const LEFT = 46;
+const LEFT = 58;
 const BOTTOM = 20;
 const TOP = 8;
 

@@ -1,52 +1,17 @@
-// What differs between two moments of a workflow.
+// The comparison of two moments of a workflow.
 
 import { get } from "../api.js";
 import { h } from "../dom.js";
-import { cut, moment, plural, value, visible } from "../format.js";
+import { cut, moment, visible } from "../format.js";
 import { Loaded } from "../loading.js";
-import { empty, loadedPart, name } from "../parts.js";
+import { loadedPart } from "../parts.js";
 import { changed, go } from "../router.js";
-
-const SIGNS = { added: "+", removed: "−", changed: "~" };
-const SHOWN = 500;
-
-/** Rows {path, change, before, after}, as the server tells them; `cut` says that there are more. */
-export function drawRows(rows, isCut, label = "Changes") {
-  if (!rows.length) return empty("Nothing differs");
-  return [
-    h("p", { class: "dim" }, `${plural(rows.length, "difference")}${isCut ? ", and more that are not shown" : ""}`),
-    h(
-      "ul",
-      { class: "diff", "aria-label": label },
-      rows.slice(0, SHOWN).map((row) =>
-        h(
-          "li",
-          {
-            class: `diff-row is-${row.change}`,
-            "data-key": row.path,
-            "data-change": row.change,
-            "data-path": row.path,
-          },
-          h("span", { class: "diff-sign", "aria-hidden": "true" }, SIGNS[row.change] ?? "~"),
-          h("span", { class: "hidden" }, `${row.change}: `),
-          h("code", { class: "diff-path" }, name(row.path)),
-          h("span", { class: "diff-values" }, sides(row)),
-        ),
-      ),
-    ),
-    rows.length > SHOWN && h("p", { class: "dim" }, `The first ${SHOWN} are shown.`),
-  ];
-}
-
-function sides(row) {
-  const before = row.change !== "added" && h("del", {}, h("bdi", {}, value(row.before)));
-  const after = row.change !== "removed" && h("ins", {}, h("bdi", {}, value(row.after)));
-  return [before, before && after && h("span", { class: "dim" }, " → "), after];
-}
+import { drawChanges } from "./changes.js";
 
 /** The comparison of two checkpoints, or of one and now, as the address says: from `compare` to `at`. */
 export function makeDiff(page) {
   let asked = null;
+  let revealed = "";
   const rows = new Loaded(
     (signal) => get("/api/diff", { a: page.compare, b: page.at || page.id }, signal),
     () => page.redraw(),
@@ -59,6 +24,14 @@ export function makeDiff(page) {
       asked = key;
       if (key) rows.restart();
       else rows.close();
+    },
+    /** Bring the comparison to where the reader is: it was asked for further down. */
+    reveal() {
+      if (revealed === page.compare) return;
+      revealed = page.compare;
+      const heading = document.getElementById("comparison");
+      heading?.focus({ preventScroll: true });
+      heading?.scrollIntoView({ block: "start" });
     },
     draw() {
       if (!page.compare) return null;
@@ -73,7 +46,7 @@ export function makeDiff(page) {
         h(
           "div",
           { class: "card-head" },
-          h("h3", { id: "comparison" }, "What changed"),
+          h("h3", { id: "comparison", tabindex: -1 }, "What changed"),
           h("a", { class: "button small", href: changed({ compare: null }) }, "Close"),
         ),
         h(
@@ -93,7 +66,7 @@ export function makeDiff(page) {
           ),
           choice(page, "to", "at", page.at, true),
         ),
-        loadedPart(rows, (data) => drawRows(data.items, data.cut), "Comparing"),
+        loadedPart(rows, (data) => drawChanges(data.items, data.cut), "Comparing"),
       );
     },
   };

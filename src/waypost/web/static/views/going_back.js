@@ -8,7 +8,7 @@ import { count, moment, visible } from "../format.js";
 import { Loaded } from "../loading.js";
 import { id, loadedPart, problem, progress, tally } from "../parts.js";
 import { go, to } from "../router.js";
-import { drawRows } from "./diff.js";
+import { drawChanges } from "./changes.js";
 
 /** Show what a restore would change, ask, and say what came of it. */
 export function askToRestore(page, checkpoint) {
@@ -123,7 +123,7 @@ class Asked {
   }
 
   drawPreview(data) {
-    if (!this.hasId) return drawRows(data.items, data.cut, "What will change");
+    if (!this.hasId) return drawChanges(data.items, data.cut, "What will change");
     return [
       h("p", {}, "The new workflow begins with:"),
       progress(data.summary.step_counts),

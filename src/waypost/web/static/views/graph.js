@@ -105,7 +105,8 @@ class Graph {
     if (!host.clientWidth || (this.drawn && wanted.every((each, index) => each === this.drawn[index]))) return;
     this.drawn = wanted;
     measured("draw graph", () => show(host, this.picture()));
-    host.style.setProperty("--needed", `${this.whole.height}px`);
+    const scale = Math.min(1, Math.max(host.clientWidth / this.whole.width, SMALLEST));
+    host.style.setProperty("--needed", `${Math.ceil(this.whole.height * scale)}px`);
     this.drawn[2] = host.clientHeight; // which the line before may have changed
     this.look();
     settle(host);

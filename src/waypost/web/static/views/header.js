@@ -2,9 +2,11 @@
 
 import { h } from "../dom.js";
 import { count, duration, plural, visible } from "../format.js";
-import { copyButton, facts, figure, id, name, progress, since, size, tally } from "../parts.js";
+import { copyButton, figure, id, name, progress, since, size, tally } from "../parts.js";
 import { to } from "../router.js";
 import { badge, mark, stepStatus } from "../status.js";
+
+const SESSIONS = 3;
 
 export function drawHeader(page, state) {
   const condition = page.at ? state.status : (state.condition ?? state.status);
@@ -12,7 +14,15 @@ export function drawHeader(page, state) {
   return h(
     "header",
     { class: "head" },
-    h("p", { class: "crumbs" }, h("a", { href: "/" }, "Workflows"), " / ", id(state.id, 80), copyButton(state.id)),
+    h(
+      "p",
+      { class: "crumbs" },
+      h("a", { href: "/" }, "Workflows"),
+      " / ",
+      id(state.id, 80),
+      copyButton(state.id),
+      drawSessions(state.sessions ?? []),
+    ),
     h(
       "div",
       { class: "heading" },
@@ -42,7 +52,14 @@ export function drawHeader(page, state) {
         { class: "figure grow", "data-key": "progress" },
         h("span", { class: "figure-label" }, "Progress"),
         progress(counts),
-        h("ul", { class: "tallies" }, tally(counts)),
+        h(
+          "ul",
+          { class: "tallies" },
+          tally(counts),
+          state.current_step &&
+            condition === "running" &&
+            h("li", { "data-key": "now", class: "dim" }, "at work on ", name(state.current_step)),
+        ),
       ),
       figure("Duration", duration(state.duration_ms)),
       figure("Version", count(state.metadata.version)),
@@ -51,7 +68,6 @@ export function drawHeader(page, state) {
       state.start_time && figure("Started", since(state.start_time)),
       state.end_time ? figure("Ended", since(state.end_time)) : figure("Changed", since(state.metadata.updated_at)),
     ),
-    drawFacts(state, condition),
   );
 }
 
@@ -61,28 +77,32 @@ function asSeen(counts, steps) {
   return interrupted ? { ...counts, running: Math.max(0, counts.running - interrupted), interrupted } : counts;
 }
 
-function drawFacts(state, condition) {
-  const sessions = state.sessions ?? [];
-  return facts([
-    ["At work on", state.current_step && condition === "running" && name(state.current_step)],
-    [
-      sessions.length === 1 ? "Session" : "Sessions",
-      sessions.length > 0 &&
-        sessions.slice(0, 5).map((each) => {
-          return h(
-            "a",
-            {
-              href: to("/session", { id: each.id }),
-              "data-key": each.id,
-              class: "spaced",
-              title: visible(each.evidence ?? ""),
-            },
-            each.status && mark(each.status),
-            id(each.id, 28),
-          );
-        }),
-    ],
-  ]);
+/** The sessions that write in it, the newest first. */
+function drawSessions(sessions) {
+  const shown = sessions.slice(-SESSIONS).reverse();
+  return (
+    shown.length > 0 &&
+    h(
+      "span",
+      { class: "of-sessions", "data-key": "sessions" },
+      sessions.length === 1 ? "session " : `${plural(sessions.length, "session")} `,
+      shown.map((each) =>
+        h(
+          "a",
+          {
+            href: to("/session", { id: each.id }),
+            "data-key": each.id,
+            "data-session": each.id,
+            class: "spaced",
+            title: visible(each.evidence ?? each.id),
+          },
+          each.status && mark(each.status),
+          id(each.id, 22),
+        ),
+      ),
+      sessions.length > SESSIONS && h("a", { href: "/sessions" }, `and ${count(sessions.length - SESSIONS)} more`),
+    )
+  );
 }
 
 /** Why it stands as it does, where it does not go well, in a sentence, and with what is known. */

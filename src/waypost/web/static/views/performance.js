@@ -5,7 +5,7 @@ import { chart } from "../charts.js";
 import { h } from "../dom.js";
 import { bytes, count, duration, visible } from "../format.js";
 import { Loaded, lookAgain } from "../loading.js";
-import { empty, figure, loadedPart, table } from "../parts.js";
+import { figure, loadedPart, table } from "../parts.js";
 import { go } from "../router.js";
 
 const EVERY_MS = 5_000;
@@ -120,7 +120,9 @@ function drawProcess(process) {
         figure("Found in memory", `${(process.cache_hit_rate * 100).toFixed(0)} %`),
     ),
     series.length > 1 && h("div", { class: "charts" }, drawLatency(series)),
-    operations.length > 0 ? table("Operations", COLUMNS, operations.map(operationRow)) : empty("No operation yet"),
+    operations.length > 0
+      ? table("Operations", COLUMNS, operations.map(operationRow))
+      : h("p", { class: "dim" }, "No operation in that time."),
   );
 }
 

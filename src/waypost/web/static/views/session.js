@@ -37,6 +37,13 @@ export function openSession({ query, redraw }) {
         "article",
         { class: "session", "aria-labelledby": "title", "data-view": "session", "data-session": given },
         h("p", { class: "crumbs" }, h("a", { href: "/sessions" }, "Sessions")),
+        h(
+          "div",
+          { class: "heading" },
+          h("h1", { id: "title" }, "Session ", id(given)),
+          copyButton(given),
+          loaded.data && badge(loaded.data.status),
+        ),
         loadedPart(loaded, drawSession, "Looking at the session"),
       ),
   };
@@ -46,13 +53,6 @@ function drawSession(data) {
   const session = data;
   const { evidence, workflows, command } = data;
   return [
-    h(
-      "div",
-      { class: "heading" },
-      h("h1", { id: "title" }, "Session ", id(session.session_id)),
-      copyButton(session.session_id),
-      badge(session.status),
-    ),
     evidence &&
       h(
         "div",

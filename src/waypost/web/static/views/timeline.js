@@ -13,6 +13,7 @@ import { drawWaiting } from "./waiting.js";
 const AXIS = 26;
 const LANE_GAP = 10;
 const LETTER = 6.8; // the width of one, about
+const BADGE = 20;
 const RIGHT = 26; // room for the badge of a bar that ends there
 const AHEAD = 0.04; // room for what runs to grow into before all is drawn anew
 const GROW_MS = 1_000;
@@ -223,7 +224,10 @@ class Timeline {
     const x = Math.max(left, gutter - 1);
     const length = Math.max(3, right - x);
     const { step, status } = bar;
-    const letters = Math.floor((length - 10 - (height > 12 ? 14 : 0)) / LETTER);
+    const isBadgeInside = length > 2 * BADGE + 8;
+    const badge = isBadgeInside ? x + length - BADGE - 3 : x + length + 2;
+    const taken = 24 + (isBadgeInside && step.retry_count > 0 ? BADGE : 0);
+    const letters = Math.floor((length - taken) / LETTER);
     const rect = (style) => s("rect", { class: style, x, y, width: length, height, rx: Math.min(3, height / 3) });
     return s(
       "g",
@@ -247,15 +251,19 @@ class Timeline {
           transform: `translate(${x + 4} ${y + height / 2 - 6}) scale(.75)`,
         }),
       height > 12 &&
-        letters >= 3 &&
+        letters >= 5 &&
         s("text", { class: "bar-text", x: x + 19, y: y + height / 2 + 4 }, fitting(step.name || step.id, letters)),
       step.retry_count > 0 &&
         height > 12 &&
         s(
           "g",
           { class: "retries" },
-          s("rect", { x: x + length - 8, y: y - 4, width: 20, height: 12, rx: 6 }),
-          s("text", { x: x + length + 2, y: y + 5, "text-anchor": "middle" }, `×${step.retry_count + 1}`),
+          s("rect", { x: badge, y: y + height / 2 - 6, width: BADGE, height: 12, rx: 6 }),
+          s(
+            "text",
+            { x: badge + BADGE / 2, y: y + height / 2 + 3.5, "text-anchor": "middle" },
+            `×${step.retry_count + 1}`,
+          ),
         ),
     );
   }

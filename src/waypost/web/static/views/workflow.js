@@ -4,7 +4,7 @@ import { file, get } from "../api.js";
 import { announce, say } from "../announce.js";
 import { h } from "../dom.js";
 import { keepFresh, Loaded, lookAgain, Pages } from "../loading.js";
-import { copyText, loadedPart, problem, waiting } from "../parts.js";
+import { copyText, loadedPart, name, problem, waiting } from "../parts.js";
 import { changed, go } from "../router.js";
 import { word } from "../status.js";
 import { drawAgents } from "./agents.js";
@@ -181,7 +181,10 @@ export function openWorkflow(context) {
       ...zoomKeys(page),
     },
     update: (query) => page.update(query),
-    drawn: () => page.showTab(),
+    drawn() {
+      page.showTab();
+      if (page.tab === "checkpoints") page.diff.reveal();
+    },
     close: () => page.close(),
     draw: () => draw(page),
   };
@@ -204,6 +207,7 @@ function draw(page) {
   return h(
     "article",
     { class: "workflow", "aria-labelledby": "title", "data-view": "workflow", "data-workflow": page.id },
+    !state.data && h("h1", { id: "title" }, name(page.id)),
     state.error && problem(state.error, () => state.load()),
     state.data ? drawHeader(page, state.data) : !state.error && waiting("Loading the workflow"),
     state.data && drawTravel(page),
