@@ -36,6 +36,7 @@ let view = null;
 let identity = null;
 let streamState = "off";
 let isWaiting = false;
+let isNew = false; // whether the view has not been drawn yet
 
 const store = new Loaded(
   (signal) => get("/api/store", {}, signal),
@@ -56,6 +57,8 @@ function draw() {
   try {
     show(main, problemsOfStore(), view.draw());
     settle(main);
+    if (isNew) main.focus({ preventScroll: true });
+    isNew = false;
     view.drawn?.();
   } catch (error) {
     show(main, problem(error, redraw));
@@ -85,6 +88,7 @@ function arrive() {
   } else {
     view?.close();
     identity = next;
+    isNew = view !== null;
     view = open({ query, redraw, store });
     scrollTo(0, 0);
     say(view.title);

@@ -5,6 +5,7 @@ import { onCommit } from "./live.js";
 const CALM_MS = 300; // changes within that time are asked for together
 const FIRST_RETRY_MS = 1_000;
 const LONGEST_RETRY_MS = 30_000;
+const MOST_ANEW = 1_000; // rows of a list that are asked for again
 
 /** What `ask(signal)` answers. `data` is the last answer, kept beside an `error` that came since. */
 export class Loaded {
@@ -99,13 +100,21 @@ export class Pages extends Loaded {
     Object.assign(this, { askPage: ask, keyOf, limit });
   }
 
-  /** The first page anew, and behind it what of the rest was there already. */
+  /** All pages anew that were there already, as far as that is not too much; the rest stays as it was. */
   async first(signal, old) {
-    const page = await this.askPage(signal, null, this.limit);
-    if (!old || old.items.length <= this.limit || page.next_cursor === null) return page;
-    const seen = new Set(page.items.map(this.keyOf));
-    const rest = old.items.slice(this.limit).filter((item) => !seen.has(this.keyOf(item)));
-    return { ...page, items: [...page.items, ...rest], next_cursor: old.next_cursor };
+    const wanted = Math.min(old?.items.length ?? 0, MOST_ANEW);
+    const first = await this.askPage(signal, null, this.limit);
+    const items = [...first.items];
+    let cursor = first.next_cursor;
+    while (cursor !== null && items.length < wanted) {
+      const page = await this.askPage(signal, cursor, this.limit);
+      items.push(...page.items);
+      cursor = page.next_cursor;
+    }
+    if (cursor === null || !old || old.items.length <= items.length) return { ...first, items, next_cursor: cursor };
+    const seen = new Set(items.map(this.keyOf));
+    const rest = old.items.slice(items.length).filter((item) => !seen.has(this.keyOf(item)));
+    return { ...first, items: [...items, ...rest], next_cursor: old.next_cursor };
   }
 
   /** One page more. */

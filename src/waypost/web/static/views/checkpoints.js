@@ -5,6 +5,7 @@ import { visible } from "../format.js";
 import { copyButton, empty, id, moreButton, name, since, table } from "../parts.js";
 import { changed } from "../router.js";
 import { branches, drawBranch, widthOf } from "./branches.js";
+import { askToFork, askToRestore } from "./going_back.js";
 
 const COLUMNS = [
   ["Checkpoint", "wide"],
@@ -20,8 +21,7 @@ const KINDS = {
   error: "at an error",
 };
 
-/** `ways` are {restore, fork}, each given a checkpoint. */
-export function drawCheckpoints(page, ways) {
+export function drawCheckpoints(page) {
   const { items } = page.checkpoints.data;
   if (!items.length)
     return empty(
@@ -39,13 +39,13 @@ export function drawCheckpoints(page, ways) {
     table(
       "Checkpoints",
       COLUMNS,
-      items.map((item, index) => row(page, item, ways, readOnly, { place: places[index], width })),
+      items.map((item, index) => row(page, item, readOnly, { place: places[index], width })),
     ),
     moreButton(page.checkpoints, "Older checkpoints"),
   ];
 }
 
-function row(page, item, ways, readOnly, { place, width }) {
+function row(page, item, readOnly, { place, width }) {
   const at = item.checkpoint_id;
   const isShown = at === page.at;
   const act = (action, label, run) =>
@@ -57,7 +57,7 @@ function row(page, item, ways, readOnly, { place, width }) {
         "data-action": action,
         "aria-label": `${label} ${at}`,
         disabled: readOnly,
-        on: { click: () => run(item) },
+        on: { click: () => run(page, item) },
       },
       label,
     );
@@ -107,8 +107,8 @@ function row(page, item, ways, readOnly, { place, width }) {
           },
           "Compare",
         ),
-        act("restore", "Restore", ways.restore),
-        act("fork", "Fork", ways.fork),
+        act("restore", "Restore", askToRestore),
+        act("fork", "Fork", askToFork),
       ),
     ],
   };

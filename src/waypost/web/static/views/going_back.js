@@ -116,7 +116,7 @@ class Asked {
             disabled: !canAct,
             on: { click: () => this.go() },
           },
-          this.isDoing ? "…" : problems.length ? `${this.words.yes} all the same` : this.words.yes,
+          this.isDoing ? "…" : problems.length && !this.hasId ? `${this.words.yes} all the same` : this.words.yes,
         ),
       ],
     );

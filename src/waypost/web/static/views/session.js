@@ -20,8 +20,9 @@ const SHOWN = 30;
 export function openSession({ query, redraw }) {
   const given = query.get("id") ?? "";
   const loaded = new Loaded((signal) => get("/api/session", { id: given }, signal), redraw);
-  const stop = keepFresh(loaded, (commit) => !commit.session || commit.session === given);
+  const stop = keepFresh(loaded, (commit) => concerns(commit));
   const rest = lookAgain(loaded, 10_000);
+  const concerns = ({ session, workflow }) => session === given || loaded.data?.active_workflows.includes(workflow);
   loaded.load();
   return {
     title: `Session ${given}`,

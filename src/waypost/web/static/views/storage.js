@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { h } from "../dom.js";
 import { count } from "../format.js";
-import { Loaded, keepFresh } from "../loading.js";
+import { Loaded, lookAgain } from "../loading.js";
 import { empty, figure, loadedPart, name, size, table } from "../parts.js";
 import { go, to } from "../router.js";
 
@@ -15,17 +15,18 @@ const COLUMNS = [
   ["All", "number"],
 ];
 const LIMIT = 200;
+const EVERY_MS = 15_000;
 
 export function openStorage({ redraw }) {
   const loaded = new Loaded((signal) => get("/api/storage", { limit: LIMIT }, signal), redraw);
-  const stop = keepFresh(loaded);
+  const rest = lookAgain(loaded, EVERY_MS); // and not at each commit: it is a look at every file
   loaded.load();
   return {
     title: "Storage",
     keys: { Escape: () => go("/") },
     update() {},
     close() {
-      stop();
+      rest();
       loaded.close();
     },
     draw: () =>

@@ -10,8 +10,14 @@ export class Tip {
     document.body.appendChild(this.element);
   }
 
+  /** Hide it when what it stood beside is gone. */
+  check() {
+    if (!this.beside?.isConnected) this.hide();
+  }
+
   /** Show it beside an element, within the window. */
   show(beside, content) {
+    this.beside = beside;
     show(this.element, content);
     this.element.hidden = false;
     const box = beside.getBoundingClientRect();

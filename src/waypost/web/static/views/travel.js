@@ -6,6 +6,9 @@ import { id, since } from "../parts.js";
 import { changed, go } from "../router.js";
 import { askToFork, askToRestore } from "./going_back.js";
 
+const SLIDING_MS = 120; // what is passed over is not asked for
+let sliding = null;
+
 /** The checkpoint that is `by` further into the past (or, negative, nearer to now); "" for now, null where none is.
  *
  * `items` are the checkpoints, the newest first. */
@@ -104,7 +107,8 @@ function drawSlider(page, items) {
   const position = page.at && index < 0 ? 0 : last - (index + 1);
   const slide = (event) => {
     const chosen = items[last - 1 - Number(event.target.value)];
-    go(changed({ at: chosen?.checkpoint_id ?? null }), { replace: true });
+    clearTimeout(sliding);
+    sliding = setTimeout(() => go(changed({ at: chosen?.checkpoint_id ?? null }), { replace: true }), SLIDING_MS);
   };
   const told =
     position === last
@@ -123,7 +127,7 @@ function drawSlider(page, items) {
       "aria-valuetext": told,
       list: last <= 60 ? "trail" : null,
       style: { "--done": last ? String(position / last) : "1" },
-      on: { change: slide },
+      on: { input: slide },
     }),
     last <= 60 &&
       h(

@@ -3,6 +3,7 @@
 import { file, get } from "../api.js";
 import { announce, say } from "../announce.js";
 import { h } from "../dom.js";
+import { visible } from "../format.js";
 import { keepFresh, Loaded, lookAgain, Pages } from "../loading.js";
 import { copyText, loadedPart, name, problem, waiting } from "../parts.js";
 import { changed, go } from "../router.js";
@@ -18,8 +19,8 @@ import { makeOutputs } from "./outputs.js";
 import { drawStep } from "./step.js";
 import { drawSteps } from "./steps.js";
 import { makeTimeline } from "./timeline.js";
-import { askToFork, askToRestore } from "./going_back.js";
 import { drawTravel, neighbour } from "./travel.js";
+import { comingFrom } from "./workflows.js";
 
 const TABS = [
   ["timeline", "Timeline"],
@@ -165,13 +166,16 @@ function save(blob, filename) {
 
 export function openWorkflow(context) {
   const page = new Page(context);
+  comingFrom(page.id);
   const step = (by) => () => {
     const next = neighbour(page.checkpoints.data?.items ?? [], page.at, by);
     if (next !== null) go(changed({ at: next }));
   };
   return {
     get title() {
-      return page.state.data?.name || page.id;
+      const { data } = page.state;
+      const far = data?.condition === "running" && !page.at ? `${Math.floor(data.progress)} % · ` : "";
+      return `${far}${visible(data?.name || page.id)}`;
     },
     keys: {
       "[": step(1),
@@ -183,6 +187,8 @@ export function openWorkflow(context) {
     update: (query) => page.update(query),
     drawn() {
       page.showTab();
+      page.timeline.tip.check();
+      page.graph.tip.check();
       if (page.tab === "checkpoints") page.diff.reveal();
     },
     close: () => page.close(),
@@ -209,10 +215,22 @@ function draw(page) {
     { class: "workflow", "aria-labelledby": "title", "data-view": "workflow", "data-workflow": page.id },
     !state.data && h("h1", { id: "title" }, name(page.id)),
     state.error && problem(state.error, () => state.load()),
+    !state.data && page.at && h("p", {}, h("a", { href: changed({ at: null }) }, "Back to now")),
     state.data ? drawHeader(page, state.data) : !state.error && waiting("Loading the workflow"),
     state.data && drawTravel(page),
     state.data && drawTabs(page),
     state.data && drawPanel(page),
+    !state.data && state.error && page.checkpoints.data?.items.length > 0 && drawLeft(page),
+  );
+}
+
+/** What there is of a workflow that cannot be read as it is: the checkpoints, one of which brings it back. */
+function drawLeft(page) {
+  return h(
+    "section",
+    { "data-key": "left", "aria-labelledby": "left" },
+    h("h2", { id: "left" }, "Its checkpoints"),
+    drawCheckpoints(page),
   );
 }
 
@@ -259,15 +277,7 @@ const PANELS = {
   outputs: withSteps((page, items) => page.outputs.draw(items)),
   checkpoints: (page) => [
     page.diff.draw(),
-    loadedPart(
-      page.checkpoints,
-      () =>
-        drawCheckpoints(page, {
-          restore: (checkpoint) => askToRestore(page, checkpoint),
-          fork: (checkpoint) => askToFork(page, checkpoint),
-        }),
-      "Looking for checkpoints",
-    ),
+    loadedPart(page.checkpoints, () => drawCheckpoints(page), "Looking for checkpoints"),
   ],
   history: (page) => loadedPart(page.commits, () => drawHistory(page), "Reading the history"),
   context: (page) => drawContext(page),

@@ -28,6 +28,13 @@ const COLUMNS = [
 ];
 const TYPING_MS = 200;
 
+let last = null;
+
+/** The list puts the focus on that workflow's row when it is shown again. */
+export function comingFrom(id) {
+  last = id;
+}
+
 export function openWorkflows({ query, redraw }) {
   let filters = read(query);
   let typing = null;
@@ -57,6 +64,7 @@ export function openWorkflows({ query, redraw }) {
     title: "Workflows",
     keys: { y: copyFocused },
     update,
+    drawn: () => pages.data && focusLast(),
     close() {
       stop();
       rest();
@@ -232,6 +240,11 @@ function row(item) {
       since(item.updated_at),
     ],
   };
+}
+
+function focusLast() {
+  if (last !== null) document.querySelector(`[data-row-link][data-id="${CSS.escape(last)}"]`)?.focus();
+  last = null;
 }
 
 function copyFocused() {
