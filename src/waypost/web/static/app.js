@@ -6,7 +6,7 @@ import { h, settle, show } from "./dom.js";
 import { drawFrame } from "./frame.js";
 import { startKeys } from "./keys.js";
 import { onState, start } from "./live.js";
-import { Loaded } from "./loading.js";
+import { Loaded, lookAgain } from "./loading.js";
 import { askForToken } from "./lock.js";
 import { empty, keepTime, problem } from "./parts.js";
 import { follow, here } from "./router.js";
@@ -129,4 +129,5 @@ window.addEventListener("hashchange", () => {
 });
 arrive();
 store.load();
+lookAgain(store, 15_000);
 start();
