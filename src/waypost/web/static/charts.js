@@ -4,7 +4,8 @@ import { h, s } from "./dom.js";
 import { clock } from "./format.js";
 
 const HEIGHT = 150;
-const LEFT = 58;
+const LEFT = 62;
+const RIGHT = 14;
 const BOTTOM = 20;
 const TOP = 8;
 
@@ -50,7 +51,7 @@ function nice(value) {
 function picture({ label, points, series, kind, format, most, width }) {
   const high = HEIGHT - TOP - BOTTOM;
   const y = (value) => TOP + high - (value / most) * high;
-  const slot = (width - LEFT - 4) / Math.max(points.length, 1);
+  const slot = (width - LEFT - RIGHT) / Math.max(points.length, 1);
   const x = (index) => LEFT + index * slot;
   const newest = points.at(-1);
   const values = series.map((each, index) => `${each.name} ${format(newest?.values[index] ?? 0)}`);
@@ -62,7 +63,7 @@ function picture({ label, points, series, kind, format, most, width }) {
       s(
         "g",
         { class: "tick" },
-        s("line", { x1: LEFT, x2: width, y1: y(most * share), y2: y(most * share) }),
+        s("line", { x1: LEFT, x2: width - RIGHT, y1: y(most * share), y2: y(most * share) }),
         s("text", { x: LEFT - 6, y: y(most * share) + 4, "text-anchor": "end" }, format(most * share)),
       ),
     ),

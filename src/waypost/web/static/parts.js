@@ -3,7 +3,7 @@
 import { ApiError } from "./api.js";
 import { announce } from "./announce.js";
 import { h, s } from "./dom.js";
-import { ago, bytes, count, cut, moment, visible } from "./format.js";
+import { ago, bytes, clock, count, cut, day, moment, visible } from "./format.js";
 import { kind, word } from "./status.js";
 
 // --- times ---
@@ -12,6 +12,13 @@ import { kind, word } from "./status.js";
 export function since(iso) {
   if (!iso) return h("span", { class: "dim" }, "–");
   return h("time", { datetime: iso, title: moment(iso), "data-ago": iso }, ago(iso));
+}
+
+/** When something was: the time of day, with the day where it is not today. */
+export function timeOf(iso) {
+  const time = Date.parse(iso);
+  const isToday = new Date(time).toDateString() === new Date().toDateString();
+  return h("time", { datetime: iso, title: moment(iso) }, isToday ? clock(time) : `${day(time)}, ${clock(time)}`);
 }
 
 /** Keep all relative times of the page true. */

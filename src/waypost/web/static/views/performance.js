@@ -119,7 +119,7 @@ function drawProcess(process) {
         process.cache_hit_rate !== undefined &&
         figure("Found in memory", `${(process.cache_hit_rate * 100).toFixed(0)} %`),
     ),
-    series.length > 1 && h("div", { class: "charts" }, drawLatency(series)),
+    series.some((each) => each.count > 0) && h("div", { class: "charts" }, drawLatency(series)),
     operations.length > 0
       ? table("Operations", COLUMNS, operations.map(operationRow))
       : h("p", { class: "dim" }, "No operation in that time."),

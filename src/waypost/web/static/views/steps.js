@@ -2,7 +2,7 @@
 
 import { h } from "../dom.js";
 import { count, duration, visible } from "../format.js";
-import { empty, id, name, since, table } from "../parts.js";
+import { empty, id, name, table, timeOf } from "../parts.js";
 import { badge, mark, stepStatus, STEP_STATUSES, took, word } from "../status.js";
 
 const COLUMNS = [
@@ -125,7 +125,7 @@ function row(page, step) {
       ],
       badge(stepStatus(step)),
       step.agent_id ? visible(step.agent_id) : "",
-      step.start_time ? since(step.start_time) : "",
+      step.start_time ? timeOf(step.start_time) : "",
       duration(took(step)),
       step.retry_count ? `${count(step.retry_count)}/${count(step.max_retries)}` : "",
       step.output_version ? `v${count(step.output_version)}` : "",
