@@ -4,6 +4,9 @@ import { h } from "../dom.js";
 import { bytes, count, duration, visible } from "../format.js";
 import { empty, facts, id, name, progress, since } from "../parts.js";
 import { badge, stepStatus, took } from "../status.js";
+import { drawChip } from "./waiting.js";
+
+const MOST_STEPS = 120;
 
 export function drawAgents(page, steps) {
   const agents = new Map(Object.entries(page.state.data.agents ?? {}));
@@ -36,6 +39,12 @@ function card(page, agent, told, steps) {
     h("div", { class: "card-head" }, h("h3", {}, name(told?.name || agent)), badge(status)),
     told && told.name !== agent && h("p", { class: "under" }, id(agent)),
     progress(counts, { label: `Steps of ${visible(agent)}` }),
+    h(
+      "div",
+      { class: "dashed small", role: "group", "aria-label": "Its steps" },
+      steps.slice(0, MOST_STEPS).map((step) => drawChip(page, step, stepStatus(step), true)),
+      steps.length > MOST_STEPS && h("span", { class: "dim" }, `and ${count(steps.length - MOST_STEPS)} more`),
+    ),
     facts([
       ["At work on", busy.length > 0 ? stepLinks(page, busy) : told?.current_task && visible(told.current_task)],
       ["Waiting", told?.task_queue.length > 0 && `${count(told.task_queue.length)} in its queue`],

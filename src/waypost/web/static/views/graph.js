@@ -14,7 +14,7 @@ const HIGH = 36;
 const ACROSS = 64;
 const DOWN = 14;
 const MARGIN = 24;
-const SMALLEST = 0.45; // a graph that would have to be smaller than that is not fitted, but begins at its left
+const SMALLEST = 0.62; // a graph that would have to be smaller than that is not fitted, but begins at its left
 
 export const makeGraph = () => new Graph();
 

@@ -2,7 +2,7 @@
 
 import { h } from "../dom.js";
 import { count, visible } from "../format.js";
-import { empty, moreButton, name, since, table } from "../parts.js";
+import { empty, id, moreButton, name, since, table } from "../parts.js";
 import { to } from "../router.js";
 
 const COLUMNS = [
@@ -34,7 +34,7 @@ function row(entry) {
       [
         entry.agent_id && name(entry.agent_id),
         entry.agent_id && entry.session_id && ", ",
-        entry.session_id && h("a", { href: to("/session", { id: entry.session_id }) }, name(entry.session_id)),
+        entry.session_id && h("a", { href: to("/session", { id: entry.session_id }) }, id(entry.session_id, 20)),
       ],
       entry.commit_id ? h("code", { title: entry.commit_id }, entry.commit_id.slice(0, 12)) : "",
     ],

@@ -10,11 +10,12 @@ import { badge, mark } from "../status.js";
 
 const GROUPS = [
   ["done", "done", "completed"],
-  ["ambiguous", "was running: may have had effects, or not", "interrupted"],
+  ["ambiguous", "were running: they may have had effects, or not", "interrupted"],
   ["running", "may still run", "running"],
   ["failed", "failed", "failed"],
   ["never_started", "never started", "pending"],
 ];
+const ONE = { ambiguous: "was running: it may have had effects, or not" };
 const SHOWN = 30;
 
 export function openSession({ query, redraw }) {
@@ -161,7 +162,13 @@ function drawTriage(one) {
       h(
         "details",
         { "data-key": key, "data-group": key, open: key === "ambiguous" },
-        h("summary", {}, mark(status), h("b", {}, count(one[key].length)), ` ${label}`),
+        h(
+          "summary",
+          {},
+          mark(status),
+          h("b", {}, count(one[key].length)),
+          ` ${one[key].length === 1 ? (ONE[key] ?? label) : label}`,
+        ),
         h(
           "ul",
           { class: "ids" },

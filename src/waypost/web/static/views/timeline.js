@@ -14,6 +14,7 @@ const AXIS = 26;
 const LANE_GAP = 10;
 const LETTER = 6.8; // the width of one, about
 const BADGE = 20;
+const BADGE_INSIDE = 48; // it stands in bars that are longer than that, and else behind them
 const RIGHT = 26; // room for the badge of a bar that ends there
 const AHEAD = 0.04; // room for what runs to grow into before all is drawn anew
 const GROW_MS = 1_000;
@@ -150,6 +151,7 @@ class Timeline {
     const { lanes, gutter, width, height, isNarrow } = view;
     const names = [];
     const shapes = [];
+    const badges = [];
     let top = AXIS + 6;
     this.order = [];
     for (const lane of lanes) {
@@ -162,6 +164,7 @@ class Timeline {
         const shape = this.bar(bar, y, height - (height > 10 ? 4 : 1), gutter, width);
         if (!shape) continue; // beyond what is shown
         shapes.push(shape);
+        badges.push(this.badge(bar.step, shape, height - 4));
         this.order.push({ id: bar.step.id, start: bar.start, y });
       }
       top += lane.rows * height + LANE_GAP;
@@ -186,6 +189,7 @@ class Timeline {
       this.axis(view, top, start),
       names,
       s("g", { "data-key": "bars" }, shapes),
+      s("g", { "data-key": "badges" }, badges),
     );
   }
 
@@ -224,9 +228,7 @@ class Timeline {
     const x = Math.max(left, gutter - 1);
     const length = Math.max(3, right - x);
     const { step, status } = bar;
-    const isBadgeInside = length > 2 * BADGE + 8;
-    const badge = isBadgeInside ? x + length - BADGE - 3 : x + length + 2;
-    const taken = 24 + (isBadgeInside && step.retry_count > 0 ? BADGE : 0);
+    const taken = 24 + (length > BADGE_INSIDE && step.retry_count > 0 ? BADGE : 0);
     const letters = Math.floor((length - taken) / LETTER);
     const rect = (style) => s("rect", { class: style, x, y, width: length, height, rx: Math.min(3, height / 3) });
     return s(
@@ -253,18 +255,20 @@ class Timeline {
       height > 12 &&
         letters >= 5 &&
         s("text", { class: "bar-text", x: x + 19, y: y + height / 2 + 4 }, fitting(step.name || step.id, letters)),
-      step.retry_count > 0 &&
-        height > 12 &&
-        s(
-          "g",
-          { class: "retries" },
-          s("rect", { x: badge, y: y + height / 2 - 6, width: BADGE, height: 12, rx: 6 }),
-          s(
-            "text",
-            { x: badge + BADGE / 2, y: y + height / 2 + 3.5, "text-anchor": "middle" },
-            `×${step.retry_count + 1}`,
-          ),
-        ),
+    );
+  }
+
+  /** How often a step was tried, at the end of its bar. Badges lie above all bars. */
+  badge(step, shape, height) {
+    if (!step.retry_count || height <= 12) return null;
+    const fill = shape.querySelector("rect");
+    const [x, y, length] = ["x", "y", "width"].map((each) => Number(fill.getAttribute(each)));
+    const left = length > BADGE_INSIDE ? x + length - BADGE - 3 : x + length + 2;
+    return s(
+      "g",
+      { class: "retries", "data-key": step.id, "data-retries": step.retry_count, "aria-hidden": "true" },
+      s("rect", { x: left, y: y + height / 2 - 6, width: BADGE, height: 12, rx: 6 }),
+      s("text", { x: left + BADGE / 2, y: y + height / 2 + 3.5, "text-anchor": "middle" }, `×${step.retry_count + 1}`),
     );
   }
 

@@ -33,7 +33,8 @@ function drawGroup(page, status, steps) {
   );
 }
 
-function drawChip(page, step, status, isSmall) {
+/** A step as something to press: small ones bear no name. */
+export function drawChip(page, step, status, isSmall) {
   const label = visible(step.name || step.id);
   return h(
     "button",
