@@ -108,8 +108,9 @@ function morphAttributes(old, fresh) {
     if (name === "style" || (name === "open" && old.nodeName === "DETAILS")) continue;
     if (old.getAttribute(name) !== value) old.setAttribute(name, value);
   }
-  // a style attribute is forbidden by the policy of the page, the style object is not
-  if (old.style && old.style.cssText !== fresh.style.cssText) old.style.cssText = fresh.style.cssText;
+  // a style attribute is forbidden by the policy of the page, the style object is not; islands set their own
+  if (!islands.has(fresh) && old.style && old.style.cssText !== fresh.style.cssText)
+    old.style.cssText = fresh.style.cssText;
   if (old.nodeName === "INPUT" && old !== document.activeElement) {
     if (old.value !== fresh.value) old.value = fresh.value;
     if (old.checked !== fresh.checked) old.checked = fresh.checked;
