@@ -75,3 +75,17 @@ def visit(browser: Browser, server: Served) -> Iterator[Visit]:
     for context in contexts:
         context.close()
     assert [each for one in witnesses for each in one.found] == []
+
+
+def go(page: Page, address: str) -> None:
+    """Go to another view in the page that is open, and wait till all of it is there."""
+    page.evaluate(
+        """address => {
+          history.pushState(null, "", address);
+          dispatchEvent(new PopStateEvent("popstate"));
+          return new Promise(done => setTimeout(() => requestAnimationFrame(done), 50));
+        }""",
+        address,
+    )
+    expect(page.locator("main h1, main [role=alert], main [data-empty]").first).to_be_visible()
+    expect(page.locator(".waiting")).to_have_count(0)

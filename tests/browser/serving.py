@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from playwright.sync_api import BrowserContext, ConsoleMessage, Error, Page, Request
+from playwright.sync_api import BrowserContext, ConsoleMessage, Request
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ADDRESS = re.compile(r"(http://127\.0\.0\.1:(\d+))/#token=([\w-]{43})\n")
@@ -90,7 +90,7 @@ def served(store: Path, *options: str, is_quiet: bool = True) -> Iterator[Served
 
 
 class Witness:
-    """What happens in a browser that never may: dialogs, errors of scripts, breaches of the policy, requests to others."""
+    """What never may happen in a browser: dialogs, errors of scripts, breaches of the policy, requests to elsewhere."""
 
     def __init__(self, context: BrowserContext, origin: str) -> None:
         self.found: list[str] = []
@@ -107,11 +107,3 @@ class Witness:
     def _told(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning") and not message.text.startswith(_OF_ANSWERS):
             self.found.append(f"console: {message.text}")
-
-
-def is_there(page: Page, text: str) -> bool:
-    """Whether a text stands anywhere in what is shown."""
-    try:
-        return text in page.locator("body").inner_text()
-    except Error:
-        return False
