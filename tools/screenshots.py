@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, Route, expect, sync_playwright
 from tests.browser.serving import Served, chromium, served
 
 import waypost
@@ -283,6 +283,11 @@ PICTURES: dict[str, tuple[str, list[Callable[[Page], None]]]] = {
 """Each with its theme and how one gets there from the list."""
 
 
+def elsewhere(route: Route) -> None:
+    """Tell another place of the store than it has here: no picture shows a path of the machine that it was taken on."""
+    route.fulfill(json={**route.fetch().json(), "location": "~/shop/.claude/state"})
+
+
 def take_all(server: Served, into: Path) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
@@ -293,6 +298,7 @@ def take_all(server: Served, into: Path) -> None:
                 color_scheme=theme,
                 reduced_motion="reduce",
             )
+            page.route("**/api/store", elsewhere)
             page.goto(server.address())
             for way in ways:
                 way(page)
@@ -310,7 +316,7 @@ def main() -> None:
         leave_behind(asked.leave_behind)
     asked.into.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="shop-"))) / ".claude" / "state"
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory())) / ".claude" / "state"
         place.parent.mkdir()
         fill(str(place))
         take_all(stack.enter_context(served(place)), asked.into)
