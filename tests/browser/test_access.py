@@ -69,6 +69,7 @@ def views(kept: str) -> dict[str, str]:
 
 def violations(page: Page, where: str, scheme: str) -> list[str]:
     """What axe-core finds: where, by which rule, at which element, and what is amiss."""
+    page.evaluate("scrollTo(0, 0)")  # what has gone below the frame is no target
     found = page.evaluate(
         "rules => axe.run({resultTypes: ['violations'], runOnly: rules}).then(found => found.violations)", RULES[scheme]
     )

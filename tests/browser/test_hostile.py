@@ -6,7 +6,9 @@ import http.client
 import json
 import shutil
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from urllib.parse import quote
 
 import pytest
@@ -140,17 +142,37 @@ def test_x16_the_token_is_left_in_no_place_that_lasts(visit: Visit, server: Serv
     assert server.token not in page.url
 
 
+class Empty(BaseHTTPRequestHandler):
+    """A page without content."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<!doctype html><title>elsewhere</title>")
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[str]:
+    """A page of another program on this machine: browsers let it reach further than one from the net."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Empty) as one:
+        Thread(target=one.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{one.server_port}/"
+        one.shutdown()
+
+
 def test_x16_a_page_from_elsewhere_reads_and_changes_nothing(
-    browser: Browser, server: Served, wp: Waypost, kept: str
+    browser: Browser, server: Served, wp: Waypost, kept: str, elsewhere: str
 ) -> None:
     """Also one that knows the token: it cannot read an answer, send a change, or put the page into a frame."""
     context = browser.new_context()
-    context.route(
-        "http://elsewhere.example/**", lambda route: route.fulfill(body="<!doctype html>", content_type="text/html")
-    )
     page = context.new_page()
-    page.goto("http://elsewhere.example/")
+    page.goto(elsewhere)
     before = wp.load_workflow_state(corpus.WORKFLOW).unwrap().metadata.version
+    body = json.dumps({"checkpoint": kept, "version": before})
     tried = page.evaluate(
         """async ([origin, token, body]) => {
           const headers = {authorization: `Bearer ${token}`};
@@ -161,7 +183,7 @@ def test_x16_a_page_from_elsewhere_reads_and_changes_nothing(
             attempt("/api/restore", {method: "POST", headers: {"content-type": "text/plain"}, body}),
           ]);
         }""",
-        [server.origin, server.token, json.dumps({"checkpoint": kept, "version": before})],
+        [server.origin, server.token, body],
     )
     assert tried == ["refused"] * 5
     page.evaluate(
@@ -173,8 +195,7 @@ def test_x16_a_page_from_elsewhere_reads_and_changes_nothing(
         }""",
         server.address(),
     )
-    framed = page.frames[1]
-    assert framed.locator("#main").count() == 0
+    assert page.frames[1].locator("#main").count() == 0
     assert wp.load_workflow_state(corpus.WORKFLOW).unwrap().metadata.version == before
     context.close()
 
