@@ -273,12 +273,19 @@ def show_past(page: Page) -> None:
     page.evaluate("scrollTo(0, 0)")
 
 
+def show_comparison(page: Page) -> None:
+    page.get_by_role("navigation", name="Parts of the workflow").get_by_role("link", name="Checkpoints").click()
+    page.get_by_role("row").filter(has_text=KEPT["design"]).locator("[data-action=compare]").click()
+    expect(page.locator("[data-compare] [data-path]").first).to_be_visible()
+
+
 PICTURES: dict[str, tuple[str, list[Callable[[Page], None]]]] = {
     "list": ("light", [show_list]),
     "timeline": ("light", [show_list, show_timeline]),
     "timeline-dark": ("dark", [show_list, show_timeline]),
     "graph": ("light", [show_list, show_timeline, show_graph]),
     "past": ("light", [show_list, show_timeline, show_past]),
+    "comparison": ("light", [show_list, show_timeline, show_comparison]),
 }
 """Each with its theme and how one gets there from the list."""
 
