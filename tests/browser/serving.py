@@ -27,11 +27,11 @@ _OF_ANSWERS = "Failed to load resource"
 
 def chromium() -> str:
     """The browser's program. Without one the test is skipped by name; in CI, which installs it, it fails."""
-    program = os.environ.get("WAYPOST_CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    program = os.environ.get("CHROMIUM_PROGRAM") or next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
         if os.environ.get("CI"):
             pytest.fail("chromium is not installed")
-        pytest.skip("chromium is not installed, and WAYPOST_CHROMIUM names none")
+        pytest.skip("chromium is not installed, and CHROMIUM_PROGRAM names none")
     return program
 
 

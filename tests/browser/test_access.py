@@ -133,8 +133,8 @@ def test_the_order_of_focus_is_the_order_of_reading(visit: Visit, kept: str) -> 
 
 
 def test_all_is_reached_by_keys(wp: Waypost, visit: Visit, kept: str) -> None:
-    """Filter, go through the rows, open one, go back; close what is open first; help, and theme."""
-    page = visit()
+    """Filter, go through the rows, copy an id, open one, go back; close what is open first; help, and theme."""
+    page = visit(options={"permissions": ["clipboard-read", "clipboard-write"]})
     expect(page.locator("[data-row]")).to_have_count(3)
     page.keyboard.press("/")
     field = page.get_by_role("searchbox")
@@ -150,6 +150,9 @@ def test_all_is_reached_by_keys(wp: Waypost, visit: Visit, kept: str) -> None:
     expect(links.nth(1)).to_be_focused()
     page.keyboard.press("k")
     expect(links.nth(0)).to_be_focused()
+    page.keyboard.press("y")
+    expect(page.locator("#announcements")).to_have_text("Copied id")
+    assert page.evaluate("navigator.clipboard.readText()") == links.nth(0).get_attribute("data-id")
     name = links.nth(0).inner_text()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", level=1)).to_have_text(name)

@@ -73,6 +73,23 @@ def test_filters_stand_in_the_address(wp: Waypost, visit: Visit) -> None:
     expect(page).to_have_url(re.compile("q=other-"))
 
 
+def test_a_long_list_comes_by_pages(wp: Waypost, visit: Visit) -> None:
+    """More are shown when they are asked for, each once, and stay when something changes."""
+    names = [f"many-{number:03}" for number in range(130)]
+    for name in names:
+        wp.create_workflow(name, name, steps=["a"]).unwrap()
+    page = visit(q="many-", sort="id")
+    expect(row_of(page, names[0])).to_be_visible()
+    assert 0 < len(shown(page)) < len(names)
+    page.get_by_role("button", name="More workflows").click()
+    expect(row_of(page, names[-1])).to_be_visible()
+    expect(page.get_by_role("button", name="More workflows")).to_have_count(0)
+    assert shown(page) == names
+    wp.update_step_status(names[0], "a", "running").unwrap()
+    expect(row_of(page, names[0])).to_contain_text("running")
+    assert shown(page) == names
+
+
 # --- live ---
 
 
