@@ -13,8 +13,8 @@ from itertools import islice
 from typing import Any
 
 from waypost.errors import WaypostError
-from waypost.store import DocumentId, Store
 from waypost.history import statuses
+from waypost.store import DocumentId, Store
 from waypost.watching import CommitEvent
 
 SLICE_S = 10
