@@ -129,6 +129,40 @@ async def test_a_quiet_stream_is_kept_alive(watched: Page, monkeypatch: pytest.M
                 await reader.came.wait()
 
 
+async def test_who_came_before_the_watching_began_is_told_to_read_anew(page: Page) -> None:
+    """What is committed between the first look of a page and the beginning of the watch is not lost on it."""
+    async with stream(page) as reader:
+        (first,) = await reader.until(1)
+        await _begin(page)
+        (_, second) = await reader.until(2)
+    assert second["event"] == "hello" and second["data"] == {"resumed": False, "problem": None}
+    assert first["id"].partition(".")[0] != second["id"].partition(".")[0]
+    page.site.live.close()
+
+
+async def test_a_failure_of_the_watch_is_told_once_and_tried_again(
+    watched: Page, wp: Waypost, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever goes wrong in it: streams hear of it once, the log too, and of the end of it."""
+    monkeypatch.setattr(live, "_AGAIN_S", 0.02)
+    tell, failures = watched.site.live._tell, [0]
+
+    def fail(store: Any) -> None:
+        failures[0] += 1
+        if failures[0] < 4:
+            raise RuntimeError("nobody thought of this")
+        tell(store)
+
+    async with stream(watched) as reader:
+        await reader.until(1)
+        monkeypatch.setattr(watched.site.live, "_tell", fail)
+        assert watched.site.live._watch is not None
+        watched.site.live._watch.close()
+        _, failed, back = await reader.until(3)
+    assert failed["data"]["problem"] == "watching the store failed" and back["data"]["problem"] is None
+    assert caplog.text.count("watching the store failed") == 1
+
+
 async def test_a_store_that_was_exchanged_begins_a_new_stream(
     watched: Page, wp: Waypost, here: Path, tmp_path: Path
 ) -> None:

@@ -122,8 +122,9 @@ class Live:
                     logger.info("nothing is told live for now: %s", error)
                     self._begin_anew(str(error))
             except Exception:
-                logger.exception("watching the store failed, and begins again")
-                self._begin_anew("watching the store failed")
+                if self.problem is None:
+                    logger.exception("watching the store failed, and is tried again")
+                    self._begin_anew("watching the store failed")
             self._ended.wait(_AGAIN_S)
 
     def _tell(self, store: Reading) -> None:
@@ -135,12 +136,12 @@ class Live:
                 self._publish(list(self._gather(watch)))
 
     def _begin_anew(self, problem: str | None = None) -> None:
-        """What was told before may have been of another store, or is away: let every stream read anew."""
+        """Let every stream read anew: what was told before may have been of another store, or it is away, and what was
+        committed before now is told to nobody.
+        """
         with self._lock:
-            if self._has_begun:
-                self._epoch = secrets.token_hex(8)
-                self._number = 0
-                self._events.clear()
+            self._epoch, self._number = secrets.token_hex(8), 0
+            self._events.clear()
             self.problem, self._has_begun = problem, True
         self._wake()
 
