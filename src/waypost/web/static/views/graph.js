@@ -109,6 +109,7 @@ class Graph {
     host.style.setProperty("--needed", `${Math.ceil(this.whole.height * scale)}px`);
     this.drawn[2] = host.clientHeight; // which the line before may have changed
     this.look();
+    this.bringChosen();
     settle(host);
   }
 
@@ -332,6 +333,14 @@ class Graph {
     if (key === "ArrowRight") return this.nodes.get(node.feeds[0]);
     const by = { ArrowUp: -1, ArrowDown: 1 }[key];
     return by && [...this.nodes.values()].find((each) => each.layer === node.layer && each.place === node.place + by);
+  }
+
+  /** Once, when a step is chosen: it may stand where the reader does not look. */
+  bringChosen() {
+    if (this.page.step === this.brought) return;
+    this.brought = this.page.step;
+    const node = [...this.nodes.values()].find((each) => each.steps.some((step) => step.id === this.page.step));
+    if (node) this.bring(node);
   }
 
   /** Move what is shown so that a node is in it. */
