@@ -42,7 +42,7 @@ export function startKeys(view, redraw) {
 
 function isTyping(element) {
   if (element.isContentEditable || element.nodeName === "TEXTAREA" || element.nodeName === "SELECT") return true;
-  return element.nodeName === "INPUT" && !["checkbox", "radio", "button"].includes(element.type);
+  return element.nodeName === "INPUT" && !["checkbox", "radio", "range", "button"].includes(element.type);
 }
 
 function focusFilter() {
