@@ -199,7 +199,12 @@ def test_the_page_keeps_a_rule(rule: Rule) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "planted"), [(rule, planted) for rule, those in RULES.items() for planted in those], ids=str
+    ("rule", "planted"),
+    [
+        pytest.param(rule, planted, id=f"{rule.__name__}-{number}")
+        for rule, those in RULES.items()
+        for number, planted in enumerate(those)
+    ],
 )
 def test_a_rule_finds_what_breaks_it(rule: Rule, planted: dict[str, str]) -> None:
     """Each rule finds what was planted to break it."""
