@@ -119,6 +119,20 @@ async def test_x27_a_reader_that_takes_nothing_is_dropped(
         assert slow.commits() == []
 
 
+@pytest.mark.parametrize("later", range(8))
+async def test_a_reader_that_leaves_while_it_is_told_something_is_let_go(watched: Page, later: int) -> None:
+    """Whichever comes first by a turn of the loop, the stream ends, and its place is free."""
+    async with stream(watched) as reader:
+        await reader.until(1)
+        (found,) = watched.site.live._streams
+        found._woken.set()
+        for _ in range(later):
+            await asyncio.sleep(0)
+        reader.leave.set()
+        await becomes(lambda: watched.site.live.streams == 0)
+    assert len(reader.events()) == 1
+
+
 async def test_a_quiet_stream_is_kept_alive(watched: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     """Something comes now and then, so that both sides see that the other is there."""
     monkeypatch.setattr(live, "ALIVE_S", 0.05)

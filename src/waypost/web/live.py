@@ -257,7 +257,9 @@ class Stream:
         await self._send(send, self._hello(asked is not None and events is not None) + (events or b""))
         while not self._live.has_ended:
             try:
-                await asyncio.wait_for(self._woken.wait(), ALIVE_S)
+                # wait_for of Python 3.11 passes over a cancellation that comes at the same turn as what it waits for
+                async with asyncio.timeout(ALIVE_S):
+                    await self._woken.wait()
             except TimeoutError:
                 await self._send(send, b": alive\n\n")
                 continue
@@ -276,7 +278,8 @@ class Stream:
     async def _send(self, send: Send, data: bytes) -> None:
         """Raises TimeoutError where nobody takes it."""
         message = {"type": "http.response.body", "body": data, "more_body": True}
-        await asyncio.wait_for(send(message), SLOW_S)
+        async with asyncio.timeout(SLOW_S):
+            await send(message)
 
 
 async def _left(receive: Receive) -> None:

@@ -50,7 +50,8 @@ class Site:
         doing: Future[T] = self._pool.submit(function, *arguments)
         doing.add_done_callback(lambda _: self._places.release())
         try:
-            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(doing)), LONGEST_S)
+            async with asyncio.timeout(LONGEST_S):
+                return await asyncio.shield(asyncio.wrap_future(doing))
         except TimeoutError:
             if doing.done():
                 raise
