@@ -181,10 +181,10 @@ class DocumentView(Stands):
         return {key for key in changed if self.part(key) != other.part(key)}
 
     def operation(self, operation_id: str) -> OperationRecord | None:
-        for record in (self._since.get(operation_id), self._base.operation(operation_id)):
-            if record is not None and record.version <= self.version:
-                return record
-        return None
+        found = self._since.get(operation_id)
+        if found is None or found.version > self.version:
+            found = self._base.operation(operation_id)
+        return None if found is None or found.version > self.version else found
 
 
 class Mark(NamedTuple):
