@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+import waypost.web
 from tests.test_cli import Shown, call
 from tests.web.asking import Page
 from waypost.blocking import Waypost
@@ -145,6 +146,7 @@ def test_what_is_missing_is_told_with_the_extra(call: Any, here: Path, monkeypat
     for name in [each for each in sys.modules if each.startswith("waypost.web")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.setattr(waypost, "web", waypost.web)  # and back again, since it is imported anew
     shown: Shown = call("serve", "--state", str(here))
     assert shown.status == 5 and "pip install 'waypost[web]'" in shown.err
 

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from waypost.cli.text import escape
 from waypost.errors import WaypostError
 from waypost.web import answers
 from waypost.web.answers import Denied
@@ -58,7 +59,7 @@ class Guard:
             nonlocal began
             if message["type"] == "http.response.start":
                 began = True
-                message["headers"] = _completed(message.get("headers", []))
+                message["headers"] = with_headers(message.get("headers", []))
             await send(message)
 
         request = Request(scope, receive)
@@ -66,7 +67,7 @@ class Guard:
             response = await self._respond(request)
             await response(scope, receive, send_with_headers)
         except Exception:
-            logger.exception("a request for %s failed", scope["path"].encode("ascii", "backslashreplace").decode())
+            logger.exception("a request for %s failed", escape(scope["path"]))
             if not began:
                 await answers.breakdown()(scope, receive, send_with_headers)
 
@@ -126,7 +127,8 @@ def _only(request: Request, name: str) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def _completed(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def with_headers(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer, with those that every answer has."""
     names = {name.lower() for name, _ in headers}
     added = {**HEADERS, "cache-control": "no-store"}
     return [*headers, *((name.encode(), value.encode()) for name, value in added.items() if name.encode() not in names)]

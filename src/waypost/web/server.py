@@ -13,6 +13,7 @@ import uvicorn
 
 from waypost.cli.invocation import Invocation
 from waypost.errors import InvalidInput
+from waypost.web.connections import Connection
 from waypost.web.guard import Guard
 from waypost.web.routes import table
 from waypost.web.site import Site
@@ -21,7 +22,6 @@ from waypost.web.source import Source
 HOST = "127.0.0.1"
 _TOKEN_BYTES = 32
 _ENDING_S = 3
-_MOST_CONNECTIONS = 200
 _LONGEST_HEAD = 32 * 1024
 
 
@@ -74,7 +74,7 @@ def _listening(port: int) -> socket.socket:
 def _configuration(app: Guard) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="h11",
+        http=Connection,
         ws="none",
         loop="asyncio",
         lifespan="off",
@@ -83,7 +83,6 @@ def _configuration(app: Guard) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=_MOST_CONNECTIONS,
         h11_max_incomplete_event_size=_LONGEST_HEAD,
         timeout_graceful_shutdown=_ENDING_S,
     )

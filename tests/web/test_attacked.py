@@ -1,0 +1,74 @@
+"""Attacks that once succeeded, over real sockets: by whoever is on the machine, without the token."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.web.test_serving import Served, served
+from waypost.blocking import Waypost
+from waypost.web import connections
+from waypost.web.guard import HEADERS
+
+
+@pytest.fixture
+def attacked(wp: Waypost, here: Path) -> Iterator[Served]:
+    """A running server, which has printed nothing by its end."""
+    wp.close()
+    with served(here) as page:
+        yield page
+        assert page.end() == ("", "")
+
+
+def _connected(page: Served) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", page.port), timeout=20)
+
+
+def _said(connection: socket.socket, *pieces: bytes) -> bytes:
+    """All that comes back until the server closes."""
+    found = b""
+    with connection:
+        for piece in pieces:
+            connection.sendall(piece)
+        while data := connection.recv(65_536):
+            found += data
+    return found
+
+
+def test_x27_who_only_holds_connections_keeps_nobody_out(attacked: Served) -> None:
+    """Connections without a request, with half of one, or whose answer is not read, make room for the next ones."""
+    asks = f"GET /static/app.js HTTP/1.1\r\nHost: 127.0.0.1:{attacked.port}\r\n\r\n".encode()
+    with ExitStack() as held:
+        for number in range(connections.MOST + 10):
+            one = held.enter_context(_connected(attacked))
+            one.sendall((b"", b"GET / HT", asks)[number % 3])
+        assert attacked.ask("/api/store")[0] == 200
+        assert attacked.ask("/")[0] == 200
+        folder = Path(f"/proc/{attacked.process.pid}/fd")
+        assert len(list(folder.iterdir())) < connections.MOST + 60
+
+
+def test_x20_what_is_no_http_is_answered_as_any_error_and_logged_nowhere(attacked: Served) -> None:
+    """The headers are on it and it is JSON; also where an answer has begun, or is about to, there is no traceback."""
+    head = f"POST /api/fork HTTP/1.1\r\nHost: 127.0.0.1:{attacked.port}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    for given in (
+        b"\x16\x03\x01\r\n\r\n",
+        b"GET /\0 HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        head + b"z\r\n",
+    ):
+        answer, _, body = _said(_connected(attacked), given).partition(b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 400 ") and json.loads(body)["error"]["code"] == "no_http"
+        for name, value in HEADERS.items():
+            assert f"{name}: {value}".encode() in answer
+    begun = _connected(attacked)
+    begun.sendall(head)
+    assert begun.recv(12, socket.MSG_WAITALL) == b"HTTP/1.1 401"
+    with suppress(ConnectionResetError):  # that is an end, too
+        assert b"HTTP/1.1" not in _said(begun, b"z\r\n")
+    assert attacked.ask("/api/store")[0] == 200
