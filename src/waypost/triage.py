@@ -5,6 +5,7 @@ Nothing is changed here. Two processes that look at the same state come to the s
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -139,9 +140,10 @@ def _steps_to_take(session_id: str, sorted_: Sequence[WorkflowTriage]) -> Iterat
         if each.checkpoint_id is None:
             yield f"waypost store repair: workflow {each.workflow_id!r} has no checkpoint that is whole"
         elif each.problem == _GONE:
-            yield f"waypost restore {each.checkpoint_id}"
+            yield f"waypost restore {shlex.quote(each.checkpoint_id)}"
         else:
-            yield f"waypost store repair, then waypost restore {each.checkpoint_id} if that is newer than what it saved"
+            command = f"waypost restore {shlex.quote(each.checkpoint_id)}"
+            yield f"waypost store repair, then {command} if that is newer than what it saved"
     for each in sorted_:
         if each.ambiguous:
             yield f"see what {_named(each.ambiguous)} of workflow {each.workflow_id!r} had done before running it again"

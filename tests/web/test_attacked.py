@@ -1,17 +1,23 @@
-"""Attacks that once succeeded, over real sockets: by whoever is on the machine, without the token."""
+"""Attacks that once succeeded: by whoever is on the machine, without the token, and by what is stored."""
 
 from __future__ import annotations
 
 import json
+import shlex
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 
+from tests.web.asking import page_of
 from tests.web.test_serving import Served, served
 from waypost.blocking import Waypost
+from waypost.cli import resume
+from waypost.cli.invocation import Invocation
 from waypost.web import connections
 from waypost.web.guard import HEADERS
 
@@ -72,3 +78,37 @@ def test_x20_what_is_no_http_is_answered_as_any_error_and_logged_nowhere(attacke
     with suppress(ConnectionResetError):  # that is an end, too
         assert b"HTTP/1.1" not in _said(begun, b"z\r\n")
     assert attacked.ask("/api/store")[0] == 200
+
+
+HOSTILE_ID = "x'; touch pwned #$(id)`id`"
+KILLED = """
+import os, sys
+from waypost import blocking
+wp = blocking.open(sys.argv[1])
+wp.start_session("ann", session_id=sys.argv[2])
+for name in ("gone", "whole"):
+    wp.create_workflow(name + sys.argv[2], "W", steps=["a", "b"]).unwrap()
+    wp.update_step_status(name + sys.argv[2], "a", "running").unwrap()
+    wp.create_checkpoint(name + sys.argv[2], "kept").unwrap()
+os.kill(os.getpid(), 9)
+"""
+
+
+async def test_x20_an_id_stays_one_word_of_each_command_that_is_told(here: Path) -> None:
+    """Whoever pastes a command into a shell runs that, and nothing that stands in an id."""
+    subprocess.run([sys.executable, "-c", KILLED, str(here), HOSTILE_ID], timeout=60, check=False)
+    for log in here.rglob("*.state"):
+        if log.name.startswith("gone"):
+            log.unlink()
+    with page_of(here) as page:
+        told = await page.ok("/api/session", id=HOSTILE_ID)
+        assert told["status"] == "crashed"
+        words = shlex.split(told["command"], comments=True)
+        assert words[:4] == ["waypost", "session", "recover", HOSTILE_ID]
+        (step,) = [each for each in told["plan"]["recovery_steps"] if each.startswith("waypost restore")]
+        assert shlex.split(step, comments=True)[2] == told["plan"]["suggested_checkpoints"][0]
+        with page.site.source.reading() as store:
+            left = resume.look_at(store, HOSTILE_ID, f"gone{HOSTILE_ID}")
+    assert left is not None
+    command = resume.command_of([resume.Unfinished(None, [left])], Invocation())
+    assert command is not None and shlex.split(command, comments=True)[2] == left.checkpoint_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -115,7 +116,9 @@ def command_of(found: Sequence[Unfinished], invocation: Invocation) -> str | Non
 def _command_of(left: Left, invocation: Invocation) -> str | None:
     if left.go_on is not None:
         return left.go_on + invocation.flag()
-    return None if left.checkpoint_id is None else f"waypost restore {left.checkpoint_id}{invocation.flag()}"
+    return (
+        None if left.checkpoint_id is None else f"waypost restore {shlex.quote(left.checkpoint_id)}{invocation.flag()}"
+    )
 
 
 def _command_of_session(session: SessionState | None, commands: Sequence[str], invocation: Invocation) -> str | None:
@@ -128,7 +131,7 @@ def _command_of_session(session: SessionState | None, commands: Sequence[str], i
     if runs:
         return runs[0]
     if session.status == "crashed" and session.crash_recovery_data is None:
-        return f"waypost session recover {session.session_id}{invocation.flag()}"
+        return f"waypost session recover {shlex.quote(session.session_id)}{invocation.flag()}"
     return f"wp.resume_session({session.session_id!r}) in your program"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -171,7 +172,7 @@ def _until_interrupted(
     except KeyboardInterrupt:
         cursor = commits.cursor
         if not invocation.json and len(cursor) <= _LONGEST_CURSOR:
-            command = "waypost watch" if workflow is None else f"waypost watch {escape(workflow)}"
+            command = "waypost watch" if workflow is None else f"waypost watch {shlex.quote(escape(workflow))}"
             messages.note(f"\ngo on behind the last one: {command} --from {cursor}{invocation.flag()}")
         if is_failure:
             raise

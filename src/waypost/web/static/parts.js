@@ -60,6 +60,9 @@ export function copyButton(text, what = "id") {
   );
 }
 
+/** A command, and a button that copies what is seen: a terminal could act on more than that. */
+export const command = (text) => [h("code", {}, visible(text)), copyButton(visible(text), "command")];
+
 export async function copyText(text, what) {
   try {
     await navigator.clipboard.writeText(text);

@@ -2,7 +2,7 @@
 
 import { h } from "../dom.js";
 import { count, duration, plural, visible } from "../format.js";
-import { copyButton, figure, id, name, progress, since, size, tally } from "../parts.js";
+import { command, copyButton, figure, id, name, progress, since, size, tally } from "../parts.js";
 import { to } from "../router.js";
 import { badge, mark, stepStatus } from "../status.js";
 
@@ -119,7 +119,7 @@ function drawEvidence(page, state, condition) {
   if (state.paused) pieces.push(h("p", {}, "It is paused: no step is begun until it is resumed."));
   // `waypost show` is what is told where nothing better is known, and shows what is here
   if (state.go_on && condition !== "completed" && !state.go_on.startsWith("waypost show "))
-    pieces.push(h("p", {}, "To go on: ", h("code", {}, visible(state.go_on)), copyButton(state.go_on, "command")));
+    pieces.push(h("p", {}, "To go on: ", command(state.go_on)));
   return (
     pieces.length > 0 &&
     h("div", { class: `evidence is-${left.length ? "interrupted" : condition}`, "data-evidence": condition }, pieces)

@@ -4,7 +4,7 @@ import { get } from "../api.js";
 import { h } from "../dom.js";
 import { count, cut, moment, plural, value, visible } from "../format.js";
 import { keepFresh, Loaded, lookAgain } from "../loading.js";
-import { copyButton, copyText, empty, facts, id, loadedPart, name, since } from "../parts.js";
+import { command, copyButton, copyText, empty, facts, id, loadedPart, name, since } from "../parts.js";
 import { go, to } from "../router.js";
 import { badge, mark } from "../status.js";
 
@@ -53,7 +53,7 @@ export function openSession({ query, redraw }) {
 
 function drawSession(data) {
   const session = data;
-  const { evidence, workflows, command } = data;
+  const { evidence, workflows } = data;
   return [
     evidence &&
       h(
@@ -67,8 +67,8 @@ function drawSession(data) {
       ["User", session.user_id && visible(session.user_id)],
       ["Last checkpoint", session.last_checkpoint_id && id(session.last_checkpoint_id)],
     ]),
-    data.plan && drawPlan(data.plan, command),
-    !data.plan && command && goOn(command),
+    data.plan && drawPlan(data.plan, data.command),
+    !data.plan && data.command && goOn(data.command),
     drawWorkflows(session, workflows),
     session.crash_recovery_data && drawCrash(session.crash_recovery_data),
     drawEnvironment(session.environment),
@@ -77,11 +77,11 @@ function drawSession(data) {
 
 const HEADS = { crashed: "Its owner is dead: ", active: "Its owner is at work: ", paused: "Paused: ", completed: "" };
 
-function goOn(command) {
-  return h("p", { class: "command" }, "To go on: ", command_(command));
+function goOn(given) {
+  return h("p", { class: "command" }, "To go on: ", command(given));
 }
 
-function drawPlan(plan, command) {
+function drawPlan(plan, given) {
   return h(
     "section",
     { class: "card plan", "aria-labelledby": "plan", "data-plan": plan.strategy },
@@ -104,11 +104,9 @@ function drawPlan(plan, command) {
         { class: "warnings" },
         plan.warnings.map((each) => h("li", {}, mark("crashed"), visible(each))),
       ),
-    command && h("p", { class: "command" }, "To go on: ", command_(command)),
+    given && goOn(given),
   );
 }
-
-const command_ = (text) => [h("code", {}, visible(text)), copyButton(text, "command")];
 
 function drawWorkflows(session, workflows) {
   const told = new Set(workflows.map((each) => each.workflow_id));
@@ -148,8 +146,7 @@ function drawTriage(one) {
         "p",
         { class: "command dim" },
         "To go on: ",
-        h("code", {}, visible(one.go_on)),
-        copyButton(one.go_on, "command"),
+        command(one.go_on),
       ),
     one.problem &&
       h(
