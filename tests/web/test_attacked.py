@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.web.asking import page_of
+from tests.web.asking import Page, page_of
 from tests.web.test_serving import Served, served
 from waypost.blocking import Waypost
 from waypost.cli import resume
@@ -112,3 +112,28 @@ async def test_x20_an_id_stays_one_word_of_each_command_that_is_told(here: Path)
     assert left is not None
     command = resume.command_of([resume.Unfinished(None, [left])], Invocation())
     assert command is not None and shlex.split(command, comments=True)[2] == left.checkpoint_id
+
+
+async def test_one_file_that_cannot_be_read_takes_the_store_from_nobody(page: Page, wp: Waypost, here: Path) -> None:
+    """Asking for it again and again fails, and the store stays open for everybody else, and its stream with it."""
+    wp.create_workflow("other", "O").unwrap()
+    wp.close()
+    (log,) = here.glob("workflows/other*.state")
+    with page.site.source.reading() as store:
+        log.unlink()
+        log.mkdir()
+        assert (await page.get("/api/workflow", id="other")).error(503)["code"] == "store_unavailable"
+        assert page.site.source.is_current(store)
+        assert (await page.get("/api/workflow", id="survey")).status == 200
+
+
+async def test_a_store_of_another_format_is_not_shown_any_more(page: Page, wp: Waypost, here: Path) -> None:
+    """Also where its mark was written over in place."""
+    wp.close()
+    assert (await page.get("/api/workflows")).status == 200
+    mark = here / "FORMAT"
+    before = mark.read_bytes()
+    mark.write_bytes(b"waypost 99\n")
+    assert (await page.get("/api/workflows")).error(422)["code"] == "unsupported_format"
+    mark.write_bytes(before)
+    assert (await page.get("/api/workflows")).status == 200

@@ -18,7 +18,7 @@ from waypost.errors import StoreClosed, StoreNotFound, StoreReadOnly, StoreUnava
 
 _MARK = "FORMAT"
 
-Place = tuple[tuple[int, int], ...]
+Place = tuple[tuple[int, int, int], ...]
 
 
 @dataclass
@@ -68,8 +68,10 @@ class Source:
         held = self._take()
         try:
             yield held.reading
-        except (StoreClosed, StoreNotFound, StoreUnavailable):
-            self._let_go(held)
+        except (StoreClosed, StoreNotFound, StoreUnavailable) as error:
+            # one file that cannot be read takes the store from nobody: a directory tells by itself when it is another
+            if not (self.is_directory and isinstance(error, StoreUnavailable)):
+                self._let_go(held)
             raise
         finally:
             with self._lock:
@@ -127,7 +129,8 @@ class Source:
         if not self.is_directory:
             return None
         try:
-            found = [os.stat(path) for path in (self._location, os.path.join(self._location, _MARK))]
+            folder, mark = (os.stat(path) for path in (self._location, os.path.join(self._location, _MARK)))
         except OSError:
             return ()
-        return tuple((each.st_dev, each.st_ino) for each in found)
+        # a mark that is written anew is of another format, or of another store
+        return (folder.st_dev, folder.st_ino, 0), (mark.st_dev, mark.st_ino, mark.st_mtime_ns)
