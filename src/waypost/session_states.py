@@ -126,8 +126,7 @@ def views_of(store: Store) -> Iterator[tuple[View, SessionRecord]]:
 def listed(looker: Looker, query: SessionQuery) -> StateQueryResult[SessionState]:
     """The sessions that a query asks for, the last started first."""
     query, _ = _QUERIES.check(query, "a query")
-    asked = [each for each in views_of(looker.store) if _is_asked_for(looker, query, *each)]
-    asked.sort(key=lambda each: (each[1].started_us, each[0].document.id), reverse=True)
+    asked = asked_for(looker, query)
     end = query.offset + query.limit
     has_more = end < len(asked)
     return StateQueryResult(
@@ -136,6 +135,18 @@ def listed(looker: Looker, query: SessionQuery) -> StateQueryResult[SessionState
         has_more=has_more,
         next_offset=end if has_more else None,
     )
+
+
+def asked_for(looker: Looker, query: SessionQuery) -> list[tuple[View, SessionRecord]]:
+    """All that a checked query asks for, whatever its page, the last started first: by time of start, and id."""
+    asked = [each for each in views_of(looker.store) if _is_asked_for(looker, query, *each)]
+    return sorted(asked, key=place_of, reverse=True)
+
+
+def place_of(each: tuple[View, SessionRecord]) -> tuple[int, str]:
+    """Where a session stands in that order."""
+    view, record = each
+    return record.started_us, view.document.id
 
 
 def _is_asked_for(looker: Looker, query: SessionQuery, view: View, record: SessionRecord) -> bool:

@@ -137,3 +137,19 @@ async def test_a_store_of_another_format_is_not_shown_any_more(page: Page, wp: W
     assert (await page.get("/api/workflows")).error(422)["code"] == "unsupported_format"
     mark.write_bytes(before)
     assert (await page.get("/api/workflows")).status == 200
+
+
+async def test_no_session_is_lost_or_repeated_while_others_end_and_begin(page: Page, wp: Waypost) -> None:
+    """The next page goes on behind the last row, wherever that stands by now."""
+    names = [wp.start_session("ann", session_id=f"s{number}").session_id for number in range(6)]
+    first = await page.ok("/api/sessions", status="active", limit=3)
+    assert [each["session_id"] for each in first["items"]] == names[:2:-1]
+    wp.end_session(names[5])
+    rest = await page.ok("/api/sessions", status="active", limit=3, cursor=first["next_cursor"])
+    assert [each["session_id"] for each in rest["items"]] == names[2::-1] and rest["next_cursor"] is None
+    for number in range(3):
+        wp.start_session("ann", session_id=f"t{number}")
+    again = await page.ok("/api/sessions", status="active", limit=3, cursor=first["next_cursor"])
+    assert again == rest
+    for cursor in ("x", "3", "W10", first["next_cursor"][:-2] + "!!"):
+        assert (await page.get("/api/sessions", cursor=cursor)).error(400)["code"] == "invalid_input"

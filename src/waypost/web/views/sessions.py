@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import field
 
 from waypost import records, session_records, session_states
-from waypost.cli import describe, resume
+from waypost.cli import describe, paging, resume
 from waypost.cli.invocation import Reading
 from waypost.errors import InvalidInput
 from waypost.session_models import SessionQuery, SessionRecoveryPlan, SessionState, SessionStatus
@@ -19,11 +19,10 @@ from waypost.web.site import Site
 
 _MOST_WORKFLOWS = 50
 _MOST_NAMES = 200
-_LONGEST_CURSOR = 12
 
 
 class Wanted(Asked, frozen=True, kw_only=True):
-    """Which sessions, and how many of the last started are left out."""
+    """Which sessions, and behind which."""
 
     status: list[SessionStatus] = field(default_factory=list[SessionStatus])
     limit: Limit = 50
@@ -38,23 +37,29 @@ class One(Asked, frozen=True, kw_only=True):
 
 def listed(site: Site, asked: Wanted) -> dict[str, Any]:
     """One page of sessions, the last started first."""
-    offset = 0 if asked.cursor is None else _offset(asked.cursor)
+    begin = None if asked.cursor is None else _begin(asked.cursor)
     with site.source.reading() as store:
-        query = SessionQuery(status=asked.status, limit=asked.limit, offset=offset)
-        page = session_states.listed(_looker(store), query)
-        rows = answers.filled(map(_row, page))
-    has_more = page.has_more or len(rows) < len(page)
-    return {"items": rows, "next_cursor": str(offset + len(rows)) if has_more else None}
+        looker = _looker(store)
+        every = session_states.asked_for(looker, SessionQuery(status=asked.status))
+        places = [session_states.place_of(each) for each in every]
+        first = next((at for at, place in enumerate(places) if begin is None or place < begin), len(every))
+        chosen = every[first : first + asked.limit]
+        rows = answers.filled(_row(session_states.state_of(looker, view)) for view, _ in chosen)
+    end = first + len(rows)
+    return {"items": rows, "next_cursor": paging.cursor(*places[end - 1]) if end < len(every) else None}
 
 
 def _looker(store: Reading) -> Looker:
     return store.wp.definitions.sessions.looker._replace(inert=True)
 
 
-def _offset(cursor: str) -> int:
-    if not (cursor.isascii() and cursor.isdecimal() and len(cursor) <= _LONGEST_CURSOR):
-        raise InvalidInput("that is no cursor of this list: give a next_cursor as it stands, or none")
-    return int(cursor)
+def _begin(cursor: str) -> tuple[int, str]:
+    """What the page before this one ended with. Raises InvalidInput."""
+    try:
+        started_us, name = paging.place(cursor, (int, str))
+    except ValueError as error:
+        raise InvalidInput("that is no cursor of this list: give a next_cursor as it stands, or none") from error
+    return started_us, name
 
 
 def _row(session: SessionState) -> dict[str, Any]:
