@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shlex
 import socket
@@ -153,3 +154,17 @@ async def test_no_session_is_lost_or_repeated_while_others_end_and_begin(page: P
     assert again == rest
     for cursor in ("x", "3", "W10", first["next_cursor"][:-2] + "!!"):
         assert (await page.get("/api/sessions", cursor=cursor)).error(400)["code"] == "invalid_input"
+
+
+async def test_x27_a_cursor_that_was_never_given_out_is_refused(page: Page, wp: Waypost) -> None:
+    """One that is deep is no error of the server, and one of another workflow's checkpoints begins no list anew."""
+    wp.create_workflow("other", "O").unwrap()
+    other = wp.create_checkpoint("other", "kept").unwrap().id
+    deep = base64.urlsafe_b64encode(b"[" * 5_000).decode().rstrip("=")
+    for path, parameters in (
+        ("/api/workflows", {"cursor": deep}),
+        ("/api/sessions", {"cursor": deep}),
+        ("/api/checkpoints", {"workflow": "survey", "cursor": other}),
+        ("/api/checkpoints", {"workflow": "survey", "cursor": "zzz"}),
+    ):
+        assert (await page.get(path, **parameters)).error(400)["code"] == "invalid_input"

@@ -20,7 +20,10 @@ def place(given: str, kinds: Sequence[type]) -> list[Any]:
     """The fields of a cursor that was given out. Raises ValueError for any other."""
     if len(given) > LONGEST_CURSOR:
         raise ValueError("no cursor is that long")
-    fields = json.loads(base64.b64decode(given + "=" * (-len(given) % 4), altchars=b"-_", validate=True))
+    try:
+        fields = json.loads(base64.b64decode(given + "=" * (-len(given) % 4), altchars=b"-_", validate=True))
+    except RecursionError:
+        raise ValueError("no cursor is that deep") from None
     if not isinstance(fields, list) or [type(field) for field in fields] != [*kinds]:  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
         raise ValueError("the fields of another list")
     return fields  # pyright: ignore[reportUnknownVariableType]

@@ -112,6 +112,8 @@ def checkpoints(site: Site, asked: Paged) -> dict[str, Any]:
         every = checkpoints_.every(store.store, where)
         if asked.cursor is not None:
             begin = asked.cursor
+            if begin.rpartition("@")[0] != asked.workflow:
+                raise InvalidInput("that is no cursor of this list: give a next_cursor as it stands, or none")
             every = dropwhile(lambda each: each.id >= begin, every)
         found = list(islice(every, asked.limit + 1))
     rows = answers.filled([describe.checkpoint(each) for each in found[: asked.limit]])
