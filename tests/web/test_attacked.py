@@ -5,21 +5,24 @@ from __future__ import annotations
 import base64
 import json
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
 
-from tests.web.asking import Page, page_of
+from tests.web.asking import Page, becomes, page_of
 from tests.web.test_serving import Served, served
+from waypost import blocking
 from waypost.blocking import Waypost
 from waypost.cli import resume
 from waypost.cli.invocation import Invocation
 from waypost.web import connections
+from waypost.web.activity import Activity
 from waypost.web.guard import HEADERS
 
 
@@ -168,3 +171,19 @@ async def test_x27_a_cursor_that_was_never_given_out_is_refused(page: Page, wp: 
         ("/api/checkpoints", {"workflow": "survey", "cursor": "zzz"}),
     ):
         assert (await page.get(path, **parameters)).error(400)["code"] == "invalid_input"
+
+
+async def test_what_another_store_did_is_not_charted_for_this_one(page: Page, wp: Waypost, here: Path) -> None:
+    """When the store is replaced, its charts are those of the new one."""
+    page.site.live.start()
+    activity = page.site.live.activity
+    await becomes(lambda: _charted(activity) > 1)
+    wp.close()
+    shutil.rmtree(here)
+    with closing(blocking.open(here)) as other:
+        other.create_workflow("new", "N").unwrap()
+    await becomes(lambda: _charted(activity) == 1)
+
+
+def _charted(activity: Activity) -> int:
+    return sum(each["commits"] for each in activity.series())

@@ -34,7 +34,9 @@ class Activity:
         """Commits, steps completed, steps failed, all since the start."""
 
     def look_back(self, store: Store) -> None:
-        """Count what history holds of the last hour. To the totals since the start it does not belong."""
+        """Count what history holds of the last hour, and nothing else. The totals since the start stay as they are."""
+        with self._lock:
+            self._slices.clear()
         since_us = (self._now() - SLICE_S * SLICES) * _MICROSECONDS
         names = [name for name, _ in islice(store.glance("workflow"), _MOST_WORKFLOWS + 1)]
         left = _MOST_COMMITS if len(names) <= _MOST_WORKFLOWS else 0

@@ -79,6 +79,7 @@ class Live:
         self._thread: threading.Thread | None = None
         self._watch: Watch | None = None
         self._has_begun = False
+        self._counted: object = object()
         self.problem: str | None = None
         """Why nothing is told at present."""
 
@@ -114,8 +115,7 @@ class Live:
         while not self.has_ended:
             try:
                 with self._source.reading() as store:
-                    if not self._has_begun:
-                        self.activity.look_back(store.store)
+                    self._look_back(store)
                     self._tell(store)
             except WaypostError as error:
                 if self.problem is None and not self.has_ended:
@@ -126,6 +126,13 @@ class Live:
                     logger.exception("watching the store failed, and is tried again")
                     self._begin_anew("watching the store failed")
             self._ended.wait(_AGAIN_S)
+
+    def _look_back(self, store: Reading) -> None:
+        """Count what was done of late in a store that was not counted yet, in place of what another one had."""
+        which = self._source.which(store)
+        if which != self._counted:
+            self.activity.look_back(store.store)
+            self._counted = which
 
     def _tell(self, store: Reading) -> None:
         """Tell what is committed, as long as the store is what is there."""

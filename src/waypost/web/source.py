@@ -86,6 +86,12 @@ class Source:
         with writing(self._found) as store:
             yield store
 
+    def which(self, store: Reading) -> Place | None:
+        """What tells it from another one in the same place; None where nothing does."""
+        with self._lock:
+            held = self._held
+        return held.place if held is not None and held.reading is store else ()
+
     def is_current(self, store: Reading) -> bool:
         """Whether the store is still what is open."""
         with self._lock:

@@ -2,7 +2,8 @@
 
 const KEY = "waypost-token";
 
-/** Take the token out of the address, so that it stands in no history, no copy of the address and no picture.
+/** Take the token out of the address, so that it stands in no copy of the address and no picture. The browser's own
+ * history may keep that it was there, where it lets nobody in once that server has ended.
  *
  * Returns whether there was one. */
 export function takeFromAddress() {
