@@ -128,6 +128,9 @@ async def test_one_file_that_cannot_be_read_takes_the_store_from_nobody(page: Pa
         log.mkdir()
         assert (await page.get("/api/workflow", id="other")).error(503)["code"] == "store_unavailable"
         assert page.site.source.is_current(store)
+        room = await page.ok("/api/storage")
+        assert [each["id"] for each in room["unreadable"]] == ["other"] and room["total"] == 2
+        assert [each["id"] for each in room["items"]] == ["survey"] and room["total_bytes"] > 0
         assert (await page.get("/api/workflow", id="survey")).status == 200
 
 

@@ -36,7 +36,7 @@ class Site:
         self.source = source
         self.live = Live(source)
         self.began = time.monotonic()
-        self.room: Lately[list[dict[str, Any]]] = Lately(_ROOM_S)
+        self.room: Lately[tuple[list[dict[str, Any]], list[dict[str, Any]]]] = Lately(_ROOM_S)
         self._entries: Lately[tuple[list[Entry], dict[str, str]]] = Lately(_ENTRIES_S)
         self._pool = ThreadPoolExecutor(THREADS, "waypost-web")
         self._places = threading.BoundedSemaphore(MOST_WAITING)

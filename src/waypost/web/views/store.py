@@ -15,12 +15,14 @@ from starlette.responses import Response
 from waypost import metrics as names
 from waypost import usage
 from waypost.cli.invocation import Reading
+from waypost.errors import DocumentDamaged, StoreUnavailable, UnsupportedFormat
 from waypost.hooks import spool
 from waypost.prometheus import gauge, prometheus_text
 from waypost.store import DocumentId
 from waypost.web.query import Asked
 from waypost.web.site import Site
 
+_MOST_UNREADABLE = 100
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -58,25 +60,38 @@ def _problems(site: Site) -> Iterator[str]:
 def storage(site: Site, asked: Storage) -> dict[str, Any]:
     """What takes how much, the largest first."""
     with site.source.reading() as store:
-        rows = site.room.get(
-            store, lambda: sorted(_rows(store), key=lambda row: (-row["bytes"], row["kind"], row["id"]))
-        )
+        rows, unreadable = site.room.get(store, lambda: _measured(site, store))
     return {
         "items": rows[: asked.limit],
-        "total": len(rows),
+        "unreadable": unreadable[:_MOST_UNREADABLE],
+        "total": len(rows) + len(unreadable),
         "total_bytes": sum(row["bytes"] for row in rows),
         "free_bytes": None if site.source.directory is None else shutil.disk_usage(site.source.directory).free,
     }
 
 
-def _rows(store: Reading) -> Iterator[dict[str, Any]]:
-    for one in usage.of_store(store.store):
-        yield _row("workflow", one.workflow_id, one.log_bytes, one.checkpoint_bytes)
-    for name in store.store.documents("session"):
-        yield _row("session", name, store.store.log_bytes(DocumentId("session", name)), 0)
+def _measured(site: Site, store: Reading) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """A row for each document, the largest first, and what cannot be measured, with why."""
+    rows: list[dict[str, Any]] = []
+    unreadable: list[dict[str, Any]] = []
+    for kind in ("workflow", "session"):
+        for name in store.store.documents(kind):
+            try:
+                rows.append(_row(store, DocumentId(kind, name)))
+            except (DocumentDamaged, UnsupportedFormat, StoreUnavailable) as error:
+                if isinstance(error, StoreUnavailable) and not site.source.is_directory:
+                    raise  # a server that is away is so for all of them
+                unreadable.append({"kind": kind, "id": name, "error": str(error)})
+    return sorted(rows, key=lambda row: (-row["bytes"], row["kind"], row["id"])), unreadable
 
 
-def _row(kind: str, name: str, log_bytes: int, checkpoint_bytes: int) -> dict[str, Any]:
+def _row(store: Reading, document: DocumentId) -> dict[str, Any]:
+    kind, name = document
+    if kind == "workflow":
+        found = usage.of_workflow(store.store, name)
+        log_bytes, checkpoint_bytes = found.log_bytes, found.checkpoint_bytes
+    else:
+        log_bytes, checkpoint_bytes = store.store.log_bytes(document), 0
     total = log_bytes + checkpoint_bytes
     return {"kind": kind, "id": name, "bytes": total, "log_bytes": log_bytes, "checkpoint_bytes": checkpoint_bytes}
 

@@ -2,7 +2,7 @@
 
 import { get } from "../api.js";
 import { h } from "../dom.js";
-import { count } from "../format.js";
+import { count, plural, visible } from "../format.js";
 import { Loaded, lookAgain } from "../loading.js";
 import { empty, figure, loadedPart, name, size, table } from "../parts.js";
 import { go, to } from "../router.js";
@@ -51,6 +51,7 @@ function drawStorage(data) {
       figure("Largest", rows.length ? size(rows[0].bytes) : "–", rows.length > 0 && name(rows[0].id)),
       figure("Documents", count(data.total), rows.length < data.total && `the ${count(rows.length)} largest are shown`),
     ),
+    data.unreadable.length > 0 && drawUnreadable(data.unreadable),
     h(
       "ul",
       { class: "legend" },
@@ -72,6 +73,17 @@ function drawStorage(data) {
       ".",
     ),
   ];
+}
+
+/** What is left out of the sums. */
+function drawUnreadable(all) {
+  return h(
+    "p",
+    { class: "error-text", role: "alert" },
+    `${plural(all.length, "document")} cannot be measured: `,
+    name(all[0].id),
+    `: ${visible(all[0].error)}`,
+  );
 }
 
 function drawRow(row, most) {
