@@ -6,6 +6,7 @@ import base64
 import json
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from waypost import blocking
 from waypost.blocking import Waypost
 from waypost.cli import resume
 from waypost.cli.invocation import Invocation
-from waypost.web import connections
+from waypost.web import connections, server
 from waypost.web.activity import Activity
 from waypost.web.guard import HEADERS
 
@@ -190,3 +191,18 @@ async def test_what_another_store_did_is_not_charted_for_this_one(page: Page, wp
 
 def _charted(activity: Activity) -> int:
     return sum(each["commits"] for each in activity.series())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_ends_as_ever_when_it_is_ended_before_it_has_begun(wp: Waypost, here: Path, number: signal.Signals) -> None:
+    """At the moment that the address is printed: there is no traceback, and no warning."""
+    wp.close()
+    told: list[str] = []
+
+    def ready(address: str) -> None:
+        told.append(address)
+        signal.raise_signal(number)
+
+    before = signal.getsignal(number)
+    server.serve(Invocation(str(here)), 0, read_only=True, ready=ready)
+    assert len(told) == 1 and signal.getsignal(number) is before

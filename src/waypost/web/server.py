@@ -44,7 +44,7 @@ def serve(invocation: Invocation, port: int, *, read_only: bool, ready: Callable
             token = secrets.token_urlsafe(_TOKEN_BYTES)
             server = _Server(_configuration(application(site, token, port)), site)
             site.live.start()
-            with _ended_by(server, signal.SIGTERM, signal.SIGHUP):
+            with _ended_by(server, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 ready(f"http://{HOST}:{port}/#token={token}")
                 server.run([listener])
     finally:
@@ -53,7 +53,7 @@ def serve(invocation: Invocation, port: int, *, read_only: bool, ready: Callable
 
 @contextmanager
 def _ended_by(server: _Server, *signals: signal.Signals) -> Generator[None]:
-    """Have these end a server as Ctrl-C does, so that nothing is left behind; it repeats those that it knows itself."""
+    """Have these end a server, also before it has begun, so that nothing is left; it repeats those that it knows."""
     before = {each: signal.signal(each, server.handle_exit) for each in signals}
     try:
         yield
