@@ -198,9 +198,8 @@ def test_a_thousand_steps_are_drawn_within_a_second(wp: Waypost, visit: Visit) -
     page.get_by_role("link", name="Graph").click()
     nodes = page.locator("[data-node]")
     expect(nodes.first).to_be_visible()
-    expect(page.locator("[data-group]")).to_have_count(
-        39
-    )  # the fans, and each end of one with the next one's beginning
+    # the fans, and the end of each with the beginning of the next one
+    expect(page.locator("[data-group]")).to_have_count(39)
     assert nodes.evaluate_all("all => all.reduce((sum, one) => sum + Number(one.dataset.group ?? 1), 0)") == 1_000
     page.evaluate("performance.clearMeasures()")
     page.get_by_role("checkbox", name="Put together what is alike").uncheck()
