@@ -16,9 +16,10 @@ from functools import partial
 
 from benchmarks.bench import Bench
 from benchmarks.crew import Crew, Worker
-from benchmarks.figures import Goal, Measure, Order, Turn, take_turns, times_as_long
+from benchmarks.figures import Measure
+from waypost.bench.goals import AT_MOST_OF_ALONE, Goal
+from waypost.bench.turns import Order, Turn, take_turns, times_as_long
 
-AT_MOST_OF_ALONE = 1.1
 AT_LEAST_OVER_PEER = {"hot": 30, "cold": 10}
 UPDATES_BETWEEN = 10
 MOST_ROUNDS = 5

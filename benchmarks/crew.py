@@ -1,114 +1,18 @@
-"""The measuring side of the workers: start them, tell them what to do, wait for what they answer."""
+"""The workers of the benchmarks: those of `waypost.bench.crew`, and the engines of the peers."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import ClassVar
 
-from benchmarks.figures import Turn
+from waypost.bench import crew
+from waypost.bench.crew import Worker, WorkerFailed, ask_all, turn_of_all
 
-ROOT = Path(__file__).resolve().parent.parent
-OPTIONS = ("WAYPOST_", "DBOS_")
-"""How the names of the variables begin that the engines take options from."""
-HEAD_START = 0.05
-"""Seconds from the command to the moment at which all workers begin."""
+__all__ = ["Crew", "Worker", "WorkerFailed", "ask_all", "turn_of_all"]
 
 
-class WorkerFailed(Exception):
-    """A worker has met an error, or is gone."""
-
-
-class Worker:
-    """One process with one engine. `through` is a command that it is started by, such as strace."""
-
-    def __init__(self, engine: str, through: tuple[str, ...] = ()) -> None:
-        # options of the person who measures must not change what is measured
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(OPTIONS)}
-        self._engine = engine
-        self._process = subprocess.Popen(
-            [*through, sys.executable, "-m", "benchmarks.worker", engine],
-            cwd=ROOT,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # an interrupt is for us; the workers end when their input does
-        )
-
-    def send(self, do: str, **arguments: Any) -> None:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise WorkerFailed(f"the worker for {self._engine!r} has ended") from None
-
-    def receive(self) -> Any:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise WorkerFailed(f"the worker for {self._engine!r} has ended")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise WorkerFailed(f"the worker for {self._engine!r}:\n{answer['error']}")
-        return answer["result"]
-
-    def ask(self, do: str, **arguments: Any) -> Any:
-        self.send(do, **arguments)
-        return self.receive()
-
-    def turn(self, do: str, **arguments: Any) -> Turn:
-        """Let it measure something."""
-        return Turn.of([self.ask(do, **arguments)])
-
-    def close(self) -> None:
-        """Let it close its engine and end."""
-        self._process.communicate()
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
-class Crew:
-    """Workers that belong to one row; use it in a `with` block."""
-
-    def __init__(self) -> None:
-        self.workers: list[Worker] = []
-
-    def hire(self, engine: str, count: int = 1, through: tuple[str, ...] = ()) -> list[Worker]:
-        hired = [Worker(engine, through) for _ in range(count)]
-        self.workers.extend(hired)
-        return hired
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        for worker in self.workers:
-            if error is None:
-                worker.close()
-            else:
-                worker.kill()
-
-
-def ask_all(workers: list[Worker], do: str, each: list[dict[str, Any]]) -> list[Any]:
-    """Give each worker the command with its own arguments, all at once, and wait for all."""
-    for worker, arguments in zip(workers, each, strict=True):
-        worker.send(do, **arguments)
-    return [worker.receive() for worker in workers]
-
-
-def turn_of_all(workers: list[Worker], do: str, seconds: float) -> Turn:
-    """Let all measure a rate in the same window of time."""
-    # the monotonic clock is one for all processes of a machine
-    window = {"start": time.monotonic() + HEAD_START, "seconds": seconds}
-    return Turn.of(ask_all(workers, do, [window] * len(workers)))
+class Crew(crew.Crew):
+    module: ClassVar = "benchmarks.worker"
+    folder: ClassVar = str(Path(__file__).resolve().parent.parent)
+    flags: ClassVar = ()  # the workers' modules are found in the folder
+    hidden: ClassVar = ("WAYPOST_", "DBOS_")

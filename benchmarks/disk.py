@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.bench import Bench
 from benchmarks.crew import Crew
-from benchmarks.figures import Goal
+from waypost.bench.goals import Goal
 
 AT_LEAST_LESS = 1_000
 

@@ -1,124 +1,12 @@
-"""Figures: what engines did in their turns, medians and ratios of that, and goals.
-
-A ratio is taken in each round, between turns that lie next to each other, and the median of the rounds is given: a
-machine that is slower for some seconds then slows both sides of a ratio.
-"""
+"""Figures as they are reported: measures, goals, costs."""
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-K = TypeVar("K", bound=Hashable)
-
-
-@dataclass(frozen=True)
-class Turn:
-    """What one engine did in one turn: how long each operation took, and operations per second of each process."""
-
-    latencies_us: list[float]
-    rates: list[float]
-
-    @classmethod
-    def of(cls, answers: Sequence[dict[str, Any]]) -> Turn:
-        """From the answers of the workers that took the turn."""
-        return cls(
-            [latency / 1000 for answer in answers for latency in answer["latencies_ns"]],
-            [len(answer["latencies_ns"]) / answer["seconds"] for answer in answers if "seconds" in answer],
-        )
-
-
-@dataclass
-class Lane:
-    """All turns of one engine at one thing, by rounds."""
-
-    rounds: list[list[Turn]] = field(default_factory=list)
-
-    @property
-    def latencies_us(self) -> list[float]:
-        return [latency for turns in self.rounds for turn in turns for latency in turn.latencies_us]
-
-    @property
-    def median_us(self) -> float:
-        return statistics.median(self.latencies_us)
-
-    @property
-    def p99_us(self) -> float:
-        """The smallest latency that 99 % stay within."""
-        ordered = sorted(self.latencies_us)
-        return ordered[math.ceil(0.99 * len(ordered)) - 1]
-
-    @property
-    def rate(self) -> float:
-        """Operations per second of all processes together: the median of the rounds."""
-        return statistics.median(self.round_rates())
-
-    @property
-    def fairness(self) -> float:
-        """The slowest process against the fastest: the median of the turns."""
-        found = [min(turn.rates) / max(turn.rates) for turns in self.rounds for turn in turns]
-        return statistics.median(found)
-
-    @property
-    def unrest(self) -> float:
-        """How much the medians of neighbouring turns differ: the median over the rounds of largest / smallest."""
-        found = [[statistics.median(turn.latencies_us) for turn in turns if turn.latencies_us] for turns in self.rounds]
-        return statistics.median(max(medians) / min(medians) for medians in found)
-
-    def round_medians(self) -> list[float]:
-        return [statistics.median([each for turn in turns for each in turn.latencies_us]) for turns in self.rounds]
-
-    def round_rates(self) -> list[float]:
-        return [statistics.fmean(sum(turn.rates) for turn in turns) for turns in self.rounds]
-
-    def as_json(self) -> dict[str, float]:
-        found = {"median_us": self.median_us, "p99_us": self.p99_us, "operations": len(self.latencies_us)}
-        if self.rounds[0][0].rates:
-            found |= {"per_second": self.rate, "fairness": self.fairness}
-        return {name: round(value, 3) for name, value in found.items()}
-
-
-Order = list[tuple[K, Callable[[], Turn]]]
-"""What has its turn when: a key, and how to let it measure."""
-
-
-def take_turns(rounds: int, order: Order[K]) -> dict[K, Lane]:
-    """Let engines take their turns, so many rounds. What stands in the order twice has two turns in each round."""
-    lanes: dict[K, Lane] = {key: Lane() for key, _ in order}
-    for _ in range(rounds):
-        for lane in lanes.values():
-            lane.rounds.append([])
-        for key, measure in order:
-            lanes[key].rounds[-1].append(measure())
-    return lanes
-
-
-def times_as_long(lane: Lane, other: Lane) -> float:
-    """How many times as long one takes as the other."""
-    return _median_ratio(lane.round_medians(), other.round_medians())
-
-
-def times_the_rate(lane: Lane, other: Lane) -> float:
-    """One's rate as a multiple of the other's."""
-    return _median_ratio(lane.round_rates(), other.round_rates())
-
-
-def growth(small: Lane, small_floor: Lane, large: Lane, large_floor: Lane) -> float:
-    """How many times as long the large takes as the small, each against the floor beside it."""
-    return _median_ratio(
-        [of / floor for of, floor in zip(large.round_medians(), large_floor.round_medians(), strict=True)],
-        [of / floor for of, floor in zip(small.round_medians(), small_floor.round_medians(), strict=True)],
-    )
-
-
-def _median_ratio(of: Iterable[float], to: Iterable[float]) -> float:
-    return statistics.median(one / other for one, other in zip(of, to, strict=True))
-
-
-# --- what is reported ---
+from waypost.bench.goals import Goal
+from waypost.bench.turns import Lane, times_as_long, times_the_rate
 
 
 @dataclass(frozen=True)
@@ -166,38 +54,6 @@ class Measure:
             "to_floor": _rounded(self.to_floor),
             "over_peer": _rounded(self.over_peer),
             "over_dbos": _rounded(self.over_dbos),
-        }
-
-
-@dataclass(frozen=True)
-class Goal:
-    """A goal, and what was reached; None where nothing could be measured."""
-
-    row: int
-    name: str
-    sense: Literal["at most", "at least"]
-    limit: float
-    unit: str
-    reached: float | None
-
-    @property
-    def is_met(self) -> bool | None:
-        if self.reached is None:
-            return None
-        return self.reached <= self.limit if self.sense == "at most" else self.reached >= self.limit
-
-    @property
-    def verdict(self) -> str:
-        return {True: "met", False: "not met", None: "not measured"}[self.is_met]
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "row": self.row,
-            "name": self.name,
-            "goal": f"{self.sense} {self.limit:g}{self.unit}",
-            "limit": self.limit,
-            "reached": _rounded(self.reached),
-            "verdict": self.verdict,
         }
 
 

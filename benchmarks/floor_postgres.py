@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks import timing
+from waypost.bench import timing
 
 
 class Engine:

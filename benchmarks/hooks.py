@@ -14,8 +14,10 @@ import time
 from collections.abc import Callable
 
 from benchmarks.bench import Bench
-from benchmarks.figures import Goal, Measure, Turn, take_turns
-from benchmarks.floor import sync_full
+from benchmarks.figures import Measure
+from waypost.bench.floor import sync_full
+from waypost.bench.goals import Goal
+from waypost.bench.turns import Turn, take_turns
 from waypost.hooks import spool
 
 MOST_MS = 5.0

@@ -12,7 +12,9 @@ from itertools import product
 
 from benchmarks.bench import Bench, Scale
 from benchmarks.crew import Crew, Worker
-from benchmarks.figures import Goal, Lane, Measure, Order, take_turns, times_as_long
+from benchmarks.figures import Measure
+from waypost.bench.goals import Goal
+from waypost.bench.turns import Lane, Order, take_turns, times_as_long
 
 AT_LEAST_OVER_PEER = {"lazily": 8, "whole": 2}
 AT_MOST_GROWTH = 1.3

@@ -12,7 +12,9 @@ import statistics
 
 from benchmarks.bench import Bench
 from benchmarks.crew import Crew
-from benchmarks.figures import Goal, Lane, Measure, Turn
+from benchmarks.figures import Measure
+from waypost.bench.goals import Goal
+from waypost.bench.turns import Lane, Turn
 
 MOST_PERCENT = 2.0
 NOTES = 20_000

@@ -18,8 +18,8 @@ from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from benchmarks import states, timing
 from benchmarks.machine import bytes_handed_over, bytes_on_medium
+from waypost.bench import states, timing
 
 THREAD = "measured"
 

@@ -23,7 +23,7 @@ from typing import Any
 import psycopg
 from dbos import DBOS, DBOSClient, SetWorkflowID
 
-from benchmarks import states, timing
+from waypost.bench import states, timing
 
 NAME = "measured"
 PATIENCE = 300

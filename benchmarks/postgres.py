@@ -25,8 +25,10 @@ from tests import servers
 from benchmarks import machine
 from benchmarks.bench import Bench
 from benchmarks.crew import Crew, Worker, ask_all, turn_of_all
-from benchmarks.figures import Goal, Lane, Measure, Order, take_turns
+from benchmarks.figures import Measure
 from benchmarks.rates import lost
+from waypost.bench.goals import Goal
+from waypost.bench.turns import Lane, Order, take_turns
 
 FLOOR_BYTES = 1_600
 """About as much as an update of Waypost hands to the server: the step and its output."""

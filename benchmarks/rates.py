@@ -15,7 +15,9 @@ from typing import Any
 
 from benchmarks.bench import Bench
 from benchmarks.crew import Crew, Worker, ask_all, turn_of_all
-from benchmarks.figures import Goal, Lane, Measure, Order, take_turns
+from benchmarks.figures import Measure
+from waypost.bench.goals import Goal
+from waypost.bench.turns import Lane, Order, take_turns
 
 REGION = 4 << 20
 

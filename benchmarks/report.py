@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.figures import Cost, Findings, Goal, Lane, Measure
+from benchmarks.figures import Cost, Findings, Measure
+from waypost.bench.goals import Goal
+from waypost.bench.turns import Lane
 
 NONE = "-"
 

@@ -11,12 +11,13 @@ import subprocess
 from functools import partial
 from pathlib import Path
 
-from benchmarks import states
 from benchmarks.bench import Bench
 from benchmarks.crew import Crew, Worker
-from benchmarks.figures import Cost, Goal, Lane, Measure, Order, growth, take_turns
+from benchmarks.figures import Cost, Measure
+from waypost.bench import states
+from waypost.bench.goals import AT_MOST_OF_FLOOR, Goal
+from waypost.bench.turns import Lane, Order, growth, take_turns
 
-AT_MOST_OF_FLOOR = {1_000: 1.35}
 AT_LEAST_OVER_PEER = {10: 1.8, 1_000: 30, 10_000: 300}
 AT_MOST_GROWTH = 1.3
 SYNCS = "fsync,fdatasync,sync_file_range,msync,sync,syncfs"

@@ -7,10 +7,12 @@ import os
 import statistics
 
 import pytest
-from benchmarks import bench, crew, figures, machine, ours, report, states
+from benchmarks import bench, crew, figures, machine, ours, report
 from benchmarks.__main__ import main
 
 import waypost
+from waypost.bench import states, turns
+from waypost.bench.goals import Goal
 
 TINY = bench.Scale(
     hooks=2,
@@ -179,24 +181,24 @@ def test_callers_share_out_the_steps_that_may_be_updated():
 def test_q12_a_ratio_is_taken_between_neighbouring_turns():
     """A machine that gets ten times slower between rounds leaves a ratio as it is."""
     rounds = [(10.0, 20.0), (100.0, 200.0), (10.0, 20.0)]
-    floor = figures.Lane([[figures.Turn([low], [])] for low, _ in rounds])
-    ours = figures.Lane([[figures.Turn([high], [])] for _, high in rounds])
-    assert figures.times_as_long(ours, floor) == 2
-    assert figures.growth(ours, floor, ours, floor) == 1
+    floor = turns.Lane([[turns.Turn([low], [])] for low, _ in rounds])
+    ours = turns.Lane([[turns.Turn([high], [])] for _, high in rounds])
+    assert turns.times_as_long(ours, floor) == 2
+    assert turns.growth(ours, floor, ours, floor) == 1
 
 
 @pytest.mark.parametrize(
     ("kind", "of_dbos", "told"),
     [
-        ("time", figures.Turn([3000.0], []), ["3,000 µs", "3,000 µs", "3.00 x faster"]),
-        ("rate", figures.Turn([500.0], [2000.0]), ["2,000/s", "500 µs", "2.00 x slower"]),
+        ("time", turns.Turn([3000.0], []), ["3,000 µs", "3,000 µs", "3.00 x faster"]),
+        ("rate", turns.Turn([500.0], [2000.0]), ["2,000/s", "500 µs", "2.00 x slower"]),
     ],
 )
 def test_dbos_has_columns_of_its_own_where_it_takes_part(kind, of_dbos, told):
     """A measure with DBOS says how it fared and how many times as fast Waypost is; without, nothing is said of it."""
-    ours_ = figures.Lane([[figures.Turn([1000.0], [1000.0])]])
+    ours_ = turns.Lane([[turns.Turn([1000.0], [1000.0])]])
     alone = figures.Measure(11, "update", kind, ours_, None, None)
-    beside = figures.Measure(13, "load", kind, ours_, None, None, figures.Lane([[of_dbos]]))
+    beside = figures.Measure(13, "load", kind, ours_, None, None, turns.Lane([[of_dbos]]))
     (sheet,) = report.sheets(figures.Findings({}, served=[alone, beside]))
     assert sheet.heads[-3:] == ["DBOS", "p99", "Waypost is"]
     assert [line[-3:] for line in sheet.lines] == [["-", "-", "-"], told]
@@ -217,8 +219,8 @@ def test_options_of_the_person_who_measures_reach_no_engine(tmp_path, monkeypatc
 
 def test_p99_is_a_latency_that_was_measured():
     """The p99 of a hundred latencies is the second largest, and of few the largest."""
-    assert figures.Lane([[figures.Turn([float(n) for n in range(100)], [])]]).p99_us == 98
-    assert figures.Lane([[figures.Turn([3.0, 7.0], [])]]).p99_us == 7
+    assert turns.Lane([[turns.Turn([float(n) for n in range(100)], [])]]).p99_us == 98
+    assert turns.Lane([[turns.Turn([3.0, 7.0], [])]]).p99_us == 7
 
 
 @pytest.mark.parametrize(
@@ -233,7 +235,7 @@ def test_p99_is_a_latency_that_was_measured():
 )
 def test_a_goal_says_whether_it_is_met(sense, reached, verdict):
     """A goal that is reached exactly is met; one that was not measured is neither."""
-    assert figures.Goal(1, "x", sense, 1.3, " x", reached).verdict == verdict
+    assert Goal(1, "x", sense, 1.3, " x", reached).verdict == verdict
 
 
 def test_an_error_in_a_worker_ends_the_run():

@@ -83,6 +83,7 @@ ORDER = """
     integrator
     monitor prometheus
     waypost
+    bench
     cli demo mcp web testing
 """
 LAYERS = {name: number for number, line in enumerate(ORDER.strip().splitlines()) for name in line.split()}

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
@@ -17,9 +17,18 @@ def lasting(work: Callable[[], object]) -> int:
     return time.perf_counter_ns() - started
 
 
-def repeat(count: int, once: Callable[[], int]) -> dict[str, Any]:
-    """So often, one after the other."""
-    return {"latencies_ns": [once() for _ in range(count)]}
+def turns(count: int | None, seconds: float | None = None) -> Iterator[int]:
+    """The numbers from 0, so many, and none more once so many seconds have passed; one at least."""
+    ends = None if seconds is None else time.monotonic() + seconds
+    number = 0
+    while (count is None or number < count) and (not number or ends is None or time.monotonic() < ends):
+        yield number
+        number += 1
+
+
+def repeat(count: int | None, once: Callable[[], int], seconds: float | None = None) -> dict[str, Any]:
+    """So often, or for so long, one after the other."""
+    return {"latencies_ns": [once() for _ in turns(count, seconds)]}
 
 
 def within(start: float, seconds: float, once: Callable[[], int]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from itertools import count
+from itertools import cycle
 from typing import Any
 
 SEED = 20_240
@@ -52,15 +52,15 @@ def own_steps(steps: int, share: int = 0, shares: int = 1) -> list[str]:
 
 def make_steps(steps: int, seed: int = SEED) -> list[dict[str, Any]]:
     """Steps as plain data; all are completed and have their output."""
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311 - the same in each run is what it is for
     return [_step(rng, index, roots(steps)) for index in range(steps)]
 
 
 def outputs(seed: int = SEED + 1, pool: int = 256) -> Iterator[dict[str, Any]]:
     """New outputs for updates, without end: a few, over and over, since making one takes long beside a commit."""
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311 - the same in each run is what it is for
     made = [_output(rng) for _ in range(pool)]
-    return (made[number % pool] for number in count())
+    return cycle(made)
 
 
 def _step(rng: random.Random, index: int, roots_: int) -> dict[str, Any]:
