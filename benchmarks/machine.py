@@ -10,13 +10,15 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from waypost.bench.devices import IN_MEMORY
+from waypost.store.directory.files import mount_of
+
 PEER = "langgraph-checkpoint-sqlite"
 PEER_POSTGRES = "langgraph-checkpoint-postgres"
 DBOS = "dbos"
 PACKAGES = ("waypost", "msgspec", "backports.zstd", "psycopg", PEER, PEER_POSTGRES, DBOS)
 QUIET_SHARE = 0.5
 """The most load on a quiet machine, for each processor: what a run just before this one leaves behind is less."""
-IN_MEMORY = {"tmpfs", "ramfs", "devtmpfs"}
 
 
 def find_directory() -> str:
@@ -28,18 +30,7 @@ def find_directory() -> str:
 
 def file_system(path: str) -> str:
     """The type of the file system that a path lies on, "unknown" where the system does not tell."""
-    path = os.path.realpath(path)
-    try:
-        table = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError:
-        return "unknown"
-    best, found = "", "unknown"
-    for line in table.splitlines():
-        mount, _, source = line.partition(" - ")
-        point = mount.split()[4].encode().decode("unicode_escape")  # spaces stand there as \040
-        if os.path.commonpath([point, path]) == point and len(point) >= len(best):
-            best, found = point, source.split()[0]
-    return found
+    return mount_of(path)[0]
 
 
 def bytes_handed_over() -> int:

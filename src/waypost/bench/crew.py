@@ -69,8 +69,10 @@ class Worker:
         self._process.communicate()
 
     def kill(self) -> None:
-        self._process.kill()
-        self._process.communicate()
+        """End it, if it has not ended."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
 
 
 class Crew:
@@ -101,10 +103,13 @@ class Crew:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for worker in self.workers:
-            if error is None:
-                worker.close()
-            else:
+        try:
+            for worker in self.workers:
+                if error is None:
+                    worker.close()
+        finally:
+            # whoever is still there, since something went wrong or somebody does not want to wait
+            for worker in self.workers:
                 worker.kill()
 
 

@@ -40,6 +40,7 @@ class Engine:
         self._own: list[str] = []
         self._next = 0
         self._work: Iterator[Work] = iter(())
+        self._shares: list[Iterator[Work]] = []
         self._acknowledged: dict[str, int] = {}
         self._commits = 0
 
@@ -64,6 +65,15 @@ class Engine:
         self._own = states.own_steps(steps, share, shares)
         self._next = 0
         self._work = self._rounds(self._own)
+
+    def go_round(self, steps: int, share: int, shares: int) -> None:
+        """Choose other steps for rates than for updates: going round leaves off in the middle of a step."""
+        self._work = self._rounds(states.own_steps(steps, share, shares))
+
+    def start_threads(self, steps: int, share: int, shares: int, threads: int) -> None:
+        """Deal steps out to threads."""
+        own = states.own_steps(steps, share, shares)
+        self._shares = [self._rounds(own[number::threads]) for number in range(threads)]
 
     def calibrate(self, count: int) -> dict[str, float]:
         """Do some work; the length of the frames of updates, and of all commits."""
@@ -109,9 +119,8 @@ class Engine:
         found = timing.within(start, seconds, self._once)
         return {**found, "syncs": counting.since(before)}
 
-    def rate_of_threads(self, start: float, seconds: float, threads: int) -> dict[str, Any]:
+    def rate_of_threads(self, start: float, seconds: float) -> dict[str, Any]:
         """The same of threads that share the handle, each going round its own steps."""
-        shares = [self._rounds(self._own[number::threads]) for number in range(threads)]
         before, handle, began = counting.so_far(), self._open(), max(start, time.monotonic())
 
         def once(work: Iterator[Work]) -> int:
@@ -121,8 +130,8 @@ class Engine:
         def one(work: Iterator[Work]) -> list[int]:
             return timing.within(start, seconds, partial(once, work))["latencies_ns"]
 
-        with ThreadPoolExecutor(threads) as pool:
-            found = [latency for latencies in pool.map(one, shares) for latency in latencies]
+        with ThreadPoolExecutor(len(self._shares)) as pool:
+            found = [latency for latencies in pool.map(one, self._shares) for latency in latencies]
         return {"latencies_ns": found, "seconds": time.monotonic() - began, "syncs": counting.since(before)}
 
     def load(

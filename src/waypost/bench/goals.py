@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-AT_MOST_OF_FLOOR = {1_000: 1.35}
+STEPS = 1_000
+"""How many steps the workflow has that most goals are about."""
+AT_MOST_OF_FLOOR = {STEPS: 1.35}
 """How many times as long as the floor an update may take, by the number of steps of the workflow."""
 AT_MOST_OF_ALONE = 1.1
 """How many times as long as an update alone one with an automatic checkpoint may take."""

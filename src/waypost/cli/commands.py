@@ -116,7 +116,7 @@ _COMMANDS = {
     "verify": Entry("waypost.cli.verify:verify", "Check every byte of the store."),
     "store": Entry(
         "waypost.cli.commands:store",
-        "Look after the store: doctor, repair, backup, restore, sync, settle, migrate, du, cleanup, config.",
+        "Look after the store: doctor, repair, backup, restore, sync, settle, migrate, du, cleanup, bench, config.",
     ),
 }
 
@@ -141,6 +141,7 @@ _STORE_COMMANDS = {
     "cleanup": Entry(
         "waypost.cli.space:cleanup", "Remove checkpoints beyond the bounds of retention, and give space back."
     ),
+    "bench": Entry("waypost.cli.bench:bench", "What this disk syncs, and how close Waypost comes to that."),
     "config": Entry("waypost.cli.configuration:configuration", "The options in effect, and where each comes from."),
 }
 

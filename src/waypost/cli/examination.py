@@ -14,6 +14,7 @@ from typing import Literal
 from msgspec import Struct
 
 from waypost import clock
+from waypost.bench.devices import IN_MEMORY, NETWORK
 from waypost.cli.text import count, size
 from waypost.errors import WaypostError
 from waypost.hooks import spool
@@ -33,11 +34,6 @@ class Check(Struct, frozen=True):
     facts: dict[str, object] = {}
 
 
-_NETWORK = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "lustre", "gpfs", "beegfs", "fuse.sshfs",
-     "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse", "afpfs", "webdav", "davfs"}
-)  # fmt: skip
-_IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 _COPY_ON_WRITE = frozenset({"btrfs", "zfs", "bcachefs", "apfs"})
 _LITTLE = 100 << 20
 _PRIVATE = 0o700
@@ -60,11 +56,11 @@ def _place(layout: Layout) -> Iterator[Check]:
     kind, point = mount_of(layout.path)
     where = f"{kind} at {point}" if point else "of a kind that this system does not tell"
     facts: dict[str, object] = {"type": kind, "mount_point": point}
-    if kind in _IN_MEMORY:
+    if kind in IN_MEMORY:
         yield Check(
             "file system", "problem", f"{where}: it is memory, and gone after the next start of the system", facts
         )
-    elif kind in _NETWORK:
+    elif kind in NETWORK:
         text = (
             f"{where}: a network file system. Syncs and locks reach as far as its server keeps them; "
             "only one machine at a time may write, and the lease sees to that"
