@@ -154,7 +154,7 @@ def brief(invocation: Invocation, hook: bool) -> None:
 
     if not hook:
         with writing(invocation) as store:
-            text = brief_.brief(store.wp.definitions, None)
+            text = brief_.brief(store.definitions, None)
         if invocation.json:
             messages.print_json({"brief": text})
         elif text:
@@ -163,7 +163,7 @@ def brief(invocation: Invocation, hook: bool) -> None:
     try:
         own = _conversation_of(sys.stdin.buffer.read())
         with messages.silenced(), writing(invocation) as store:
-            text = brief_.answer(brief_.brief(store.wp.definitions, own))
+            text = brief_.answer(brief_.brief(store.definitions, own))
     except Exception:  # an agent is not to be kept from its work, nor told of ours
         return
     if text:

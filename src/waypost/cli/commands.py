@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -44,6 +43,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and not args[0].startswith("-") and args[0] not in self._entries:
+            from difflib import get_close_matches
+
             near = get_close_matches(args[0], self._entries, 1)
             hint = f": did you mean {near[0]}?" if near else f": there are {', '.join(self._entries)}"
             ctx.fail(f"there is no command {args[0]!r}{hint}")

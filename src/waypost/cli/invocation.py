@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -19,6 +20,7 @@ from waypost.errors import InvalidInput, StoreNotFound, WaypostError, WorkflowNo
 
 if TYPE_CHECKING:
     from waypost.blocking import Waypost
+    from waypost.definitions import Definitions
     from waypost.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -102,13 +104,19 @@ class Reading:
 
     location: str
     store: Store
-    wp: Waypost
+    definitions: Definitions
+
+    @cached_property
+    def wp(self) -> Waypost:
+        """The blocking face. It brings runs, transactions and watching along, so it is loaded where it is used."""
+        from waypost.blocking import Waypost
+
+        return Waypost(self.definitions)
 
 
 @contextmanager
 def reading(invocation: Invocation) -> Generator[Reading]:
     """Open the store for reading only. Raises StoreNotFound, which says how one comes about."""
-    from waypost.blocking import Waypost
     from waypost.config import is_directory, load
     from waypost.definitions import Definitions
     from waypost.store import open_store
@@ -120,7 +128,7 @@ def reading(invocation: Invocation) -> Generator[Reading]:
     except StoreNotFound as error:
         raise no_store(location, error) from error
     try:
-        yield Reading(store.location, store, Waypost(Definitions(store, config, False)))
+        yield Reading(store.location, store, Definitions(store, config, False))
     finally:
         store.close()
 
@@ -128,7 +136,6 @@ def reading(invocation: Invocation) -> Generator[Reading]:
 @contextmanager
 def writing(invocation: Invocation, *, create: bool = False) -> Generator[Reading]:
     """Open the store for writing. Raises StoreNotFound where there is none, unless it is to be made then."""
-    from waypost.blocking import Waypost
     from waypost.config import is_directory, load
     from waypost.definitions import Definitions
     from waypost.opening import take_part
@@ -143,7 +150,7 @@ def writing(invocation: Invocation, *, create: bool = False) -> Generator[Readin
     try:
         definitions = Definitions(store, config, False)
         take_part(definitions, location)
-        yield Reading(store.location, store, Waypost(definitions))
+        yield Reading(store.location, store, definitions)
     finally:
         store.close()
 

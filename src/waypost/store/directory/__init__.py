@@ -14,7 +14,6 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -66,6 +65,8 @@ from waypost.store.staging import JointStaging
 from waypost.store.views import JointTransaction, View
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from waypost.config import Config
 
 _LOG = logging.getLogger("waypost")
@@ -430,7 +431,7 @@ class DirectoryStore(Following, Looking):
                 return
             document.driver_is_due = True
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._config.performance.parallel_operations, "waypost")
+                self._pool = self._context.new_pool("waypost")
             self._pool.submit(self._drive, document)
 
     def _drive(self, document: Document) -> None:

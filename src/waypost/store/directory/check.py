@@ -8,7 +8,6 @@ computed anew from the parts themselves. The same function stands at the end of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from waypost.codec import bodies
@@ -83,7 +82,7 @@ def verify(layout: Layout, context: Context) -> Report:
                 tasks.append((folder, name, kind))
             else:
                 report.findings.append(Finding("damage", _shown(layout, kind, name), None, "is no file of a store"))
-    with ThreadPoolExecutor(context.config.performance.parallel_operations) as pool:
+    with context.new_pool() as pool:
         # some at a time, since a hundred thousand that wait would take more memory than they do
         for start in range(0, len(tasks), _AT_A_TIME):
             some = [pool.submit(check_log, *task, context) for task in tasks[start : start + _AT_A_TIME]]

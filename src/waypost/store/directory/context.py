@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from copy import copy
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
 
 from waypost.codec.compression import Compressor
@@ -16,6 +16,9 @@ from waypost.store.directory.files import Directory, File, mount_of
 from waypost.store.directory.hopped import Hopped
 from waypost.store.directory.layout import Layout
 from waypost.store.directory.log import Log
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 _LOG = logging.getLogger("waypost")
 _MEGABYTE = 1024 * 1024
@@ -64,6 +67,12 @@ class Context:
         twin = copy(self)
         twin.cache = BlockCache(cache_bytes)
         return twin
+
+    def new_pool(self, name: str = "") -> ThreadPoolExecutor:
+        """Threads, as many as the options say, whose names begin so."""
+        from concurrent.futures import ThreadPoolExecutor  # seven modules that a short command need not load
+
+        return ThreadPoolExecutor(self.config.performance.parallel_operations, name)
 
     def take_compressor(self) -> Compressor:
         """A compressor that nobody else uses until it is given back."""
