@@ -25,7 +25,6 @@ from waypost.hooks import entries, script
 from waypost.hooks.entries import Entry, NotWhole
 from waypost.store.directory import spooled
 
-HEAVY = {"json", "typing", "re", "enum", "dataclasses", "pathlib", "logging", "asyncio", "msgspec", "signal", "hashlib"}
 CANARY = "canary-7f3a9c"
 
 
@@ -72,7 +71,6 @@ def test_e12_the_script_imports_nothing_heavy(state: Path) -> None:
     for payload in (b"{}", b"x" * (script.PAYLOAD_MOST + 1)):
         done = subprocess.run(run, input=payload, capture_output=True, env=environment, check=True)
         loaded = set(done.stdout.decode().split())
-        assert not loaded & HEAVY, loaded
         assert loaded <= {"binascii", "fcntl", "time", "_signal", "_sha2", "_sha256"}, loaded
     assert len(events(state / "spool")) == 2
 

@@ -93,7 +93,7 @@ def _locks(layout: Layout) -> Iterator[Check]:
 
 def _sync(layout: Layout) -> Iterator[Check]:
     name = "F_FULLFSYNC" if sys.platform == "darwin" else "fdatasync"
-    text = f"{name}, and fsync for directories; a drive that lies about flushing is beyond what software can see"
+    text = f"{name}, and fsync for directories; whether the disk seems to lie about flushing: waypost store bench"
     yield Check("sync", "info", text, {"call": name})
 
 
