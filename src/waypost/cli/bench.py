@@ -114,7 +114,9 @@ def _show(found: Found, verdict: Verdict) -> None:
     screen.show(screen.text((where, "dim")))
     headers = ("", ">a second", ">half within", ">99 % within", ">of the raw sync", ">syncs each", "goal")
     screen.show(screen.table(headers, [_cells(row) for row in found.rows]), screen.blank())
-    screen.show(screen.columns([screen.text(_SIGNS[verdict.syncing]), screen.prose(" ".join(verdict.sentences))]))
+    for number, sentence in enumerate(verdict.sentences):
+        sign = ("  ", "") if number else _SIGNS[verdict.syncing]
+        screen.show(screen.columns([screen.text(sign), screen.prose(sentence)]))
     for text in verdict.suspicions:
         screen.show(screen.columns([screen.text(("  ! ", "yellow")), screen.prose(f"{text}.")]))
     for text in verdict.advice:
