@@ -37,3 +37,12 @@ def kept(wp: Waypost) -> str:
 def page(wp: Waypost, here: Path) -> Iterator[Page]:
     with page_of(here) as made:
         yield made
+
+
+@pytest.fixture
+def filled(place: str) -> Iterator[tuple[Page, Waypost, str]]:
+    """The application over a store of each kind, a program over it, and a checkpoint."""
+    with closing(handle(place)) as wp:
+        kept = fill(wp)
+        with page_of(place) as page:
+            yield page, wp, kept

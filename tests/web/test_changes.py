@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import StoreFactory, make_config
-from tests.mcp.conftest import fill, handle
 from tests.mcp.conftest import place as place  # a fixture
 from tests.web.asking import Page, page_of
 from waypost.blocking import Waypost
 from waypost.definitions import Definitions
 from waypost.errors import InvalidInput, VersionConflict
-
-
-@pytest.fixture
-def filled(place: str) -> Iterator[tuple[Page, Waypost, str]]:
-    """The application over a store of each kind, a program over it, and a checkpoint."""
-    with closing(handle(place)) as wp:
-        kept = fill(wp)
-        with page_of(place) as page:
-            yield page, wp, kept
 
 
 async def test_a_workflow_goes_back_as_it_was_shown(filled: tuple[Page, Waypost, str]) -> None:

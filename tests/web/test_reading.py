@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.mcp.conftest import fill, handle
+from tests.mcp.conftest import handle
 from tests.mcp.conftest import place as place  # a fixture
 from tests.owners import owner
-from tests.web.asking import Page, page_of
+from tests.web.asking import Page
 from waypost.blocking import Waypost
 from waypost.models import WorkflowStep
 from waypost.web.lately import Lately
-
-
-@pytest.fixture
-def filled(place: str) -> Iterator[tuple[Page, Waypost, str]]:
-    """The application over a store of each kind, a program over it, and a checkpoint."""
-    with closing(handle(place)) as wp:
-        kept = fill(wp)
-        with page_of(place) as page:
-            yield page, wp, kept
 
 
 async def test_every_address_answers_over_each_kind_of_store(filled: tuple[Page, Waypost, str]) -> None:

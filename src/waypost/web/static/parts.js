@@ -236,3 +236,27 @@ export function figure(label, value, note) {
 }
 
 export const size = (number) => h("span", { title: number === null ? "" : `${count(number)} bytes` }, bytes(number));
+
+/** The buttons of a drawing that can be zoomed; `zoom` takes by how much, or null for all of it. */
+export function zoomButtons(zoom) {
+  const button = (label, sign, factor) =>
+    h(
+      "button",
+      {
+        type: "button",
+        class: "small",
+        "aria-label": label,
+        title: label,
+        "data-zoom": label,
+        on: { click: () => zoom(factor) },
+      },
+      sign,
+    );
+  return h(
+    "div",
+    { class: "zoom", role: "group", "aria-label": "Zoom" },
+    button("Zoom out", "−", 1 / 0.7),
+    button("Zoom in", "+", 0.7),
+    button("Zoom to fit", "Fit", null),
+  );
+}

@@ -3,7 +3,7 @@
 import { h, s, settle, show } from "../dom.js";
 import { count, cut, plural, visible } from "../format.js";
 import { measured } from "../measured.js";
-import { empty, name } from "../parts.js";
+import { empty, name, zoomButtons } from "../parts.js";
 import { kind, mark, markPath, STEP_STATUSES, stepStatus, word } from "../status.js";
 import { gather, isMany, layers } from "./layers.js";
 import { Tip } from "./tip.js";
@@ -37,19 +37,6 @@ class Graph {
     if (!items.length) return empty("This workflow has no steps");
     this.page = page;
     this.items = items;
-    const button = (label, sign, factor) =>
-      h(
-        "button",
-        {
-          type: "button",
-          class: "small",
-          "aria-label": label,
-          title: label,
-          "data-zoom": label,
-          on: { click: () => this.zoom(factor) },
-        },
-        sign,
-      );
     return [
       h(
         "div",
@@ -67,13 +54,7 @@ class Graph {
             }),
             " Put together what is alike",
           ),
-        h(
-          "div",
-          { class: "zoom", role: "group", "aria-label": "Zoom" },
-          button("Zoom out", "−", 1 / 0.7),
-          button("Zoom in", "+", 0.7),
-          button("Zoom to fit", "Fit", null),
-        ),
+        zoomButtons((factor) => this.zoom(factor)),
       ),
       h("div", { class: "graph", "data-key": "chart", own: ["graph", (host) => this.paint(host)] }),
     ];

@@ -4,9 +4,8 @@ import { get } from "../api.js";
 import { chart } from "../charts.js";
 import { h } from "../dom.js";
 import { bytes, count, duration, visible } from "../format.js";
-import { Loaded, lookAgain } from "../loading.js";
-import { figure, loadedPart, table } from "../parts.js";
-import { go } from "../router.js";
+import { figure, table } from "../parts.js";
+import { openMeasured } from "./measuring.js";
 
 const EVERY_MS = 5_000;
 const FEWEST = 60; // slices that are shown also where nothing has happened yet
@@ -22,25 +21,8 @@ const COLUMNS = [
 ];
 
 export function openPerformance({ redraw }) {
-  const loaded = new Loaded((signal) => get("/api/metrics", {}, signal), redraw);
-  const rest = lookAgain(loaded, EVERY_MS);
-  loaded.load();
-  return {
-    title: "Performance",
-    keys: { Escape: () => go("/") },
-    update() {},
-    close() {
-      rest();
-      loaded.close();
-    },
-    draw: () =>
-      h(
-        "section",
-        { "aria-labelledby": "title", "data-view": "performance" },
-        h("div", { class: "heading" }, h("h1", { id: "title" }, "Performance")),
-        loadedPart(loaded, drawAll, "Counting"),
-      ),
-  };
+  const load = (signal) => get("/api/metrics", {}, signal);
+  return openMeasured({ title: "Performance", load, everyMs: EVERY_MS, draw: drawAll, what: "Counting", redraw });
 }
 
 function drawAll({ activity, process }) {

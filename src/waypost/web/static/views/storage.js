@@ -3,9 +3,9 @@
 import { get } from "../api.js";
 import { h } from "../dom.js";
 import { count, plural, visible } from "../format.js";
-import { Loaded, lookAgain } from "../loading.js";
-import { empty, figure, loadedPart, name, size, table } from "../parts.js";
-import { go, to } from "../router.js";
+import { empty, figure, name, size, table } from "../parts.js";
+import { to } from "../router.js";
+import { openMeasured } from "./measuring.js";
 
 const COLUMNS = [
   ["What", "wide"],
@@ -18,25 +18,9 @@ const LIMIT = 200;
 const EVERY_MS = 15_000;
 
 export function openStorage({ redraw }) {
-  const loaded = new Loaded((signal) => get("/api/storage", { limit: LIMIT }, signal), redraw);
-  const rest = lookAgain(loaded, EVERY_MS); // and not at each commit: it is a look at every file
-  loaded.load();
-  return {
-    title: "Storage",
-    keys: { Escape: () => go("/") },
-    update() {},
-    close() {
-      rest();
-      loaded.close();
-    },
-    draw: () =>
-      h(
-        "section",
-        { "aria-labelledby": "title", "data-view": "storage" },
-        h("div", { class: "heading" }, h("h1", { id: "title" }, "Storage")),
-        loadedPart(loaded, drawStorage, "Measuring"),
-      ),
-  };
+  const load = (signal) => get("/api/storage", { limit: LIMIT }, signal);
+  // not at each commit: it is a look at every file
+  return openMeasured({ title: "Storage", load, everyMs: EVERY_MS, draw: drawStorage, what: "Measuring", redraw });
 }
 
 function drawStorage(data) {

@@ -3,7 +3,7 @@
 import { h, s, settle, show } from "../dom.js";
 import { clock, cut, day, duration, plural, visible } from "../format.js";
 import { measured } from "../measured.js";
-import { empty, name } from "../parts.js";
+import { empty, name, zoomButtons } from "../parts.js";
 import { mark, markPath, STEP_STATUSES, stepStatus, took, word } from "../status.js";
 import { foldTime, layOut, ticks } from "./lanes.js";
 import { patterns } from "./patterns.js";
@@ -45,35 +45,17 @@ class Timeline {
     const waiting = items.filter((step) => !step.start_time);
     const begun = items.length - waiting.length;
     return [
-      h("div", { class: "toolbar", "data-key": "toolbar" }, drawLegend(items), begun > 0 && this.drawButtons()),
+      h(
+        "div",
+        { class: "toolbar", "data-key": "toolbar" },
+        drawLegend(items),
+        begun > 0 && zoomButtons((factor) => this.zoom(factor)),
+      ),
       begun > 0
         ? h("div", { class: "timeline", "data-key": "chart", own: ["timeline", (host) => this.paint(host)] })
         : h("p", { class: "dim", "data-key": "none" }, "Nothing has begun yet."),
       waiting.length > 0 && drawWaiting(page, waiting),
     ];
-  }
-
-  drawButtons() {
-    const button = (label, sign, factor) =>
-      h(
-        "button",
-        {
-          type: "button",
-          class: "small",
-          "aria-label": label,
-          title: label,
-          "data-zoom": label,
-          on: { click: () => this.zoom(factor) },
-        },
-        sign,
-      );
-    return h(
-      "div",
-      { class: "zoom", role: "group", "aria-label": "Zoom" },
-      button("Zoom out", "−", 1 / 0.7),
-      button("Zoom in", "+", 0.7),
-      button("Zoom to fit", "Fit", null),
-    );
   }
 
   /** Show more or less of the time, about the middle or `about` (a share of what is shown); null: all of it. */
