@@ -11,8 +11,11 @@ from tests.seeds import SEED
 from tests.store.support import WF, change, directory_store
 from waypost.store.contract import CHECKPOINT
 from waypost.store.directory import loading
+from waypost.store.directory.document import Document
+from waypost.store.directory.state import DocumentView
 
-KEYS = [f"key-{number:02}" for number in range(40)]
+KEYS = [f"{('even', 'odd')[number % 2]}\x1fkey-{number:02}" for number in range(40)]
+PREFIXES = ("even\x1f", "odd\x1f", "odd\x1fkey-0", "ev", "other\x1f")
 
 
 @pytest.fixture
@@ -28,7 +31,8 @@ def store(path):
 
 
 def _said(view):
-    return view.standing, view.compressed, {key: view.get(key) for key in view.keys()}
+    begun = [list(view.keys(prefix)) for prefix in PREFIXES]
+    return view.standing, view.compressed, {key: view.get(key) for key in view.keys()}, begun
 
 
 def _from_log(store, version):
@@ -107,3 +111,26 @@ def test_only_so_many_bytes_are_held_of_what_is_gone(store):
     assert state.earlier(40 - 10) is not None
     assert state.earlier(5) is None
     assert store.view_at(WF, 5).get("a") == b"\4" * 60_000
+
+
+def test_what_differs_from_a_moment_ago_is_told_by_what_was_touched_since(store, monkeypatch):
+    """Comparing with a version of a moment ago looks at the parts that were touched since, however many there are, and
+    asking for keys of one kind at those of that kind; also where a snapshot came between.
+    """
+    looked, costs = [], []
+    part = DocumentView.part
+    monkeypatch.setattr(DocumentView, "part", lambda view, key: looked.append(key) or part(view, key))
+    for count in (50, 500):
+        store.submit(change(WF, lambda tx, n=count: [tx.put(f"plain\x1f{each}", b"x") for each in range(n)])).result()
+        version = store.view(WF).version
+        for number in range(10):
+            store.submit(change(WF, lambda tx, n=number, c=count: tx.put(f"rare\x1f{n}", b"%d" % c))).result()
+            if number == 5 and count == 500:
+                with patch.object(Document, "snapshot_is_due", staticmethod(lambda state: True)):
+                    assert store.tidy(WF, "snapshot")
+        now, then = store.view(WF), store.view_at(WF, version)
+        looked.clear()
+        assert now.differing(then) == then.differing(now) == {f"rare\x1f{number}" for number in range(10)}
+        costs.append(len(looked))
+        assert len(list(now._kinds.among(now.overlay, "rare\x1f"))) <= 10
+    assert costs[0] == costs[1] == 40

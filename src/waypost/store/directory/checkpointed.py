@@ -62,9 +62,10 @@ class CheckpointedDocument(OpenDocument):
 
     def checkpoint(self, name: str) -> View | None:
         """The version whose commit put a checkpoint; None where the document has none of that name."""
-        if not self._has_log():
+        view = self._view_of_log()
+        if view is None:
             return self._kept(name)
-        if not self._has_checkpoint(name):
+        if not checkpoints.has(view, name):
             return None
         with self.lock:
             version = self._made.get(name) or self._current().version_that_put(CHECKPOINT + name)
@@ -85,17 +86,17 @@ class CheckpointedDocument(OpenDocument):
 
     def checkpoints(self) -> list[str]:
         """The names of the checkpoints of the document, by their files where the log is lost."""
-        if not self._has_log():
-            return checkpoints.names_of(self._context, self.id)
-        return checkpoints.names_in(self.view(durable=False))
+        view = self._view_of_log()
+        return checkpoints.names_of(self._context, self.id) if view is None else checkpoints.names_in(view)
 
-    def _has_log(self) -> bool:
-        """Whether there is a log, and one that can be read."""
+    def _view_of_log(self) -> View | None:
+        """The newest version; None where there is no log, or none that can be read."""
         try:
-            return self.view(durable=False).version > 0
+            view = self.view(durable=False)
         except (DocumentDamaged, UnsupportedFormat) as error:
             _LOG.warning("%s %r: its checkpoints are looked for without its log: %s", self.id.kind, self.id.id, error)
-            return False
+            return None
+        return view if view.version else None
 
     def _has_checkpoint(self, name: str) -> bool:
         return checkpoints.has(self.view(durable=False), name)
