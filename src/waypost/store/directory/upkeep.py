@@ -37,11 +37,12 @@ _COPY_BYTES = 1 << 20
 _STAGING_US = 60 * 1_000_000
 
 
-def take_snapshot(document: Document, context: Context) -> bool:
+def take_snapshot(document: Document, context: Context, *, closing: bool = False) -> bool:
     """Append a snapshot if one is still due; whether one was appended."""
     _stand_on_newest(document, context)
     origin = _origin_of(document)
-    if origin is None or not document.snapshot_is_due(document.state_now()):
+    is_due = document.snapshot_is_due_at_rest if closing else document.snapshot_is_due
+    if origin is None or not is_due(document.state_now()):
         return False
     base = origin.base
     builder, compressed = snapshots.build_on(base, origin.view, origin.operations, context.quick_compressor())
@@ -121,6 +122,12 @@ def compact_if_due(document: Document, context: Context, *, closing: bool) -> No
         erases = log is not None and compaction.erasing_is_due(log, document.state_now().view())
     if is_due or erases:
         compact(document, context, [] if erases else None)
+
+
+def come_to_rest(document: Document, context: Context) -> None:
+    """Leave a log, before it is let go of, as whoever opens it next reads it soonest and in the least bytes."""
+    compact_if_due(document, context, closing=True)
+    take_snapshot(document, context, closing=True)
 
 
 def compact(document: Document, context: Context, removed: list[str] | None = None) -> bool:
