@@ -20,7 +20,7 @@ from waypost.codec.frame import FrameType, Standing, part_hash, touched_parts
 from waypost.store.directory.blocks import Blocks, damaged
 from waypost.store.directory.log import NOTHING, Frame
 from waypost.store.directory.recent import Later, Recent
-from waypost.store.directory.standing import Stands
+from waypost.store.directory.standing import Stands, is_surely_same
 from waypost.store.kinds import DocumentId
 from waypost.store.values import Pieces
 from waypost.store.views import OperationRecord, View
@@ -202,16 +202,22 @@ class DocumentView(Stands):
         return merge(kept, added)
 
     def differing(self, other: View) -> set[str]:
-        if not isinstance(other, DocumentView):
+        if not isinstance(other, Stands):
             return {*self.keys(), *other.keys()}
+        changed = self._may_differ(other) if isinstance(other, DocumentView) else None
+        if changed is not None:
+            return {key for key in changed if self.part(key) != other.located(key)[0]}
+        every = {*self.keys(), *other.keys()}
+        return {key for key in every if not is_surely_same(self.part(key), other.located(key)[0])}
+
+    def _may_differ(self, other: DocumentView) -> set[str] | None:
+        """The keys of the parts that are to be compared; None where those are all."""
         changed = self._touched_until(other)
         if changed is None:
             changed = other._touched_until(self)
         if changed is None and other._base is self._base:  # the rest stands in the snapshot that both stand on
             changed = {*self.overlay, *other.overlay}
-        if changed is None:
-            return {*self.keys(), *other.keys()}
-        return {key for key in changed if self.part(key) != other.part(key)}
+        return changed
 
     def _touched_until(self, other: DocumentView) -> set[str] | None:
         """What the commits between this version and a later one touched; None where that is not at hand."""
