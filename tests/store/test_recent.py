@@ -10,9 +10,10 @@ import pytest
 from tests.seeds import SEED
 from tests.store.support import WF, change, directory_store
 from waypost.store.contract import CHECKPOINT
-from waypost.store.directory import loading
+from waypost.store.directory import checkpoints, loading
 from waypost.store.directory.document import Document
 from waypost.store.directory.state import DocumentView
+from waypost.store.directory.upkeep import Upkeep
 
 KEYS = [f"{('even', 'odd')[number % 2]}\x1fkey-{number:02}" for number in range(40)]
 PREFIXES = ("even\x1f", "odd\x1f", "odd\x1fkey-0", "ev", "other\x1f")
@@ -98,6 +99,38 @@ def test_a_checkpoint_is_found_after_opening_without_its_files(path):
     assert (found.version, found.get("a")) == (2, b"1")
     store.submit(change(WF, lambda tx: tx.delete(CHECKPOINT + "wf@c1"))).result()
     assert store.checkpoint(WF, "wf@c1") is None
+    store.close()
+
+
+@pytest.mark.parametrize("commits", [12, 400])
+def test_a_checkpoint_just_before_the_newest_snapshot_is_found_in_the_log(path, monkeypatch, commits):
+    """A handle that was opened since asks for no file, and knows what was touched since the checkpoint; where many
+    commits lie between two snapshots, its file is nearer.
+    """
+    monkeypatch.setattr(Upkeep, "ask", lambda self, document: None)
+    monkeypatch.setattr(loading, "_NEAR_BYTES", 40_000)
+    store = directory_store(path)
+    store.submit(change(WF, lambda tx: [tx.put(f"plain\x1f{each}", b"%d" % each) for each in range(900)])).result()
+    with patch.object(Document, "snapshot_is_due", staticmethod(lambda state: True)):
+        assert store.tidy(WF, "snapshot")
+        for number in range(commits):
+            store.submit(change(WF, lambda tx, n=number: tx.put(f"plain\x1f{n % 50}", b"new %d" % n))).result()
+        store.submit(change(WF, lambda tx: tx.put(CHECKPOINT + "wf@c1", b"x"))).result()
+        store.submit(change(WF, lambda tx: tx.put("plain\x1f7", b"newest"))).result()
+        version = store.view(WF).version - 1
+        assert store.tidy(WF, "snapshot")
+    expected = _said(_from_log(store, version))
+    store.close()
+    store = directory_store(path)
+    assert store._document(WF).state_now().base.standing.version == version + 1
+    with patch("waypost.store.directory.checkpoints.read", wraps=checkpoints.read) as read:
+        found = store.checkpoint(WF, "wf@c1")
+    assert (found.version, _said(found)[2:]) == (version, expected[2:])
+    looked = []
+    part = DocumentView.part
+    monkeypatch.setattr(DocumentView, "part", lambda view, key: looked.append(key) or part(view, key))
+    assert store.view(WF).differing(found) == {"plain\x1f7"}
+    assert (read.call_count, len(looked)) == (0, 2) if commits == 12 else (1, 901)
     store.close()
 
 

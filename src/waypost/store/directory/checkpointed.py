@@ -69,7 +69,7 @@ class CheckpointedDocument(OpenDocument):
             return None
         with self.lock:
             version = self._made.get(name) or self._current().version_that_put(CHECKPOINT + name)
-            made = None if version is None else self._recent(version)
+            made = self._made_before_snapshot(name) if version is None else self._recent(version)
         if made is not None:
             return made
         try:
@@ -83,6 +83,15 @@ class CheckpointedDocument(OpenDocument):
             file = f"{checkpoints.FOLDER}/{checkpoints.file_name(name)}"
             raise DocumentDamaged(f"checkpoint {name!r} has no file, nor does history reach back to it", file=file)
         return found
+
+    def _made_before_snapshot(self, name: str) -> View | None:
+        """The version of a checkpoint that was made a moment before the newest snapshot; None for others."""
+        state, log = self._current(), self._log
+        if log is None or not log.end or log.poisoned is not None or not log.is_current():
+            return None
+        longer = loading.read_from_before(log, state, self._context)
+        version = None if longer is None else longer.version_that_put(CHECKPOINT + name)
+        return None if longer is None or version is None else longer.earlier(version)
 
     def checkpoints(self) -> list[str]:
         """The names of the checkpoints of the document, by their files where the log is lost."""
