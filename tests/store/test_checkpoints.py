@@ -15,7 +15,7 @@ from tests.store.support import WF, TestedStore, change, directory_store, system
 from waypost.errors import DocumentDamaged
 from waypost.store import DocumentId, Store, Transaction, View
 from waypost.store.contract import CHECKPOINT
-from waypost.store.directory import checkpoints, compaction, keeping
+from waypost.store.directory import checkpoints, compaction, keeping, upkeep
 from waypost.store.memory import MemoryStore
 
 LARGE = bytes(range(256)) * 64
@@ -338,3 +338,34 @@ def test_a_backup_holds_the_checkpoints_and_a_restore_brings_them_back(
     assert {each.name for each in (replaced / "checkpoints").iterdir()} - {"lock"} == gone
     with closing(directory_store(path, read_only=True)) as store:
         assert not [found for found in store.verify().findings if found.severity != "note"]
+
+
+def test_commits_with_checkpoints_do_not_wake_upkeep_each(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it is time for the next one to be written out, commits go on alone; then it is written, and at close."""
+    looks: list[object] = []
+    look_after = upkeep.Upkeep._look_after
+    monkeypatch.setattr(upkeep, "_APART_S", 3600.0)
+    monkeypatch.setattr(
+        upkeep.Upkeep, "_look_after", lambda self, document: looks.append(document) or look_after(self, document)
+    )
+    store = directory_store(path)
+    made = [make(store, 0, value=b"0")]
+    settle(lambda: checkpoints.read(store._context, name_of(0)) is not None)
+    made += [make(store, number, value=b"%d" % number) for number in range(1, 60)]
+    document = store._document(WF)
+    settle(lambda: document.keeping_is_put_off)
+    assert len(looks) <= 4
+    assert not checkpoints.read(store._context, name_of(59))
+    later = store._upkeep._later
+    with store._upkeep._wake:
+        later[document] = document.keep_again_at = 0.0
+        store._upkeep._wake.notify()
+    settle(lambda: checkpoints.read(store._context, name_of(59)) is not None)
+    make(store, 60)
+    settle(lambda: document.keeping_is_put_off)
+    store.close()
+    reader = directory_store(path, read_only=True)
+    for number in (0, 59, 60):
+        kept = checkpoints.read(reader._context, name_of(number))
+        assert kept is not None
+        assert number == 60 or contents(kept) == made[number]

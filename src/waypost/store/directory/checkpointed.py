@@ -34,15 +34,17 @@ class CheckpointedDocument(OpenDocument):
         self._gone: set[str] = set()
         self.keeping_is_due = False
         """Whether checkpoints were made or removed since their files were seen to."""
+        self.keeping_is_put_off = False
+        """Whether upkeep knows of it, and sees to it once it is time, so that nobody has to ask for it."""
         self.keep_again_at = float("-inf")
         """From when on the newest checkpoint is written out again."""
 
     @property
-    def is_to_keep_soon(self) -> bool:
-        """Whether checkpoints are to be written out soon: where commits wait for syncs. Elsewhere all is synced now and
+    def is_to_keep(self) -> bool:
+        """Whether checkpoints are to be written out now: where commits wait for syncs. Elsewhere all is synced now and
         then, and checkpoints with it.
         """
-        return self.keeping_is_due and self._context.durable
+        return self.keeping_is_due and self._context.durable and not self.keeping_is_put_off
 
     def note_removed(self, prepared: Prepared, state: DocumentState) -> None:
         body = prepared.body

@@ -269,7 +269,7 @@ class Document(CheckpointedDocument):
     def look_after(self) -> None:
         """Ask for upkeep when there is some to do. It is nobody's commit that fails when none can be had."""
         state = self._state
-        if state is not None and (self.is_to_keep_soon or self.snapshot_is_due(state)):
+        if state is not None and (self.is_to_keep or self.snapshot_is_due(state)):
             try:
                 self._ask_for_upkeep(self)
             except RuntimeError as error:
@@ -338,7 +338,7 @@ class Document(CheckpointedDocument):
             submission.settle(StoreClosed("the change was handed in before a fork, and belongs to the parent"))
         self._queue.clear()
         self._flying.clear()
-        self._wrote = self.driver_is_due = self.keeping_is_due = False
+        self._wrote = self.driver_is_due = self.keeping_is_due = self.keeping_is_put_off = False
         self._log, self._state = None, None
 
     def _seal(self, log: Log) -> None:

@@ -366,7 +366,7 @@ class Upkeep:
 
     def _look_after(self, document: Document) -> None:
         try:
-            if document.is_to_keep_soon:
+            if document.is_to_keep:
                 self._keep_checkpoints(document)
             take_snapshot(document, self._context)
             compact_if_due(document, self._context, closing=False)
@@ -378,6 +378,7 @@ class Upkeep:
         began = time.monotonic()
         if began < document.keep_again_at:
             self._later[document] = document.keep_again_at
+            document.keeping_is_put_off = True
             return
         document.keep_again_at = began + _APART_S
         document.keep_checkpoints(newest_only=True)
@@ -390,6 +391,7 @@ class Upkeep:
         for document, at in list(self._later.items()):
             if time.monotonic() >= at:
                 del self._later[document]
+                document.keeping_is_put_off = False
                 self._due[document] = None
 
     def close(self) -> None:
