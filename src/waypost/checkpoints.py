@@ -391,7 +391,7 @@ def all_that_is_left(store: Store, now: View) -> dict[str, bytes]:
 
 
 def _restored(keys: Iterable[str]) -> Iterator[str]:
-    return (key for key in keys if not key.startswith(_NOT_RESTORED))
+    return (key for key in sorted(keys) if not key.startswith(_NOT_RESTORED))
 
 
 def _is_same_value(now: View, then: View, key: str) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import chain
 from typing import NamedTuple, Protocol
+from weakref import ref
 
 from waypost.codec import bodies
 from waypost.codec.bodies import Block, Extent, Part, SnapshotBody
@@ -150,7 +151,7 @@ class Kinds:
 class DocumentView(Stands):
     """One version of a document; fulfils `views.View`."""
 
-    __slots__ = ("_base", "_kinds", "_later", "_since", "compressed", "document", "overlay", "standing")
+    __slots__ = ("_base", "_compared", "_kinds", "_later", "_since", "compressed", "document", "overlay", "standing")
 
     def __init__(
         self,
@@ -167,10 +168,16 @@ class DocumentView(Stands):
         self._base = base
         self._kinds = kinds
         self._later = later
+        self._compared: tuple[ref[Stands], set[str]] | None = None
+        """What differs from a version that stands in other files, which takes long to tell."""
         self.overlay = overlay
         self.standing = standing
         self.compressed = compressed
         self._since = since  # writes since the snapshot, later ones than this version's too
+
+    def stands_on(self, base: Snapshot, overlay: dict[str, Part | None], standing: Standing) -> bool:
+        """Whether it is made of the very same objects."""
+        return self._base is base and self.overlay is overlay and self.standing is standing
 
     def part(self, key: str) -> Part | None:
         """The part as it is kept: its bytes, or where they are."""
@@ -206,9 +213,15 @@ class DocumentView(Stands):
             return {*self.keys(), *other.keys()}
         changed = self._may_differ(other) if isinstance(other, DocumentView) else None
         if changed is not None:
-            return {key for key in changed if self.part(key) != other.located(key)[0]}
-        every = {*self.keys(), *other.keys()}
-        return {key for key in every if not is_surely_same(self.part(key), other.located(key)[0])}
+            # in order, since neighbours stand in one block
+            return {key for key in sorted(changed) if self.part(key) != other.located(key)[0]}
+        if self._compared is not None and self._compared[0]() is other:
+            return self._compared[1].copy()
+        every = sorted({*self.keys(), *other.keys()})
+        found = {key for key in every if not is_surely_same(self.part(key), other.located(key)[0])}
+        if not isinstance(other, DocumentView):
+            self._compared = ref(other), found.copy()
+        return found
 
     def _may_differ(self, other: DocumentView) -> set[str] | None:
         """The keys of the parts that are to be compared; None where those are all."""
@@ -267,6 +280,7 @@ class DocumentState:
         self._overlay: dict[str, Part | None] = {}
         self._overlay_shared = False
         self._kinds = Kinds()
+        self._view: DocumentView | None = None
         self._compressed = base.body.compressed
         self._compressed_at = 0
         self._recent = Recent()
@@ -402,10 +416,13 @@ class DocumentState:
     def view(self) -> DocumentView:
         """The present version, which stays as it is."""
         self.decode()
+        view = self._view
+        if view is None or not view.stands_on(self.base, self._overlay, self.standing):
+            view = self._view = DocumentView(
+                self.document, self.base, self._overlay, self.standing, self._compressed, self._since, self._kinds
+            )
         self._overlay_shared = True
-        return DocumentView(
-            self.document, self.base, self._overlay, self.standing, self._compressed, self._since, self._kinds
-        )
+        return view
 
     def earlier(self, version: int) -> DocumentView | None:
         """One of the last versions, if it is at hand."""

@@ -101,24 +101,29 @@ def _origin_of(document: Document) -> Origin | None:
         return Origin(log, state.view(), log.end, log.link, state.base, operations, state.mark())
 
 
-def compaction_is_due(log: Log, state: DocumentState, context: Context, *, closing: bool) -> bool:
+def compaction_is_due(
+    log: Log, state: DocumentState, context: Context, *, closing: bool, superseding: bool = False
+) -> bool:
     """Whether what is no longer needed takes more than half of the file (a tenth when closing), or history outgrew
-    its bound. Not while somebody may be writing a value ahead, which compaction would make him begin again.
+    its bound; when `superseding`, the newest snapshot is no longer needed either. Not while somebody may be writing a
+    value ahead, which compaction would make him begin again.
     """
     if not closing and clock.now_us() - log.ahead_us < _STAGING_US:
         return False
-    superseded = state.base.body.superseded + log.ahead_bytes
+    superseded = state.base.body.superseded + log.ahead_bytes + (state.base.length if superseding else 0)
     if superseded > _COMPACT_FROM and superseded * (_CLOSING_SHARE if closing else 2) > log.end:
         return True
-    kept = state.base.length + state.standing.size_bytes
+    kept = (0 if superseding else state.base.length) + state.standing.size_bytes
     return log.end - superseded - kept > context.limit_bytes // 2
 
 
-def compact_if_due(document: Document, context: Context, *, closing: bool) -> None:
+def compact_if_due(document: Document, context: Context, *, closing: bool, superseding: bool = False) -> None:
     """Compact a log of which enough is no longer needed."""
     with document.lock:
         log = document.log_if_usable()
-        is_due = log is not None and compaction_is_due(log, document.state_now(), context, closing=closing)
+        is_due = log is not None and compaction_is_due(
+            log, document.state_now(), context, closing=closing, superseding=superseding
+        )
         erases = log is not None and compaction.erasing_is_due(log, document.state_now().view())
     if is_due or erases:
         compact(document, context, [] if erases else None)
@@ -126,7 +131,11 @@ def compact_if_due(document: Document, context: Context, *, closing: bool) -> No
 
 def come_to_rest(document: Document, context: Context) -> None:
     """Leave a log, before it is let go of, as whoever opens it next reads it soonest and in the least bytes."""
-    compact_if_due(document, context, closing=True)
+    with document.lock:
+        log = document.log_if_usable()
+        # the snapshot before is not needed once there is another: then that is made by writing the log again
+        superseded = log is not None and document.snapshot_is_due_at_rest(document.state_now())
+    compact_if_due(document, context, closing=True, superseding=superseded)
     take_snapshot(document, context, closing=True)
 
 
