@@ -369,3 +369,18 @@ def test_commits_with_checkpoints_do_not_wake_upkeep_each(path: Path, monkeypatc
         kept = checkpoints.read(reader._context, name_of(number))
         assert kept is not None
         assert number == 60 or contents(kept) == made[number]
+
+
+def test_large_parts_in_files_and_in_the_log_are_told_apart_by_their_digests(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What differs between a checkpoint's file and the log is found without reading what is the same."""
+    store = directory_store(path)
+    make(store, 0, same=LARGE * 16, other=LARGE * 16, small=b"1", left=b"2")
+    make(store, 1, other=LARGE[::-1] * 16, small=b"3")
+    without_history(store, monkeypatch)
+    kept = store.checkpoint(WF, name_of(0))
+    assert isinstance(kept, checkpoints.Kept)
+    for _ in range(2):
+        assert store.view(WF).differing(kept) == {"other", "small", CHECKPOINT + name_of(1)}
+    store.close()

@@ -67,21 +67,20 @@ def test_a_version_of_a_moment_ago_is_what_the_log_says_of_it(store):
         store.submit(change(WF, _work(rng), operation_id=f"op-{number}")).result()
         if rng.random() < 0.1:
             store.tidy(WF, "snapshot")
-        state = store._document(WF).state_now()
-        version = max(1, state.standing.version - rng.randrange(12))
-        found = state.earlier(version)
-        if found is None:
-            continue
-        at_hand += 1
-        behind += version < state.base.standing.version
+        with store._document(WF).lock:  # a snapshot may be taken meanwhile
+            state = store._document(WF).state_now()
+            version = max(1, state.standing.version - rng.randrange(12))
+            found, now = state.earlier(version), state.view()
+            if found is None:
+                continue
+            at_hand += 1
+            behind += version < state.base.standing.version
         expected = _from_log(store, version)
         assert _said(found) == _said(expected)
         for operation in (f"op-{version - 1}", f"op-{number}"):
             assert found.operation(operation) == expected.operation(operation)
-        differing = state.view().differing(found)
-        assert differing >= {
-            key for key in {*found.keys(), *state.view().keys()} if found.get(key) != state.view().get(key)
-        }
+        differing = now.differing(found)
+        assert differing >= {key for key in {*found.keys(), *now.keys()} if found.get(key) != now.get(key)}
     assert at_hand > 40
     assert behind > 0, "no snapshot came between"
 
@@ -166,4 +165,30 @@ def test_what_differs_from_a_moment_ago_is_told_by_what_was_touched_since(store,
         assert now.differing(then) == then.differing(now) == {f"rare\x1f{number}" for number in range(10)}
         costs.append(len(looked))
         assert len(list(now._kinds.among(now.overlay, "rare\x1f"))) <= 10
+        store.submit(change(WF, lambda tx, n=count: tx.put("plain\x1f0", b"%d" % n))).result()
+        assert store.view(WF).differing(then) == {"plain\x1f0", *now.differing(then)}
     assert costs[0] == costs[1] == 40
+
+
+def test_c06_commits_before_a_snapshot_that_cannot_be_followed_tell_nothing(path, monkeypatch):
+    """Where a frame before the newest snapshot is damaged, what stands before it is not taken for the last word."""
+    monkeypatch.setattr(Upkeep, "ask", lambda self, document: None)
+    store = directory_store(path)
+    name, key = "wf@c1", CHECKPOINT + "wf@c1"
+    places = []
+    with patch.object(Document, "snapshot_is_due", staticmethod(lambda state: True)):
+        store.submit(change(WF, lambda tx: tx.put("a", b"1"))).result()
+        assert store.tidy(WF, "snapshot")
+        for work in (lambda tx: tx.put(key, b"x"), lambda tx: tx.delete(key), lambda tx: tx.put(key, b"y")):
+            places.append(store._document(WF)._log.end)
+            store.submit(change(WF, work)).result()
+        assert store.tidy(WF, "snapshot")
+    store.close()
+    with open(path / "workflows" / "wf.state", "r+b") as file:
+        file.seek(places[1] + 140)
+        byte = file.read(1)[0]
+        file.seek(places[1] + 140)
+        file.write(bytes([byte ^ 1]))
+    store = directory_store(path)
+    assert store.checkpoint(WF, name).version == 4
+    store.close()

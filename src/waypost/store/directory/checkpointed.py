@@ -89,7 +89,7 @@ class CheckpointedDocument(OpenDocument):
     def _made_before_snapshot(self, name: str) -> View | None:
         """The version of a checkpoint that was made a moment before the newest snapshot; None for others."""
         state, log = self._current(), self._log
-        if log is None or not log.end or log.poisoned is not None or not log.is_current():
+        if log is None or not log.end or log.poisoned is not None:
             return None
         longer = loading.read_from_before(log, state, self._context)
         version = None if longer is None else longer.version_that_put(CHECKPOINT + name)

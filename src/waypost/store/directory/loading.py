@@ -220,7 +220,7 @@ def read_from_before(log: Log, state: DocumentState, context: Reading) -> Docume
     """
     own = state.base.frame
     before = None if own is None else log.last(own.offset)
-    if own is None or before is None or (before.end, before.header.checksum) != (own.offset, own.header.link):
+    if own is None or before is None:
         return None
     snapshot = _snapshot_at(log, blocks_of(log, context), before.header.base, own.offset)
     if snapshot is None or log.end - own.header.length - snapshot.body.resume - snapshot.length > _NEAR_BYTES:

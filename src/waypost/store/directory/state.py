@@ -457,9 +457,10 @@ class DocumentState:
             return False
         then = view.overlay
         # a part that is still the same object is in the snapshot
-        self._overlay = {key: part for key, part in self._overlay.items() if then.get(key, _ABSENT) is not part}
+        left = {key: part for key, part in self._overlay.items() if then.get(key, _ABSENT) is not part}
+        self._kinds = Kinds(chain(left, self._recent.touched()))
+        self._overlay = left
         self._overlay_shared = False
-        self._kinds = Kinds(chain(self._overlay, self._recent.touched()))
         base.take_over(self.base, self._operations[: mark.operations])
         self._operations = self._operations[mark.operations :]
         self._since = {record.operation_id: record for record in self._operations}
