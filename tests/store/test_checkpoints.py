@@ -16,6 +16,7 @@ from waypost.errors import DocumentDamaged
 from waypost.store import DocumentId, Store, Transaction, View
 from waypost.store.contract import CHECKPOINT
 from waypost.store.directory import checkpoints, compaction, keeping, upkeep
+from waypost.store.directory.document import Document
 from waypost.store.memory import MemoryStore
 
 LARGE = bytes(range(256)) * 64
@@ -384,3 +385,24 @@ def test_large_parts_in_files_and_in_the_log_are_told_apart_by_their_digests(
     for _ in range(2):
         assert store.view(WF).differing(kept) == {"other", "small", CHECKPOINT + name_of(1)}
     store.close()
+
+
+def test_damage_behind_the_newest_snapshot_leaves_a_checkpoint_its_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log is the shorter way to it, and not the only one."""
+    value = random.Random(7).randbytes(300)
+    with closing(directory_store(path)) as store:
+        put(store, large=LARGE)
+        store.tidy(WF, "compact")
+        kept = make(store, 1, a=value)
+        put(store, a=b"later")
+        monkeypatch.setattr(Document, "snapshot_is_due", staticmethod(lambda state: state.frames > 0))
+        store.tidy(WF, "snapshot")
+        store.reclaim(WF)
+    log = path / "workflows" / "wf.state"
+    data = bytearray(log.read_bytes())
+    data[data.index(value)] ^= 1
+    log.write_bytes(data)
+    with closing(directory_store(path)) as store:
+        assert contents(store.checkpoint(WF, name_of(1))) == kept

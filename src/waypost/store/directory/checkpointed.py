@@ -91,9 +91,13 @@ class CheckpointedDocument(OpenDocument):
         state, log = self._current(), self._log
         if log is None or not log.end or log.poisoned is not None:
             return None
-        longer = loading.read_from_before(log, state, self._context)
-        version = None if longer is None else longer.version_that_put(CHECKPOINT + name)
-        return None if longer is None or version is None else longer.earlier(version)
+        try:
+            longer = loading.read_from_before(log, state, self._context)
+            version = None if longer is None else longer.version_that_put(CHECKPOINT + name)
+            return None if longer is None or version is None else longer.earlier(version)
+        except (DocumentDamaged, UnsupportedFormat) as error:
+            _LOG.warning("%s %r: a checkpoint is looked for in its file: %s", self.id.kind, self.id.id, error)
+            return None
 
     def checkpoints(self) -> list[str]:
         """The names of the checkpoints of the document, by their files where the log is lost."""
