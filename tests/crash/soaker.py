@@ -197,6 +197,10 @@ def in_use(writers: list[Writer]) -> tuple[int, int]:
         cache = writer.store._context.cache
         cache._held.clear()
         cache.bytes = 0
+        # what is counted grows for ten minutes, and has bounds of its own
+        instruments = writer.wp.definitions.observer.instruments
+        if instruments is not None:
+            instruments.__init__()
     gc.collect()
     try:
         mallinfo = ctypes.CDLL(None).mallinfo2

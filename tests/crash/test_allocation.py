@@ -67,7 +67,7 @@ def _starve(workload: Workload, path: Path, capi: Any, number: int, width: int, 
     except MemoryError:
         starved = True
     except RuntimeError as error:
-        starved = str(error) == "can't allocate lock"  # what CPython says of it
+        starved = str(error) in ("can't allocate lock", "can't allocate read lock")  # what CPython says of it
         if not starved:
             raise
     finally:
