@@ -133,6 +133,7 @@ def test_options_of_the_project_are_not_measured(run: dict[str, Any]) -> None:
 
 def start(place: Path) -> tuple[subprocess.Popen[bytes], Path]:
     """A run that would take long, and the folder it works in."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have it ignored
     process = subprocess.Popen([*COMMAND, "--dir", str(place), "--seconds", "600"], stderr=subprocess.DEVNULL)
     ends = time.monotonic() + 30
     while time.monotonic() < ends and not list(place.glob(f"{trial.PREFIX}*/kept/FORMAT")):

@@ -21,7 +21,7 @@ from waypost.definitions import Definitions
 ROOT = Path(__file__).parents[2]
 BOUND_KB = 3 * 16 * 1024
 """What the caches of two handles may hold, and half as much again, which an allocator cannot give back."""
-SLACK_OBJECTS, SLACK_KB = 2_000, 512
+SLACK_OBJECTS, SLACK_KB = 1_000, 256
 """Less than one object for each commit. The test itself takes so many, once all workflows were used."""
 OPEN_LOG_BYTES = 64 * 1024 + 4096
 
@@ -32,6 +32,12 @@ def run(*arguments: object, timeout_s: float) -> Any:
     ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT, timeout=timeout_s)
     assert ran.returncode == 0, f"WAYPOST_TEST_SEED={SEED}\n{ran.stderr}"
     return json.loads(ran.stdout)
+
+
+def grown(samples: tuple[int, ...]) -> int:
+    """How much the least grew from the first half to the second: what upkeep is at comes and goes, a leak stays."""
+    half = len(samples) // 2
+    return min(samples[half:]) - min(samples[:half])
 
 
 @pytest.mark.timeout(3600)
@@ -50,8 +56,8 @@ def test_t18_a_month_of_work_leaves_nothing_behind(tmp_path: Path, totals: Total
     # the largest workflow grows all the time; what the handles keep is bounded
     assert max(resident) - resident[0] <= BOUND_KB, f"{seed}: {resident}"
     objects, larger_kb = zip(*left["at_rest"], strict=True)
-    assert max(objects) - objects[0] <= SLACK_OBJECTS, f"{seed}: {objects}"
-    assert max(larger_kb) - larger_kb[0] <= SLACK_KB, f"{seed}: {larger_kb}"
+    assert grown(objects) <= SLACK_OBJECTS, f"{seed}: {objects}"
+    assert grown(larger_kb) <= SLACK_KB, f"{seed}: {larger_kb}"
     needed = sum(size for size, _ in left["closed"])
     assert sum(size for _, size in left["closed"]) <= needed * 1.05 + 128 * 1024, seed
     for needed, taken in left["open"]:  # of those who were killed
