@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import cache
+from io import FileIO
 from typing import TYPE_CHECKING, Any
 
 from waypost.errors import InvalidConfiguration, UnsupportedFormat
@@ -51,9 +52,20 @@ def _extra(module: str, extra: str) -> Any:
 
 @cache
 def _dictionary() -> Any:
-    # a plain text for a path: where memory runs out while one is made of an object, Python says that it is none
-    with open(os.path.join(os.path.dirname(__file__), DICTIONARY_FILE), "rb") as file:
-        return _zstd().ZstdDict(file.read())
+    # a plain text for a path and no buffer: where memory runs out while either is made, Python tells something else
+    with FileIO(os.path.join(os.path.dirname(__file__), DICTIONARY_FILE)) as file:
+        data = file.readall()
+    return _made(lambda: _zstd().ZstdDict(data))
+
+
+def _made(make: Callable[[], Any]) -> Any:
+    """An object of zstd. Raises MemoryError also for want of memory for its lock, of which zstd says something else."""
+    try:
+        return make()
+    except (RuntimeError, _zstd().ZstdError) as error:
+        if "allocate" in str(error):
+            raise MemoryError(str(error)) from error
+        raise
 
 
 # it has a lock, which another thread may hold as a process is forked; the child takes one of its own
@@ -75,7 +87,7 @@ def _zstd_with(level: int, dictionary: bool) -> Squeeze:
         parameter.window_log: WINDOW_LOG,
     }
     primed = {"zstd_dict": _dictionary().as_digested_dict} if dictionary else {}
-    compressor = zstd.ZstdCompressor(options=options, **primed)
+    compressor = _made(lambda: zstd.ZstdCompressor(options=options, **primed))
     whole_frame = zstd.ZstdCompressor.FLUSH_FRAME
     return lambda data: compressor.compress(data, whole_frame)
 
@@ -167,11 +179,7 @@ def _read_zstd_primed(stored: bytes | memoryview, raw: int) -> bytes:
 
 
 def _decompressor(**options: Any) -> Any:
-    zstd = _zstd()
-    try:
-        return zstd.ZstdDecompressor(**options)
-    except RuntimeError as error:  # it lacks memory for a lock, which says nothing of what is to be read
-        raise MemoryError(str(error)) from error
+    return _made(lambda: _zstd().ZstdDecompressor(**options))
 
 
 def _finished(decompressor: Any, stored: bytes | memoryview, raw: int) -> bytes:

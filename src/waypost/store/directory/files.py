@@ -65,8 +65,8 @@ class File:
 
     def __init__(self, descriptor: int, name: str) -> None:
         self.descriptor = descriptor
+        self._locked = False  # what closing looks at, should there be no memory for the rest
         _OPEN_FILES.add(self)
-        self._locked = False
         self.name = name
         self.tally = Counters()
 
