@@ -192,6 +192,7 @@ def test_the_theme_is_the_system_s_until_one_is_chosen(visit: Visit, kept: str) 
     """Then it is the chosen one, also when the page is loaded anew and the system changes."""
     page = visit(options={"color_scheme": "dark"})
     theme = page.locator("html")
+    expect(page.get_by_role("button", name="Use the light theme")).to_be_visible()  # it is drawn, and follows
     expect(theme).to_have_attribute("data-theme", "dark")
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.emulate_media(color_scheme="light")

@@ -89,12 +89,14 @@ HOSTILE_ID = "x'; touch pwned #$(id)`id`"
 KILLED = """
 import os, sys
 from waypost import blocking
+from waypost.store import DocumentId
 wp = blocking.open(sys.argv[1])
 wp.start_session("ann", session_id=sys.argv[2])
 for name in ("gone", "whole"):
     wp.create_workflow(name + sys.argv[2], "W", steps=["a", "b"]).unwrap()
     wp.update_step_status(name + sys.argv[2], "a", "running").unwrap()
     wp.create_checkpoint(name + sys.argv[2], "kept").unwrap()
+    wp.definitions.store.reclaim(DocumentId("workflow", name + sys.argv[2]))  # its checkpoint has its file now
 os.kill(os.getpid(), 9)
 """
 
