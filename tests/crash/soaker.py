@@ -252,7 +252,7 @@ def soak(path: str, seed: int, rounds: int) -> dict[str, Any]:
         most_open = max(most_open, descriptors() - at_start)
         gc.collect()
         resident.append(resident_kb())
-        if number % 6 == 1:
+        if number % 3 == 1:
             at_rest.append(in_use(writers))
     for writer in writers:
         writer.check()
