@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tools import night
-from tools.night import Job, Outcome, Records
+from tools.night import Job, Outcome, Records, Sums
 
 from tests.totals import FLOORS
 
@@ -20,55 +20,100 @@ def records(tmp_path: Path) -> Records:
 
 
 def outcome(passed: bool = True, totals: dict[str, int] | None = None) -> Outcome:
-    return Outcome(passed, 1.0, dict(ENOUGH) if totals is None else totals, {})
+    return Outcome("", passed, 1.0, dict(ENOUGH) if totals is None else totals, {})
 
 
 def test_q04_tests_of_a_function_are_one_job_unless_they_are_many() -> None:
     """Each test is in one job, and no job's name is another's."""
     tests = ["tests/crash/test_a.py::test_one", *(f"tests/crash/test_a.py::test_many[{n}]" for n in range(30))]
-    made = list(night.jobs([*tests, "tests/crash/test_b.py::test_one"]))
+    made = list(night.jobs([*tests, "tests/crash/test_b.py::test_one"], str.upper))
+    assert {job.depends for job in made} == {"TESTS/CRASH/TEST_A.PY", "TESTS/CRASH/TEST_B.PY"}
     assert [test for job in made for test in job.tests] == [*tests, "tests/crash/test_b.py::test_one"]
     assert [len(job.tests) for job in made] == [1, 12, 12, 6, 1]
     assert len({job.name for job in made}) == len(made)
 
 
-def test_q04_what_passed_is_kept_until_the_tree_changes(tmp_path: Path) -> None:
-    """A change of the source or of a test makes every result one of another tree."""
-    for name in ("src", "tests", "requirements"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "pyproject.toml").write_text("")
-    source = tmp_path / "src" / "a.py"
-    source.write_text("1")
-    first = night.fingerprint(tmp_path)
-    assert night.fingerprint(tmp_path) == first
-    source.write_text("2")
-    changed = night.fingerprint(tmp_path)
-    (tmp_path / "tests" / "b.py").write_text("")
-    assert len({first, changed, night.fingerprint(tmp_path)}) == 3
+FILES = {
+    "src/waypost/__init__.py": "TABLE = {'Later': 'waypost.later'}",
+    "src/waypost/later.py": "",
+    "src/waypost/store/__init__.py": "",
+    "src/waypost/store/log.py": "",
+    "src/waypost/store/queries/all.sql": "",
+    "src/waypost/web/__init__.py": "",
+    "src/waypost/web/page.css": "",
+    "tests/__init__.py": "",
+    "tests/conftest.py": "from tests import seeds",
+    "tests/seeds.py": "",
+    "tests/child.py": "import waypost.store.log",
+    "tests/golden/log": "",
+    "tests/crash/__init__.py": "",
+    "tests/crash/test_a.py": "RUN = ['-m', 'tests.child']",
+    "tests/crash/test_b.py": "PROGRAM = 'from waypost import web'",
+    "requirements/runtime.txt": "",
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "again"),
+    [
+        ("src/waypost/__init__.py", "ab"),
+        ("src/waypost/later.py", "ab"),
+        ("src/waypost/store/__init__.py", "a"),
+        ("src/waypost/store/log.py", "a"),
+        ("src/waypost/store/queries/all.sql", "a"),
+        ("src/waypost/web/__init__.py", "b"),
+        ("src/waypost/web/page.css", "b"),
+        ("src/waypost/web/new.css", "b"),
+        ("tests/conftest.py", "ab"),
+        ("tests/seeds.py", "ab"),
+        ("tests/child.py", "a"),
+        ("tests/golden/log", "ab"),
+        ("tests/crash/test_a.py", "a"),
+        ("tests/unused.py", ""),
+        ("requirements/runtime.txt", "ab"),
+    ],
+)
+def test_q04_what_passed_counts_until_something_changes_that_it_can_reach(
+    changed: str, again: str, tmp_path: Path
+) -> None:
+    """By an import, by a name in a text, as a package that it is in, or as data beside."""
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    tests = {name: f"tests/crash/test_{name}.py" for name in "ab"}
+    before = {name: Sums(tmp_path)(test) for name, test in tests.items()}
+    assert {name: Sums(tmp_path)(test) for name, test in tests.items()} == before
+    with (tmp_path / changed).open("a") as file:
+        file.write("\n# changed")
+    assert "".join(name for name, test in tests.items() if Sums(tmp_path)(test) != before[name]) == again
 
 
 def test_q04_a_run_goes_on_where_it_was_broken_off(records: Records, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What has passed is left out, what failed or was never begun is run, and a torn record counts for nothing."""
+    """What has passed is left out, what failed, was never begun or has changed is run, and a torn record
+    counts for nothing.
+    """
     made = [Job(name, (f"tests/crash/test_{name}.py::test",)) for name in ("passed", "failed", "torn", "new")]
     records.keep(made[0], outcome(), "")
     records.keep(made[1], outcome(passed=False), "")
     records.keep(made[2], outcome(), "")
     (records.counted_in(made[2]).with_suffix(".json")).write_text('{"passed": tr')
+    made.append(Job("changed", ("tests/crash/test_changed.py::test",), "files as they are"))
+    records.keep(made[-1], outcome(), "")
     ran: list[str] = []
 
     def run(job: Job, kept: Records) -> Outcome:
         ran.append(job.name)
-        kept.keep(job, outcome(), "")
+        kept.keep(job, outcome()._replace(depends=job.depends), "")
         return outcome()
 
     monkeypatch.setattr(night, "collect", lambda: [job.tests[0] for job in made])
-    monkeypatch.setattr(night, "jobs", lambda _: iter(made))
+    monkeypatch.setattr(night, "jobs", lambda *_: iter(made))
     monkeypatch.setattr(night, "Records", lambda _: records)
     monkeypatch.setattr(night, "_run", run)
     assert night.main(["--minutes", "0"]) == 1  # nothing is begun, and one has failed
     assert ran == []
     assert night.main([]) == 0
-    assert sorted(ran) == ["failed", "new", "torn"]
+    assert sorted(ran) == ["changed", "failed", "new", "torn"]
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,12 @@
     make crash-night ARGS="--minutes 50"      begin no job after that long; the next run goes on
     make crash-night ARGS="--only model"      the jobs whose names match
 
-A job is one test function with all of its parameters, or one test of a function that has many. What came of it is kept
-in build/night/ under a sum over the source and the tests: what passed is not run again until one of them changes. The
-run fails when a job failed, and, once all have passed, when the totals of all of them miss a floor of ring N.
+    make crash-night ARGS="--records DIR"     keep what came of them elsewhere than in build/night/
+
+A job is one test function with all of its parameters, or some tests of a function that has many. What came of it is
+kept with a sum over all files it depends on (`tools/reach.py`) and the versions that Waypost runs with: what passed
+is not run again until one of them changes, so that a change of the page leaves the story of a power cut as proven as it
+was. The run fails when a job failed, and, once all have passed, when the totals of all of them miss a floor of ring N.
 """
 
 from __future__ import annotations
@@ -19,18 +22,19 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.totals import FLOORS
+from tools.reach import Reach
 
 ROOT = Path(__file__).resolve().parent.parent
 _RING = "N"
 _TESTS = "tests/crash"
-_SUMMED = ("src", "tests", "pyproject.toml", "requirements")
+_VERSIONS = "requirements/runtime.txt"
 _AT_ONCE = 2
 _MOST_TOGETHER = 12
 _LIMIT_S = 4 * 3600
@@ -38,15 +42,17 @@ _UNFINISHED = 75  # EX_TEMPFAIL: nothing is wrong, and it goes on another time
 
 
 class Job(NamedTuple):
-    """Tests that are run together, by a name that is a file's too."""
+    """Tests of one file that are run together, by a name that is a file's too, and the sum over what they depend on."""
 
     name: str
     tests: tuple[str, ...]
+    depends: str = ""
 
 
 class Outcome(NamedTuple):
-    """What came of a job: whether all passed, how long it took, and how many cases of each kind it checked."""
+    """What came of a job with those files: whether all passed, how long it took, and how many cases it checked."""
 
+    depends: str
     passed: bool
     seconds: float
     totals: dict[str, int]
@@ -54,17 +60,19 @@ class Outcome(NamedTuple):
 
 
 class Records:
-    """What came of the jobs of one state of the tree."""
+    """What came of the jobs, the last time that each was run."""
 
     def __init__(self, place: Path) -> None:
         self._place = place
         place.mkdir(parents=True, exist_ok=True)
 
     def outcome(self, job: Job) -> Outcome | None:
+        """What came of it, or None if it was not run with the files as they are."""
         try:
-            return Outcome(**json.loads((self._place / f"{job.name}.json").read_text()))
+            found = Outcome(**json.loads((self._place / f"{job.name}.json").read_text()))
         except (OSError, ValueError, TypeError):
             return None
+        return found if found.depends == job.depends else None
 
     def keep(self, job: Job, outcome: Outcome, said: str) -> None:
         (self._place / f"{job.name}.txt").write_text(said)
@@ -81,9 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make crash-night", description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no job after that long")
     parser.add_argument("--only", default="", metavar="PATTERN", help="jobs whose names match")
+    where = ROOT / "build" / "night"
+    parser.add_argument("--records", type=Path, default=where, metavar="DIR", help="where to keep what came of them")
     options = parser.parse_args(arguments)
-    records = Records(ROOT / "build" / "night" / fingerprint(ROOT))
-    every = list(jobs(collect()))
+    records = Records(options.records)
+    every = list(jobs(collect(), Sums(ROOT)))
     asked = [job for job in every if re.search(options.only, job.name)]
     due = [job for job in asked if not _has_passed(records, job)]
     print(f"{len(asked):,} jobs, {len(asked) - len(due):,} have passed before", flush=True)
@@ -91,16 +101,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _judge(every, asked, records)
 
 
-def fingerprint(root: Path) -> str:
-    """A sum over all that a test may depend on: their results count while it is the same."""
-    found = sha256()
-    for top in _SUMMED:
-        place = root / top
-        for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
-            if file.is_file() and "__pycache__" not in file.parts:
-                found.update(f"{file.relative_to(root)}\0".encode())
+class Sums:
+    """Sums over all that a test file depends on: what came of its tests counts while its sum is the same."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._reach = Reach(root)
+        self._sums: dict[str, str] = {}
+
+    def __call__(self, test: str) -> str:
+        if test not in self._sums:
+            found = sha256()
+            for file in [*self._reach.files(self._root / test), self._root / _VERSIONS]:
+                found.update(f"{file.relative_to(self._root)}\0".encode())
                 found.update(sha256(file.read_bytes()).digest())
-    return found.hexdigest()[:16]
+            self._sums[test] = found.hexdigest()[:16]
+        return self._sums[test]
 
 
 def collect() -> list[str]:
@@ -110,7 +126,7 @@ def collect() -> list[str]:
     return [line for line in shown.splitlines() if line.startswith(_TESTS) and "::" in line]
 
 
-def jobs(tests: Sequence[str]) -> Iterator[Job]:
+def jobs(tests: Sequence[str], depends: Callable[[str], str]) -> Iterator[Job]:
     """The tests as jobs, in their order: those of a function together, unless they are many."""
     functions: dict[str, list[str]] = {}
     for test in tests:
@@ -119,7 +135,8 @@ def jobs(tests: Sequence[str]) -> Iterator[Job]:
         for number, start in enumerate(range(0, len(found), _MOST_TOGETHER)):
             name = re.sub(r"\W+", "-", function.removeprefix(_TESTS + "/").replace(".py", ""))
             several = len(found) > _MOST_TOGETHER
-            yield Job(f"{name}-{number:03}" if several else name, tuple(found[start : start + _MOST_TOGETHER]))
+            part = tuple(found[start : start + _MOST_TOGETHER])
+            yield Job(f"{name}-{number:03}" if several else name, part, depends(function.partition("::")[0]))
 
 
 def _has_passed(records: Records, job: Job) -> bool:
@@ -166,7 +183,7 @@ def _run(job: Job, records: Records) -> Outcome:
         check=False,
     )
     counted = json.loads(counts.read_text()) if counts.exists() else {"totals": {}, "waived": {}}
-    outcome = Outcome(ran.returncode == 0, time.monotonic() - began, **counted)
+    outcome = Outcome(job.depends, ran.returncode == 0, time.monotonic() - began, **counted)
     records.keep(job, outcome, ran.stdout)
     return outcome
 
