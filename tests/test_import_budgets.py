@@ -27,11 +27,13 @@ def words(text: str) -> set[str]:
 # Of the standard library only what takes long to load, or has no business in a short command, is told.
 HEAVY = words("""
     argparse ast asyncio bz2 concurrent csv ctypes curses dataclasses datetime decimal difflib email enum getpass
-    glob gzip hashlib http inspect ipaddress json logging lzma multiprocessing pathlib pickle platform queue random re
-    secrets selectors shutil signal smtplib socket sqlite3 ssl statistics subprocess tarfile tempfile tomllib
+    glob gzip hashlib http inspect ipaddress json logging lzma multiprocessing os pathlib pickle platform queue random
+    re secrets selectors shutil signal smtplib socket sqlite3 ssl statistics subprocess tarfile tempfile tomllib
     traceback typing unittest urllib uuid webbrowser xml zipfile
 """)
-OF_CLICK = words("ast bz2 dataclasses datetime enum inspect json logging lzma platform re shutil traceback typing uuid")
+OF_CLICK = words(
+    "ast bz2 dataclasses datetime enum inspect json logging lzma os platform re shutil traceback typing uuid"
+)
 OF_STORE = OF_CLICK | words("decimal hashlib ipaddress pathlib tomllib urllib")
 OF_RICH = OF_STORE | words("pickle random selectors signal subprocess")
 
@@ -59,8 +61,8 @@ BUDGETS = {
 }
 
 HOOK = """
-import os, sys
-os._exit = lambda code: print("", *sys.modules, file=sys.stderr)
+import posix, sys
+posix._exit = lambda code: print("", *sys.modules, file=sys.stderr)
 sys.argv = ["hook", "--dialect", "claude-code"]
 from _frozen_importlib_external import SourceFileLoader
 {planted}

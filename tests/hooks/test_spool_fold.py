@@ -144,7 +144,7 @@ def test_d24_a_fold_in_the_middle_of_a_hook_takes_nothing_away(
             if here == moment and not folded:
                 folded.append(fold(store))
 
-    monkeypatch.setattr(script, "os", During(os))
+    monkeypatch.setattr(script, "posix", During(script.posix))
     monkeypatch.setattr(script, "fcntl", During(script.fcntl))
     fields = {"dialect": "waypost", "time_us": "1", "length": "1"}
     script.append((store.location, "spool"), clock.boot_id(), 1, fields, b"a")

@@ -59,8 +59,8 @@ def test_d24_names_sort_by_arrival(state: Path) -> None:
 def test_e12_the_script_imports_nothing_heavy(state: Path) -> None:
     """After a run nothing is loaded but what a bare interpreter has, C modules, and the loader of the script."""
     program = (
-        "import sys, os; before = set(sys.modules)\n"
-        "os._exit = lambda code: print(*sorted(set(sys.modules) - before))\n"
+        "import sys, posix; before = set(sys.modules)\n"
+        "posix._exit = lambda code: print(*sorted(set(sys.modules) - before))\n"
         f"sys.argv = ['x', '--dialect', 'claude-code']\n"
         "from _frozen_importlib_external import SourceFileLoader\n"
         f"main = type(sys)('__main__'); main.__file__ = {command()[3]!r}\n"
@@ -129,6 +129,25 @@ def test_s01_a_pid_that_is_none_keeps_no_hook_from_its_work(state: Path, pid: st
 
 
 # --- where to ---
+
+
+@pytest.mark.parametrize("given_as", ["spool", "spool//", "./spool", "spool/below/..", "../here/spool", "spool/."])
+def test_d24_a_path_may_be_written_in_any_way(tmp_path: Path, given_as: str) -> None:
+    """Relative to where the hook is started, with dots and with slashes at its end."""
+    (tmp_path / "here" / "spool" / "below").mkdir(parents=True)
+    for options, variables in (["--spool", given_as], {}), ([], {"WAYPOST_SPOOL": given_as}):
+        assert is_acknowledged(hook(b"{}", *options, environment=variables, cwd=tmp_path / "here"))
+    assert len(events(tmp_path / "here" / "spool")) == 2
+
+
+@pytest.mark.parametrize("locale", ["C", "C.UTF-8", "POSIX"])
+def test_d24_a_path_that_is_no_text_is_found(tmp_path: Path, locale: str) -> None:
+    """Names are bytes to the system, whatever the locale makes of them."""
+    place = os.fsencode(tmp_path) + b"/caf\xe9 \xc3\xa9"
+    os.mkdir(place)
+    environment = {"LC_ALL": locale, "WAYPOST_SPOOL": os.fsdecode(place + b"/spool")}
+    assert is_acknowledged(hook(b"{}", environment=environment))
+    assert len([name for name in os.listdir(place + b"/spool") if name.endswith(b".event")]) == 1
 
 
 def test_d24_the_spool_is_found_from_what_is_said_most_clearly(tmp_path: Path) -> None:

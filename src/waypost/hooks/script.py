@@ -17,7 +17,7 @@ Invariants:
 
 import binascii
 import fcntl
-import os
+import posix  # the part of `os` that is written in C: the rest takes as long to load as all else here
 import sys
 import time
 
@@ -83,14 +83,14 @@ def read(descriptor: int) -> tuple[bytes, int, str]:
     """All bytes up to the limit, how many there were, and where there were more the SHA-256 of all of them in hex."""
     pieces: list[bytes] = []
     length = 0
-    while length <= PAYLOAD_MOST and (piece := os.read(descriptor, _PIECE)):
+    while length <= PAYLOAD_MOST and (piece := posix.read(descriptor, _PIECE)):
         pieces.append(piece)
         length += len(piece)
     payload = b"".join(pieces)
     if length <= PAYLOAD_MOST:
         return payload, length, ""
     digest = _sha256(payload)
-    while piece := os.read(descriptor, _PIECE):
+    while piece := posix.read(descriptor, _PIECE):
         digest.update(piece)
         length += len(piece)
     return payload[:PAYLOAD_MOST], length, digest.hexdigest()
@@ -112,78 +112,104 @@ def _sha256(data: bytes):
 
 def find_spool(given: str | None) -> tuple[str, str] | None:
     """The directory that holds the spool, and the spool's name in it; None where there is no store to speak of."""
-    environment = os.environ
+    environment = _environment("WAYPOST_SPOOL", "WAYPOST_STATE", "CLAUDE_PROJECT_DIR")
     given = given or environment.get("WAYPOST_SPOOL")
     if given:
-        return os.path.split(os.path.abspath(given))
+        return _split(given)
     state = environment.get("WAYPOST_STATE")
     if state is None:
         project = environment.get("CLAUDE_PROJECT_DIR")
-        state = os.path.join(project, _STATE) if project else ""
+        state = f"{project}/{_STATE}" if project else ""
         if not _is_directory(state):
-            state = _upwards(os.getcwd())
+            state = _upwards(posix.getcwd())
     return (state, "spool") if _is_directory(state) else None
+
+
+def _split(path: str) -> tuple[str, str]:
+    """The directory that holds what a path names, and its name there."""
+    if not path.startswith("/"):
+        path = f"{posix.getcwd()}/{path}"
+    above, _, name = path.rstrip("/").rpartition("/")
+    if name in ("", ".", ".."):
+        import os
+
+        return os.path.split(os.path.realpath(path))
+    return above or "/", name
+
+
+def _environment(*names: str) -> dict[str, str]:
+    """Of some variables those that are set."""
+    environment = posix.environ
+    return {name: _decoded(environment[key]) for name in names if (key := name.encode()) in environment}
+
+
+def _decoded(name: bytes) -> str:
+    """As `os.fsdecode`."""
+    return name.decode(sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
+
+
+def _encoded(name: str) -> bytes:
+    """As `os.fsencode`."""
+    return name.encode(sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
 
 
 def _is_directory(path: str) -> bool:
     """Whether there is a directory; a fault of the disk must not look like a project without a store."""
     try:
-        found = os.stat(path)
+        found = posix.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         return False
     return found.st_mode & 0o170000 == 0o040000
 
 
 def _upwards(folder: str) -> str:
-    while not _is_directory(os.path.join(folder, _STATE)):
-        above = os.path.dirname(folder)
-        if above == folder:
+    while not _is_directory(f"{folder}/{_STATE}"):
+        if folder == "/":
             return ""
-        folder = above
-    return os.path.join(folder, _STATE)
+        folder = folder.rpartition("/")[0] or "/"
+    return f"{folder}/{_STATE}"
 
 
 def who() -> dict[str, str]:
     """The variables that are kept, and what names the agent's process for as long as anyone may remember it."""
-    environment = os.environ
-    found = {name: environment[name] for name in VARIABLES if name in environment}
+    found = _environment(*VARIABLES)
     pid = found.get("CLAUDE_PID", "")
     if pid.isascii() and pid.isdigit():
         found["agent_start"] = _start_ticks(pid)
-        found["host"] = f"{os.uname().nodename}/{_text_of('/etc/machine-id')[:32]}"
+        found["host"] = f"{posix.uname().nodename}/{_text_of('/etc/machine-id')[:32]}"
         try:
-            found["pid_namespace"] = os.readlink("/proc/self/ns/pid")
+            found["pid_namespace"] = posix.readlink("/proc/self/ns/pid")
         except OSError:
             pass
-    return {name: value for name, value in found.items() if len(os.fsencode(value)) <= VALUE_MOST}
+    return {name: value for name, value in found.items() if len(_encoded(value)) <= VALUE_MOST}
 
 
 def _start_ticks(pid: str) -> str:
     """When a process began, in clock ticks since boot; empty where that cannot be told."""
     try:
-        descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
         return ""
     try:
         # the program's name may hold blanks and brackets, so count behind the last bracket
-        return os.read(descriptor, 4096).rpartition(b")")[2].split()[19].decode()
+        return posix.read(descriptor, 4096).rpartition(b")")[2].split()[19].decode()
     except (OSError, IndexError):
         return ""
     finally:
-        os.close(descriptor)
+        posix.close(descriptor)
 
 
 def _text_of(path: str) -> str:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = posix.open(path, posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
         return ""
     try:
-        return os.read(descriptor, 256).decode("ascii", "replace").strip()
+        return posix.read(descriptor, 256).decode("ascii", "replace").strip()
     except OSError:
         return ""
     finally:
-        os.close(descriptor)
+        posix.close(descriptor)
 
 
 # --- one event ---
@@ -191,7 +217,7 @@ def _text_of(path: str) -> str:
 
 def new_name(boot: str, arrived_ns: int) -> str:
     """A name for an event: within one boot they sort by arrival."""
-    return f"{boot_in_names(boot)}-{arrived_ns:016x}-{os.urandom(8).hex()}"
+    return f"{boot_in_names(boot)}-{arrived_ns:016x}-{posix.urandom(8).hex()}"
 
 
 def boot_in_names(boot: str) -> str:
@@ -207,7 +233,7 @@ def encode(fields: dict[str, str], payload: bytes) -> bytes:
 
 
 def _escaped(value: str) -> str:
-    return "".join([chr(each) if 32 < each < 127 and each != 37 else f"%{each:02x}" for each in os.fsencode(value)])
+    return "".join([chr(each) if 32 < each < 127 and each != 37 else f"%{each:02x}" for each in _encoded(value)])
 
 
 def append(place: tuple[str, str], boot: str, arrived_ns: int, fields: dict[str, str], payload: bytes) -> None:
@@ -223,7 +249,7 @@ def append(place: tuple[str, str], boot: str, arrived_ns: int, fields: dict[str,
     try:
         _write(file, encode({"name": name, **fields}, payload))
     except OSError:
-        os.unlink(name + SUFFIX, dir_fd=folder)  # nobody takes part of an event for one, but it would lie there
+        posix.unlink(name + SUFFIX, dir_fd=folder)  # nobody takes part of an event for one, but it would lie there
         raise
     _sync(file)
     _sync(folder)
@@ -231,50 +257,51 @@ def append(place: tuple[str, str], boot: str, arrived_ns: int, fields: dict[str,
 
 def open_spool(above: str, name: str) -> int:
     """The spool, made where it is missing; the directory that holds it is never made."""
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    holder = os.open(above, flags)
+    flags = posix.O_RDONLY | posix.O_DIRECTORY | posix.O_CLOEXEC
+    holder = posix.open(above, flags)
     try:
-        folder = os.open(name, flags | os.O_NOFOLLOW, dir_fd=holder)
+        folder = posix.open(name, flags | posix.O_NOFOLLOW, dir_fd=holder)
     except FileNotFoundError:
         try:
-            os.mkdir(name, 0o700, dir_fd=holder)
-            os.chmod(name, 0o700, dir_fd=holder)  # whatever the umask took away
+            posix.mkdir(name, 0o700, dir_fd=holder)
+            posix.chmod(name, 0o700, dir_fd=holder)  # whatever the umask took away
         except FileExistsError:
             pass
-        folder = os.open(name, flags | os.O_NOFOLLOW, dir_fd=holder)
+        folder = posix.open(name, flags | posix.O_NOFOLLOW, dir_fd=holder)
     try:
-        os.stat(LOCK, dir_fd=folder, follow_symlinks=False)
+        posix.stat(LOCK, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
         # whoever made the spool may have died before its name was durable; where the lock's file is, it is
         _sync(holder)
-        os.close(os.open(LOCK, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder))
-    os.close(holder)
+        flags = posix.O_WRONLY | posix.O_CREAT | posix.O_NOFOLLOW | posix.O_CLOEXEC
+        posix.close(posix.open(LOCK, flags, 0o600, dir_fd=folder))
+    posix.close(holder)
     return folder
 
 
 def _new_file(folder: int, name: str) -> int | None:
     """A new file, locked; None where somebody took it away before it was."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    file = os.open(name, flags, 0o600, dir_fd=folder)
+    flags = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_NOFOLLOW | posix.O_CLOEXEC
+    file = posix.open(name, flags, 0o600, dir_fd=folder)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        found, ours = os.stat(name, dir_fd=folder, follow_symlinks=False), os.fstat(file)
+        found, ours = posix.stat(name, dir_fd=folder, follow_symlinks=False), posix.fstat(file)
     except (BlockingIOError, FileNotFoundError):
-        os.close(file)
+        posix.close(file)
         return None
     if (found.st_dev, found.st_ino) != (ours.st_dev, ours.st_ino):
-        os.close(file)
+        posix.close(file)
         return None
     if ours.st_mode & 0o777 != 0o600:
-        os.fchmod(file, 0o600)
+        posix.fchmod(file, 0o600)
     return file
 
 
 def _write(file: int, data: bytes) -> None:
     """One write; what a full disk leaves of it is tried again, which tells the reason."""
-    written = os.pwrite(file, data, 0)
+    written = posix.pwrite(file, data, 0)
     while written < len(data):
-        written += os.pwrite(file, data[written:], written)
+        written += posix.pwrite(file, data[written:], written)
 
 
 def _sync(descriptor: int) -> None:
@@ -284,7 +311,7 @@ def _sync(descriptor: int) -> None:
             return
         except OSError:
             pass
-    os.fsync(descriptor)
+    posix.fsync(descriptor)
 
 
 def run() -> None:
@@ -294,7 +321,8 @@ def run() -> None:
     except BaseException as error:
         try:
             reason = " ".join(f"{error}".split()) or type(error).__name__
-            os.write(2, f"waypost: the event was not stored: {reason}\n".encode("utf-8", "replace")[:1000])
+            posix.write(2, f"waypost: the event was not stored: {reason}\n".encode("utf-8", "replace")[:1000])
         except BaseException:
             pass
-    os._exit(0)  # there is nothing to clean up, and the interpreter takes its time for it
+    # there is nothing to clean up, and the interpreter takes its time for it
+    posix._exit(0)  # pyright: ignore[reportPrivateUsage]  # os._exit is this one
