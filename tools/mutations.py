@@ -313,6 +313,8 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/transactions.py::TransactionMender.with_decided::piece.file_id == log.file_id": by(f"{TORN}::test_d12_a_decision_that_was_carried_out_before_a_compaction_stays_out_of_a_repair"),
     # --- store/directory/upkeep.py ---
     "store/directory/upkeep.py::_put_backup::log.lock()": by("tests/store/test_erasing.py::test_a_copy_for_a_migration_does_not_outlive_the_erasure"),
+    "store/directory/standing.py::is_surely_same::one[:2] == other[:2]": by(f"{KEPT}::test_large_parts_in_files_and_in_the_log_are_told_apart_by_their_digests"),
+    "store/directory/state.py::DocumentView._touched_until::later.commit_id == other.commit_id": by("tests/store/test_recent.py::test_what_differs_from_a_moment_ago_is_told_by_what_was_touched_since"),
     "store/directory/upkeep.py::take_snapshot::origin.log.sync_to(origin.end)": by(f"{ORDER}::test_t21_what_a_snapshot_covers_is_synced_before_it_is_written"),
     "store/directory/upkeep.py::_append_snapshot::log.lock()": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
     "store/directory/upkeep.py::compact::file.sync_all()": by(f"{ORDER}::test_t21_a_compacted_log_is_synced_before_and_under_the_lock_and_its_name_behind_it"),

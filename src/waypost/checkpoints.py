@@ -106,6 +106,10 @@ def find(store: Store, checkpoint_id: str) -> tuple[DocumentId, str]:
     Raises CheckpointNotFound, and InvalidInput where several begin so.
     """
     document = workflow_of(checkpoint_id)
+    if checkpoint_ids.is_of(document.id, checkpoint_id):  # a whole one is told without looking at all others
+        now = _readable(store, document, durable=False)
+        if now is not None and _is_there(now, checkpoint_id):
+            return document, checkpoint_id
     names = store.checkpoints(document)
     if checkpoint_id in names:
         return document, checkpoint_id
@@ -115,6 +119,11 @@ def find(store: Store, checkpoint_id: str) -> tuple[DocumentId, str]:
     if len(found) > 1:
         raise InvalidInput(f"{len(found)} checkpoints begin with {checkpoint_id!r}: {', '.join(found[:5])}")
     return document, found[0]
+
+
+def _is_there(view: View, name: str) -> bool:
+    """Whether a workflow has a checkpoint of that very name."""
+    return any(view.size_of(prefix + name) is not None for prefix in (CHECKPOINT, ADOPTED))
 
 
 def unknown(checkpoint_id: str) -> CheckpointNotFound:
@@ -218,8 +227,7 @@ def _parent_of(view: View, name: str, names: Sequence[str]) -> str | None:
     if earlier is not None or not restored:
         return earlier
     origin = records.TEXTS.get(view, RESTORED + restored) or ""
-    is_there = any(view.size_of(prefix + origin) is not None for prefix in (CHECKPOINT, ADOPTED))
-    if origin in names or is_there or origin.rpartition(MARK)[0] != view.document.id:
+    if origin in names or _is_there(view, origin) or origin.rpartition(MARK)[0] != view.document.id:
         return origin
     return max((each for each in names if each < origin), default=None)
 
@@ -383,7 +391,7 @@ def all_that_is_left(store: Store, now: View) -> dict[str, bytes]:
 
 
 def _restored(keys: Iterable[str]) -> Iterator[str]:
-    return (key for key in keys if not key.startswith(_NOT_RESTORED))
+    return (key for key in sorted(keys) if not key.startswith(_NOT_RESTORED))
 
 
 def _is_same_value(now: View, then: View, key: str) -> bool:

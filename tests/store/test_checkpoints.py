@@ -15,7 +15,8 @@ from tests.store.support import WF, TestedStore, change, directory_store, system
 from waypost.errors import DocumentDamaged
 from waypost.store import DocumentId, Store, Transaction, View
 from waypost.store.contract import CHECKPOINT
-from waypost.store.directory import checkpoints, compaction, keeping
+from waypost.store.directory import checkpoints, compaction, keeping, upkeep
+from waypost.store.directory.document import Document
 from waypost.store.memory import MemoryStore
 
 LARGE = bytes(range(256)) * 64
@@ -338,3 +339,70 @@ def test_a_backup_holds_the_checkpoints_and_a_restore_brings_them_back(
     assert {each.name for each in (replaced / "checkpoints").iterdir()} - {"lock"} == gone
     with closing(directory_store(path, read_only=True)) as store:
         assert not [found for found in store.verify().findings if found.severity != "note"]
+
+
+def test_commits_with_checkpoints_do_not_wake_upkeep_each(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until it is time for the next one to be written out, commits go on alone; then it is written, and at close."""
+    looks: list[object] = []
+    look_after = upkeep.Upkeep._look_after
+    monkeypatch.setattr(upkeep, "_APART_S", 3600.0)
+    monkeypatch.setattr(
+        upkeep.Upkeep, "_look_after", lambda self, document: looks.append(document) or look_after(self, document)
+    )
+    store = directory_store(path)
+    made = [make(store, 0, value=b"0")]
+    settle(lambda: checkpoints.read(store._context, name_of(0)) is not None)
+    made += [make(store, number, value=b"%d" % number) for number in range(1, 60)]
+    document = store._document(WF)
+    settle(lambda: document.keeping_is_put_off)
+    assert len(looks) <= 4
+    assert not checkpoints.read(store._context, name_of(59))
+    later = store._upkeep._later
+    with store._upkeep._wake:
+        later[document] = document.keep_again_at = 0.0
+        store._upkeep._wake.notify()
+    settle(lambda: checkpoints.read(store._context, name_of(59)) is not None)
+    make(store, 60)
+    settle(lambda: document.keeping_is_put_off)
+    store.close()
+    reader = directory_store(path, read_only=True)
+    for number in (0, 59, 60):
+        kept = checkpoints.read(reader._context, name_of(number))
+        assert kept is not None
+        assert number == 60 or contents(kept) == made[number]
+
+
+def test_large_parts_in_files_and_in_the_log_are_told_apart_by_their_digests(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What differs between a checkpoint's file and the log is found without reading what is the same."""
+    store = directory_store(path)
+    make(store, 0, same=LARGE * 16, other=LARGE * 16, small=b"1", left=b"2")
+    make(store, 1, other=LARGE[::-1] * 16, small=b"3")
+    without_history(store, monkeypatch)
+    kept = store.checkpoint(WF, name_of(0))
+    assert isinstance(kept, checkpoints.Kept)
+    for _ in range(2):
+        assert store.view(WF).differing(kept) == {"other", "small", CHECKPOINT + name_of(1)}
+    store.close()
+
+
+def test_damage_behind_the_newest_snapshot_leaves_a_checkpoint_its_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log is the shorter way to it, and not the only one."""
+    value = random.Random(7).randbytes(300)
+    with closing(directory_store(path)) as store:
+        put(store, large=LARGE)
+        store.tidy(WF, "compact")
+        kept = make(store, 1, a=value)
+        put(store, a=b"later")
+        monkeypatch.setattr(Document, "snapshot_is_due", staticmethod(lambda state: state.frames > 0))
+        store.tidy(WF, "snapshot")
+        store.reclaim(WF)
+    log = path / "workflows" / "wf.state"
+    data = bytearray(log.read_bytes())
+    data[data.index(value)] ^= 1
+    log.write_bytes(data)
+    with closing(directory_store(path)) as store:
+        assert contents(store.checkpoint(WF, name_of(1))) == kept

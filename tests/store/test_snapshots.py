@@ -110,6 +110,31 @@ def test_d25_a_snapshot_comes_after_about_a_hundred_commits(path):
     assert snapshot_of(reader).standing.version > 90
 
 
+def test_d25_a_log_is_left_with_little_to_replay(path, snapshot_now):
+    """Before a log is let go of it gets a snapshot for a quarter of the bytes, and only from who has written to it."""
+    at_rest = []
+    for count, is_due in ((120, True), (60, False)):
+        at = path.with_name(f"store{count}")
+        store = directory_store(at)
+        fill(store, 300)
+        snapshot_now(store)
+        for number in range(count):
+            store.submit(change(WF, lambda tx, n=number: tx.put(f"k{n:05}", os.urandom(40)))).result()
+        behind = store._document(WF).state_now().frame_bytes
+        assert snapshot_of(store).length / 4 < behind < snapshot_of(store).length or not is_due
+        other = directory_store(at)
+        other.view(WF)
+        other.close()
+        assert not store._document(WF).log_if_usable().news(), "who only read has written nothing"
+        expected = contents(store.view(WF))
+        store.close()
+        reader = directory_store(at, read_only=True)
+        assert contents(reader.view(WF)) == expected
+        at_rest.append(reader._document(WF).state_now().frames)
+        assert reader.verify().findings == []
+    assert at_rest == [0, 60]
+
+
 def test_loading_does_not_read_what_stands_before_the_snapshot(path):
     """The bytes read to open a document do not grow with the length of its log."""
     read = []

@@ -465,9 +465,9 @@ class DirectoryStore(Following, Looking):
 
     def _close_document(self, document: Document) -> None:
         try:
-            upkeep.compact_if_due(document, self._context, closing=True)
+            upkeep.come_to_rest(document, self._context)
         except WaypostError as error:
-            _LOG.warning("%s %r was not compacted: %s", document.id.kind, document.id.id, error)
+            _LOG.warning("%s %r was not put in order: %s", document.id.kind, document.id.id, error)
         try:
             document.close()
         except WaypostError as error:

@@ -34,15 +34,17 @@ class CheckpointedDocument(OpenDocument):
         self._gone: set[str] = set()
         self.keeping_is_due = False
         """Whether checkpoints were made or removed since their files were seen to."""
+        self.keeping_is_put_off = False
+        """Whether upkeep knows of it, and sees to it once it is time, so that nobody has to ask for it."""
         self.keep_again_at = float("-inf")
         """From when on the newest checkpoint is written out again."""
 
     @property
-    def is_to_keep_soon(self) -> bool:
-        """Whether checkpoints are to be written out soon: where commits wait for syncs. Elsewhere all is synced now and
+    def is_to_keep(self) -> bool:
+        """Whether checkpoints are to be written out now: where commits wait for syncs. Elsewhere all is synced now and
         then, and checkpoints with it.
         """
-        return self.keeping_is_due and self._context.durable
+        return self.keeping_is_due and self._context.durable and not self.keeping_is_put_off
 
     def note_removed(self, prepared: Prepared, state: DocumentState) -> None:
         body = prepared.body
@@ -62,13 +64,14 @@ class CheckpointedDocument(OpenDocument):
 
     def checkpoint(self, name: str) -> View | None:
         """The version whose commit put a checkpoint; None where the document has none of that name."""
-        if not self._has_log():
+        view = self._view_of_log()
+        if view is None:
             return self._kept(name)
-        if not self._has_checkpoint(name):
+        if not checkpoints.has(view, name):
             return None
         with self.lock:
             version = self._made.get(name) or self._current().version_that_put(CHECKPOINT + name)
-            made = None if version is None else self._recent(version)
+            made = self._made_before_snapshot(name) if version is None else self._recent(version)
         if made is not None:
             return made
         try:
@@ -83,19 +86,32 @@ class CheckpointedDocument(OpenDocument):
             raise DocumentDamaged(f"checkpoint {name!r} has no file, nor does history reach back to it", file=file)
         return found
 
+    def _made_before_snapshot(self, name: str) -> View | None:
+        """The version of a checkpoint that was made a moment before the newest snapshot; None for others."""
+        state, log = self._current(), self._log
+        if log is None or not log.end or log.poisoned is not None:
+            return None
+        try:
+            longer = loading.read_from_before(log, state, self._context)
+            version = None if longer is None else longer.version_that_put(CHECKPOINT + name)
+            return None if longer is None or version is None else longer.earlier(version)
+        except (DocumentDamaged, UnsupportedFormat) as error:
+            _LOG.warning("%s %r: a checkpoint is looked for in its file: %s", self.id.kind, self.id.id, error)
+            return None
+
     def checkpoints(self) -> list[str]:
         """The names of the checkpoints of the document, by their files where the log is lost."""
-        if not self._has_log():
-            return checkpoints.names_of(self._context, self.id)
-        return checkpoints.names_in(self.view(durable=False))
+        view = self._view_of_log()
+        return checkpoints.names_of(self._context, self.id) if view is None else checkpoints.names_in(view)
 
-    def _has_log(self) -> bool:
-        """Whether there is a log, and one that can be read."""
+    def _view_of_log(self) -> View | None:
+        """The newest version; None where there is no log, or none that can be read."""
         try:
-            return self.view(durable=False).version > 0
+            view = self.view(durable=False)
         except (DocumentDamaged, UnsupportedFormat) as error:
             _LOG.warning("%s %r: its checkpoints are looked for without its log: %s", self.id.kind, self.id.id, error)
-            return False
+            return None
+        return view if view.version else None
 
     def _has_checkpoint(self, name: str) -> bool:
         return checkpoints.has(self.view(durable=False), name)

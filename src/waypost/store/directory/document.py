@@ -47,6 +47,7 @@ PATIENCE = 16
 _SEAL_TRIES = 2
 _MOST_AT_HAND = 8
 SNAPSHOT_FRAMES, SNAPSHOT_BYTES = 100, 64 * 1024
+_SHARE_AT_REST = 4
 _MUCH_NEWS = 8 * 1024 * 1024
 
 
@@ -268,7 +269,7 @@ class Document(CheckpointedDocument):
     def look_after(self) -> None:
         """Ask for upkeep when there is some to do. It is nobody's commit that fails when none can be had."""
         state = self._state
-        if state is not None and (self.is_to_keep_soon or self.snapshot_is_due(state)):
+        if state is not None and (self.is_to_keep or self.snapshot_is_due(state)):
             try:
                 self._ask_for_upkeep(self)
             except RuntimeError as error:
@@ -277,8 +278,13 @@ class Document(CheckpointedDocument):
     @staticmethod
     def snapshot_is_due(state: DocumentState) -> bool:
         """Whether replay would cost more than a snapshot: about 100 frames, and as many bytes as the last one had."""
-        behind = state.frame_bytes
-        return (state.frames >= SNAPSHOT_FRAMES or behind >= SNAPSHOT_BYTES) and behind >= state.base.length
+        return _is_much(state) and state.frame_bytes >= state.base.length
+
+    def snapshot_is_due_at_rest(self, state: DocumentState) -> bool:
+        """The same before the document is let go of, for a quarter of the bytes: whoever opens it next would replay
+        all of that at once, while nobody waits for this.
+        """
+        return self._wrote and _is_much(state) and _SHARE_AT_REST * state.frame_bytes >= state.base.length
 
     # --- coming to rest ---------------------------------------------------------------------------
 
@@ -332,7 +338,7 @@ class Document(CheckpointedDocument):
             submission.settle(StoreClosed("the change was handed in before a fork, and belongs to the parent"))
         self._queue.clear()
         self._flying.clear()
-        self._wrote = self.driver_is_due = self.keeping_is_due = False
+        self._wrote = self.driver_is_due = self.keeping_is_due = self.keeping_is_put_off = False
         self._log, self._state = None, None
 
     def _seal(self, log: Log) -> None:
@@ -353,6 +359,10 @@ class Document(CheckpointedDocument):
                 log.file.unlock()
             log.file.sync_all()
             return
+
+
+def _is_much(state: DocumentState) -> bool:
+    return state.frames >= SNAPSHOT_FRAMES or state.frame_bytes >= SNAPSHOT_BYTES
 
 
 def _copy_of(error: BaseException) -> BaseException:

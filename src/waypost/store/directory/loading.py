@@ -23,6 +23,8 @@ from waypost.store.directory.log import LACKS_BASE, Frame, Log
 from waypost.store.directory.state import DocumentState, DocumentView, Snapshot
 from waypost.store.kinds import DocumentId
 
+_NEAR_BYTES = 512 * 1024
+
 
 def first_body(document: DocumentId, generation: int = 0, dropped: bytes = b"") -> FileBody:
     """What the first frame of a log says."""
@@ -210,6 +212,24 @@ def read_on(log: Log, state: DocumentState, version: int) -> DocumentView | None
         if found.header.version > earlier.standing.version:
             earlier.follow(found)
     return earlier.view() if earlier.standing.version == version else None
+
+
+def read_from_before(log: Log, state: DocumentState, context: Reading) -> DocumentState | None:
+    """The same state as it stands on the snapshot before its own, so that it knows what the commits between them did;
+    None where there is none, or it is so far back that other ways are shorter.
+    """
+    own = state.base.frame
+    before = None if own is None else log.last(own.offset)
+    if own is None or before is None:
+        return None
+    snapshot = _snapshot_at(log, blocks_of(log, context), before.header.base, own.offset)
+    if snapshot is None or log.end - own.header.length - snapshot.body.resume - snapshot.length > _NEAR_BYTES:
+        return None
+    found = DocumentState(state.document, snapshot)
+    for each in log.hop(snapshot.body.resume, snapshot.body.resume_link, log.end):
+        if each.header.version > found.standing.version:
+            found.follow(each)
+    return found if found.standing == state.standing else None
 
 
 def load_at(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from waypost.codec.bodies import Extent, Part
@@ -28,12 +28,20 @@ class _Laid(NamedTuple):
     bytes: int
 
 
+class Later(NamedTuple):
+    """What a commit and those before it, back to some version, touched: the rest is in both versions the same."""
+
+    commit_id: bytes
+    touched: set[str]
+
+
 class Earlier(NamedTuple):
     """An earlier version, as what differs from the base that the newest one stands on."""
 
     overlay: dict[str, Part | None]
     standing: Standing
     compressed: bool
+    later: Later
 
 
 class Recent:
@@ -64,6 +72,11 @@ class Recent:
         self._laid.clear()
         self._bytes = 0
 
+    def touched(self) -> Iterator[str]:
+        """The keys that these commits touched; some more than once."""
+        for laid in self._laid:
+            yield from laid.before
+
     def version_touching(self, key: str) -> int | None:
         """The last of these versions whose commit touched a part; None where none did."""
         return next((laid.standing.version for laid in reversed(self._laid) if key in laid.before), None)
@@ -72,10 +85,11 @@ class Recent:
         """One of these versions, by taking back what was laid over since; None where it is none of them."""
         if not self._laid or not self._laid[0].standing.version <= version <= self._laid[-1].standing.version:
             return None
-        found = dict(overlay)
+        found, touched = dict(overlay), set[str]()
         for laid in reversed(self._laid):
             if laid.standing.version == version:
-                return Earlier(found, laid.standing, laid.compressed)
+                return Earlier(found, laid.standing, laid.compressed, Later(self._laid[-1].standing.commit_id, touched))
+            touched.update(laid.before)
             for key, part in laid.before.items():
                 if part is base:
                     found.pop(key, None)

@@ -33,7 +33,7 @@ from waypost.store import parts as sums
 from waypost.store.directory.blocks import Blocks
 from waypost.store.directory.compaction import History
 from waypost.store.directory.log import NOTHING, Frame, Log, is_blank
-from waypost.store.directory.state import DocumentView, Snapshot
+from waypost.store.directory.state import DocumentView, Kinds, Snapshot
 from waypost.store.kinds import DocumentId
 from waypost.store.views import OperationRecord
 
@@ -475,7 +475,7 @@ def _with_history(
     remembered = {record.operation_id: record for record in operations}
 
     def view(parts: dict[str, Part], standing: Standing) -> DocumentView:
-        return DocumentView(document, Snapshot(reading.blocks), dict(parts), standing, False, remembered)
+        return DocumentView(document, Snapshot(reading.blocks), dict(parts), standing, False, remembered, Kinds(parts))
 
     cut = past_standing.version
     dropped = b"".join(ids.get(version, _UNKNOWN_ID) for version in range(1, cut + 1))

@@ -42,3 +42,12 @@ class Stands(ABC):
     def erased(self, key: str) -> bytes | None:
         part = self.located(key)[0]
         return part.digest if isinstance(part, Extent) and is_erased(part) else None
+
+
+def is_surely_same(one: Part | None, other: Part | None) -> bool:
+    """Whether two parts of one key, which may stand in different files, are the same, as far as that can be told
+    without reading them. Nothing is the same as what was erased.
+    """
+    if isinstance(one, Extent) and isinstance(other, Extent):
+        return one[:2] == other[:2] and not is_erased(one) and not is_erased(other)
+    return one == other

@@ -8,10 +8,11 @@ changed only under the lock of its document; views are free.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import chain
 from typing import NamedTuple, Protocol
+from weakref import ref
 
 from waypost.codec import bodies
 from waypost.codec.bodies import Block, Extent, Part, SnapshotBody
@@ -19,8 +20,8 @@ from waypost.codec.compression import PLAIN, Undecodable
 from waypost.codec.frame import FrameType, Standing, part_hash, touched_parts
 from waypost.store.directory.blocks import Blocks, damaged
 from waypost.store.directory.log import NOTHING, Frame
-from waypost.store.directory.recent import Recent
-from waypost.store.directory.standing import Stands
+from waypost.store.directory.recent import Later, Recent
+from waypost.store.directory.standing import Stands, is_surely_same
 from waypost.store.kinds import DocumentId
 from waypost.store.values import Pieces
 from waypost.store.views import OperationRecord, View
@@ -125,10 +126,32 @@ class Source(View, Protocol):
     def located(self, key: str) -> tuple[Part | None, Blocks]: ...
 
 
+class Kinds:
+    """The keys of an overlay by what stands before their first U+001F, so that asking for those of one kind does not
+    look at all. Keys are only added, so that views of earlier versions share it: it may name more than they have.
+    """
+
+    def __init__(self, keys: Iterable[str] = ()) -> None:
+        self._keys: dict[str, dict[str, None]] = {}
+        for key in keys:
+            self.add(key)
+
+    def add(self, key: str) -> None:
+        """Take in a key."""
+        self._keys.setdefault(key.partition(_SEPARATOR)[0], {})[key] = None
+
+    def among(self, overlay: Mapping[str, Part | None], prefix: str) -> Iterable[str]:
+        """Those keys of an overlay that may begin with a prefix, and it may be others."""
+        kind, separator, _ = prefix.partition(_SEPARATOR)
+        if not separator:
+            return overlay
+        return list(self._keys.get(kind, ()))  # at once, since a commit may add to it meanwhile
+
+
 class DocumentView(Stands):
     """One version of a document; fulfils `views.View`."""
 
-    __slots__ = ("_base", "_since", "compressed", "document", "overlay", "standing")
+    __slots__ = ("_base", "_compared", "_kinds", "_later", "_since", "compressed", "document", "overlay", "standing")
 
     def __init__(
         self,
@@ -138,13 +161,23 @@ class DocumentView(Stands):
         standing: Standing,
         compressed: bool,
         since: dict[str, OperationRecord],
+        kinds: Kinds,
+        later: Later | None = None,
     ) -> None:
         self.document = document
         self._base = base
+        self._kinds = kinds
+        self._later = later
+        self._compared: tuple[ref[Stands], set[str]] | None = None
+        """What differs from a version that stands in other files, which takes long to tell."""
         self.overlay = overlay
         self.standing = standing
         self.compressed = compressed
         self._since = since  # writes since the snapshot, later ones than this version's too
+
+    def stands_on(self, base: Snapshot, overlay: dict[str, Part | None], standing: Standing) -> bool:
+        """Whether it is made of the very same objects."""
+        return self._base is base and self.overlay is overlay and self.standing is standing
 
     def part(self, key: str) -> Part | None:
         """The part as it is kept: its bytes, or where they are."""
@@ -170,15 +203,39 @@ class DocumentView(Stands):
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         overlay = self.overlay
-        added = sorted(key for key, part in overlay.items() if part is not None and key.startswith(prefix))
+        laid = self._kinds.among(overlay, prefix)
+        added = sorted(key for key in laid if key.startswith(prefix) and overlay.get(key) is not None)
         kept = (key for key in self._base.keys(prefix) if key not in overlay)
         return merge(kept, added)
 
     def differing(self, other: View) -> set[str]:
-        if not isinstance(other, DocumentView) or other._base is not self._base:
+        if not isinstance(other, Stands):
             return {*self.keys(), *other.keys()}
-        changed = {*self.overlay, *other.overlay}  # the rest stands in the snapshot that both stand on
-        return {key for key in changed if self.part(key) != other.part(key)}
+        changed = self._may_differ(other) if isinstance(other, DocumentView) else None
+        if changed is not None:
+            # in order, since neighbours stand in one block
+            return {key for key in sorted(changed) if self.part(key) != other.located(key)[0]}
+        if self._compared is not None and self._compared[0]() is other:
+            return self._compared[1].copy()
+        every = sorted({*self.keys(), *other.keys()})
+        found = {key for key in every if not is_surely_same(self.part(key), other.located(key)[0])}
+        if not isinstance(other, DocumentView):
+            self._compared = ref(other), found.copy()
+        return found
+
+    def _may_differ(self, other: DocumentView) -> set[str] | None:
+        """The keys of the parts that are to be compared; None where those are all."""
+        changed = self._touched_until(other)
+        if changed is None:
+            changed = other._touched_until(self)
+        if changed is None and other._base is self._base:  # the rest stands in the snapshot that both stand on
+            changed = {*self.overlay, *other.overlay}
+        return changed
+
+    def _touched_until(self, other: DocumentView) -> set[str] | None:
+        """What the commits between this version and a later one touched; None where that is not at hand."""
+        later = self._later
+        return later.touched if later is not None and later.commit_id == other.commit_id else None
 
     def operation(self, operation_id: str) -> OperationRecord | None:
         found = self._since.get(operation_id)
@@ -208,6 +265,7 @@ class _Ready(NamedTuple):
 
 
 _ABSENT = object()
+_SEPARATOR = "\x1f"
 _MOST_REMEMBERED = 20_000
 """So many writes are known of before what is remembered is read anew, without those that are long ago."""
 
@@ -221,6 +279,8 @@ class DocumentState:
         self.standing = base.standing
         self._overlay: dict[str, Part | None] = {}
         self._overlay_shared = False
+        self._kinds = Kinds()
+        self._view: DocumentView | None = None
         self._compressed = base.body.compressed
         self._compressed_at = 0
         self._recent = Recent()
@@ -323,9 +383,13 @@ class DocumentState:
         if cleared:
             self._clears += 1
             self._overlay = dict.fromkeys(self.base.keys())
+            self._kinds = Kinds(self._overlay)
             self._recent.forget()
         self._laid_compressed |= compressed
         self._recent.note(self._overlay, self.base, chain(parts, removed), standing, self._laid_compressed)
+        for key in chain(parts, removed):
+            if key not in self._overlay:  # else it is among them
+                self._kinds.add(key)
         for key in removed:
             self._overlay[key] = None
         self._overlay.update(parts)
@@ -352,14 +416,22 @@ class DocumentState:
     def view(self) -> DocumentView:
         """The present version, which stays as it is."""
         self.decode()
+        view = self._view
+        if view is None or not view.stands_on(self.base, self._overlay, self.standing):
+            view = self._view = DocumentView(
+                self.document, self.base, self._overlay, self.standing, self._compressed, self._since, self._kinds
+            )
         self._overlay_shared = True
-        return DocumentView(self.document, self.base, self._overlay, self.standing, self._compressed, self._since)
+        return view
 
     def earlier(self, version: int) -> DocumentView | None:
         """One of the last versions, if it is at hand."""
         self.decode()
         found = self._recent.earlier(self._overlay, self.base, version)
-        return found and DocumentView(self.document, self.base, *found, self._since)
+        if found is None:
+            return None
+        overlay, standing, compressed, later = found
+        return DocumentView(self.document, self.base, overlay, standing, compressed, self._since, self._kinds, later)
 
     def version_that_put(self, key: str) -> int | None:
         """The version whose commit put a part that is there; None where that is too long ago."""
@@ -385,7 +457,9 @@ class DocumentState:
             return False
         then = view.overlay
         # a part that is still the same object is in the snapshot
-        self._overlay = {key: part for key, part in self._overlay.items() if then.get(key, _ABSENT) is not part}
+        left = {key: part for key, part in self._overlay.items() if then.get(key, _ABSENT) is not part}
+        self._kinds = Kinds(chain(left, self._recent.touched()))
+        self._overlay = left
         self._overlay_shared = False
         base.take_over(self.base, self._operations[: mark.operations])
         self._operations = self._operations[mark.operations :]

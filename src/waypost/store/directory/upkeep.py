@@ -37,11 +37,12 @@ _COPY_BYTES = 1 << 20
 _STAGING_US = 60 * 1_000_000
 
 
-def take_snapshot(document: Document, context: Context) -> bool:
+def take_snapshot(document: Document, context: Context, *, closing: bool = False) -> bool:
     """Append a snapshot if one is still due; whether one was appended."""
     _stand_on_newest(document, context)
     origin = _origin_of(document)
-    if origin is None or not document.snapshot_is_due(document.state_now()):
+    is_due = document.snapshot_is_due_at_rest if closing else document.snapshot_is_due
+    if origin is None or not is_due(document.state_now()):
         return False
     base = origin.base
     builder, compressed = snapshots.build_on(base, origin.view, origin.operations, context.quick_compressor())
@@ -100,27 +101,42 @@ def _origin_of(document: Document) -> Origin | None:
         return Origin(log, state.view(), log.end, log.link, state.base, operations, state.mark())
 
 
-def compaction_is_due(log: Log, state: DocumentState, context: Context, *, closing: bool) -> bool:
+def compaction_is_due(
+    log: Log, state: DocumentState, context: Context, *, closing: bool, superseding: bool = False
+) -> bool:
     """Whether what is no longer needed takes more than half of the file (a tenth when closing), or history outgrew
-    its bound. Not while somebody may be writing a value ahead, which compaction would make him begin again.
+    its bound; when `superseding`, the newest snapshot is no longer needed either. Not while somebody may be writing a
+    value ahead, which compaction would make him begin again.
     """
     if not closing and clock.now_us() - log.ahead_us < _STAGING_US:
         return False
-    superseded = state.base.body.superseded + log.ahead_bytes
+    superseded = state.base.body.superseded + log.ahead_bytes + (state.base.length if superseding else 0)
     if superseded > _COMPACT_FROM and superseded * (_CLOSING_SHARE if closing else 2) > log.end:
         return True
-    kept = state.base.length + state.standing.size_bytes
+    kept = (0 if superseding else state.base.length) + state.standing.size_bytes
     return log.end - superseded - kept > context.limit_bytes // 2
 
 
-def compact_if_due(document: Document, context: Context, *, closing: bool) -> None:
+def compact_if_due(document: Document, context: Context, *, closing: bool, superseding: bool = False) -> None:
     """Compact a log of which enough is no longer needed."""
     with document.lock:
         log = document.log_if_usable()
-        is_due = log is not None and compaction_is_due(log, document.state_now(), context, closing=closing)
+        is_due = log is not None and compaction_is_due(
+            log, document.state_now(), context, closing=closing, superseding=superseding
+        )
         erases = log is not None and compaction.erasing_is_due(log, document.state_now().view())
     if is_due or erases:
         compact(document, context, [] if erases else None)
+
+
+def come_to_rest(document: Document, context: Context) -> None:
+    """Leave a log, before it is let go of, as whoever opens it next reads it soonest and in the least bytes."""
+    with document.lock:
+        log = document.log_if_usable()
+        # the snapshot before is not needed once there is another: then that is made by writing the log again
+        superseded = log is not None and document.snapshot_is_due_at_rest(document.state_now())
+    compact_if_due(document, context, closing=True, superseding=superseded)
+    take_snapshot(document, context, closing=True)
 
 
 def compact(document: Document, context: Context, removed: list[str] | None = None) -> bool:
@@ -359,7 +375,7 @@ class Upkeep:
 
     def _look_after(self, document: Document) -> None:
         try:
-            if document.is_to_keep_soon:
+            if document.is_to_keep:
                 self._keep_checkpoints(document)
             take_snapshot(document, self._context)
             compact_if_due(document, self._context, closing=False)
@@ -371,6 +387,7 @@ class Upkeep:
         began = time.monotonic()
         if began < document.keep_again_at:
             self._later[document] = document.keep_again_at
+            document.keeping_is_put_off = True
             return
         document.keep_again_at = began + _APART_S
         document.keep_checkpoints(newest_only=True)
@@ -383,6 +400,7 @@ class Upkeep:
         for document, at in list(self._later.items()):
             if time.monotonic() >= at:
                 del self._later[document]
+                document.keeping_is_put_off = False
                 self._due[document] = None
 
     def close(self) -> None:
