@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -12,11 +13,14 @@ from typing import Any
 import pytest
 
 from tests.store.support import WF, TestedStore, change, directory_store, system_calls
-from waypost.errors import DocumentDamaged
+from waypost.errors import DocumentDamaged, StoreUnavailable
 from waypost.store import DocumentId, Store, Transaction, View
 from waypost.store.contract import CHECKPOINT
 from waypost.store.directory import checkpoints, compaction, keeping, upkeep
 from waypost.store.directory.document import Document
+from waypost.store.directory.files import File
+from waypost.store.directory.log import Log
+from waypost.store.directory.state import DocumentState
 from waypost.store.memory import MemoryStore
 
 LARGE = bytes(range(256)) * 64
@@ -387,22 +391,71 @@ def test_large_parts_in_files_and_in_the_log_are_told_apart_by_their_digests(
     store.close()
 
 
-def test_damage_behind_the_newest_snapshot_leaves_a_checkpoint_its_file(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("place", ["commit", "snapshot", "large part", "unreadable"])
+def test_damage_before_the_newest_snapshot_leaves_a_checkpoint_its_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    """The log is the shorter way to it, and not the only one."""
-    value = random.Random(7).randbytes(300)
-    with closing(directory_store(path)) as store:
-        put(store, large=LARGE)
+    """The log is the shorter way to it, and not the only one: be a commit damaged, a block of the snapshot that no load
+    looks at any more, or a large part that was replaced since; or all of that unreadable.
+    """
+    rng = random.Random(7)
+    before, value, replaced = rng.randbytes(300), rng.randbytes(300), rng.randbytes(9000)
+    with closing(directory_store(path, enabled=False, chunk_size=4096)) as store:
+        several_blocks = {f"d{number:02}": rng.randbytes(2000) for number in range(40)}
+        put(store, **several_blocks, d20x=before)
         store.tidy(WF, "compact")
-        kept = make(store, 1, a=value)
-        put(store, a=b"later")
+        large = {"large": replaced} if place == "large part" else {}
+        kept = make(store, 1, a=value, **large)
+        put(store, a=b"later", large=b"now small")
         monkeypatch.setattr(Document, "snapshot_is_due", staticmethod(lambda state: state.frames > 0))
         store.tidy(WF, "snapshot")
         store.reclaim(WF)
     log = path / "workflows" / "wf.state"
     data = bytearray(log.read_bytes())
-    data[data.index(value)] ^= 1
+    commit, snapshot, newest = (found.start() for found in re.finditer(re.escape(before), data))
+    assert commit < snapshot < data.index(value) < newest
+    place_of = {"commit": data.index(value), "snapshot": snapshot, "large part": data.find(replaced[:4096])}
+    data[place_of.get(place, newest - 1)] ^= place in place_of
     log.write_bytes(data)
-    with closing(directory_store(path)) as store:
+    monkeypatch.undo()
+    with closing(directory_store(path, enabled=False, chunk_size=4096)) as store:
+        assert store.view(WF).version == 3
+        if place == "unreadable":
+            document = store._document(WF)
+            frame = document.state_now().base.frame
+            assert document._log is not None and frame is not None
+            _cannot_be_read_before(monkeypatch, document._log, frame.offset)
         assert contents(store.checkpoint(WF, name_of(1))) == kept
+
+
+def _cannot_be_read_before(monkeypatch: pytest.MonkeyPatch, log: Log, end: int) -> None:
+    """The medium has lost the first `end` bytes of a log."""
+    read = File.read
+
+    def refuse(file: File, length: int, offset: int) -> bytes:
+        if file is log.file and offset < end:
+            raise StoreUnavailable("cannot read it: Input/output error (EIO)", file=file.name, errno="EIO")
+        return read(file, length, offset)
+
+    monkeypatch.setattr(File, "read", refuse)
+
+
+def test_a_checkpoint_from_before_the_snapshot_before_is_not_looked_for_in_commits(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the snapshot before has already was put before it: its file is nearer than all that follows."""
+    with closing(directory_store(path)) as store:
+        kept = make(store, 1, a=b"1")
+        store.tidy(WF, "compact")
+        later = make(store, 2, a=b"2")
+        monkeypatch.setattr(Document, "snapshot_is_due", staticmethod(lambda state: state.frames > 0))
+        store.tidy(WF, "snapshot")
+    with closing(directory_store(path)) as store:
+        assert store.view(WF).version == 2
+        followed: list[object] = []
+        follow = DocumentState.follow
+        monkeypatch.setattr(
+            DocumentState, "follow", lambda state, found: followed.append(found) or follow(state, found)
+        )
+        assert contents(store.checkpoint(WF, name_of(1))) == kept and not followed
+        assert contents(store.checkpoint(WF, name_of(2))) == later and followed

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from waypost.errors import DocumentDamaged, UnsupportedFormat, WaypostError
+from waypost.codec.bodies import Extent
+from waypost.errors import DocumentDamaged, StoreUnavailable, UnsupportedFormat, WaypostError
 from waypost.store.contract import ADOPTED, CHECKPOINT
 from waypost.store.directory import checkpoints, keeping, loading
 from waypost.store.directory.batch import Prepared
@@ -87,15 +88,22 @@ class CheckpointedDocument(OpenDocument):
         return found
 
     def _made_before_snapshot(self, name: str) -> View | None:
-        """The version of a checkpoint that was made a moment before the newest snapshot; None for others."""
+        """The version of a checkpoint that was made a moment before the newest snapshot; None for others, and where
+        its file may hold what the log has lost.
+        """
         state, log = self._current(), self._log
         if log is None or not log.end or log.poisoned is not None:
             return None
         try:
-            longer = loading.read_from_before(log, state, self._context)
+            longer = loading.read_from_before(log, state, self._context, CHECKPOINT + name)
             version = None if longer is None else longer.version_that_put(CHECKPOINT + name)
-            return None if longer is None or version is None else longer.earlier(version)
-        except (DocumentDamaged, UnsupportedFormat) as error:
+            made = None if longer is None or version is None else longer.earlier(version)
+            if longer is None or made is None:
+                return None
+            # bytes that the newest version does not have are not known to be whole; the file has its own
+            has_own_blocks = any(isinstance(made.part(key), Extent) for key in made.differing(longer.view()))
+            return None if has_own_blocks else made
+        except (DocumentDamaged, UnsupportedFormat, StoreUnavailable) as error:
             _LOG.warning("%s %r: a checkpoint is looked for in its file: %s", self.id.kind, self.id.id, error)
             return None
 

@@ -214,9 +214,9 @@ def read_on(log: Log, state: DocumentState, version: int) -> DocumentView | None
     return earlier.view() if earlier.standing.version == version else None
 
 
-def read_from_before(log: Log, state: DocumentState, context: Reading) -> DocumentState | None:
+def read_from_before(log: Log, state: DocumentState, context: Reading, lacking: str) -> DocumentState | None:
     """The same state as it stands on the snapshot before its own, so that it knows what the commits between them did;
-    None where there is none, or it is so far back that other ways are shorter.
+    None where there is none, or it has the part `lacking`, or is so far back that other ways are shorter, or damaged.
     """
     own = state.base.frame
     before = None if own is None else log.last(own.offset)
@@ -225,11 +225,18 @@ def read_from_before(log: Log, state: DocumentState, context: Reading) -> Docume
     snapshot = _snapshot_at(log, blocks_of(log, context), before.header.base, own.offset)
     if snapshot is None or log.end - own.header.length - snapshot.body.resume - snapshot.length > _NEAR_BYTES:
         return None
+    # no load asks for its blocks any more, so nobody else would have found out that they are damaged
+    if not _are_blocks_whole(log, snapshot) or snapshot.get(lacking) is not None:
+        return None
     found = DocumentState(state.document, snapshot)
     for each in log.hop(snapshot.body.resume, snapshot.body.resume_link, log.end):
         if each.header.version > found.standing.version:
             found.follow(each)
     return found if found.standing == state.standing else None
+
+
+def _are_blocks_whole(log: Log, snapshot: Snapshot) -> bool:
+    return snapshot.frame is not None and log.blocks_whole(snapshot.frame, thorough=True)
 
 
 def load_at(

@@ -128,12 +128,12 @@ class Log:
             yield found
             offset, link = found.end, found.header.checksum
 
-    def blocks_whole(self, found: Frame) -> bool:
-        """Whether a frame's blocks hold what its table says; not asked where a sync is on record, since blocks
-        are checked again when they are read.
+    def blocks_whole(self, found: Frame, *, thorough: bool = False) -> bool:
+        """Whether a frame's blocks hold what its table says; where a sync is on record that is only asked when
+        `thorough`, since blocks are checked again when they are read.
         """
-        header = found.header
-        if header.length == header.blocks_offset or (found.end <= self.recorded_synced and not self.thorough):
+        header, thorough = found.header, thorough or self.thorough
+        if header.length == header.blocks_offset or (found.end <= self.recorded_synced and not thorough):
             return True
         try:
             _, table = found.content()
