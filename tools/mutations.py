@@ -229,6 +229,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/lease.py::take::lease.is_current()": by(f"{LEASES}::test_c03_a_lease_that_went_before_it_was_shared_is_made_anew"),
     "store/directory/lease.py::_make::file.sync_all()": by(f"{COPIES}::test_t20_a_backup_passes_on_nothing_that_the_store_could_still_lose"),
     # --- store/directory/loading.py ---
+    "store/directory/loading.py::_are_blocks_whole::log.blocks_whole(snapshot.frame, thorough=True)": by(f"{KEPT}::test_damage_before_the_newest_snapshot_leaves_a_checkpoint_its_file[snapshot]"),
     "store/directory/loading.py::reopen_for_writing::known.file.identity()[:2] == log.file.identity()[:2]": by(f"{CHECKS}::test_c04_a_reader_who_becomes_a_writer_opens_the_file_anew"),
     # --- store/directory/log.py ---
     "store/directory/log.py::Log.frame_at::header.file_id != self.file_id": by(f"{CHECKS}::test_d10_frames_of_another_file_behind_the_end_are_no_damage"),
@@ -305,7 +306,11 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/spooled.py::set_aside::folder.sync()": by(f"{SPOOL}[one_that_cannot_be_used-weak]"),
     "store/directory/spooled.py::set_aside::refused.sync()": by(f"{SPOOL}[a_writer_that_dies-weak]"),
     "store/directory/spooled.py::set_aside::refused.sync() #2": by(f"{SPOOL}[one_that_cannot_be_used-weak]"),
+    # --- store/directory/standing.py ---
+    "store/directory/standing.py::is_surely_same::one[:2] == other[:2]": by(f"{KEPT}::test_large_parts_in_files_and_in_the_log_are_told_apart_by_their_digests"),
     # --- store/directory/state.py ---
+    "store/directory/state.py::DocumentView._touched_until::self._base.blocks.file_id != other._base.blocks.file_id": by("tests/store/test_recent.py::test_a_version_that_was_held_while_something_was_erased_differs_in_it"),
+    "store/directory/state.py::DocumentView._touched_until::later.commit_id == other.commit_id": by("tests/store/test_recent.py::test_what_differs_from_a_moment_ago_is_told_by_what_was_touched_since"),
     "store/directory/blocks.py::BlockCache::self._lock": by(f"{LOCKS}::test_c05_threads_take_turns_on_cached_blocks_and_decisions"),
     # --- store/directory/submission.py ---
     "store/directory/submission.py::Submission::self._done": by(f"{LOCKS}::test_a_change_is_told_only_when_it_is_done"),
@@ -313,8 +318,6 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/transactions.py::TransactionMender.with_decided::piece.file_id == log.file_id": by(f"{TORN}::test_d12_a_decision_that_was_carried_out_before_a_compaction_stays_out_of_a_repair"),
     # --- store/directory/upkeep.py ---
     "store/directory/upkeep.py::_put_backup::log.lock()": by("tests/store/test_erasing.py::test_a_copy_for_a_migration_does_not_outlive_the_erasure"),
-    "store/directory/standing.py::is_surely_same::one[:2] == other[:2]": by(f"{KEPT}::test_large_parts_in_files_and_in_the_log_are_told_apart_by_their_digests"),
-    "store/directory/state.py::DocumentView._touched_until::later.commit_id == other.commit_id": by("tests/store/test_recent.py::test_what_differs_from_a_moment_ago_is_told_by_what_was_touched_since"),
     "store/directory/upkeep.py::take_snapshot::origin.log.sync_to(origin.end)": by(f"{ORDER}::test_t21_what_a_snapshot_covers_is_synced_before_it_is_written"),
     "store/directory/upkeep.py::_append_snapshot::log.lock()": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
     "store/directory/upkeep.py::compact::file.sync_all()": by(f"{ORDER}::test_t21_a_compacted_log_is_synced_before_and_under_the_lock_and_its_name_behind_it"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 from unittest.mock import patch
+from weakref import ref
 
+import msgspec
 import pytest
 
 from tests.seeds import SEED
@@ -14,6 +16,7 @@ from waypost.store.directory import checkpoints, loading
 from waypost.store.directory.document import Document
 from waypost.store.directory.state import DocumentView
 from waypost.store.directory.upkeep import Upkeep
+from waypost.store.erasures import ERASED
 
 KEYS = [f"{('even', 'odd')[number % 2]}\x1fkey-{number:02}" for number in range(40)]
 PREFIXES = ("even\x1f", "odd\x1f", "odd\x1fkey-0", "ev", "other\x1f")
@@ -192,3 +195,42 @@ def test_c06_commits_before_a_snapshot_that_cannot_be_followed_tell_nothing(path
     store = directory_store(path)
     assert store.checkpoint(WF, name).version == 4
     store.close()
+
+
+def test_two_threads_compare_a_view_with_two_checkpoints(store, monkeypatch):
+    """What one comparison leaves for the next is never taken for what another has left meanwhile."""
+    for number in range(3):
+        name = f"{CHECKPOINT}wf@c{number}"
+        store.submit(change(WF, lambda tx, n=number, name=name: [tx.put(f"k{n}", b"x"), tx.put(name, b"x")])).result()
+    store._document(WF).keep_checkpoints(newest_only=False)
+    one, other = (checkpoints.read(store._context, f"wf@c{number}") for number in range(2))
+    view = store.view(WF)
+    expected = {id(one): set(view.differing(one)), id(other): set(view.differing(other))}
+    assert expected[id(one)] != expected[id(other)]
+
+    class Interrupted(ref):
+        """Another thread compares the view whenever this one looks what is there."""
+
+        def __call__(self):
+            view._compared = (ref(other), expected[id(other)])
+            return super().__call__()
+
+    monkeypatch.setattr("waypost.store.directory.state.ref", Interrupted)
+    for _ in range(3):
+        assert view.differing(one) == expected[id(one)]
+
+
+def test_a_version_that_was_held_while_something_was_erased_differs_in_it(store):
+    """What was touched between two versions tells what differs only within one file: erasing writes another."""
+    value = b"secret" * 20
+    store.submit(change(WF, lambda tx: [tx.put("secret", value), tx.put("a", b"1")])).result()
+    store.submit(change(WF, lambda tx: tx.put("a", b"2"))).result()
+    held, newest = store.view_at(WF, 1), store.view(WF)
+    assert newest.differing(held) == {"a"}
+    told = msgspec.msgpack.encode([newest.time_us, "told"])
+    store.submit(change(WF, lambda tx: [tx.delete("secret"), tx.put(f"{ERASED}secret", told)])).result()
+    store.erase(WF)
+    scrubbed = store.view_at(WF, 2)
+    assert scrubbed.commit_id == newest.commit_id and held.get("secret") == value
+    assert scrubbed.erased("secret") is not None
+    assert held.differing(scrubbed) == {"a", "secret"}

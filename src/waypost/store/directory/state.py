@@ -215,8 +215,9 @@ class DocumentView(Stands):
         if changed is not None:
             # in order, since neighbours stand in one block
             return {key for key in sorted(changed) if self.part(key) != other.located(key)[0]}
-        if self._compared is not None and self._compared[0]() is other:
-            return self._compared[1].copy()
+        compared = self._compared  # looked at once: another thread may be comparing this view with something else
+        if compared is not None and compared[0]() is other:
+            return compared[1].copy()
         every = sorted({*self.keys(), *other.keys()})
         found = {key for key in every if not is_surely_same(self.part(key), other.located(key)[0])}
         if not isinstance(other, DocumentView):
@@ -233,9 +234,13 @@ class DocumentView(Stands):
         return changed
 
     def _touched_until(self, other: DocumentView) -> set[str] | None:
-        """What the commits between this version and a later one touched; None where that is not at hand."""
+        """What the commits between this version and a later one touched; None where that is not at hand, or where they
+        stand in two files: what was erased between these is gone from the one, and no commit of them tells it.
+        """
         later = self._later
-        return later.touched if later is not None and later.commit_id == other.commit_id else None
+        if later is None or self._base.blocks.file_id != other._base.blocks.file_id:
+            return None
+        return later.touched if later.commit_id == other.commit_id else None
 
     def operation(self, operation_id: str) -> OperationRecord | None:
         found = self._since.get(operation_id)
