@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import time
@@ -81,8 +82,8 @@ def written(path: Path, *numbers: int) -> bool:
     return files(path) == {checkpoints.file_name(name_of(number)) for number in numbers}
 
 
-def settle(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+def settle(condition: Callable[[], bool], within_s: float = 30) -> None:
+    deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, "upkeep did not come"
         time.sleep(0.01)
@@ -374,6 +375,29 @@ def test_commits_with_checkpoints_do_not_wake_upkeep_each(path: Path, monkeypatc
         kept = checkpoints.read(reader._context, name_of(number))
         assert kept is not None
         assert number == 60 or contents(kept) == made[number]
+
+
+def test_c01_a_child_of_a_fork_waits_for_no_upkeep_of_its_parent(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the parent's upkeep has put off the child's knows nothing of, and is asked for again."""
+    monkeypatch.setattr(upkeep, "_APART_S", 3600.0)
+    store = directory_store(path)
+    make(store, 0)
+    settle(lambda: checkpoints.read(store._context, name_of(0)) is not None)
+    make(store, 1)
+    document = store._document(WF)
+    settle(lambda: document.keeping_is_put_off)
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            document.keep_again_at = 0.0
+            make(store, 2)
+            settle(lambda: checkpoints.read(store._context, name_of(2)) is not None, within_s=10)
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    store.close()
 
 
 def test_large_parts_in_files_and_in_the_log_are_told_apart_by_their_digests(
