@@ -111,8 +111,10 @@ def test_d25_a_snapshot_comes_after_about_a_hundred_commits(path):
 
 
 def test_d25_a_log_is_left_with_little_to_replay(path, snapshot_now):
-    """Before a log is let go of it gets a snapshot for a quarter of the bytes, and only from who has written to it."""
-    at_rest = []
+    """Before a log is closed it gets a snapshot for a quarter of the bytes, and only from who has written to it. That
+    costs one sync.
+    """
+    at_rest, syncs = [], []
     for count, is_due in ((120, True), (60, False)):
         at = path.with_name(f"store{count}")
         store = directory_store(at)
@@ -127,12 +129,15 @@ def test_d25_a_log_is_left_with_little_to_replay(path, snapshot_now):
         other.close()
         assert not store._document(WF).log_if_usable().news(), "who only read has written nothing"
         expected = contents(store.view(WF))
-        store.close()
+        with system_calls() as calls:
+            store.close()
+        syncs.append(calls.count("fsync") + calls.count("fdatasync"))
         reader = directory_store(at, read_only=True)
         assert contents(reader.view(WF)) == expected
         at_rest.append(reader._document(WF).state_now().frames)
         assert reader.verify().findings == []
     assert at_rest == [0, 60]
+    assert syncs[0] == syncs[1] + 1
 
 
 def test_loading_does_not_read_what_stands_before_the_snapshot(path):
