@@ -14,6 +14,7 @@ from waypost import clock
 from waypost.codec import bodies
 from waypost.codec.frame import FrameType
 from waypost.errors import DocumentDamaged
+from waypost.store import DocumentId
 from waypost.store.directory import compaction, document, snapshots, state
 from waypost.store.directory.upkeep import Upkeep
 
@@ -138,6 +139,28 @@ def test_d25_a_log_is_left_with_little_to_replay(path, snapshot_now):
         assert reader.verify().findings == []
     assert at_rest == [0, 60]
     assert syncs[0] == syncs[1] + 1
+
+
+def test_a_snapshot_at_rest_that_has_no_memory_keeps_no_log_from_being_sealed(path, monkeypatch, caplog):
+    """Closing goes on without it, for this document and for those that come behind it."""
+    monkeypatch.setattr(Upkeep, "ask", lambda self, document: None)
+    store = directory_store(path)
+    others = [DocumentId("workflow", name) for name in ("a", "b")]
+    for each in others:
+        for number in range(101):
+            store.submit(change(each, lambda tx, n=number: tx.put("k", b"%d" % n))).result()
+
+    def refuse(*args):
+        raise MemoryError("no room for a snapshot")
+
+    monkeypatch.setattr(snapshots, "build_on", refuse)
+    store.close()
+    assert caplog.text.count("was not put in order: no room for a snapshot") == 2
+    reader = directory_store(path, read_only=True)
+    for each in others:
+        assert reader.view(each).get("k") == b"100"
+        assert reader._document(each)._log.last_type == FrameType.SEAL
+    assert reader.verify().findings == []
 
 
 def test_loading_does_not_read_what_stands_before_the_snapshot(path):

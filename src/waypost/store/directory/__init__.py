@@ -466,7 +466,7 @@ class DirectoryStore(Following, Looking):
     def _close_document(self, document: Document) -> None:
         try:
             upkeep.come_to_rest(document, self._context)
-        except WaypostError as error:
+        except (WaypostError, MemoryError) as error:  # nothing rests on it, and the log is to be sealed all the same
             _LOG.warning("%s %r was not put in order: %s", document.id.kind, document.id.id, error)
         try:
             document.close()
