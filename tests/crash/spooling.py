@@ -30,7 +30,7 @@ Act = Callable[["Scene"], None]
 
 
 class _Calls:
-    """Stands in for `os` in the script: what does not touch the disk is the real one's."""
+    """Stands in for `posix` in the script: chance is that of the tests."""
 
     def __init__(self, system: Any) -> None:
         self._system = system
@@ -38,19 +38,19 @@ class _Calls:
     def __getattr__(self, name: str) -> Any:
         import os
 
-        return getattr(os if name in ("urandom", "fsencode") else self._system, name)
+        return getattr(os if name == "urandom" else self._system, name)
 
 
 @contextmanager
 def scripts_on(system: Any) -> Iterator[None]:
     """Have the script make its system calls to something else, and the store as well."""
-    before = script.os, script.fcntl
-    script.os, script.fcntl = _Calls(system), system.fcntl  # type: ignore[assignment]
+    before = script.posix, script.fcntl
+    script.posix, script.fcntl = _Calls(system), system.fcntl  # type: ignore[assignment]
     try:
         with running_on(system):
             yield
     finally:
-        script.os, script.fcntl = before
+        script.posix, script.fcntl = before
 
 
 class Scene:
