@@ -34,7 +34,7 @@ from tests.crash.oracle import Standing, Wrong, open_store
 from tests.crash.simulated import Tree
 from tests.crash.stories import PLAIN as NEEDED
 from tests.crash.stories import Run
-from tests.crash.sweeps import bench, descriptors_into
+from tests.crash.sweeps import bench, descriptors_into, no_collection
 from tests.crash.test_errno import cases_of, unlike
 from tests.crash.test_kill import is_worth_a_kill
 from tests.store.support import WF, TestedStore, change, directory_store
@@ -130,7 +130,7 @@ def filled() -> Iterator[Path]:
 def run(path: Path, fault: Fault) -> tuple[Shim, bool]:
     """Erase with a fault in the way, and close; whether it was promised."""
     shim, promised = Shim(fault), False
-    with installed(shim):
+    with installed(shim), no_collection():
         store = directory_store(path, **PLAIN)
         try:
             with shim.active():
