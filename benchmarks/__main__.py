@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import checkpoints, disk, hooks, loads, machine, measuring, postgres, rates, report, updates
+from benchmarks import (
+    arguments,
+    checkpoints,
+    disk,
+    hooks,
+    kept,
+    loads,
+    machine,
+    measuring,
+    postgres,
+    rates,
+    ratios,
+    report,
+    updates,
+)
 from benchmarks.bench import FULL, QUICK, ROWS, Bench, Scale
 from benchmarks.figures import Findings
+from benchmarks.scaling import command as scaling
 
 
 def measure(rows: frozenset[int], scale: Scale, place: str, console: Console) -> Findings:
@@ -51,7 +64,13 @@ def measure(rows: frozenset[int], scale: Scale, place: str, console: Console) ->
 
 
 def main(words: Sequence[str] | None = None, *, full: Scale = FULL, quick: Scale = QUICK) -> int:
-    options = _parser().parse_args(words)
+    given = sys.argv[1:] if words is None else list(words)
+    if given[:1] and given[0] in COMMANDS:
+        return COMMANDS[given[0]](given[1:])
+    parser = _parser()
+    options = parser.parse_args(given)
+    if options.keep and options.rows != frozenset(ROWS):
+        parser.error("--keep is for a whole run: leave out --rows")
     scale = quick if options.quick else full
     if options.rounds:
         scale = replace(scale, rounds=options.rounds)
@@ -60,12 +79,19 @@ def main(words: Sequence[str] | None = None, *, full: Scale = FULL, quick: Scale
     findings = measure(options.rows, scale, place, Console(stderr=True))
     amount = "quick" if options.quick else "full"
     findings.header["run"] = f"{amount}, {scale.rounds} rounds, {time.monotonic() - began:.0f} s"
-    if options.json:
-        Path(options.json).write_text(json.dumps(findings.as_json(), indent=1) + "\n", encoding="utf-8")
-    if options.markdown:
-        Path(options.markdown).write_text(report.markdown(findings), encoding="utf-8")
-    # a pipe has no width of its own, and the tables are wide
-    report.show(findings, Console() if sys.stdout.isatty() else Console(width=190))
+    told = kept.Report(
+        "table",
+        "Side by side",
+        findings.header,
+        list(report.sheets(findings)),
+        report.notes(findings),
+        ratios.charts(findings),
+        findings.as_json(),
+    )
+    kept.write(told, options.json, options.markdown, options.charts)
+    if options.keep:
+        kept.keep(told)
+    report.show(told.header, told.sheets, told.notes, report.console())
     return 0
 
 
@@ -76,11 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="rows: " + "; ".join(f"{number} {name}" for number, name in ROWS.items()),
     )
     parser.add_argument("--rows", type=_rows, default=frozenset(ROWS), help="which rows, as in 1,3,4 (default: all)")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the work, for a first look")
-    parser.add_argument("--rounds", type=_count, help="how often the engines take their turns")
-    parser.add_argument("--dir", help="where to keep files meanwhile: a directory on the disk that is measured")
-    parser.add_argument("--json", metavar="FILE", help="write all figures there")
-    parser.add_argument("--markdown", metavar="FILE", help="write the tables there")
+    arguments.add_shared(parser, "a tenth of the work, for a first look")
     return parser
 
 
@@ -94,10 +116,7 @@ def _rows(text: str) -> frozenset[int]:
     return rows
 
 
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
-    return int(text)
+COMMANDS = {"scale": scaling.main}
 
 
 if __name__ == "__main__":

@@ -80,6 +80,11 @@ class Bench:
 
     def place(self, *names: str) -> str:
         """A path for one engine's files; what is above it exists."""
-        path = os.path.join(self.directory, *names)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        return path
+        return place_in(self.directory, *names)
+
+
+def place_in(directory: str, *names: str) -> str:
+    """A path below a directory; what is above it exists."""
+    path = os.path.join(directory, *names)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    return path

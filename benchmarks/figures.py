@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,8 +20,8 @@ class Measure:
     ours: Lane
     floor: Lane | None
     peer: Lane | None
-    dbos: Lane | None = None
-    """DBOS takes part where there is a server."""
+    others: Mapping[str, Lane] = field(default_factory=dict[str, Lane])
+    """Further peers, by name, where they take part."""
 
     @property
     def to_floor(self) -> float | None:
@@ -33,8 +34,9 @@ class Measure:
         return self._over(self.peer)
 
     @property
-    def over_dbos(self) -> float | None:
-        return self._over(self.dbos)
+    def over_others(self) -> dict[str, float | None]:
+        """The same of the further peers, by name."""
+        return {name: self._over(lane) for name, lane in self.others.items()}
 
     def _over(self, other: Lane | None) -> float | None:
         if other is None:
@@ -45,7 +47,7 @@ class Measure:
         return times_as_long(lane, other) if self.kind == "time" else times_the_rate(lane, other)
 
     def as_json(self) -> dict[str, Any]:
-        lanes = {"waypost": self.ours, "floor": self.floor, "peer": self.peer, "dbos": self.dbos}
+        lanes = {"waypost": self.ours, "floor": self.floor, "peer": self.peer}
         return {
             "row": self.row,
             "name": self.name,
@@ -53,7 +55,9 @@ class Measure:
             **{name: None if lane is None else lane.as_json() for name, lane in lanes.items()},
             "to_floor": _rounded(self.to_floor),
             "over_peer": _rounded(self.over_peer),
-            "over_dbos": _rounded(self.over_dbos),
+            "others": {
+                name: {**lane.as_json(), "over": _rounded(self.over_others[name])} for name, lane in self.others.items()
+            },
         }
 
 
@@ -77,6 +81,18 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
+@dataclass(frozen=True)
+class Syncs:
+    """How often an engine syncs for one update, as the kernel counts it; None where it cannot be traced."""
+
+    engine: str
+    durability: str
+    each: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        return {**vars(self), "each": _rounded(self.each)}
+
+
 @dataclass
 class Findings:
     """All that a run has found."""
@@ -87,6 +103,7 @@ class Findings:
     """Those of the store on a server, whose floor and peer are others."""
     goals: list[Goal] = field(default_factory=list)
     costs: list[Cost] = field(default_factory=list)
+    syncs: list[Syncs] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
@@ -95,5 +112,6 @@ class Findings:
             "measures": [measure.as_json() for measure in [*self.measures, *self.served]],
             "goals": [goal.as_json() for goal in self.goals],
             "costs": [cost.as_json() for cost in self.costs],
+            "syncs": [each.as_json() for each in self.syncs],
             "notes": self.notes,
         }

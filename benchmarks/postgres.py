@@ -322,6 +322,7 @@ def _make_schema(server: servers.Server, schema: str) -> None:
 
 
 def _measured(bench: Bench, row: int, name: str, kind: Any, lanes: dict[str, Lane], engine: str) -> Measure:
-    made = Measure(row, name, kind, lanes[engine], lanes.get("floor"), lanes.get("peer"), lanes.get("dbos"))
+    others = {"DBOS": lanes["dbos"]} if "dbos" in lanes else {}
+    made = Measure(row, name, kind, lanes[engine], lanes.get("floor"), lanes.get("peer"), others)
     bench.findings.served.append(made)
     return made

@@ -1,6 +1,6 @@
 """One process with one engine, which does what it reads (waypost.bench.worker).
 
-python -m benchmarks.worker floor|floor_postgres|ours|peer|peer_dbos|peer_postgres
+python -m benchmarks.worker floor|floor_postgres|ours|peer|peer_dbos|peer_postgres|scaled
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from waypost.bench.worker import serve
 
 ENGINES = {
     "floor": "waypost.bench.floor",
+    "scaled": "benchmarks.scaling.engine",
     **{name: f"benchmarks.{name}" for name in ("floor_postgres", "ours", "peer", "peer_dbos", "peer_postgres")},
 }
 

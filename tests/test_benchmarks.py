@@ -88,7 +88,7 @@ def test_a_server_is_started_and_measured_beside_its_own_floor(run):
     """Rows 11 to 14 start a server, measure updates, loads and processes on it, and count what it logs of an update."""
     found = run("--rows", "11,12,13,14")
     assert [measure["row"] for measure in found["measures"]] == [11, 12, 11, 12, 13, 13, 13, 14, 14]
-    assert all(measure["dbos"] is None and measure["over_dbos"] is None for measure in found["measures"])
+    assert all(measure["others"] == {} for measure in found["measures"])
     assert "fsync on" in found["header"]["PostgreSQL"]
     assert "not installed" in found["header"]["DBOS"]
     verdicts = {goal["name"]: goal["verdict"] for goal in found["goals"]}
@@ -194,17 +194,16 @@ def test_q12_a_ratio_is_taken_between_neighbouring_turns():
         ("rate", turns.Turn([500.0], [2000.0]), ["2,000/s", "500 µs", "2.00 x slower"]),
     ],
 )
-def test_dbos_has_columns_of_its_own_where_it_takes_part(kind, of_dbos, told):
+def test_a_further_peer_has_a_line_where_it_takes_part(kind, of_dbos, told):
     """A measure with DBOS says how it fared and how many times as fast Waypost is; without, nothing is said of it."""
     ours_ = turns.Lane([[turns.Turn([1000.0], [1000.0])]])
     alone = figures.Measure(11, "update", kind, ours_, None, None)
-    beside = figures.Measure(13, "load", kind, ours_, None, None, turns.Lane([[of_dbos]]))
-    (sheet,) = report.sheets(figures.Findings({}, served=[alone, beside]))
-    assert sheet.heads[-3:] == ["DBOS", "p99", "Waypost is"]
-    assert [line[-3:] for line in sheet.lines] == [["-", "-", "-"], told]
+    beside = figures.Measure(13, "load", kind, ours_, None, None, {"DBOS": turns.Lane([[of_dbos]])})
+    _, sheet = report.sheets(figures.Findings({}, served=[alone, beside]))
+    assert sheet.lines == [["13", "load", "DBOS", *told]]
     (without,) = report.sheets(figures.Findings({}, served=[alone]))
-    assert "DBOS" not in without.heads
-    assert beside.as_json()["over_dbos"] == {"time": 3, "rate": 0.5}[kind]
+    assert "DBOS" not in str(without)
+    assert beside.as_json()["others"]["DBOS"]["over"] == {"time": 3, "rate": 0.5}[kind]
 
 
 def test_options_of_the_person_who_measures_reach_no_engine(tmp_path, monkeypatch):
