@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import StoreFactory, make_config
-from waypost import clock
+from waypost import clock, loading
 from waypost.blocking import Waypost
 from waypost.definitions import Definitions
 from waypost.errors import (
@@ -655,6 +656,25 @@ def test_a_list_shows_what_the_workflows_are(many: Waypost) -> None:
 def test_a_query_narrows_the_list(many: Waypost, query: StateQuery, expected: set[str]) -> None:
     """Each field of a query leaves out what does not fit it, and all of them hold together."""
     assert {summary.id for summary in many.list_workflows(query)} == expected
+
+
+def test_a_list_goes_through_steps_once_for_each_commit(many: Waypost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However recent a change is, the steps behind it are gone through by one list, and the next takes its word."""
+    gone_through: list[str] = []
+    every_step = loading.every_step
+
+    def counted(view: View) -> Iterator[WorkflowStep]:
+        gone_through.append(view.document.id)
+        return every_step(view)
+
+    monkeypatch.setattr(loading, "every_step", counted)
+    first = many.list_workflows()
+    gone_through.clear()
+    assert many.list_workflows() == first
+    assert gone_through == []
+    many.update_step_status("w0", "a", "failed", error="no network").unwrap()
+    assert many.list_workflows(StateQuery(status=["failed"])).total == 2
+    assert gone_through == ["w0"]
 
 
 def test_a_list_is_sorted_and_paged(many: Waypost) -> None:

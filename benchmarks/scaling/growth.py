@@ -2,8 +2,8 @@
 
 The exponent is the slope of a line through the logarithms of sizes and costs, by least squares. Where a cost has a part
 that does not grow, that line is too flat for the large sizes: the slope of the last two sizes is told as well, and what
-may grow is judged by that one. What may not grow at all is judged by how many times as dear the largest size is, and is
-said to grow only where it did in each round: syncs of a disk that others use too differ by more than what is looked for.
+may grow is judged by that one. What may not grow at all is judged by how many times as dear the largest size is, and
+is said to grow only where it did in each round: syncs of a disk that others use differ by more than is looked for.
 """
 
 from __future__ import annotations

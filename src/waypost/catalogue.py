@@ -2,7 +2,8 @@
 
 A row is a stamp, the fields by which lists are narrowed and sorted, and the rest of the summary. Rows stay bytes, some
 150 each, and nothing that they were made of stays open. A store may keep them from one handle to the next. No answer
-depends on them: a row counts for as long as the store gives the same stamp again, and else the document is read.
+depends on them: a row counts for as long as the store gives the same stamp again, and else the document is read. Where
+there is no stamp, as for a moment after a change, a row counts for the commit that it was made of.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ class Catalogue:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._rows: dict[str, bytes] | None = None
+        self._unstamped: dict[str, tuple[bytes, bytes]] = {}
+        """Of workflows that had no stamp the last time that all were gone through: the commit, and the row of it."""
         self.unread: dict[str, str] = {}
         """Why workflows were left out the last time that all were gone through, by id."""
 
@@ -77,28 +80,31 @@ class Catalogue:
         known = self._known()
         rows: dict[str, bytes] = {}
         unread: dict[str, str] = {}
+        unstamped: dict[str, tuple[bytes, bytes]] = {}
         again = 0
         for workflow_id, stamp in self._store.glance("workflow"):
             row = known.get(workflow_id) if stamp else None
             if row is None or not row.startswith(stamp) or not _is_row(row, len(stamp)):
                 again += 1
-                data = self._read(workflow_id, unread)
-                if data is None:
+                made = self._read(workflow_id, unread)
+                if made is None:
                     continue
-                row = stamp + data
+                row = stamp + made[1]
+                if not stamp:
+                    unstamped[workflow_id] = made
             if stamp:
                 rows[workflow_id] = row
             found = _entry(workflow_id, row, len(stamp))
             if found is not None:
                 yield found
-        self._rows, self.unread = rows, unread
+        self._rows, self._unstamped, self.unread = rows, unstamped, unread
         if again > max(_KEPT_FROM, len(rows) // _KEPT_SHARE):
             self._store.keep(_KEPT_AS, _encode(rows))
 
     def entry(self, workflow_id: str) -> Entry | None:
         """One workflow as it is now; None where there is none."""
-        data = self._read(workflow_id)
-        return None if data is None else _entry(workflow_id, data, 0)
+        made = self._read(workflow_id)
+        return None if made is None else _entry(workflow_id, made[1], 0)
 
     def _known(self) -> Mapping[str, bytes]:
         if self._rows is None:
@@ -109,9 +115,12 @@ class Catalogue:
                 self._rows = {}
         return self._rows
 
-    def _read(self, workflow_id: str, unread: dict[str, str] | None = None) -> bytes | None:
+    def _read(self, workflow_id: str, unread: dict[str, str] | None = None) -> tuple[bytes, bytes] | None:
+        """The newest commit, and the row of it; going through all steps for that is done once for each commit."""
         try:
-            return _row(self._peek(workflow_id))
+            view = self._peek(workflow_id)
+            known = self._unstamped.get(workflow_id)
+            return known if known is not None and known[0] == view.commit_id else (view.commit_id, _row(view))
         except StoreError as error:
             leave_out(workflow_id, error)
             if unread is not None:
