@@ -14,6 +14,7 @@ from rich.console import Console
 from benchmarks import (
     arguments,
     checkpoints,
+    compare,
     disk,
     hooks,
     kept,
@@ -116,7 +117,7 @@ def _rows(text: str) -> frozenset[int]:
     return rows
 
 
-COMMANDS = {"scale": scaling.main}
+COMMANDS = {"scale": scaling.main, "compare": compare.main}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """Row 4: loading a workflow, lazily and whole, with an open handle and from cold, with a short log and with a long one.
 
-*Lazily* touches one step and its output, *whole* every step and output; `get_tuple` decodes everything either way.
-*Cold* opens the store anew in a running process, with the files in the page cache, as the peer opens its database. The
-floor is no commit here: it is one read of as many bytes as the state takes in Waypost's store.
+*Lazily* touches one step and its output, *whole* every step and output; `get_tuple` decodes everything either way, and
+so does Burr, while by hand with sqlite3 *lazily* is one row. *Cold* opens the store anew in a running process, with the
+files in the page cache, as the peers open their databases. The floor is no commit here: it is one read of as many bytes
+as the state takes in Waypost's store.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from functools import partial
 from itertools import product
 
+from benchmarks import others
 from benchmarks.bench import Bench, Scale
 from benchmarks.crew import Crew, Worker
 from benchmarks.figures import Measure
@@ -39,8 +41,11 @@ def measure(bench: Bench) -> None:
         floor.ask("open", path=bench.place("loads", "floor"), frame_bytes=1, length=stored)
         if peer is not None:
             _prepare_peer(bench, peer)
+        further = others.hire(bench, crew)
+        for name, worker in further.items():
+            others.prepare(bench, name, worker, scale.steps, "loads")
         bench.say("row 4: loads")
-        order = _order(scale, ours, floor, peer, stored)
+        order = _order(scale, ours, floor, peer, further, stored)
         take_turns(1, order)  # to warm up
         _report(bench, take_turns(min(scale.rounds, MOST_ROUNDS), order))
 
@@ -52,7 +57,9 @@ def _prepare_peer(bench: Bench, peer: Worker) -> None:
     peer.ask("update", count=5)
 
 
-def _order(scale: Scale, ours: Worker, floor: Worker, peer: Worker | None, stored: int) -> Order[Key]:
+def _order(
+    scale: Scale, ours: Worker, floor: Worker, peer: Worker | None, further: dict[str, Worker], stored: int
+) -> Order[Key]:
     order: Order[Key] = []
     for state, touched in product(("warm", "cold"), ("lazily", "whole")):
         is_fast = (state, touched) == ("warm", "lazily")
@@ -60,6 +67,9 @@ def _order(scale: Scale, ours: Worker, floor: Worker, peer: Worker | None, store
         how = {"whole": touched == "whole", "cold": state == "cold", "count": count}
         if peer is not None:
             order.append((("peer", touched, state), partial(peer.turn, "load", **{**how, "count": scale.slow_loads})))
+        for name, worker in further.items():
+            few = {} if name not in others.SAVES_ALL else {"count": scale.slow_loads}
+            order.append(((name, touched, state), partial(worker.turn, "load", **{**how, **few})))
         order += [
             (("floor", touched, state), partial(floor.turn, "read", count=scale.loads, length=stored)),
             (("short", touched, state), partial(ours.turn, "load", workflow="short", **how)),
@@ -75,7 +85,8 @@ def _report(bench: Bench, lanes: dict[Key, Lane]) -> None:
         short, long = lanes["short", touched, state], lanes["long", touched, state]
         opened = "open handle" if state == "warm" else "opened cold"
         floor, peer = lanes["floor", touched, state], lanes.get(("peer", touched, state))
-        measured = Measure(4, f"load {touched}, {opened}", "time", short, floor, peer)
+        further = {name: lanes[name, touched, state] for name in others.ENGINES if (name, touched, state) in lanes}
+        measured = Measure(4, f"load {touched}, {opened}", "time", short, floor, peer, further)
         findings.measures.append(measured)
         findings.measures.append(
             Measure(4, f"the same after {bench.scale.long_log:,} updates", "time", long, floor, peer)

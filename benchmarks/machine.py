@@ -16,7 +16,8 @@ from waypost.store.directory.files import mount_of
 PEER = "langgraph-checkpoint-sqlite"
 PEER_POSTGRES = "langgraph-checkpoint-postgres"
 DBOS = "dbos"
-PACKAGES = ("waypost", "msgspec", "backports.zstd", "psycopg", PEER, PEER_POSTGRES, DBOS)
+BURR = "apache-burr"
+PACKAGES = ("waypost", "msgspec", "backports.zstd", "psycopg", PEER, PEER_POSTGRES, DBOS, BURR)
 QUIET_SHARE = 0.5
 """The most load on a quiet machine, for each processor: what a run just before this one leaves behind is less."""
 
@@ -58,6 +59,14 @@ def has_peer(saver: str = "sqlite") -> bool:
 def has_dbos() -> bool:
     """Whether DBOS is installed, without importing it."""
     return find_spec(DBOS) is not None
+
+
+def sqlite_durability(connection: sqlite3.Connection) -> str:
+    """The settings that a connection really has."""
+    levels = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}
+    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    (level,) = connection.execute("PRAGMA synchronous").fetchone()
+    return f"journal_mode={mode}, synchronous={levels.get(level, level)}"
 
 
 def describe(directory: str) -> dict[str, str]:

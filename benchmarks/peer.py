@@ -18,7 +18,7 @@ from langgraph.checkpoint.base.id import uuid6
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
-from benchmarks.machine import bytes_handed_over, bytes_on_medium
+from benchmarks.machine import bytes_handed_over, bytes_on_medium, sqlite_durability
 from waypost.bench import states, timing
 
 THREAD = "measured"
@@ -42,7 +42,7 @@ class Engine:
     def open(self, path: str) -> str:
         """Open the database and say how durable it is."""
         self._path = path
-        return durability_of(self._open().conn)
+        return sqlite_durability(self._open().conn)
 
     def create(self, steps: int) -> int:
         """Save the first checkpoint; its bytes."""
@@ -203,11 +203,3 @@ def _config() -> dict[str, Any]:
 def _round_and_round(ids: list[str]) -> Iterator[str]:
     while True:
         yield from ids
-
-
-def durability_of(connection: Any) -> str:
-    """The settings that the connection really has."""
-    levels = {0: "OFF", 1: "NORMAL", 2: "FULL", 3: "EXTRA"}
-    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-    (level,) = connection.execute("PRAGMA synchronous").fetchone()
-    return f"journal_mode={mode}, synchronous={levels.get(level, level)}"

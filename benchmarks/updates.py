@@ -1,25 +1,28 @@
 """Rows 1 and 3: one caller's durable step updates at several sizes of state, what they cost, and how the time grows.
 
 No checkpoint rides with them: row 2 says what one adds. Each size has processes of its own. In a round the sizes follow
-each other, and at each the turns are: the peer, the floor, Waypost, the floor.
+each other, and at each the turns are: the peers, the floor, Waypost, the floor.
 """
 
 from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from benchmarks import others
 from benchmarks.bench import Bench
 from benchmarks.crew import Crew, Worker
-from benchmarks.figures import Cost, Measure
+from benchmarks.figures import Cost, Measure, Syncs
 from waypost.bench import states
 from waypost.bench.goals import AT_MOST_OF_FLOOR, Goal
 from waypost.bench.turns import Lane, Order, growth, take_turns
 
 AT_LEAST_OVER_PEER = {10: 1.8, 1_000: 30, 10_000: 300}
 AT_MOST_GROWTH = 1.3
+WAYPOST, PEER = "Waypost", "SqliteSaver"
 SYNCS = "fsync,fdatasync,sync_file_range,msync,sync,syncfs"
 
 
@@ -28,6 +31,7 @@ def measure(bench: Bench) -> None:
     with Crew() as crew:
         ours: dict[int, Worker] = {}
         floors: dict[int, Worker] = {}
+        further: dict[int, dict[str, Worker]] = {}
         peers = dict(zip(scale.sizes, crew.hire("peer", len(scale.sizes)), strict=True)) if bench.with_peer else {}
         for steps in scale.sizes:
             bench.say(f"row 1: preparing {steps:,} steps")
@@ -37,12 +41,18 @@ def measure(bench: Bench) -> None:
             floors[steps].ask("open", path=bench.place("floor", f"{steps}"), frame_bytes=round(frame))
             if bench.with_peer:
                 _prepare_peer(bench, peers[steps], steps)
+            further[steps] = others.hire(bench, crew)
+            for name, worker in further[steps].items():
+                others.prepare(bench, name, worker, steps, "further")
         bench.say("row 1: updates")
         order: Order[tuple[str, int]] = []
         for steps in scale.sizes:
             floor = (("floor", steps), partial(floors[steps].turn, "update", count=scale.updates))
             if bench.with_peer:
                 order.append((("peer", steps), partial(peers[steps].turn, "update", count=scale.saves(steps))))
+            for name, worker in further[steps].items():
+                count = others.updates_of(bench, name, steps)
+                order.append(((name, steps), partial(worker.turn, "update", count=count)))
             order += [floor, (("ours", steps), partial(ours[steps].turn, "update", count=scale.updates)), floor]
         take_turns(1, order)  # to warm up
         lanes = take_turns(scale.rounds, order)
@@ -76,6 +86,7 @@ def _report(bench: Bench, lanes: dict[tuple[str, int], Lane]) -> None:
             lanes["ours", steps],
             lanes["floor", steps],
             lanes.get(("peer", steps)),
+            {name: lanes[name, steps] for name in others.ENGINES if (name, steps) in lanes},
         )
         findings.measures.append(measured)
         if (limit := AT_MOST_OF_FLOOR.get(steps)) is not None:
@@ -110,8 +121,10 @@ def _report_costs(bench: Bench, ours: dict[int, Worker], peers: dict[int, Worker
         saves = scale.saves(steps)
         theirs = peers[steps].ask("account", count=saves) if peers else {"bytes": 0}
         syncs, peer_syncs, counted_by = cost["syncs"] / scale.accounted, None, "its own counters"
-        if steps == scale.steps and (traced := _traced_syncs(bench, steps)) is not None:
-            (syncs, peer_syncs), counted_by = traced, "strace"
+        if steps == scale.steps and _can_trace():
+            bench.findings.syncs += _traced_syncs(bench, steps)
+            traced = {each.engine: each.each for each in bench.findings.syncs}
+            syncs, peer_syncs, counted_by = traced[WAYPOST], traced.get(PEER), "strace"
         bench.findings.costs.append(
             Cost(
                 steps=steps,
@@ -125,26 +138,31 @@ def _report_costs(bench: Bench, ours: dict[int, Worker], peers: dict[int, Worker
         )
 
 
-def _traced_syncs(bench: Bench, steps: int) -> tuple[float, float | None] | None:
-    """Syncs of an update and of a save as the kernel sees them; None where processes cannot be traced."""
-    if not _can_trace():
-        return None
-    count = min(bench.scale.accounted, len(states.own_steps(steps)))
-    saves = bench.scale.saves(steps) * 2
-    ours = _traced(bench, "ours", steps, count)
-    return ours, _traced(bench, "peer", steps, saves) if bench.with_peer else None
+def _traced_syncs(bench: Bench, steps: int) -> list[Syncs]:
+    """Syncs of an update of each engine as the kernel sees them."""
+    scale, header = bench.scale, bench.findings.header
+    count = min(scale.accounted, len(states.own_steps(steps)))
+    ours = partial(_prepare_ours, bench, steps=steps)
+    found = [Syncs(WAYPOST, header["Waypost"], _traced(bench, "ours", ours, count))]
+    if bench.with_peer:
+        peer = partial(_prepare_peer, bench, steps=steps)
+        found.append(Syncs(PEER, header[PEER], _traced(bench, "peer", peer, 2 * scale.saves(steps))))
+    for name in [name for name in others.ENGINES if others.is_installed(name)]:
+        prepare = partial(others.prepare, bench, name, steps=steps)
+        each = _traced(bench, others.ENGINES[name], prepare, others.updates_of(bench, name, steps))
+        found.append(Syncs(name, header[name], each))
+    return found
 
 
-def _traced(bench: Bench, engine: str, steps: int, count: int) -> float:
+def _traced(bench: Bench, engine: str, prepare: Callable[..., object], count: int) -> float:
     """Syncs for each of so many updates: those of a process that makes them, less those of one that does all else."""
-    prepare = _prepare_ours if engine == "ours" else _prepare_peer
     summaries: list[Path] = []
     with Crew() as crew:
         for kind in ("dry", "real"):
             summaries.append(Path(bench.place("traces", f"{engine}-{kind}")))
             crew.hire(engine, through=("strace", "-c", "-f", "-qq", "-e", f"trace={SYNCS}", "-o", str(summaries[-1])))
         for worker, kind in zip(crew.workers, ("dry", "real"), strict=True):
-            prepare(bench, worker, steps, f"traced-{engine}-{kind}")
+            prepare(worker=worker, place=f"traced-{engine}-{kind}")
             worker.ask("account", count=count, dry=kind == "dry")
     dry, real = [_calls(path.read_text(encoding="utf-8")) for path in summaries]
     return (real - dry) / count

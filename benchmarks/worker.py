@@ -1,6 +1,6 @@
 """One process with one engine, which does what it reads (waypost.bench.worker).
 
-python -m benchmarks.worker floor|floor_postgres|ours|peer|peer_dbos|peer_postgres|scaled
+python -m benchmarks.worker ENGINE
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from importlib import import_module
 
 from waypost.bench.worker import serve
 
+OWN = ("floor_postgres", "ours", "peer", "peer_burr", "peer_dbos", "peer_postgres", "peer_sqlite3")
 ENGINES = {
     "floor": "waypost.bench.floor",
     "scaled": "benchmarks.scaling.engine",
-    **{name: f"benchmarks.{name}" for name in ("floor_postgres", "ours", "peer", "peer_dbos", "peer_postgres")},
+    **{name: f"benchmarks.{name}" for name in OWN},
 }
 
 
