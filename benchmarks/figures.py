@@ -83,11 +83,11 @@ def _rounded(value: float | None) -> float | None:
 
 @dataclass(frozen=True)
 class Syncs:
-    """How often an engine syncs for one update, as the kernel counts it; None where it cannot be traced."""
+    """How often an engine syncs for one update, as the kernel counts it, and how it says that it is set."""
 
     engine: str
     durability: str
-    each: float | None
+    each: float
 
     def as_json(self) -> dict[str, Any]:
         return {**vars(self), "each": _rounded(self.each)}

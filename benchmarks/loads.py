@@ -89,7 +89,7 @@ def _report(bench: Bench, lanes: dict[Key, Lane]) -> None:
         measured = Measure(4, f"load {touched}, {opened}", "time", short, floor, peer, further)
         findings.measures.append(measured)
         findings.measures.append(
-            Measure(4, f"the same after {bench.scale.long_log:,} updates", "time", long, floor, peer)
+            Measure(4, f"{measured.name}, after {bench.scale.long_log:,} updates", "time", long, floor, peer)
         )
         name = f"load {touched}, {steps:,} steps, {opened}, faster than get_tuple"
         findings.goals.append(Goal(4, name, "at least", AT_LEAST_OVER_PEER[touched], " x", measured.over_peer))

@@ -69,7 +69,7 @@ def test_a_row_is_measured_beside_the_floor_and_says_that_the_peer_is_absent(run
     table = (tmp_path / "found.md").read_text(encoding="utf-8")
     for text in (printed, table):
         assert "update, 60 steps" in text and "p99" in text and "not installed" in text
-        assert "Waypost is" not in text  # the head of the peer's comparison
+        assert "Waypost is" in text and "sqlite3" in text  # which is always there
     assert list(tmp_path.glob("waypost-benchmarks-*")) == []
 
 
