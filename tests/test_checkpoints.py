@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -61,6 +62,28 @@ def made(wp: Waypost) -> Waypost:
     wp.update_step_status("w", "a", "completed", {"rows": [1]}).unwrap()
     wp.update_context("w", variables={"x": 1, "gone": 2}).unwrap()
     return wp
+
+
+def test_a_list_of_twice_as_many_checkpoints_takes_twice_as_many_calls() -> None:
+    """No checkpoint is looked for among all the others when they are listed."""
+    calls: list[int] = []
+    with waypost.open("memory:") as wp:
+        wp.create_workflow("w", "W", steps=["a"]).unwrap()
+        for _ in range(2):
+            for number in range(100):
+                wp.create_checkpoint("w", str(number)).unwrap()
+            called = [0]
+
+            def count(frame: object, event: str, argument: object, called: list[int] = called) -> None:
+                called[0] += 1
+
+            sys.setprofile(count)
+            try:
+                assert wp.list_checkpoints("w", limit=5).total == 100 * (len(calls) + 1) + 1
+            finally:
+                sys.setprofile(None)
+            calls.append(called[0])
+    assert calls[1] < 2.2 * calls[0]
 
 
 def test_trap_13_a_workflow_goes_back_to_what_it_was(made: Waypost) -> None:

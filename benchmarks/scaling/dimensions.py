@@ -1,7 +1,7 @@
 """What can be large, at which sizes it is measured, what is measured there, and with which exponent a cost may grow.
 
-A load finds out where every step lies, a list of workflows looks at each one's file, and a large value is written and
-read whole: these may grow with what they go through, and nothing else may grow.
+A load finds out where every step lies, a list of workflows looks at each one's file, one of checkpoints at each one's
+record, and a large value is written and read whole: these may grow with what they go through, and nothing else may.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ _OF_CHECKPOINTS = (
     Thing("checkpoint", "keep", 0),
     Thing("load, one step touched", "load", 0, _LAZILY),
     Thing("load, one step touched, store opened anew", "load", 0, {**_LAZILY, "cold": True}),
-    Thing("list, the first page of 20", "list_checkpoints", 0),
+    Thing("list, the first page of 20", "list_checkpoints", 1),
     Thing("restore of the newest", "restore", 0, {"which": "newest"}),
     Thing("restore of the oldest", "restore", 0, {"which": "oldest"}),
 )

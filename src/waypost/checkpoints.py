@@ -9,6 +9,7 @@ What tells of the workflow's own past does not come back with a version: checkpo
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, cast, get_args
 
@@ -149,12 +150,12 @@ def get(store: Store, checkpoint_id: str) -> StateCheckpoint:
     """A checkpoint by its id, or by what tells it from others. Raises CheckpointNotFound, InvalidInput."""
     document, name = find(store, checkpoint_id)
     view = _readable(store, document, durable=True)
-    return _described(store, document, view, name, _own(view, store.checkpoints(document)))
+    return _described(store, document, view, name, _way(view, store.checkpoints(document)))
 
 
 def made(store: Store, view: View, name: str) -> StateCheckpoint:
     """The checkpoint that a version made."""
-    return _described(store, view.document, view, name, _own(view, _names_in(view)))
+    return _described(store, view.document, view, name, _way(view, _names_in(view)))
 
 
 def _readable(store: Store, document: DocumentId, *, durable: bool) -> View | None:
@@ -165,13 +166,19 @@ def _readable(store: Store, document: DocumentId, *, durable: bool) -> View | No
         return None
 
 
-def _described(
-    store: Store, document: DocumentId, view: View | None, name: str, names: Sequence[str]
-) -> StateCheckpoint:
+class _Way(NamedTuple):
+    """The checkpoints that a workflow came by itself, and the marks of where it went back, both in their order."""
+
+    own: list[str]
+    restored: list[str]
+
+
+def _described(store: Store, document: DocumentId, view: View | None, name: str, way: _Way) -> StateCheckpoint:
     record = None if view is None else _record(view, name)
     if view is None or record is None:  # all that is left of the workflow are its checkpoints
         view = version_of(store, document, name)
         record = _record(view, name)
+        way = way._replace(restored=_turns(view))
     if record is None:
         raise unknown(name)
     found = StateCheckpoint(
@@ -182,7 +189,7 @@ def _described(
         tags=record.tags,
         created_at=records.moment(record.created_us),
         session_id=record.session_id,
-        parent_id=_parent_of(view, name, names),
+        parent_id=_parent_of(view, name, way),
     )
     vars(found)["_load"] = lambda: loading.load(version_of(store, document, name), keys=store.keys)
     return found
@@ -197,11 +204,16 @@ def _names_in(view: View) -> list[str]:
     return [*records.names(view, ADOPTED), *records.names(view, CHECKPOINT)]
 
 
-def _own(view: View | None, names: Sequence[str]) -> list[str]:
-    """Those checkpoints that the workflow came by itself: what was imported was never on its way."""
-    adopted = [] if view is None else records.names(view, ADOPTED)
-    imported = {name for name in adopted if view is not None and is_imported(view, name)}
-    return [name for name in names if name not in imported]
+def _way(view: View | None, names: Sequence[str]) -> _Way:
+    """What was imported was never on the way of the workflow."""
+    if view is None:
+        return _Way(sorted(names), [])
+    imported = {name for name in records.names(view, ADOPTED) if is_imported(view, name)}
+    return _Way(sorted(name for name in names if name not in imported), _turns(view))
+
+
+def _turns(view: View) -> list[str]:
+    return sorted(records.names(view, RESTORED))
 
 
 def is_imported(view: View, name: str) -> bool:
@@ -212,24 +224,29 @@ def is_imported(view: View, name: str) -> bool:
 
 def parent_in(version: View, name: str) -> str | None:
     """The checkpoint made last before the one of a version, as that version tells it."""
-    return _parent_of(version, name, _own(version, _names_in(version)))
+    return _parent_of(version, name, _way(version, _names_in(version)))
 
 
-def _parent_of(view: View, name: str, names: Sequence[str]) -> str | None:
+def _parent_of(view: View, name: str, way: _Way) -> str | None:
     """The checkpoint made last before this one of its own, or the one that the workflow went back to since; where that
     is gone, the one before it.
     """
     record = records.ADOPTIONS.get(view, ADOPTED + name)
     if record is not None and (record.imported or record.parent_id is not None):
         return record.parent_id
-    restored = max((each for each in records.names(view, RESTORED) if each < name), default="")
-    earlier = max((each for each in names if restored < each < name), default=None)
-    if earlier is not None or not restored:
+    restored, earlier = _before(way.restored, name), _before(way.own, name)
+    if restored is None or (earlier is not None and restored < earlier):
         return earlier
     origin = records.TEXTS.get(view, RESTORED + restored) or ""
-    if origin in names or _is_there(view, origin) or origin.rpartition(MARK)[0] != view.document.id:
+    if _is_there(view, origin) or origin in way.own or origin.rpartition(MARK)[0] != view.document.id:
         return origin
-    return max((each for each in names if each < origin), default=None)
+    return _before(way.own, origin)
+
+
+def _before(names: Sequence[str], name: str) -> str | None:
+    """The last of sorted names that is before one; None where there is none."""
+    place = bisect_left(names, name)
+    return names[place - 1] if place else None
 
 
 def every(store: Store, document: DocumentId, names: Sequence[str] | None = None) -> Iterator[StateCheckpoint]:
@@ -238,10 +255,10 @@ def every(store: Store, document: DocumentId, names: Sequence[str] | None = None
     """
     names = store.checkpoints(document) if names is None else names
     view = _readable(store, document, durable=False)
-    own = _own(view, names)
+    way = _way(view, names)
     for name in reversed(names):
         try:
-            yield _described(store, document, view, name, own)
+            yield _described(store, document, view, name, way)
         except (CheckpointNotFound, DocumentDamaged):
             continue
 
