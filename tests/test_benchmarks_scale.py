@@ -14,8 +14,8 @@ from benchmarks import chart, compare, kept, peer_sqlite3
 from benchmarks.__main__ import main
 from benchmarks.report import Sheet
 from benchmarks.scaling import command, engine, growth, room
-from benchmarks.scaling.dimensions import DIMENSIONS
-from benchmarks.scaling.site import Amount
+from benchmarks.scaling.dimensions import DIMENSIONS, Thing, measure_sizes
+from benchmarks.scaling.site import Amount, Site
 
 import waypost
 from waypost import cli
@@ -115,6 +115,23 @@ def test_what_cannot_be_scaled_is_refused(words, capsys):
     with pytest.raises(SystemExit):
         main(["scale", *words])
     assert "error" in capsys.readouterr().err
+
+
+def test_a_size_that_cannot_be_made_is_named_and_the_others_are_measured(tmp_path):
+    """What a store refuses costs its own line of the table, and not the run."""
+    notes: list[str] = []
+    site = Site(str(tmp_path), TINY, lambda text: None, notes)
+
+    def make(worker: Any, size: int, path: str) -> None:
+        worker.ask("make_steps", steps=10)
+        worker.ask("use", workflow=engine.WORKFLOW, steps=10)
+        if size == 100:
+            worker.ask("no_such_thing")
+
+    things = [Thing("update", "update", 0), Thing("nothing", "nothing", 0)]
+    (found,) = measure_sizes("steps", things, make, True, site, [10, 100])
+    assert found.sizes == [10]
+    assert [note.split(":")[1].strip() for note in notes] == ["100 could not be made", "nothing"]
 
 
 def test_what_is_made_without_syncs_is_all_there(tmp_path):

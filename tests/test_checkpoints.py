@@ -77,11 +77,12 @@ def test_a_list_of_twice_as_many_checkpoints_takes_twice_as_many_calls() -> None
             def count(frame: object, event: str, argument: object, called: list[int] = called) -> None:
                 called[0] += 1
 
+            before = sys.getprofile()
             sys.setprofile(count)
             try:
                 assert wp.list_checkpoints("w", limit=5).total == 100 * (len(calls) + 1) + 1
             finally:
-                sys.setprofile(None)
+                sys.setprofile(before)
             calls.append(called[0])
     assert calls[1] < 2.2 * calls[0]
 

@@ -96,7 +96,7 @@ def _measure(wanted: dict[str, int], is_quick: bool, amount: Amount, place: str,
             found.notes += [f"{dimension.title}: {text}" for text in left_out]
             if sizes:
                 with tempfile.TemporaryDirectory(dir=directory) as own:
-                    found.curves += dimension.measure(Site(own, amount, status.update), sizes)
+                    found.curves += dimension.measure(Site(own, amount, status.update, found.notes), sizes)
     return found
 
 

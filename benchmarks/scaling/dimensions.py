@@ -12,13 +12,13 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
-from benchmarks.crew import Crew, Worker, ask_all
+from benchmarks.crew import Crew, Worker, WorkerFailed, ask_all
 from benchmarks.scaling import processes
 from benchmarks.scaling.engine import WORKFLOW
 from benchmarks.scaling.growth import Curve
 from benchmarks.scaling.room import Need
 from benchmarks.scaling.site import Site
-from waypost.bench.turns import Order, take_turns
+from waypost.bench.turns import Lane, Order, take_turns
 
 MB = 1_000_000
 STEPS = 100
@@ -53,7 +53,7 @@ class Dimension:
     measure: Measurement
 
 
-def _measure(
+def measure_sizes(
     name: str,
     things: Sequence[Thing],
     make: Callable[[Worker, int, str], None],
@@ -66,21 +66,36 @@ def _measure(
         workers: dict[int, Worker] = {}
         for size in sizes:
             site.say(f"{name}: making {size:,}")
-            (workers[size],) = crew.hire("scaled")
+            (worker,) = crew.hire("scaled")
             path = site.place(f"scale-{name}", f"{size}")
-            workers[size].ask("open", path=path, alone=alone)
-            make(workers[size], size, path)
+            try:
+                worker.ask("open", path=path, alone=alone)
+                make(worker, size, path)
+                workers[size] = worker
+            except WorkerFailed as error:
+                site.notes.append(f"{name}: {size:,} could not be made: {_last_line(error)}")
         curves: list[Curve] = []
-        for thing in things:
+        for thing in things if workers else ():
             site.say(f"{name}: {thing.name}")
-            order: Order[int] = []
-            for size, worker in workers.items():
-                given = {**thing.arguments, **({"length": size} if thing.takes_length else {})}
-                asked = {"what": thing.what, "count": site.amount.count, "seconds": site.amount.seconds, **given}
-                order.append((size, partial(worker.turn, "measure", **asked)))
-            take_turns(1, order)  # to warm up
-            curves.append(Curve(name, thing.name, "time", take_turns(site.amount.rounds, order), thing.most))
+            try:
+                curves.append(Curve(name, thing.name, "time", _lanes(site, thing, workers), thing.most))
+            except WorkerFailed as error:
+                site.notes.append(f"{name}: {thing.name}: not measured: {_last_line(error)}")
     return curves
+
+
+def _lanes(site: Site, thing: Thing, workers: dict[int, Worker]) -> dict[int, Lane]:
+    order: Order[int] = []
+    for size, worker in workers.items():
+        given = {**thing.arguments, **({"length": size} if thing.takes_length else {})}
+        asked = {"what": thing.what, "count": site.amount.count, "seconds": site.amount.seconds, **given}
+        order.append((size, partial(worker.turn, "measure", **asked)))
+    take_turns(1, order)  # to warm up
+    return take_turns(site.amount.rounds, order)
+
+
+def _last_line(error: WorkerFailed) -> str:
+    return str(error).strip().splitlines()[-1]
 
 
 # --- what is large ---
@@ -128,6 +143,7 @@ _OF_WORKFLOWS = (
     Thing("load of one, one step touched", "load", 0, _LAZILY),
     Thing("opening the store", "open", 0),
     Thing("load of one, store opened anew", "load", 0, {**_LAZILY, "cold": True}),
+    Thing("closing the store, after a checkpoint", "close", 0),
     Thing("list, the first page of 100", "list_workflows", 1),
     Thing("list, store opened anew", "list_workflows", 1, {"cold": True}),
 )
@@ -137,6 +153,7 @@ _OF_CHECKPOINTS = (
     Thing("checkpoint", "keep", 0),
     Thing("load, one step touched", "load", 0, _LAZILY),
     Thing("load, one step touched, store opened anew", "load", 0, {**_LAZILY, "cold": True}),
+    Thing("closing the store, after a checkpoint", "close", 0),
     Thing("list, the first page of 20", "list_checkpoints", 1),
     Thing("restore of the newest", "restore", 0, {"which": "newest"}),
     Thing("restore of the oldest", "restore", 0, {"which": "oldest"}),
@@ -161,7 +178,7 @@ DIMENSIONS = {
             (10, 100, 1_000, 10_000, 100_000),
             10_000,
             lambda steps: Need(10 * MB + 4_000 * steps, 50 * MB + 20_000 * steps),
-            partial(_measure, "steps", _OF_STEPS, _make_steps, True),
+            partial(measure_sizes, "steps", _OF_STEPS, _make_steps, True),
         ),
         Dimension(
             "workflows",
@@ -169,7 +186,7 @@ DIMENSIONS = {
             (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000),
             1_000,
             lambda count: Need(10 * MB + 12_000 * count, 100 * MB + 2_000 * count, 3 * count),
-            partial(_measure, "workflows", _OF_WORKFLOWS, _make_workflows, True),
+            partial(measure_sizes, "workflows", _OF_WORKFLOWS, _make_workflows, True),
         ),
         Dimension(
             "checkpoints",
@@ -177,7 +194,7 @@ DIMENSIONS = {
             (1, 10, 100, 1_000, 10_000),
             1_000,
             lambda count: Need(10 * MB + 50_000 * count, 100 * MB + 20_000 * count, 100 + 3 * count),
-            partial(_measure, "checkpoints", _OF_CHECKPOINTS, _make_checkpoints, False),
+            partial(measure_sizes, "checkpoints", _OF_CHECKPOINTS, _make_checkpoints, False),
         ),
         Dimension(
             "processes",
@@ -193,7 +210,7 @@ DIMENSIONS = {
             (1_000, 10_000, 100_000, MB, 10 * MB, 100 * MB, 1_000 * MB),
             10 * MB,
             lambda length: Need(10 * MB + 10 * length, 50 * MB + 8 * length),
-            partial(_measure, "values", _OF_VALUES, _make_value, True),
+            partial(measure_sizes, "values", _OF_VALUES, _make_value, True),
         ),
     )
 }

@@ -87,6 +87,11 @@ class Engine(ours.Engine):
         self.close()
         return timing.lasting(self._open)
 
+    def _once_close(self) -> int:
+        """Close the store after a checkpoint was made, as a process that ends does."""
+        self._once_keep()
+        return timing.lasting(self.close)
+
     def _once_list_workflows(self, cold: bool = False) -> int:
         """The first page of all workflows; cold with the opening of the store."""
         if cold:

@@ -26,11 +26,12 @@ QUICK = Amount(rounds=3, count=10, seconds=0.3, window=0.1)
 
 @dataclass(frozen=True)
 class Site:
-    """The directory of a run, how much it measures, and whom it tells how far it is."""
+    """The directory of a run, how much it measures, whom it tells how far it is, and what is to be said in the end."""
 
     directory: str
     amount: Amount
     say: Callable[[str], None]
+    notes: list[str]
 
     def place(self, *names: str) -> str:
         return place_in(self.directory, *names)
