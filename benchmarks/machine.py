@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import sqlite3
+import subprocess
 import tempfile
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -75,6 +77,7 @@ def describe(directory: str) -> dict[str, str]:
     if kind in IN_MEMORY:
         kind += ": THIS IS MEMORY, nothing here is durable and no ratio says anything about a disk"
     return {
+        "measured": f"{datetime.now(UTC):%Y-%m-%d}, commit {_commit()}",
         "machine": f"{_processor()}, {_usable_processors()} processors usable, load {_load()} at the start",
         "system": f"{platform.system()} {platform.release()}",
         "file system": kind,
@@ -95,6 +98,16 @@ def disturbance() -> str | None:
         f"OTHERS WERE USING THE MACHINE: the load was {load:.1f} on {_usable_processors()} processors before anything "
         "was measured. A sync then waits for a processor more than for the disk, and hides what else a commit costs."
     )
+
+
+def _commit() -> str:
+    """The commit of the source that the benchmarks stand in, and whether it was changed since."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=, changed since"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True)
+    except OSError:
+        return "unknown"
+    return found.stdout.strip() or "unknown"
 
 
 def _processor() -> str:
