@@ -185,7 +185,7 @@ DIMENSIONS = {
             "Workflows in a store",
             (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000),
             1_000,
-            lambda count: Need(10 * MB + 12_000 * count, 100 * MB + 2_000 * count, 3 * count),
+            lambda count: Need(10 * MB + 12_000 * count, 100 * MB + 4_000 * count, 3 * count),
             partial(measure_sizes, "workflows", _OF_WORKFLOWS, _make_workflows, True),
         ),
         Dimension(
