@@ -4,64 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
 from rich.console import Console
 
-from benchmarks import (
-    arguments,
-    checkpoints,
-    compare,
-    disk,
-    hooks,
-    kept,
-    loads,
-    machine,
-    measuring,
-    postgres,
-    rates,
-    ratios,
-    report,
-    updates,
-)
-from benchmarks.bench import FULL, QUICK, ROWS, Bench, Scale
-from benchmarks.figures import Findings
+from benchmarks import arguments, compare, kept, machine, ratios, report, table, without
+from benchmarks.bench import FULL, QUICK, ROWS, Scale
 from benchmarks.scaling import command as scaling
-
-
-def measure(rows: frozenset[int], scale: Scale, place: str, console: Console) -> Findings:
-    """Measure rows in a temporary directory below a place."""
-    with_peer = machine.has_peer()
-    with (
-        tempfile.TemporaryDirectory(prefix="waypost-benchmarks-", dir=place) as directory,
-        console.status("") as status,
-    ):
-        findings = Findings(machine.describe(directory))
-        if (disturbance := machine.disturbance()) is not None:
-            findings.notes.append(disturbance)
-        if not with_peer:
-            findings.header["SqliteSaver"] = f"not measured: {machine.PEER} is not installed (make bench has it)"
-        bench = Bench(scale, rows, directory, with_peer, findings, status.update)
-        steps = {
-            updates.measure: {1, 3},
-            checkpoints.measure_updates: {2},
-            loads.measure: {4},
-            checkpoints.measure_restores: {5},
-            rates.measure_apart: {6},
-            rates.measure_together: {7},
-            rates.measure_callers: {8},
-            hooks.measure: {9},
-            disk.measure: {10},
-            postgres.measure: {11, 12, 13, 14},
-            measuring.measure: {15},
-        }
-        for step, of_rows in steps.items():
-            if rows & of_rows:
-                step(bench)
-    return findings
 
 
 def main(words: Sequence[str] | None = None, *, full: Scale = FULL, quick: Scale = QUICK) -> int:
@@ -77,7 +28,7 @@ def main(words: Sequence[str] | None = None, *, full: Scale = FULL, quick: Scale
         scale = replace(scale, rounds=options.rounds)
     place = options.dir or machine.find_directory()
     began = time.monotonic()
-    findings = measure(options.rows, scale, place, Console(stderr=True))
+    findings = table.measure(options.rows, scale, place, Console(stderr=True))
     amount = "quick" if options.quick else "full"
     findings.header["run"] = f"{amount}, {scale.rounds} rounds, {time.monotonic() - began:.0f} s"
     told = kept.Report(
@@ -117,7 +68,7 @@ def _rows(text: str) -> frozenset[int]:
     return rows
 
 
-COMMANDS = {"scale": scaling.main, "compare": compare.main}
+COMMANDS = {"scale": scaling.main, "compare": compare.main, "without": without.main}
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from benchmarks import removals
 from benchmarks.bench import Bench
 from benchmarks.figures import Measure
 from waypost.bench.floor import sync_full
@@ -35,7 +36,8 @@ def measure(bench: Bench) -> None:
     os.mkdir(raw)
     directory = os.open(raw, os.O_RDONLY | os.O_DIRECTORY)
     python = [_interpreter(), "-I", "-S"]
-    script = [*python, spool.script_path(), "--spool", folder]
+    of_hook = python[:1] if removals.is_removed("bare-interpreter") else python
+    script = [*of_hook, spool.script_path(), "--spool", folder]
 
     def hook() -> None:
         _start(script)
