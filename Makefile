@@ -1,5 +1,5 @@
 # Each command works as the first one in a fresh clone: it needs Python 3.11 to 3.14 with venv, make and git, and sets up
-# what it uses in .venv (or .venv-bench), at the versions locked in requirements/.
+# what it uses in .venv (or .venv-bench, .venv-docs), at the versions locked in requirements/.
 #
 #   make test ARGS="-k lease -x"     passes words on to pytest; `make demo` and `make bench` take ARGS too
 #   make test PYTHON=/path/to/python  picks the interpreter of a new environment
@@ -7,10 +7,11 @@
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: demo test crash crash-night mutants check bench build clean format help
+.PHONY: demo test crash crash-night mutants check bench docs build clean format help
 
 BIN := .venv/bin
 BENCH_BIN := .venv-bench/bin
+DOCS_BIN := .venv-docs/bin
 ARGS ?=
 
 # The first interpreter that runs, is of a supported version and can make environments. Running it is the only sure
@@ -53,6 +54,11 @@ check: .venv/dev.stamp ## format, lint, types and tidiness
 bench: .venv-bench/bench.stamp ## measure, with the peers beside it
 	@$(BENCH_BIN)/python -m benchmarks $(ARGS)
 
+# What is described is read where it stands, so Waypost itself is not installed. The variable silences an advertisement.
+docs: .venv-docs/docs.stamp ## build the documentation in build/site; a link or page that is missing ends it
+	@NO_MKDOCS_2_WARNING=1 PYTHONPATH=src $(DOCS_BIN)/python -m mkdocs -q build $(ARGS)
+	@echo "build/site/index.html"
+
 build: .venv/dev.stamp ## make the wheel and the source archive in dist/
 	@rm -rf dist
 	@$(BIN)/python -m build --no-isolation
@@ -62,16 +68,16 @@ format: .venv/dev.stamp ## format, and mend what lint can mend
 	@$(BIN)/ruff format .
 
 clean: ## remove all that these commands made, environments too
-	@rm -rf .venv .venv-bench build dist .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-bench .venv-docs build dist .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "clean"
 
 # An environment holds a stamp for each set of packages that it has; a changed list of pins or project file is newer
 # than its stamp, so that the next command installs again. One whose interpreter has gone is made anew.
 
-$(shell for env in .venv .venv-bench; do test -x $$env/bin/python || rm -f $$env/pyvenv.cfg; done)
+$(shell for env in .venv .venv-bench .venv-docs; do test -x $$env/bin/python || rm -f $$env/pyvenv.cfg; done)
 
-.venv/pyvenv.cfg .venv-bench/pyvenv.cfg:
+.venv/pyvenv.cfg .venv-bench/pyvenv.cfg .venv-docs/pyvenv.cfg:
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.14 with venv was found. Name one: make PYTHON=/path/to/python"; exit 1; }
 	@"$(PYTHON)" -c '$(SUITABLE)' || { echo "$(PYTHON) is not a Python 3.11 to 3.14 with venv."; exit 1; }
 	@echo "Setting up $(@D) with $$("$(PYTHON)" --version)"
@@ -92,4 +98,9 @@ $(shell for env in .venv .venv-bench; do test -x $$env/bin/python || rm -f $$env
 	@echo "Installing Waypost and its peers for the benchmarks"
 	@$(BENCH_BIN)/python $(PIP_INSTALL) -r requirements/runtime.txt -r requirements/bench.txt $(BUILD_TOOLS)
 	@$(BENCH_BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv-docs/docs.stamp: requirements/runtime.txt requirements/docs.txt .venv-docs/pyvenv.cfg
+	@echo "Installing what builds the documentation"
+	@$(DOCS_BIN)/python $(PIP_INSTALL) -r requirements/runtime.txt -r requirements/docs.txt
 	@touch $@

@@ -1,0 +1,172 @@
+"""What the site has beside the pages of `docs/`: a reference made from the source, and the documents of the root.
+
+MkDocs calls the functions whose names begin with `on_` (mkdocs.yml). The reference is complete by construction: its pages
+share out the modules of `waypost.__init__`'s table of public names, and a module that no page takes ends the build. Options
+and commands are read from the tables that the program itself reads.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+import waypost
+from waypost import defaults, errors
+from waypost.cli.commands import waypost as program
+
+ROOT = Path(__file__).parents[1]
+
+PAGES = {
+    "blocking": ("The blocking face", "waypost.blocking waypost.runs waypost.watching waypost.attempts"),
+    "async": ("The asynchronous face", "waypost.api waypost.watches"),
+    "results": ("Results", "waypost.operations"),
+    "workflows": ("Workflows", "msgspec waypost.models waypost.queries waypost.places waypost.codec.values"),
+    "history": ("History", "waypost.history waypost.delta waypost.blame waypost.erasures"),
+    "sessions": ("Sessions and syncing", "waypost.session_models waypost.sync_models"),
+    "upkeep": (
+        "Upkeep",
+        "waypost.cleaning waypost.store waypost.maintenance waypost.rotation waypost.schema waypost.migrating "
+        "waypost.migrations",
+    ),
+    "conduct": ("Metrics and alerts", "waypost.performance waypost.monitor waypost.alerts waypost.prometheus"),
+    "hooks": ("Hook events", "waypost.integrator waypost.hooks.listeners waypost.hooks.payloads"),
+    "errors": ("Errors", "waypost.errors"),
+    "options": ("Options", "waypost.config"),
+    "commands": ("Commands", ""),
+}
+"""For each page of the reference its title, and the modules whose public names stand on it."""
+
+DOCUMENTS = {"ARCHITECTURE.md": "Architecture", "CONTRIBUTING.md": "Contributing", "SECURITY.md": "Security"}
+DOCUMENTS |= {"CHANGELOG.md": "Changelog"}
+"""Documents of the root that the site shows, under their names in small letters, where they are there."""
+
+_LINK = re.compile(r"\[([^\]]*)\]\((?![a-z]+:)([^)#\s]+)(#[^)\s]*)?\)")
+
+
+def on_config(config: Any) -> Any:
+    """Put what is made here into the navigation."""
+    if unplaced():
+        raise ValueError(f"no page of the reference takes {', '.join(sorted(unplaced()))}")
+    for section in config.nav:
+        if "Reference" in section:
+            section["Reference"] = ["reference/index.md", *({title: _path(page)} for page, (title, _) in PAGES.items())]
+        if "Project" in section:
+            section["Project"] += [{DOCUMENTS[name]: name.lower()} for name in _documents()]
+    return config
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add the pages that are made here."""
+    from mkdocs.structure.files import File
+
+    made = {"reference/index.md": index(), **{_path(page): reference(page) for page in PAGES}}
+    made |= {name.lower(): (ROOT / name).read_text(encoding="utf-8") for name in _documents()}
+    for path, text in made.items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> str:
+    """Turn links to files of the repository into links to what the site shows of them, or into plain text."""
+    here = ROOT if page.file.src_uri in {name.lower() for name in _documents()} else ROOT / "docs"
+    folder = (here / page.file.src_uri).parent
+
+    def turned(found: re.Match[str]) -> str:
+        text, path, anchor = found[1], (folder / found[2]).resolve(), found[3] or ""
+        if path.is_relative_to(ROOT / "docs"):
+            inside = path.relative_to(ROOT / "docs").as_posix()
+            if not (path.exists() or files.get_file_from_path(inside)):
+                return found[0]  # which the build then complains of
+        elif path.exists():
+            inside = path.relative_to(ROOT).as_posix().lower()
+            if files.get_file_from_path(inside) is None:
+                return text
+        else:
+            return found[0]
+        return f"[{text}]({'../' * page.file.src_uri.count('/')}{inside}{anchor})"
+
+    return _LINK.sub(turned, markdown)
+
+
+def index() -> str:
+    """The first page of the reference: every public name, and where it stands."""
+    lines = ["# Reference\n", "What `import waypost` offers, and the command line, both made from the source.\n"]
+    for page, (title, _) in PAGES.items():
+        names = ", ".join(f"[`{name}`]({page}.md#waypost.{name})" for name in names_of(page))
+        lines.append(f"**[{title}]({page}.md)**: {names or 'every command with its options'}\n")
+    return "\n".join(lines)
+
+
+def reference(page: str) -> str:
+    """The text of a page of the reference."""
+    title, _ = PAGES[page]
+    before = {"errors": _errors, "options": _options, "commands": _commands}.get(page)
+    lines = [f"# {title}\n", *(before() if before else ())]
+    return "\n".join([*lines, *(f"::: waypost.{name}\n" for name in names_of(page))])
+
+
+def names_of(page: str) -> list[str]:
+    """The public names that stand on a page."""
+    return [name for module in PAGES[page][1].split() for name in waypost._MODULES[module].split() if name != "UNSET"]
+
+
+def unplaced() -> set[str]:
+    """The modules with public names that no page takes. There should be none."""
+    return waypost._MODULES.keys() - {"msgspec", *(name for _, modules in PAGES.values() for name in modules.split())}
+
+
+def _errors() -> Iterator[str]:
+    tree = (errors.__doc__ or "").partition("\n\n")[2].partition("\n\n`")
+    yield f"```text\n{textwrap.dedent(tree[0])}\n```\n"
+    yield f"`{tree[2]}"
+    yield "| error | `code` | retryable | exit status |\n| --- | --- | --- | --- |"
+    for name in names_of("errors"):
+        kind: type[waypost.WaypostError] = getattr(errors, name)
+        yield f"| [`{name}`](#waypost.{name}) | `{kind.code}` | {'yes' if kind.retryable else ''} | {kind.exit_status} |"
+    yield ""
+
+
+def _options() -> Iterator[str]:
+    yield "How they are set is told in [Configure](../how-to/configure.md). Each has a test that shows its effect.\n"
+    for field in msgspec.structs.fields(waypost.Config):
+        yield f"## `{field.name}` {{#{field.name}}}\n\n{textwrap.dedent(field.type.__doc__ or '')}\n"
+        yield "| option | takes | development | production | high_throughput |\n| --- | --- | --- | --- | --- |"
+        for name, option in defaults.OPTIONS.items():
+            if name.startswith(f"{field.name}."):
+                values = (_literal(value) for value in option[1:])
+                yield f"| `{name}` | {str(option.taken).replace('|', chr(92) + '|')} | {' | '.join(values)} |"
+        yield ""
+
+
+def _literal(value: defaults.Value) -> str:
+    return f"`{str(value).lower()}`" if isinstance(value, bool) else f"`{value}`" if value not in ("", ()) else "none"
+
+
+def _commands() -> Iterator[str]:
+    for words, command in commands(program, click.Context(program), "waypost"):
+        context = click.Context(command, info_name=words)
+        yield f"## `{words}` {{#{words.replace(' ', '-')}}}\n\n```text\n{command.get_help(context)}\n```\n"
+
+
+def commands(command: click.Command, context: click.Context, words: str) -> Iterator[tuple[str, click.Command]]:
+    """A command and all below it, each with the words that call it."""
+    yield words, command
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            below = command.get_command(context, name)
+            if below is not None and not below.hidden:
+                yield from commands(below, context, f"{words} {name}")
+
+
+def _documents() -> list[str]:
+    return [name for name in DOCUMENTS if (ROOT / name).exists()]
+
+
+def _path(page: str) -> str:
+    return f"reference/{page}.md"
