@@ -24,6 +24,9 @@ SERVER = "postgresql://ann@db.example.org/work"
 _BLOCK = re.compile(r"(?:^<!-- ([^\n]*?) -->\n)?^```(\w*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _SHELL_LINE = re.compile(r"(?:^|[|(;]|&&) *(waypost (?:[^#|;&>)\n]|\)(?=[A-Z]))*)", re.MULTILINE)
 
+_NO_COMMANDS = ("waypost bundle", "waypost index 1", "waypost key id 1")
+"""Words of the format that begin as commands do."""
+
 
 class Block(NamedTuple):
     """A block of a page: what it is written in, the mark before it, and the line that its text begins at."""
@@ -65,7 +68,8 @@ def commands_of(page: Path) -> list[str]:
     shown = [block.text for block in blocks_of(page) if block.language in ("", "sh", "text")]
     spans = re.findall(r"`([^`\n]+)`", _BLOCK.sub("", text))
     found = [line for shell in shown for line in _SHELL_LINE.findall(shell.replace("\\\n", " "))]
-    return [each.strip() for each in [*found, *(span for span in spans if span.startswith("waypost "))]]
+    found += [span for span in spans if span.startswith("waypost ") and not span.startswith(_NO_COMMANDS)]
+    return [each.strip() for each in found]
 
 
 def targets_of(page: Path) -> list[str]:
