@@ -46,6 +46,7 @@ DOCUMENTS = {"ARCHITECTURE.md": "Architecture", "CONTRIBUTING.md": "Contributing
 DOCUMENTS |= {"CHANGELOG.md": "Changelog"}
 """Documents of the root that the site shows, under their names in small letters, where they are there."""
 
+_FETCHED = re.compile(r"""<(?:script|img|link|iframe|source|use)\b[^>]*?\b(?:src|srcset|href)=["']?((?:https?:)?//[^"' >]+)""")
 _LINK = re.compile(r"\[([^\]]*)\]\((?![a-z]+:)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -92,6 +93,14 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
         return f"[{text}]({'../' * page.file.src_uri.count('/')}{inside}{anchor})"
 
     return _LINK.sub(turned, markdown)
+
+
+def on_post_build(*, config: Any) -> None:
+    """Refuse a site that has something fetched from elsewhere."""
+    for file in sorted(Path(config.site_dir).rglob("*.html")):
+        fetched = _FETCHED.findall(file.read_text(encoding="utf-8"))
+        if fetched:
+            raise ValueError(f"{file.name} has {', '.join(sorted(set(fetched)))} fetched from elsewhere")
 
 
 def index() -> str:
