@@ -28,6 +28,7 @@ from tests.documents import (
 )
 from tests.test_rules import names_of_tests
 from tools import docs_pages
+from waypost import errors
 from waypost.cli.commands import waypost as program
 
 RUN = [page for page in PAGES if page.name != "README.md" and any(block.is_run for block in blocks_of(page))]
@@ -213,3 +214,11 @@ def test_the_reference_has_every_public_name() -> None:
     assert docs_pages.unplaced() == set()
     names = [name for page in docs_pages.PAGES for name in docs_pages.names_of(page)]
     assert len(names) == len(set(names)) > 100
+
+
+def test_the_tree_of_errors_is_whole() -> None:
+    """Each error stands in the tree at the top of its module, which the reference shows."""
+    drawn = [each for each in re.findall(r"^ *[│ ]*[├└]── (\w+)|^    (WaypostError)$", errors.__doc__, re.MULTILINE)]
+    names = [name or top for name, top in drawn]
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.WaypostError)]
+    assert sorted(names) == sorted(kind.__name__ for kind in kinds)

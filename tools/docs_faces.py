@@ -27,12 +27,19 @@ class Faces(griffe.Extension):
             return
         for path in _FACES.values():
             face = pkg[path]
+            for internal in ("__init__", "definitions"):  # a face is made by opening a store, and not by what is in it
+                face.del_member(internal)
             for member in list(face.members.values()):
                 found = _TAKEN.fullmatch(str(member.value)) if member.is_attribute else None
                 if found is not None:
-                    face.set_member(member.name, _method(_defined(pkg, found[2], found[3]), found[1] == "_awaits"))
-        for each in _documented(pkg):
-            each.docstring.value = _PAGE.sub(r"[docs/\1](../\1)", each.docstring.value)
+                    method = _method(_defined(pkg, found[2], found[3]), found[1] == "_awaits")
+                    method.lineno = member.lineno  # by which members are sorted
+                    face.set_member(member.name, method)
+        for each in _all(pkg):
+            if each.is_attribute and "property" not in each.labels:
+                each.labels.clear()  # which say of a field that it is one
+            if each.docstring is not None:
+                each.docstring.value = _PAGE.sub(r"[docs/\1](../\1)", each.docstring.value)
 
 
 def _defined(pkg: griffe.Module, place: str | None, name: str) -> griffe.Function:
@@ -57,9 +64,8 @@ def _method(defined: griffe.Function, awaited: bool) -> griffe.Function:
     return method
 
 
-def _documented(thing: griffe.Object) -> Iterator[griffe.Object]:
-    if thing.docstring is not None:
-        yield thing
+def _all(thing: griffe.Object) -> Iterator[griffe.Object]:
+    yield thing
     for member in thing.members.values():
         if not member.is_alias:
-            yield from _documented(member)
+            yield from _all(member)

@@ -7,6 +7,7 @@ and commands are read from the tables that the program itself reads.
 
 from __future__ import annotations
 
+import inspect
 import re
 import textwrap
 from collections.abc import Iterator
@@ -46,6 +47,8 @@ DOCUMENTS = {"ARCHITECTURE.md": "Architecture", "CONTRIBUTING.md": "Contributing
 DOCUMENTS |= {"CHANGELOG.md": "Changelog"}
 """Documents of the root that the site shows, under their names in small letters, where they are there."""
 
+_WITHOUT_WHAT_THE_TABLE_SAYS = '    options:\n      filters: ["!^_", "!^(code|retryable|exit_status)$"]\n'
+_NO_BOUND = defaults.Range(0).high
 _FETCHED = re.compile(r"""<(?:script|img|link|iframe|source|use)\b[^>]*?\b(?:src|srcset|href)=["']?((?:https?:)?//[^"' >]+)""")
 _LINK = re.compile(r"\[([^\]]*)\]\((?![a-z]+:)([^)#\s]+)(#[^)\s]*)?\)")
 
@@ -117,7 +120,8 @@ def reference(page: str) -> str:
     title, _ = PAGES[page]
     before = {"errors": _errors, "options": _options, "commands": _commands}.get(page)
     lines = [f"# {title}\n", *(before() if before else ())]
-    return "\n".join([*lines, *(f"::: waypost.{name}\n" for name in names_of(page))])
+    options = _WITHOUT_WHAT_THE_TABLE_SAYS if page == "errors" else ""
+    return "\n".join([*lines, *(f"::: waypost.{name}\n{options}" for name in names_of(page))])
 
 
 def names_of(page: str) -> list[str]:
@@ -144,12 +148,13 @@ def _errors() -> Iterator[str]:
 def _options() -> Iterator[str]:
     yield "How they are set is told in [Configure](../how-to/configure.md). Each has a test that shows its effect.\n"
     for field in msgspec.structs.fields(waypost.Config):
-        yield f"## `{field.name}` {{#{field.name}}}\n\n{textwrap.dedent(field.type.__doc__ or '')}\n"
+        yield f"## `{field.name}`\n\n{inspect.getdoc(field.type)}\n"
         yield "| option | takes | development | production | high_throughput |\n| --- | --- | --- | --- | --- |"
         for name, option in defaults.OPTIONS.items():
             if name.startswith(f"{field.name}."):
                 values = (_literal(value) for value in option[1:])
-                yield f"| `{name}` | {str(option.taken).replace('|', chr(92) + '|')} | {' | '.join(values)} |"
+                taken = str(option.taken).replace("|", "\\|").replace(f" to {_NO_BOUND}", " up")
+                yield f"| `{name}` | {taken} | {' | '.join(values)} |"
         yield ""
 
 
@@ -160,7 +165,7 @@ def _literal(value: defaults.Value) -> str:
 def _commands() -> Iterator[str]:
     for words, command in commands(program, click.Context(program), "waypost"):
         context = click.Context(command, info_name=words)
-        yield f"## `{words}` {{#{words.replace(' ', '-')}}}\n\n```text\n{command.get_help(context)}\n```\n"
+        yield f"## `{words}`\n\n```text\n{command.get_help(context)}\n```\n"
 
 
 def commands(command: click.Command, context: click.Context, words: str) -> Iterator[tuple[str, click.Command]]:

@@ -11,6 +11,7 @@
     │   ├── SessionNotFound
     │   ├── StepNotFound
     │   ├── OutputNotFound
+    │   ├── CheckpointNotFound
     │   ├── OperationNotFound
     │   ├── VersionNotFound
     │   ├── PathNotFound            (names the nearest place that is there)
