@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 import pytest
+from tools import docs_pages
 
 from tests import servers
 from tests.documents import (
@@ -27,7 +28,6 @@ from tests.documents import (
     targets_of,
 )
 from tests.test_rules import names_of_tests
-from tools import docs_pages
 from waypost import errors
 from waypost.cli.commands import waypost as program
 
@@ -58,12 +58,12 @@ def test_the_examples_of_a_page_run_in_order(tmp_path: Path, page: Path) -> None
         for kind, together in groupby(blocks, lambda block: block.mark or block.language):
             if kind == "python":
                 run_python(list(together), tmp_path)
-            for block in together:
-                if block.mark.startswith("file: "):
-                    file = tmp_path / block.mark.removeprefix("file: ")
-                    file.parent.mkdir(parents=True, exist_ok=True)
-                    file.write_text(block.text, encoding="utf-8")
-                else:
+            elif kind.startswith("file: "):
+                file = tmp_path / kind.removeprefix("file: ")
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text("".join(block.text for block in together), encoding="utf-8")
+            else:
+                for block in together:
                     run_shell(block, tmp_path)
 
 
@@ -173,7 +173,13 @@ def test_a_command_that_is_not_there_is_found(line: str, fault: str) -> None:
 
 def test_the_commands_that_are_there_pass() -> None:
     """And it finds no fault with what is right, nor with what only stands for something."""
-    for line in ("waypost", "waypost …", "waypost checkpoint release -m x", "waypost --state x list --json", "waypost store"):
+    for line in (
+        "waypost",
+        "waypost …",
+        "waypost checkpoint release -m x",
+        "waypost --state x list --json",
+        "waypost store",
+    ):
         assert faults_of(line) == []
     assert sum(len(commands_of(page)) for page in PAGES) >= 100
 
@@ -218,7 +224,7 @@ def test_the_reference_has_every_public_name() -> None:
 
 def test_the_tree_of_errors_is_whole() -> None:
     """Each error stands in the tree at the top of its module, which the reference shows."""
-    drawn = [each for each in re.findall(r"^ *[│ ]*[├└]── (\w+)|^    (WaypostError)$", errors.__doc__, re.MULTILINE)]
+    drawn = re.findall(r"^[│ ]*[├└]── (\w+)|^    (WaypostError)$", errors.__doc__ or "", re.MULTILINE)
     names = [name or top for name, top in drawn]
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.WaypostError)]
     assert sorted(names) == sorted(kind.__name__ for kind in kinds)

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tools import docs_pages
 
 ROOT = Path(__file__).parent.parent

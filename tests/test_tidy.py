@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from graphlib import CycleError, TopologicalSorter
-from itertools import pairwise
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
@@ -623,7 +623,7 @@ def faulty_pins(lists: Mapping[str, str]) -> list[str]:
                 pins[file][re.sub(r"[-_.]+", "-", match[1]).lower()] = match[2]
             elif line and not line.startswith("#"):
                 findings.append(f"{file}: not an exact version: {line}")
-    for one, other in pairwise([*pins, *list(pins)[:1]]):
+    for one, other in combinations(pins, 2):
         findings.extend(
             f"{one} and {other} differ about {name}"
             for name in sorted(pins[one].keys() & pins[other].keys())
@@ -636,11 +636,7 @@ def faulty_pins(lists: Mapping[str, str]) -> list[str]:
 def test_versions_are_locked_and_agree() -> None:
     """Every environment that the Makefile makes has the same versions, on every day."""
     folder = ROOT / "requirements"
-    assert_none(
-        faulty_pins(
-            {name: (folder / name).read_text(encoding="utf-8") for name in ("runtime.txt", "dev.txt", "bench.txt")}
-        )
-    )
+    assert_none(faulty_pins({file.name: file.read_text(encoding="utf-8") for file in sorted(folder.glob("*.txt"))}))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Shows the operations of both faces in the reference.
 
-The faces take their methods from `definitions` when Waypost is imported, and the reference is made without importing what it
-describes. So this looks up, for each `name = _waits(Definitions.name)`, what is defined there, and puts it in its place as
-a method that gives what its request gives. Beside that, a docstring's `docs/x.md` becomes a link.
+The faces take their methods from `definitions` when Waypost is imported, and the reference is made without importing
+what it describes. So this looks up, for each `name = _waits(Definitions.name)`, what is defined there, and puts it in
+its place as a method that gives what its request gives. Beside that, a docstring's `docs/x.md` becomes a link.
 """
 
 from __future__ import annotations

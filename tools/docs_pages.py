@@ -1,8 +1,8 @@
 """What the site has beside the pages of `docs/`: a reference made from the source, and the documents of the root.
 
-MkDocs calls the functions whose names begin with `on_` (mkdocs.yml). The reference is complete by construction: its pages
-share out the modules of `waypost.__init__`'s table of public names, and a module that no page takes ends the build. Options
-and commands are read from the tables that the program itself reads.
+MkDocs calls the functions whose names begin with `on_` (mkdocs.yml). The reference is complete by construction: its
+pages share out the modules of `waypost.__init__`'s table of public names, and a module that no page takes ends the
+build. Options and commands are read from the tables that the program itself reads.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ DOCUMENTS |= {"CHANGELOG.md": "Changelog"}
 
 _WITHOUT_WHAT_THE_TABLE_SAYS = '    options:\n      filters: ["!^_", "!^(code|retryable|exit_status)$"]\n'
 _NO_BOUND = defaults.Range(0).high
-_FETCHED = re.compile(r"""<(?:script|img|link|iframe|source|use)\b[^>]*?\b(?:src|srcset|href)=["']?((?:https?:)?//[^"' >]+)""")
+_FETCHED = re.compile(
+    r"""<(?:script|img|link|iframe|source|use)\b[^>]*?\b(?:src|srcset|href)=["']?((?:https?:)?//[^"' >]+)"""
+)
 _LINK = re.compile(r"\[([^\]]*)\]\((?![a-z]+:)([^)#\s]+)(#[^)\s]*)?\)")
 
 
@@ -141,7 +143,8 @@ def _errors() -> Iterator[str]:
     yield "| error | `code` | retryable | exit status |\n| --- | --- | --- | --- |"
     for name in names_of("errors"):
         kind: type[waypost.WaypostError] = getattr(errors, name)
-        yield f"| [`{name}`](#waypost.{name}) | `{kind.code}` | {'yes' if kind.retryable else ''} | {kind.exit_status} |"
+        retryable = "yes" if kind.retryable else ""
+        yield f"| [`{name}`](#waypost.{name}) | `{kind.code}` | {retryable} | {kind.exit_status} |"
     yield ""
 
 
