@@ -47,7 +47,10 @@ DOCUMENTS = {"ARCHITECTURE.md": "Architecture", "CONTRIBUTING.md": "Contributing
 DOCUMENTS |= {"CHANGELOG.md": "Changelog"}
 """Documents of the root that the site shows, under their names in small letters, where they are there."""
 
-_WITHOUT_WHAT_THE_TABLE_SAYS = '    options:\n      filters: ["!^_", "!^(code|retryable|exit_status)$"]\n'
+# a field is one line; of an error what its table says is left out
+_FIELDS = "    options:\n      separate_signature: false\n"
+_SHOWN = dict.fromkeys(("workflows", "history", "sessions", "upkeep", "conduct"), _FIELDS)
+_SHOWN |= {"errors": '    options:\n      filters: ["!^_", "!^(code|retryable|exit_status)$"]\n'}
 _NO_BOUND = defaults.Range(0).high
 _FETCHED = re.compile(
     r"""<(?:script|img|link|iframe|source|use)\b[^>]*?\b(?:src|srcset|href)=["']?((?:https?:)?//[^"' >]+)"""
@@ -122,7 +125,7 @@ def reference(page: str) -> str:
     title, _ = PAGES[page]
     before = {"errors": _errors, "options": _options, "commands": _commands}.get(page)
     lines = [f"# {title}\n", *(before() if before else ())]
-    options = _WITHOUT_WHAT_THE_TABLE_SAYS if page == "errors" else ""
+    options = _SHOWN.get(page, "")
     return "\n".join([*lines, *(f"::: waypost.{name}\n{options}" for name in names_of(page))])
 
 

@@ -1,4 +1,4 @@
-"""Take the pictures of the page that the README shows: `docs/pictures/`.
+"""Take the pictures of the page that the README and `docs/dashboard.md` show: `docs/pictures/`.
 
     python -m tools.screenshots [--into DIRECTORY]
 
