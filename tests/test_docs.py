@@ -30,6 +30,7 @@ from tests.documents import (
 from tests.test_rules import names_of_tests
 from waypost import errors
 from waypost.cli.commands import waypost as program
+from waypost.defaults import OPTIONS
 
 RUN = [page for page in PAGES if page.name != "README.md" and any(block.is_run for block in blocks_of(page))]
 """The pages with something to run; README's examples are run one by one (`test_readme`)."""
@@ -213,6 +214,41 @@ def test_each_feature_of_the_original_names_a_test() -> None:
     assert [int(number) for number, _ in rows] == list(range(1, 36))
     assert [number for number, row in rows if not re.search(r"`test_\w+`", row)] == []
     assert {name for _, row in rows for name in re.findall(r"`(test_\w+)`", row)} <= set(NAMES)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_the_options_that_a_page_names_are_there(page: Path) -> None:
+    """An option that is written as `section.name` exists, and so does each section of which all are meant."""
+    text = page.read_text(encoding="utf-8")
+    sections = {option.partition(".")[0] for option in OPTIONS}
+    for section, rest in re.findall(r"`(\w+)\.([a-z_.]+|\*)`", text):
+        option = f"{section}.{rest}"
+        # an event is called so, and paths into a workflow begin with `steps` too
+        if section in sections and option != "performance.threshold" and not (section == "steps" and "." in rest):
+            assert rest == "*" or any(each == option or each.startswith(f"{option}.") for each in OPTIONS), option
+
+
+def test_the_reference_tells_every_option_error_and_command() -> None:
+    """The tables of the reference are those that the program reads."""
+    options, shown, told = (docs_pages.reference(page) for page in ("options", "errors", "commands"))
+    assert [option for option in OPTIONS if f"| `{option}` |" not in options] == []
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.WaypostError)]
+    assert [kind for kind in kinds if f"| `{kind.code}` |" not in shown] == []
+    words = [words for words, _ in docs_pages.commands(program, click.Context(program), "waypost")]
+    assert len(words) >= 40
+    assert [each for each in words if f"## `{each}`\n" not in told] == []
+
+
+def test_a_site_that_lacks_an_operation_or_fetches_something_is_refused(tmp_path: Path) -> None:
+    """The build looks at what it has made."""
+    page = tmp_path / "reference" / "blocking.html"
+    page.parent.mkdir()
+    page.write_text('<script src="https://example.org/x.js"></script>')
+    with pytest.raises(ValueError, match=r"https://example.org/x.js fetched from elsewhere"):
+        docs_pages.check_site(tmp_path)
+    page.write_text('<a href="https://example.org">x</a> <h3 id="waypost.Waypost.create_workflow">')
+    with pytest.raises(ValueError, match=r"lacks .*waypost\.Waypost\.pause_workflow"):
+        docs_pages.check_site(tmp_path)
 
 
 def test_the_reference_has_every_public_name() -> None:

@@ -104,11 +104,25 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Any) -> st
 
 
 def on_post_build(*, config: Any) -> None:
-    """Refuse a site that has something fetched from elsewhere."""
-    for file in sorted(Path(config.site_dir).rglob("*.html")):
-        fetched = _FETCHED.findall(file.read_text(encoding="utf-8"))
+    """Look at the site as it was built."""
+    check_site(Path(config.site_dir))
+
+
+def check_site(site: Path) -> None:
+    """Refuse a site that has something fetched from elsewhere, or lacks a public name or an operation of a face."""
+    anchors: set[str] = set()
+    for file in sorted(site.rglob("*.html")):
+        text = file.read_text(encoding="utf-8")
+        fetched = sorted(set(_FETCHED.findall(text)))
         if fetched:
-            raise ValueError(f"{file.name} has {', '.join(sorted(set(fetched)))} fetched from elsewhere")
+            raise ValueError(f"{file.name} has {', '.join(fetched)} fetched from elsewhere")
+        anchors.update(re.findall(r'<h\d id="(waypost\.[\w.]+)"', text))
+    faces = ("Waypost", "AsyncWaypost")
+    wanted = {f"waypost.{name}" for page in PAGES for name in names_of(page)}
+    wanted |= {f"waypost.{face}.{name}" for face in faces for name in vars(getattr(waypost, face)) if name[0] != "_"}
+    lacking = sorted(wanted - anchors - {f"waypost.{face}.definitions" for face in faces})
+    if lacking:
+        raise ValueError(f"the reference lacks {', '.join(lacking)}")
 
 
 def index() -> str:
