@@ -53,6 +53,7 @@ ORDER = """
     migrations
     catalogue places checkpoint_ids tenures
     session_states retention
+    lineage
     checkpoints
     triage
     recovery

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from msgspec.structs import astuple
 
-from waypost import checkpoint_ids, checkpoints, migrations, records, validation
+from waypost import checkpoint_ids, checkpoints, lineage, migrations, records, validation
 from waypost.checkpoints import NewCheckpoint, Wanted
 from waypost.config import Config
 from waypost.erased import carry_out, without
@@ -113,7 +113,7 @@ def read(data: bytes, config: Config) -> Arrived:
         records.validate_id(record.session_id, "session id")
     for time_us in (record.created_us, version.time_us):
         records.moment(time_us)
-    arrived = Arrived(name, version, record, checkpoints.parent_in(version, name))
+    arrived = Arrived(name, version, record, lineage.parent_in(version, name))
     check_is_sound(arrived.current)
     return arrived
 

@@ -9,13 +9,12 @@ What tells of the workflow's own past does not come back with a version: checkpo
 from __future__ import annotations
 
 import logging
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, cast, get_args
 
 from msgspec.structs import replace
 
-from waypost import checkpoint_ids, erased, loading, migrations, places, records, retention, validation
+from waypost import checkpoint_ids, erased, lineage, loading, migrations, places, records, retention, validation
 from waypost.checkpoint_ids import MARK
 from waypost.erased import ErasureRecord
 from waypost.errors import (
@@ -109,7 +108,7 @@ def find(store: Store, checkpoint_id: str) -> tuple[DocumentId, str]:
     document = workflow_of(checkpoint_id)
     if checkpoint_ids.is_of(document.id, checkpoint_id):  # a whole one is told without looking at all others
         now = _readable(store, document, durable=False)
-        if now is not None and _is_there(now, checkpoint_id):
+        if now is not None and lineage.is_there(now, checkpoint_id):
             return document, checkpoint_id
     names = store.checkpoints(document)
     if checkpoint_id in names:
@@ -120,11 +119,6 @@ def find(store: Store, checkpoint_id: str) -> tuple[DocumentId, str]:
     if len(found) > 1:
         raise InvalidInput(f"{len(found)} checkpoints begin with {checkpoint_id!r}: {', '.join(found[:5])}")
     return document, found[0]
-
-
-def _is_there(view: View, name: str) -> bool:
-    """Whether a workflow has a checkpoint of that very name."""
-    return any(view.size_of(prefix + name) is not None for prefix in (CHECKPOINT, ADOPTED))
 
 
 def unknown(checkpoint_id: str) -> CheckpointNotFound:
@@ -150,12 +144,12 @@ def get(store: Store, checkpoint_id: str) -> StateCheckpoint:
     """A checkpoint by its id, or by what tells it from others. Raises CheckpointNotFound, InvalidInput."""
     document, name = find(store, checkpoint_id)
     view = _readable(store, document, durable=True)
-    return _described(store, document, view, name, _way(view, store.checkpoints(document)))
+    return _described(store, document, view, name, lineage.way(view, store.checkpoints(document)))
 
 
 def made(store: Store, view: View, name: str) -> StateCheckpoint:
     """The checkpoint that a version made."""
-    return _described(store, view.document, view, name, _way(view, _names_in(view)))
+    return _described(store, view.document, view, name, lineage.way(view, lineage.names_in(view)))
 
 
 def _readable(store: Store, document: DocumentId, *, durable: bool) -> View | None:
@@ -166,19 +160,12 @@ def _readable(store: Store, document: DocumentId, *, durable: bool) -> View | No
         return None
 
 
-class _Way(NamedTuple):
-    """The checkpoints that a workflow came by itself, and the marks of where it went back, both in their order."""
-
-    own: list[str]
-    restored: list[str]
-
-
-def _described(store: Store, document: DocumentId, view: View | None, name: str, way: _Way) -> StateCheckpoint:
+def _described(store: Store, document: DocumentId, view: View | None, name: str, way: lineage.Way) -> StateCheckpoint:
     record = None if view is None else _record(view, name)
     if view is None or record is None:  # all that is left of the workflow are its checkpoints
         view = version_of(store, document, name)
         record = _record(view, name)
-        way = way._replace(restored=_turns(view))
+        way = way._replace(restored=lineage.turns(view))
     if record is None:
         raise unknown(name)
     found = StateCheckpoint(
@@ -189,7 +176,7 @@ def _described(store: Store, document: DocumentId, view: View | None, name: str,
         tags=record.tags,
         created_at=records.moment(record.created_us),
         session_id=record.session_id,
-        parent_id=_parent_of(view, name, way),
+        parent_id=lineage.parent_of(view, name, way),
     )
     vars(found)["_load"] = lambda: loading.load(version_of(store, document, name), keys=store.keys)
     return found
@@ -200,62 +187,13 @@ def _record(view: View, name: str) -> CheckpointRecord | None:
     return records.CHECKPOINTS.get(view, CHECKPOINT + name) or records.ADOPTIONS.get(view, ADOPTED + name)
 
 
-def _names_in(view: View) -> list[str]:
-    return [*records.names(view, ADOPTED), *records.names(view, CHECKPOINT)]
-
-
-def _way(view: View | None, names: Sequence[str]) -> _Way:
-    """What was imported was never on the way of the workflow."""
-    if view is None:
-        return _Way(sorted(names), [])
-    imported = {name for name in records.names(view, ADOPTED) if is_imported(view, name)}
-    return _Way(sorted(name for name in names if name not in imported), _turns(view))
-
-
-def _turns(view: View) -> list[str]:
-    return sorted(records.names(view, RESTORED))
-
-
-def is_imported(view: View, name: str) -> bool:
-    """Whether a checkpoint of a workflow was made elsewhere, and imported."""
-    record = records.ADOPTIONS.get(view, ADOPTED + name)
-    return record is not None and record.imported
-
-
-def parent_in(version: View, name: str) -> str | None:
-    """The checkpoint made last before the one of a version, as that version tells it."""
-    return _parent_of(version, name, _way(version, _names_in(version)))
-
-
-def _parent_of(view: View, name: str, way: _Way) -> str | None:
-    """The checkpoint made last before this one of its own, or the one that the workflow went back to since; where that
-    is gone, the one before it.
-    """
-    record = records.ADOPTIONS.get(view, ADOPTED + name)
-    if record is not None and (record.imported or record.parent_id is not None):
-        return record.parent_id
-    restored, earlier = _before(way.restored, name), _before(way.own, name)
-    if restored is None or (earlier is not None and restored < earlier):
-        return earlier
-    origin = records.TEXTS.get(view, RESTORED + restored) or ""
-    if _is_there(view, origin) or origin in way.own or origin.rpartition(MARK)[0] != view.document.id:
-        return origin
-    return _before(way.own, origin)
-
-
-def _before(names: Sequence[str], name: str) -> str | None:
-    """The last of sorted names that is before one; None where there is none."""
-    place = bisect_left(names, name)
-    return names[place - 1] if place else None
-
-
 def every(store: Store, document: DocumentId, names: Sequence[str] | None = None) -> Iterator[StateCheckpoint]:
     """All checkpoints of a workflow, or those of some names, newest first. One that cannot be read is left out, and so
     is one that went meanwhile.
     """
     names = store.checkpoints(document) if names is None else names
     view = _readable(store, document, durable=False)
-    way = _way(view, names)
+    way = lineage.way(view, names)
     for name in reversed(names):
         try:
             yield _described(store, document, view, name, way)

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from waypost import checkpoint_ids, clock, prepared, retention
-from waypost.checkpoints import is_imported
 from waypost.errors import WaypostError
+from waypost.lineage import is_imported
 from waypost.options import RetentionConfig
 from waypost.records import ADOPTED, CHECKPOINT
 from waypost.store import Change, DocumentId, Store, Transaction

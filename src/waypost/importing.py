@@ -21,6 +21,7 @@ from waypost import (
     checkpoint_ids,
     checkpoints,
     clock,
+    lineage,
     merging,
     migrations,
     prepared,
@@ -296,7 +297,7 @@ class _Import:
     def _adopted(view: View, name: str, names: Mapping[str, str]) -> bytes:
         record = records.ADOPTIONS.get(view, ADOPTED + name) or records.CHECKPOINTS.get(view, CHECKPOINT + name)
         assert record is not None
-        parent = checkpoints.parent_in(view, name)
+        parent = lineage.parent_in(view, name)
         parent = names.get(parent, parent) if parent is not None else None
         first = astuple(record)[: len(records.CheckpointRecord.__struct_fields__)]
         return records.encode(AdoptedRecord(*first, imported=True, parent_id=parent))

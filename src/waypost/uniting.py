@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 from msgspec.structs import astuple, replace
 
-from waypost import checkpoints, erased, migrations, records, secrecy, session_records, validation
+from waypost import erased, lineage, migrations, records, secrecy, session_records, validation
 from waypost.checkpoints import ERASURES
 from waypost.erased import ERASED
 from waypost.errors import DocumentDamaged, WaypostError
@@ -411,7 +411,7 @@ def adopted(view: View, name: str) -> bytes:
     record = records.CHECKPOINTS.get(view, CHECKPOINT + name)
     assert record is not None
     first = astuple(record)[: len(records.CheckpointRecord.__struct_fields__)]
-    return records.encode(AdoptedRecord(*first, imported=False, parent_id=checkpoints.parent_in(view, name)))
+    return records.encode(AdoptedRecord(*first, imported=False, parent_id=lineage.parent_in(view, name)))
 
 
 # --- outputs ---
