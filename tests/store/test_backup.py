@@ -31,6 +31,7 @@ from waypost.errors import (
     WaypostError,
 )
 from waypost.store import DocumentId
+from waypost.store.directory.upkeep import Upkeep
 
 OTHER = DocumentId("workflow", "Other/ÄÖ")
 LONG = DocumentId("workflow", "long " * 60)
@@ -92,6 +93,22 @@ def test_e05_a_backup_of_an_open_store_is_a_store(tmp_path: Path) -> None:
         assert each.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
     assert put(store, WF, b"2") == 3
     store.close()
+
+
+def test_e05_a_backup_has_a_file_of_each_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of one that was made a moment ago, and of those that upkeep has put off: in the backup nobody else would
+    write them out before the workflow is written to again.
+    """
+    monkeypatch.setattr(Upkeep, "ask", lambda self, document: None)  # it is late
+    with waypost.open(tmp_path / "store") as wp:
+        wp.create_workflow("w", "W", steps=["a"]).unwrap()
+        for number in range(3):
+            wp.create_checkpoint("w", f"number {number}").unwrap()
+        wp.definitions.store.backup(str(tmp_path / "backup"))
+    (tmp_path / "backup" / "workflows" / "w.state").unlink()
+    with waypost.open(tmp_path / "backup") as copy:
+        found = [checkpoint.description for checkpoint in copy.list_checkpoints("w").items]
+    assert [text for text in found if text.startswith("number")] == ["number 2", "number 1", "number 0"]
 
 
 def test_e06_a_backup_does_not_share_the_lease(tmp_path: Path) -> None:

@@ -293,6 +293,7 @@ class DirectoryStore(Following, Looking):
 
     def backup(self, path: str) -> Backup:
         self._check_open()
+        self._sync_all(newest_only=False)
         return backup.write(self.layout, self._context, path)
 
     def restore_backup(self, path: str, *, allow_older: bool = False) -> Restored:
@@ -451,7 +452,7 @@ class DirectoryStore(Following, Looking):
         """Carry out decisions over several documents to the end, and forget them. What fails is tried again later."""
         settle(self._context, self._document)
 
-    def _sync_all(self) -> None:
+    def _sync_all(self, *, newest_only: bool = True) -> None:
         """Sync what was acknowledged before its sync, and write out checkpoints."""
         with self._lock:
             documents = list(self._documents.values())
@@ -459,7 +460,7 @@ class DirectoryStore(Following, Looking):
             try:
                 document.sync()
                 if document.keeping_is_due:
-                    document.keep_checkpoints(newest_only=True)
+                    document.keep_checkpoints(newest_only=newest_only)
             except WaypostError as error:
                 _LOG.warning("%s %r: %s", document.id.kind, document.id.id, error)
 
