@@ -472,7 +472,9 @@ def _documents(store: Store) -> Iterator[DocumentId]:
 
 
 def outcome_of(store: Store, document: DocumentId, found: OperationRecord) -> Any:
-    """The first result of an operation that a document remembers."""
+    """The first result of an operation that a document remembers; None for one of an adapter, which returns nothing."""
+    if document.kind == "thread":
+        return None
 
     def viewer() -> View:
         return view_at(store, document, found.version)

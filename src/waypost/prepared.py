@@ -34,7 +34,7 @@ from waypost.models import StepOwner
 from waypost.records import Record
 from waypost.store import Change, DocumentId, JointChange, JointPart, Receipt, Store, Transaction, View, open_store
 from waypost.store.contract import PREPARED, SETTLED
-from waypost.store.kinds import KINDS
+from waypost.store.kinds import KINDS, Kind
 from waypost.store.staging import Staged, bytes_of
 
 logger = logging.getLogger("waypost")
@@ -212,8 +212,10 @@ def settle_all(store: Store, coordinator: Store | None = None) -> list[Settled]:
 
 def out_of_the_way(store: Store, pending: TransactionPending) -> None:
     """Settle what kept a document from being changed. Raises as `settle`."""
-    kind, name = pending.details.get("kind"), str(pending.details.get("id"))
-    outcome = settle(store, DocumentId("session" if kind == "session" else "workflow", name))
+    given, name = pending.details.get("kind"), str(pending.details.get("id"))
+    kinds: list[Kind] = [each for each in KINDS if each == given]
+    kind = kinds[0] if kinds else "workflow"
+    outcome = settle(store, DocumentId(kind, name))
     if outcome is not None:
         logger.info("%s %r: a transaction over two stores was left open, and is %s", kind, name, outcome)
 

@@ -246,6 +246,9 @@ def _value(view: View, key: str) -> object:
     if key == WHOLE:
         return UNSET
     try:
+        if view.document.kind == "thread":  # of another framework, and nothing that could be shown
+            size = view.size_of(key)
+            return UNSET if size is None else places.LargeValue(size, "")
         if view.document.kind == "session":
             data = view.get(key)
             return UNSET if data is None else values.decode(data, inert=True)

@@ -43,7 +43,7 @@ class StateConflict(Struct, frozen=True, kw_only=True):
     """
 
     conflict_type: ConflictType
-    kind: Literal["workflow", "session"]
+    kind: Literal["workflow", "session", "thread"]
     document_id: str
     part: str
     path: str
@@ -80,7 +80,7 @@ class SyncedDocument(Struct, frozen=True, kw_only=True):
     on both; `commits` says how many were appended, or came with a document that was new.
     """
 
-    kind: Literal["workflow", "session"]
+    kind: Literal["workflow", "session", "thread"]
     id: str
     action: Literal["taken", "sent", "merged"]
     is_new: bool
@@ -90,7 +90,7 @@ class SyncedDocument(Struct, frozen=True, kw_only=True):
 class SyncFailure(Struct, frozen=True, kw_only=True):
     """A document that could not be synced, and why. The others went on."""
 
-    kind: Literal["workflow", "session"]
+    kind: Literal["workflow", "session", "thread"]
     id: str
     code: str
     error: str

@@ -30,7 +30,7 @@ logger = logging.getLogger("waypost")
 
 OPERATION = "sync"
 _TRIES = 8
-_KINDS: tuple[Kind, ...] = ("session", "workflow")
+_KINDS: tuple[Kind, ...] = ("session", "workflow", "thread")
 """Sessions first: whether a workflow may be written to in the name of one is told by its session."""
 
 

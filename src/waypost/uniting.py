@@ -433,7 +433,7 @@ def value_keys(sides: Sides, key: str) -> set[str]:
 
 def problem_of(sides: Sides, union: Union) -> str | None:
     """Why a workflow would not be sound, were it what is decided; None where it would."""
-    if sides.ours.document.kind == "session":
+    if sides.ours.document.kind != "workflow":
         return None
     merged = StagedTransaction(sides.ours)
     for key, decided in union.decided.items():

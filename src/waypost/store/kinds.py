@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-Kind = Literal["workflow", "session"]
-KINDS: tuple[Kind, ...] = ("workflow", "session")
+Kind = Literal["workflow", "session", "thread"]
+"""A *thread* is what an adapter keeps of a conversation of another framework (docs/adapters.md)."""
+KINDS: tuple[Kind, ...] = ("workflow", "session", "thread")
 
 
 class DocumentId(NamedTuple):

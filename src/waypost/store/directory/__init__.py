@@ -228,7 +228,8 @@ class DirectoryStore(Following, Looking):
         self._check_open()
         suffix = SUFFIXES[kind]
         decided = self.decided(kind)
-        for name in self.layout.documents(kind).names():
+        folder = self.layout.existing_documents(kind)
+        for name in folder.names() if folder else []:
             if name.endswith(suffix):
                 identifier = self.id_of(kind, name.removesuffix(suffix))
                 if identifier is not None:

@@ -28,8 +28,10 @@ from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import missing_from
 from waypost.store.directory.files import Directory, File, make_path, open_path
 from waypost.store.directory.layout import (
+    FOLDERS,
     FORMAT_TEXT,
     IGNORE_TEXT,
+    ON_DEMAND,
     SUFFIXES,
     Layout,
     decode_id,
@@ -41,7 +43,6 @@ from waypost.store.directory.participants import mark_of
 from waypost.store.kinds import DocumentId, Kind
 
 MANIFEST = "backup.json"
-FOLDERS: dict[Kind, str] = {"workflow": "workflows", "session": "sessions"}
 _PIECE = 1 << 20
 _TRIES = 100
 
@@ -232,11 +233,14 @@ def _point_at(document: DocumentId, version: int, context: Context) -> Point | N
 def _fill(parent: Directory, partial: str, layout: Layout, context: Context, path: str) -> Backup:
     root = _opened(parent, partial)
     folders: dict[Kind, Directory] = {}
+    found = points(layout, context)
+    needed = {point.document.kind for point in found}
     for kind, name in FOLDERS.items():
-        root.make_directory(name)
-        folders[kind] = _opened(root, name)
+        if kind not in ON_DEMAND or kind in needed:
+            root.make_directory(name)
+            folders[kind] = _opened(root, name)
     root.make_directory("temp")
-    documents = tuple(_copied(point, folders[point.document.kind]) for point in points(layout, context))
+    documents = tuple(_copied(point, folders[point.document.kind]) for point in found)
     for folder in folders.values():
         folder.sync()
     kept = _copy_checkpoints(root, Context(_layout_of(parent, partial, root), context.config), context, documents)

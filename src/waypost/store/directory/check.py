@@ -23,7 +23,7 @@ from waypost.store.directory.blocks import Blocks
 from waypost.store.directory.checkpoints import check_extent
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory
-from waypost.store.directory.layout import FORMAT_TEXT, IGNORE_TEXT, SUFFIXES, Layout, encode_id
+from waypost.store.directory.layout import FOLDERS, FORMAT_TEXT, IGNORE_TEXT, SUFFIXES, Layout, encode_id
 from waypost.store.directory.log import LACKS_BASE, Frame, Log
 from waypost.store.directory.participants import Marks, Place, Torn
 from waypost.store.directory.state import Snapshot
@@ -76,7 +76,7 @@ def verify(layout: Layout, context: Context) -> Report:
     _check_fixed_files(layout, report)
     tasks: list[tuple[Directory, str, Kind]] = []
     for kind, suffix in SUFFIXES.items():
-        folder = _existing(layout, "workflows" if kind == "workflow" else "sessions")
+        folder = _existing(layout, FOLDERS[kind])
         for name in sorted(folder.names()) if folder else []:
             if folder and name.endswith(suffix):
                 tasks.append((folder, name, kind))

@@ -132,9 +132,9 @@ class Claims:
         if folder is None:
             return
         for kind, suffix in SUFFIXES.items():
-            logs = self._layout.documents(kind)
-            for name in folder.names():
-                if name.endswith(suffix) and logs.identity(name) is None:
+            logs = self._layout.existing_documents(kind)
+            for name in folder.names() if logs else []:
+                if logs and name.endswith(suffix) and logs.identity(name) is None:
                     try:
                         _sweep(folder, name, logs)
                     except StoreUnavailable as error:

@@ -34,7 +34,8 @@ def stamps(layout: Layout, kind: Kind) -> Iterator[tuple[str, bytes]]:
     """(name without its suffix, stamp) of each log of a kind; the stamp is empty where it could not be relied on."""
     suffix = SUFFIXES[kind]
     settled_ns = 0
-    for number, (name, found) in enumerate(layout.documents(kind).states(suffix)):
+    folder = layout.existing_documents(kind)
+    for number, (name, found) in enumerate(folder.states(suffix) if folder else ()):
         if number % _CLOCK_EVERY == 0:  # an older time is as good
             settled_ns = time.time_ns() - SETTLED_NS
         written_ns, changed_ns = found.st_mtime_ns, found.st_ctime_ns

@@ -18,8 +18,10 @@ from waypost.store.kinds import DocumentId, Kind
 
 FORMAT_TEXT = b"waypost 1\n"
 IGNORE_TEXT = b"*\n"
-SUFFIXES: dict[Kind, str] = {"workflow": ".state", "session": ".session"}
-_FOLDERS: dict[Kind, str] = {"workflow": "workflows", "session": "sessions"}
+SUFFIXES: dict[Kind, str] = {"workflow": ".state", "session": ".session", "thread": ".thread"}
+FOLDERS: dict[Kind, str] = {"workflow": "workflows", "session": "sessions", "thread": "threads"}
+ON_DEMAND: frozenset[Kind] = frozenset({"thread"})
+"""Of these kinds the folder is made with the first document: earlier releases made stores without it."""
 _NEW_TRIES = 16
 _LONGEST, _KEPT, _DIGEST = 120, 72, 40
 _RESERVED = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]")
@@ -97,7 +99,16 @@ class Layout:
         return found
 
     def documents(self, kind: Kind) -> Directory:
-        return self.folder(_FOLDERS[kind])
+        """The folder of the logs of a kind, for whoever is about to read or write one of them."""
+        return self.folder(FOLDERS[kind])
+
+    def existing_documents(self, kind: Kind) -> Directory | None:
+        """The same for whoever only looks; None where there never was a document of that kind."""
+        return self.existing(FOLDERS[kind]) if kind in ON_DEMAND else self.documents(kind)
+
+    def readable(self, kind: Kind) -> Directory | None:
+        """The same for whoever reads a document, which may be about to be made, where anything may be."""
+        return self.existing_documents(kind) if self.read_only else self.documents(kind)
 
     def close(self) -> None:
         for folder in self._folders.values():
@@ -153,7 +164,8 @@ def _furnish(layout: Layout) -> None:
         )
     # whoever made the directories above may have died before their names were durable; where FORMAT is, they are
     sync_above(layout.path)
-    for name in (*_FOLDERS.values(), "temp", "transactions"):
+    furnished = (folder for kind, folder in FOLDERS.items() if kind not in ON_DEMAND)
+    for name in (*furnished, "temp", "transactions"):
         layout.folder(name)
     replace(layout, layout.root, ".gitignore", IGNORE_TEXT)
     replace(layout, layout.root, "FORMAT", FORMAT_TEXT)
@@ -161,7 +173,7 @@ def _furnish(layout: Layout) -> None:
 
 _OURS = frozenset(
     {
-        *_FOLDERS.values(),
+        *FOLDERS.values(),
         "temp",
         "transactions",
         "checkpoints",

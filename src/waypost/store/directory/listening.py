@@ -124,7 +124,8 @@ class Listener:
         layout, found = self._context.layout, 0
         for kind in KINDS:
             if kind in self._suffixes:
-                for name, each in layout.documents(kind).states(self._suffixes[kind]):
+                folder = layout.existing_documents(kind)
+                for name, each in folder.states(self._suffixes[kind]) if folder else ():
                     found ^= hash((kind, name, each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns))
         return found, tuple(self._context.decisions.pending())
 
@@ -134,7 +135,7 @@ def _hints(context: Context, end: threading.Event) -> Iterator[object]:
     from watchfiles import watch
 
     layout = context.layout
-    folders = [layout.documents(kind).path for kind in KINDS]
+    folders = [folder.path for kind in KINDS if (folder := layout.existing_documents(kind)) is not None]
     return watch(
         *folders,
         watch_filter=None,

@@ -38,8 +38,8 @@ def load(
 
     What is `decided` counts as written. Raises DocumentDamaged, UnsupportedFormat, StoreUnavailable.
     """
-    folder = context.layout.documents(document.kind)
-    log = context.open_log(folder, file_name(document), write=False, decided=decided)
+    folder = context.layout.readable(document.kind)
+    log = None if folder is None else context.open_log(folder, file_name(document), write=False, decided=decided)
     if log is None:
         return None, empty_state(document)
     return log, read(log, context, document)
@@ -252,8 +252,8 @@ def versions(
     """The document as it was at versions, given in rising order, in one reading of its log; those that history does
     not reach back to are left out.
     """
-    folder = context.layout.documents(document.kind)
-    reader = context.open_log(folder, file_name(document), write=False, decided=decided)
+    folder = context.layout.readable(document.kind)
+    reader = None if folder is None else context.open_log(folder, file_name(document), write=False, decided=decided)
     size = 0 if reader is None else reader.file.identity().size
     first = None if reader is None else reader.first(size)
     if reader is None or first is None:

@@ -35,7 +35,8 @@ class Looking:
         return {each.id for body in pending for each in body.participants if each.kind == kind}
 
     def log_bytes(self, document: DocumentId) -> int:
-        return self.layout.documents(document.kind).allocated(file_name(document)) or 0
+        folder = self.layout.existing_documents(document.kind)
+        return (folder and folder.allocated(file_name(document))) or 0
 
     def checkpoint_bytes(self, names: Iterable[str]) -> dict[str, int]:
         folder = self.layout.existing(FOLDER)

@@ -108,7 +108,8 @@ def still_torn(torn: Torn, context: Context) -> Torn | None:
 
 
 def _holds(context: Context, document: DocumentId, version: int, transaction_id: str) -> bool:
-    log = context.open_log(context.layout.documents(document.kind), file_name(document), write=False)
+    folder = context.layout.existing_documents(document.kind)
+    log = None if folder is None else context.open_log(folder, file_name(document), write=False)
     if log is None:
         return False
     found = commit_at(log, version)

@@ -23,6 +23,7 @@ from waypost.store.directory.compaction import Origin
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File, open_path
 from waypost.store.directory.layout import (
+    FOLDERS,
     FORMAT_TEXT,
     IGNORE_TEXT,
     SUFFIXES,
@@ -39,7 +40,6 @@ from waypost.store.directory.state import Mark, Snapshot
 from waypost.store.directory.transactions import TransactionMender
 from waypost.store.kinds import DocumentId, Kind
 
-_FOLDERS: dict[Kind, str] = {"workflow": "workflows", "session": "sessions"}
 _NEWER = re.compile(rb"waypost ([2-9]|[1-9][0-9]+)\n")
 _NO_LIMIT = 1 << 40  # what there is fits, whatever the configured size of a file
 
@@ -91,7 +91,7 @@ class _Repair(Mender):
             self._mend_mode()
             self._decisions = TransactionMender(self.layout, self.context, self.report)
             self._decisions.move_unreadable_aside()
-            for kind, folder_name in _FOLDERS.items():
+            for kind, folder_name in FOLDERS.items():
                 folder = self._folder(folder_name)
                 for name in sorted(folder.names()) if folder else []:
                     if folder:
@@ -166,7 +166,7 @@ class _Repair(Mender):
             return self.layout.folder(name)
         if kind is not None:
             self.move_aside(root, name, "is no directory")
-        elif name == _FOLDERS["workflow"]:
+        elif name == FOLDERS["workflow"]:
             self.note(root, name, "is missing", "made")
         else:
             return None
@@ -262,7 +262,7 @@ class _Repair(Mender):
             return
         name = loading.file_name(DocumentId(kind, body.id))
         folder = log.folder
-        if not self.is_dry or self.layout.root.kind(_FOLDERS[kind]) == "directory":
+        if not self.is_dry or self.layout.root.kind(FOLDERS[kind]) == "directory":
             folder = self.layout.documents(kind)
         there, here = folder.identity(name), log.folder.identity(log.name)
         is_same = there is not None and here is not None and there[:2] == here[:2]
@@ -274,7 +274,7 @@ class _Repair(Mender):
             folder.sync()
             log.folder.remove(log.name)
             log.folder.sync()
-        self.note(log.folder, log.name, f"{found}: it is {_FOLDERS[kind]}/{name} now", "renamed")
+        self.note(log.folder, log.name, f"{found}: it is {FOLDERS[kind]}/{name} now", "renamed")
         if not self.is_dry:
             log.file.unlock()
             self._mend_log(folder, name, kind)

@@ -26,10 +26,10 @@ from waypost.errors import (
 )
 from waypost.store.copies import BackedUp, BackedUpFile, Backup, Restored
 from waypost.store.directory import check, checkpoints, decisions, loading
-from waypost.store.directory.backup import FOLDERS, MANIFEST, copy, new_file, remove_tree
+from waypost.store.directory.backup import MANIFEST, copy, new_file, remove_tree
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File, open_path
-from waypost.store.directory.layout import SUFFIXES, Layout
+from waypost.store.directory.layout import FOLDERS, ON_DEMAND, SUFFIXES, Layout
 from waypost.store.directory.log import LOCK_TIMEOUT_S
 from waypost.store.kinds import DocumentId, Kind
 
@@ -77,7 +77,7 @@ def _check_names(source: Directory, backup: Backup) -> None:
     if kept is not None or names:
         _check_only(kept or source, dict.fromkeys(names, "file"), some=False)
     for kind, name in FOLDERS.items():
-        if source.kind(name) != "directory":
+        if source.kind(name) != "directory" and (kind not in ON_DEMAND or _holds(backup, kind)):
             raise InvalidInput(f"{source.path}/{name} is no directory", path=source.path)
         listed: dict[str, str | None] = {}
         for each in backup.documents:
@@ -91,6 +91,10 @@ def _check_names(source: Directory, backup: Backup) -> None:
         folder = source.open_directory(name)
         if folder is not None:
             _check_only(folder, listed, some=False)
+
+
+def _holds(backup: Backup, kind: Kind) -> bool:
+    return any(each.kind == kind for each in backup.documents)
 
 
 def _file_name(each: BackedUp) -> str:
@@ -141,6 +145,8 @@ def stage(layout: Layout, context: Context, source: Directory, backup: Backup) -
     staged = temp.open_directory(_STAGED)
     assert staged is not None
     for kind, name in FOLDERS.items():
+        if kind in ON_DEMAND and not _holds(backup, kind) and layout.existing_documents(kind) is None:
+            continue
         staged.make_directory(name)
         target, origin = staged.open_directory(name), source.open_directory(name)
         assert target is not None
@@ -198,7 +204,8 @@ def taken_back(layout: Layout, context: Context, backup: Backup) -> list[str]:
     saved = {(each.kind, each.file): each for each in backup.documents}
     newer: list[str] = []
     for kind in FOLDERS:
-        for name in layout.documents(kind).names():
+        folder = layout.existing_documents(kind)
+        for name in folder.names() if folder else []:
             if not name.endswith(SUFFIXES[kind]):
                 continue
             try:
@@ -242,7 +249,11 @@ def plan(layout: Layout, backup: Backup, path: str, newer: list[str]) -> Restore
     number = 1
     while backups.kind(f"before-restore.{number}") is not None:
         number += 1
-    files = {name: [each.file for each in backup.documents if each.kind == kind] for kind, name in FOLDERS.items()}
+    files = {
+        name: [each.file for each in backup.documents if each.kind == kind]
+        for kind, name in FOLDERS.items()
+        if staged.open_directory(name) is not None
+    }
     if backup.checkpoints or layout.existing(checkpoints.FOLDER) is not None:
         files[checkpoints.FOLDER] = [each.file for each in backup.checkpoints]
     made = _Plan(files, f"before-restore.{number}")
