@@ -85,6 +85,7 @@ ORDER = """
     monitor prometheus
     waypost
     bench
+    adapters
     cli demo mcp web testing
 """
 LAYERS = {name: number for number, line in enumerate(ORDER.strip().splitlines()) for name in line.split()}

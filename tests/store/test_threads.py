@@ -1,4 +1,4 @@
-"""Threads, the documents of adapters: their folder is made with the first of them, and all that serves a store knows it."""
+"""Threads, the documents of adapters: their folder is made with the first, and all that serves a store knows it."""
 
 from __future__ import annotations
 

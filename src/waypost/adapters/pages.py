@@ -1,0 +1,460 @@
+"""Rows of items in pages: what adapters keep of a conversation, however long it becomes.
+
+A row is appended to in batches. Each batch is one commit of one small document, the newest *page*, so a row of a
+million items costs no more to append to than one of ten, and no more memory. Rows that belong together have a *root*:
+a document that says for each of them which page is the newest. It is touched when a row begins, turns a page, or goes.
+
+Invariants:
+
+* A page that is not the newest of its row is *closed*, and is changed only together with the root.
+* Each change of a page gives it a new record, so whoever compares that knows all that he has read there.
+* Items are opaque. One with a key is in its row once, whichever page it is in.
+
+The layout is in docs/adapters.md, section 3.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import blake2b
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+
+from waypost import clock
+from waypost.errors import DocumentDamaged, VersionConflict
+from waypost.store import Change, DocumentId, JointChange, JointTransaction, Store, Transaction, View
+
+SEPARATOR = "\x1f"
+PAGE, FILTER = "page", "filter"
+ROW, BATCH, SEEN, KNOWN = f"row{SEPARATOR}", f"batch{SEPARATOR}", f"seen{SEPARATOR}", f"known{SEPARATOR}"
+
+MOST_BYTES = 4 << 20
+MOST_BATCHES = 1024
+"""A page that holds so much is closed by the next batch. A batch is never parted, so a page may hold more."""
+_TRIES = 256
+_TAG_BYTES = 8
+_PREFIX_BYTES = 8
+
+
+class Item(NamedTuple):
+    """`data` is a line of text without a line end. Of two items with one `key` the first stays."""
+
+    data: bytes
+    key: str | None = None
+
+
+class PageRecord(msgspec.Struct, array_like=True, frozen=True):
+    """What a page says of itself. `note` is the adapter's, and goes on from page to page."""
+
+    tag: bytes
+    batches: int
+    items: int
+    size_bytes: int
+    is_closed: bool
+    note: bytes | None
+
+
+class _Page(NamedTuple):
+    """A page as it was read."""
+
+    document: DocumentId
+    view: View
+    raw: bytes
+    record: PageRecord
+
+
+class _Batch(NamedTuple):
+    """What is to be appended, once it is known that it is not there yet."""
+
+    data: bytes
+    digests: list[bytes]
+    items: int
+    note: bytes | None
+
+
+Fold = Callable[[bytes | None, list[int]], bytes | None]
+"""The next note of a row, of the one before and of the places in a batch of those items that are new."""
+
+
+class RowInfo(NamedTuple):
+    """What is told of a row without reading it: its last commit in µs since the epoch, and its note."""
+
+    time_us: int
+    note: bytes | None
+
+
+class Row:
+    """One row of items below a root. Safe to use by many threads, and by many processes at once.
+
+    `listed` is the part that stands for the row in another document, put there when the row begins.
+    """
+
+    def __init__(self, store: Store, root: DocumentId, name: str, listed: tuple[DocumentId, str] | None = None) -> None:
+        self._store = store
+        self._root = root
+        self._name = name
+        self._listed = listed
+        self._filters = _Filters()
+
+    # --- reading ---
+
+    def read(self, newest: int | None = None) -> list[bytes] | None:
+        """All items, or the newest so many, in the order in which they came; None where the row never began.
+
+        They are those of one moment. Raises DocumentDamaged, StoreUnavailable.
+        """
+        for _ in range(_TRIES):
+            raw = self._row_raw()
+            if raw is None:
+                return None
+            found = self._collect(raw, newest)
+            if found is not None and self._row_raw() == raw:  # else pages were turned, or are gone, meanwhile
+                return found[::-1]
+        raise self._conflict()
+
+    def _collect(self, raw: bytes, newest: int | None) -> list[bytes] | None:
+        """Items from the newest page back, the newest first; None where that cannot be what there was at one moment."""
+        found: list[bytes] = []
+        for each in range(_number(raw), -1, -1):
+            page = self._page(each)
+            if page is None:
+                self._check_moved_on(raw, each)
+                return None
+            for batch in range(page.record.batches - 1, -1, -1):
+                if newest is not None and len(found) >= newest:
+                    return found[:newest]
+                found += reversed(_lines(page, batch))
+        return found if newest is None else found[:newest]
+
+    def info(self) -> RowInfo | None:
+        """What is told of the row; None where it never began."""
+        for _ in range(_TRIES):
+            raw = self._row_raw()
+            if raw is None:
+                return None
+            view = self._store.peek(self._page_id(_number(raw)))
+            record = view.get(PAGE)
+            if record is not None:
+                return RowInfo(view.time_us, _record(view.document, record).note)
+            self._check_moved_on(raw, _number(raw))
+        raise self._conflict()
+
+    # --- changing ---
+
+    def append(self, items: Sequence[Item], fold: Fold | None = None) -> None:
+        """Append those items that are not there yet: all of them, or none, in one commit.
+
+        Raises DocumentTooLarge, StoreUnavailable, StoreReadOnly, VersionConflict where others were faster too often.
+        """
+        for _ in range(_TRIES):
+            raw = self._row_raw()
+            page = None if raw is None else self._open_page(raw)
+            if raw is not None and page is None:
+                continue
+            batch = self._batch(raw, page, items, fold)
+            if batch is None:
+                return
+            is_full = page is not None and (page.record.size_bytes >= MOST_BYTES or page.record.batches >= MOST_BATCHES)
+            is_done = self._turn(raw, page, batch) if page is None or is_full else self._append(page, batch)
+            if is_done:
+                return
+        raise self._conflict()
+
+    def pop(self) -> bytes | None:
+        """Take the newest item away, in one commit; None where there is none. Raises as `append`."""
+        for _ in range(_TRIES):
+            raw = self._row_raw()
+            if raw is None:
+                return None
+            page = self._open_page(raw)
+            if page is None:
+                continue
+            if page.record.items == 0 and _number(raw) == 0:
+                return None
+            popped = self._pop(page) if page.record.items else self._turn_back(raw, page)
+            if popped is not None:
+                return popped
+        raise self._conflict()
+
+    def clear(self, joint: JointTransaction) -> None:
+        """Take the row away, with all of its pages, in a transaction."""
+        root = joint.document(self._root)
+        raw = root.get(ROW + self._name)
+        if raw is None:
+            return
+        root.delete(ROW + self._name)
+        for number in range(_number(raw) + 1):
+            joint.document(self._page_id(number)).clear()
+        if self._listed is not None:
+            document, key = self._listed
+            joint.document(document).delete(key)
+
+    # --- the steps of these ---
+
+    def _row_raw(self) -> bytes | None:
+        return self._store.view(self._root).get(ROW + self._name)
+
+    def _open_page(self, raw: bytes) -> _Page | None:
+        """The newest page of a row; None where another one is that by now. Raises DocumentDamaged."""
+        page = self._page(_number(raw))
+        if page is not None and not page.record.is_closed:
+            return page
+        self._check_moved_on(raw, _number(raw))
+        return None
+
+    def _check_moved_on(self, raw: bytes, number: int) -> None:
+        """What does not fit the record of the row was so because that has changed meanwhile. Raises DocumentDamaged."""
+        if self._row_raw() == raw:
+            document = self._page_id(number)
+            raise DocumentDamaged(
+                f"thread {document.id!r} is not what {self._root.id!r} says of it", thread=document.id
+            )
+
+    def _page_id(self, number: int) -> DocumentId:
+        return DocumentId("thread", SEPARATOR.join((self._root.id, self._name, str(number))))
+
+    def _page(self, number: int) -> _Page | None:
+        document = self._page_id(number)
+        view = self._store.view(document)
+        raw = view.get(PAGE)
+        return None if raw is None else _Page(document, view, raw, _record(document, raw))
+
+    def _conflict(self) -> VersionConflict:
+        return VersionConflict(f"thread {self._root.id!r}: others were faster {_TRIES} times", tries=_TRIES)
+
+    def _batch(self, raw: bytes | None, page: _Page | None, items: Sequence[Item], fold: Fold | None) -> _Batch | None:
+        """What is new of the items; None where nothing is."""
+        places: list[int] = []
+        digests: dict[bytes, None] = {}
+        for place, item in enumerate(items):
+            digest = None if item.key is None else _digest(item.key)
+            if digest is not None and (digest in digests or self._is_there(raw, page, digest)):
+                continue
+            places.append(place)
+            if digest is not None:
+                digests[digest] = None
+        if not places:
+            return None
+        note = None if page is None else page.record.note
+        data = b"\n".join(items[place].data for place in places)
+        return _Batch(data, list(digests), len(places), note if fold is None else fold(note, places))
+
+    def _is_there(self, raw: bytes | None, newest: _Page | None, digest: bytes) -> bool:
+        if raw is None or newest is None:
+            return False
+        key = SEEN + digest.hex()
+        if newest.view.size_of(key) is not None:
+            return True
+        earlier = (self._page(each) for each in self._filters.may_hold(digest, raw, self._page))
+        return any(page is not None and page.view.size_of(key) is not None for page in earlier)
+
+    def _append(self, page: _Page, batch: _Batch) -> bool:
+        """Append to a page that is as it was read; whether it was."""
+
+        def work(tx: Transaction) -> bool:
+            if tx.get(PAGE) != page.raw:
+                return False
+            _put(tx, page.record, batch)
+            return True
+
+        return self._submit(page.document, work, "append")
+
+    def _submit(self, document: DocumentId, work: Callable[[Transaction], Any], operation: str) -> Any:
+        return self._store.submit(Change(document, work, clock.new_id("op"), operation)).result().data
+
+    def _turn(self, raw: bytes | None, page: _Page | None, batch: _Batch) -> bool:
+        """Begin a page with a batch, and close the one before; whether nobody was faster."""
+        joint = self._store.begin()
+        root = joint.document(self._root)
+        if root.get(ROW + self._name) != raw:
+            return False
+        number = 0 if raw is None else _number(raw) + 1
+        root.put(ROW + self._name, _row(number, _birth(raw) if raw else os.urandom(_TAG_BYTES)))
+        if page is not None:
+            closing = joint.document(page.document)
+            if closing.get(PAGE) != page.raw:
+                return False
+            closing.put(PAGE, msgspec.msgpack.encode(msgspec.structs.replace(page.record, is_closed=True)))
+            closing.put(FILTER, _filter_of(page.view))
+        opening = joint.document(self._page_id(number))
+        if opening.get(PAGE) is not None:
+            return False
+        _put(opening, PageRecord(b"", 0, 0, 0, False, None), batch)
+        if self._listed is not None and raw is None:
+            document, key = self._listed
+            joint.document(document).put(key, b"")
+        return self._store.commit(joint, JointChange(clock.new_id("op"), "append")) is not None
+
+    def _pop(self, page: _Page) -> bytes | None:
+        popped: list[bytes] = []
+
+        def work(tx: Transaction) -> bool:
+            if tx.get(PAGE) != page.raw:
+                return False
+            popped[:] = [_take_last(tx, page, page.record)]
+            return True
+
+        return popped[0] if self._submit(page.document, work, "pop") else None
+
+    def _turn_back(self, raw: bytes, page: _Page) -> bytes | None:
+        """Take the newest item of the page before one that is empty, and that page away."""
+        number = _number(raw) - 1
+        before = self._page(number)
+        joint = self._store.begin()
+        root, empty = joint.document(self._root), joint.document(page.document)
+        if before is None or root.get(ROW + self._name) != raw or empty.get(PAGE) != page.raw:
+            return None
+        opening = joint.document(before.document)
+        if opening.get(PAGE) != before.raw:
+            return None
+        root.put(ROW + self._name, _row(number, os.urandom(_TAG_BYTES)))
+        empty.clear()
+        opening.delete(FILTER)
+        popped = _take_last(opening, before, before.record)
+        is_done = self._store.commit(joint, JointChange(clock.new_id("op"), "pop")) is not None
+        return popped if is_done else None
+
+
+def rows(root: View) -> list[str]:
+    """The names of the rows of a root, sorted."""
+    return [key.removeprefix(ROW) for key in root.keys(ROW)]
+
+
+def commit(store: Store, work: Callable[[JointTransaction], None], operation: str) -> None:
+    """Do work over several documents, again until nobody was faster. Raises as `Row.append`."""
+    for _ in range(_TRIES):
+        joint = store.begin()
+        work(joint)
+        if store.commit(joint, JointChange(clock.new_id("op"), operation)) is not None:
+            return
+    raise VersionConflict(f"others were faster {_TRIES} times", tries=_TRIES)
+
+
+# --- records ---
+
+
+def _row(number: int, birth: bytes) -> bytes:
+    """Of a row: which page is the newest, and a word that is another as soon as an earlier page is not what it was."""
+    return msgspec.msgpack.encode([number, birth])
+
+
+def _number(raw: bytes) -> int:
+    return _row_of(raw)[0]
+
+
+def _birth(raw: bytes) -> bytes:
+    return _row_of(raw)[1]
+
+
+def _row_of(raw: bytes) -> tuple[int, bytes]:
+    try:
+        return msgspec.msgpack.decode(raw, type=tuple[Annotated[int, msgspec.Meta(ge=0)], bytes])
+    except msgspec.MsgspecError as error:
+        raise DocumentDamaged(f"the record of a row cannot be read: {error}") from error
+
+
+def _record(document: DocumentId, raw: bytes) -> PageRecord:
+    try:
+        return msgspec.msgpack.decode(raw, type=PageRecord)
+    except msgspec.MsgspecError as error:
+        raise DocumentDamaged(f"thread {document.id!r}: its record cannot be read: {error}") from error
+
+
+def _batch_key(number: int) -> str:
+    return f"{BATCH}{number:08d}"
+
+
+def _lines(page: _Page, number: int) -> list[bytes]:
+    data = page.view.get(_batch_key(number))
+    if data is None:
+        raise DocumentDamaged(f"thread {page.document.id!r}: batch {number} of {page.record.batches} is missing")
+    return data.split(b"\n")
+
+
+def _put(tx: Transaction, record: PageRecord, batch: _Batch) -> None:
+    tx.put(_batch_key(record.batches), batch.data)
+    for digest in batch.digests:
+        tx.put(SEEN + digest.hex(), b"")
+    made = PageRecord(
+        tag=os.urandom(_TAG_BYTES),
+        batches=record.batches + 1,
+        items=record.items + batch.items,
+        size_bytes=record.size_bytes + len(batch.data),
+        is_closed=False,
+        note=batch.note,
+    )
+    tx.put(PAGE, msgspec.msgpack.encode(made))
+
+
+def _take_last(tx: Transaction, page: _Page, record: PageRecord) -> bytes:
+    """Take the last item off a page, which has one and will be the newest."""
+    number = record.batches - 1
+    *rest, last = _lines(page, number)
+    if rest:
+        tx.put(_batch_key(number), b"\n".join(rest))
+    else:
+        tx.delete(_batch_key(number))
+    made = msgspec.structs.replace(
+        record,
+        tag=os.urandom(_TAG_BYTES),
+        batches=record.batches if rest else number,
+        items=record.items - 1,
+        size_bytes=record.size_bytes - len(last) - bool(rest),
+        is_closed=False,
+    )
+    tx.put(PAGE, msgspec.msgpack.encode(made))
+    return last
+
+
+# --- what closed pages hold ---
+
+
+def _digest(key: str) -> bytes:
+    """What stands for the key of an item: keys are anything, lone surrogates too."""
+    return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _filter_of(view: View) -> bytes:
+    """The first bytes of the digests of all keys of a page, as sorted numbers of 64 bits, big-endian."""
+    prefixes = sorted(key.removeprefix(SEEN)[: 2 * _PREFIX_BYTES] for key in view.keys(SEEN))
+    return bytes.fromhex("".join(prefixes))
+
+
+class _Filters:
+    """What the closed pages of a row may hold, 8 bytes for each item: so that nobody has to ask each page."""
+
+    def __init__(self) -> None:
+        self._known: tuple[bytes, list[array[int]]] = (b"", [])
+
+    def may_hold(self, digest: bytes, raw: bytes, page_of: Callable[[int], _Page | None]) -> Iterator[int]:
+        """Which of the closed pages of a row with that record may hold a digest; nearly always one that does."""
+        closed, birth = _row_of(raw)
+        known, pages = self._known
+        if known != birth:
+            pages = []
+        if len(pages) < closed:
+            pages = [*pages, *(_numbers(page_of(each)) for each in range(len(pages), closed))]
+            self._known = birth, pages
+        sought = int.from_bytes(digest[:_PREFIX_BYTES], "big")
+        return (number for number in range(closed) if _holds(pages[number], sought))
+
+
+def _numbers(page: _Page | None) -> array[int]:
+    data = None if page is None else page.view.get(FILTER)
+    if data is None or len(data) % _PREFIX_BYTES:
+        where = "" if page is None else f"thread {page.document.id!r}: "
+        raise DocumentDamaged(f"{where}a closed page does not say what it holds")
+    return array("Q", (int.from_bytes(data[at : at + _PREFIX_BYTES], "big") for at in _steps(len(data))))
+
+
+def _steps(length: int) -> Iterable[int]:
+    return range(0, length, _PREFIX_BYTES)
+
+
+def _holds(numbers: array[int], sought: int) -> bool:
+    at = bisect_left(numbers, sought)
+    return at < len(numbers) and numbers[at] == sought
