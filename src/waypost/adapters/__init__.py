@@ -1,1 +1,1 @@
-"""Adapters: stores of state in the shapes of other frameworks, each in an extra of its own (docs/adapters.md)."""
+"""Waypost inside other frameworks: an extra each, imported by nobody who does not use it."""

@@ -1,0 +1,260 @@
+"""Rows of items in pages: batches are whole, items with a key come once, and a long row costs what a short one does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.store.support import change, directory_store, failing, system_calls
+from waypost.adapters import pages
+from waypost.adapters.pages import Item, Row, commit
+from waypost.errors import DocumentDamaged, StorePoisoned, StoreUnavailable
+from waypost.store import DocumentId, Store, Transaction
+
+ROOT = DocumentId("thread", "test\x1froot")
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page is full with three batches, so that few items fill many."""
+    monkeypatch.setattr(pages, "MOST_BATCHES", 3)
+
+
+def row_of(store: Store, name: str = "") -> Row:
+    return Row(store, ROOT, name)
+
+
+def items(*numbers: int, keyed: bool = True) -> list[Item]:
+    return [Item(b"%d" % number, f"key {number}" if keyed else None) for number in numbers]
+
+
+def numbers_in(row: Row, newest: int | None = None) -> list[int] | None:
+    found = row.read(newest)
+    return None if found is None else [int(each) for each in found]
+
+
+def page_count(store: Store) -> int:
+    return sum(
+        len(each.split("\x1f")) == 4 and store.view(DocumentId("thread", each)).size_bytes > 0
+        for each in store.documents("thread")
+    )
+
+
+def test_items_come_back_in_order_across_pages(store: Store) -> None:
+    """What was appended in batches is read whole, or the newest so many, from however many pages."""
+    row = row_of(store)
+    assert numbers_in(row) is None and row.info() is None
+    for first in range(0, 20, 2):
+        row.append(items(first, first + 1))
+    assert page_count(store) == 4
+    everything = list(range(20))
+    assert numbers_in(row) == numbers_in(row_of(store)) == everything
+    for newest in range(22):
+        assert numbers_in(row, newest) == everything[max(0, 20 - newest) :]
+    assert numbers_in(row_of(store, "another")) is None
+
+
+def test_an_item_with_a_key_is_there_once(store: Store) -> None:
+    """Items are known again in their batch, in their page, and in pages that were closed long ago; others are not."""
+    row = row_of(store)
+    for number in range(10):
+        row.append(items(number, number))
+    row.append(items(*range(12)))
+    assert numbers_in(row) == list(range(12))
+    before = store.view(ROOT).version
+    row_of(store).append(items(*range(12)))
+    assert numbers_in(row) == list(range(12)) and store.view(ROOT).version == before
+    row.append(items(3, 3, keyed=False))
+    assert numbers_in(row) == [*range(12), 3, 3]
+
+
+def test_keys_that_only_look_alike_are_told_apart(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That a filter of a closed page may hold a key is asked of the page itself."""
+    digests = iter(range(100))
+    known: dict[str, bytes] = {}
+    monkeypatch.setattr(
+        pages, "_digest", lambda key: known.setdefault(key, bytes(8) + next(digests).to_bytes(8, "big"))
+    )
+    row = row_of(store)
+    for number in range(8):
+        row.append(items(number))
+    row.append(items(*range(9)))
+    assert numbers_in(row) == list(range(9))
+
+
+def test_what_a_handle_knows_of_closed_pages_is_forgotten_with_them(store: Store) -> None:
+    """A row that another handle cleared and filled again has the items that it was given since."""
+    mine, other = row_of(store), row_of(store)
+    for number in range(9):
+        mine.append(items(number))
+    mine.append(items(0))
+    commit(store, other.clear, "clear")
+    assert numbers_in(mine) is None and mine.pop() is None
+    for number in range(20, 29):
+        other.append(items(number))
+    mine.append(items(0, 20, 25))
+    assert numbers_in(mine) == [*range(20, 29), 0]
+
+
+def test_items_are_taken_away_from_the_end_across_pages(store: Store) -> None:
+    """Popping goes back through pages to the first item, and appending goes on behind what is left."""
+    row, other = row_of(store), row_of(store)
+    for first in range(0, 16, 2):
+        row.append(items(first, first + 1, keyed=False))
+    for expected in range(15, 4, -1):
+        assert other.pop() == b"%d" % expected
+    assert numbers_in(row) == list(range(5))
+    row.append(items(50, keyed=False))
+    assert numbers_in(other) == [*range(5), 50]
+    assert [row.pop() for _ in range(7)] == [b"50", b"4", b"3", b"2", b"1", b"0", None]
+    assert numbers_in(row) == []
+    row.append(items(7, keyed=False))
+    assert numbers_in(row) == [7]
+
+
+def test_a_note_goes_on_from_page_to_page(store: Store) -> None:
+    """What the adapter folds of the new items is in their commit, and told without reading them."""
+    row = row_of(store)
+
+    def fold(note: bytes | None, places: list[int]) -> bytes:
+        return (note or b"") + b"%d" % len(places)
+
+    for number in range(5):
+        row.append(items(number, number + 1, number + 10), fold)
+    info = row.info()
+    assert info is not None and info.note == b"32222"
+    assert info.time_us == max(store.view(DocumentId("thread", each)).time_us for each in store.documents("thread"))
+
+
+def test_writers_of_one_row_lose_nothing(store: Store) -> None:
+    """Of those who append at once each has his items there, once, and in his order."""
+
+    def write(writer: int) -> None:
+        row = row_of(store)
+        for number in range(8):
+            row.append(items(100 * writer + number))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    found = numbers_in(row_of(store))
+    assert found is not None and len(found) == 32
+    for writer in range(4):
+        assert [each for each in found if each // 100 == writer] == [100 * writer + number for number in range(8)]
+
+
+def test_a_batch_is_one_write_and_one_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many items are in the row already."""
+    monkeypatch.setattr(pages, "MOST_BATCHES", 1000)
+    store = directory_store(tmp_path / "s")
+    row = row_of(store)
+    row.append(items(0))  # it begins the row, which takes more
+    row.append(items(20))
+    counts: list[tuple[int, int]] = []
+    for first in (1, 4, 7, 10):
+        with system_calls() as calls:
+            row.append(items(first, first + 1, first + 2))
+        counts.append((calls.count("pwrite"), calls.count("fdatasync")))
+    assert counts == [(1, 1)] * 4
+    store.close()
+
+
+def test_a_page_holds_a_bounded_amount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page is closed when it has as many bytes as it may; a batch is not parted."""
+    monkeypatch.setattr(pages, "MOST_BATCHES", 1000)
+    monkeypatch.setattr(pages, "MOST_BYTES", 2000)
+    store = directory_store(tmp_path / "s")
+    row = row_of(store)
+    for number in range(30):
+        row.append([Item(b"%0300d" % number, str(number))])
+    row.append([Item(b"%04000d" % 30)])
+    *sizes, largest = sorted(store.view(DocumentId("thread", each)).size_bytes for each in store.documents("thread"))
+    assert len(sizes) >= 5 and max(sizes) < 3000 and 4000 < largest < 7000
+    assert numbers_in(row) == list(range(31))
+    store.close()
+
+
+@pytest.mark.parametrize("at", range(1, 12))
+def test_a_sync_that_fails_loses_nothing_that_was_acknowledged(tmp_path: Path, at: int) -> None:
+    """Also where a page is turned: what was acknowledged is there, batches are whole, and the store is sound."""
+    store = directory_store(tmp_path / "s")
+    row = row_of(store)
+    acknowledged = 0
+    with system_calls() as calls:
+        calls.fault = failing("fdatasync", at, onwards=True)
+        try:
+            for number in range(12):
+                row.append(items(2 * number, 2 * number + 1))
+                acknowledged = number + 1
+        except (StoreUnavailable, StorePoisoned):
+            pass
+    store.close()
+    store = directory_store(tmp_path / "s")
+    found = numbers_in(row_of(store)) or []
+    assert found == list(range(len(found))) and len(found) % 2 == 0
+    assert 2 * acknowledged <= len(found) <= 2 * acknowledged + 2
+    assert store.verify().sound
+    row_of(store).append(items(*range(30)))
+    assert numbers_in(row_of(store)) == list(range(30))
+    store.close()
+
+
+WRITER = """
+import sys
+from waypost import config
+from waypost.adapters import pages
+from waypost.adapters.pages import Item, Row
+from waypost.store import DocumentId, open_store
+pages.MOST_BATCHES = 3
+store = open_store(sys.argv[1], config.load("production", {}, environment={}))
+row = Row(store, DocumentId("thread", "test\\x1froot"), "")
+for number in range(100_000):
+    row.append([Item(b"%d" % (2 * number), str(2 * number)), Item(b"%d" % (2 * number + 1))])
+    sys.stdout.write(f"{number}\\n")
+    sys.stdout.flush()
+"""
+
+
+def test_a_writer_that_is_killed_leaves_whole_batches(tmp_path: Path) -> None:
+    """After SIGKILL each batch that was acknowledged is there, and of the one under way all or nothing."""
+    command = [sys.executable, "-c", WRITER, str(tmp_path / "s")]
+    acknowledged = -1
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        for line in writer.stdout:
+            acknowledged = int(line)
+            if acknowledged == 40:
+                os.kill(writer.pid, signal.SIGKILL)
+    store = directory_store(tmp_path / "s")
+    found = numbers_in(row_of(store)) or []
+    assert found == list(range(len(found))) and len(found) in (2 * acknowledged + 2, 2 * acknowledged + 4)
+    assert store.verify().sound
+    store.close()
+
+
+DAMAGES: dict[str, tuple[bool, Callable[[Transaction], None]]] = {
+    "a page that is gone": (False, lambda tx: tx.clear()),
+    "a batch that is gone": (False, lambda tx: tx.delete("batch\x1f00000000")),
+    "a record that is none": (False, lambda tx: tx.put("page", b"\xc1")),
+    "a row that is none": (True, lambda tx: tx.put("row\x1f", b"\xff")),
+    "a page that does not exist": (True, lambda tx: tx.put("row\x1f", b"\x92\xcd\x03\xe7\xc4\x01a")),
+}
+"""Of the root, or else of the second page."""
+
+
+@pytest.mark.parametrize("what", DAMAGES)
+def test_what_cannot_be_is_told_as_damage(store: Store, what: str) -> None:
+    """Parts that are missing or say nonsense end in an error that names the thread, and in no endless search."""
+    row = row_of(store)
+    for number in range(5):
+        row.append(items(number, keyed=False))
+    of_root, work = DAMAGES[what]
+    store.submit(change(ROOT if of_root else DocumentId("thread", f"{ROOT.id}\x1f\x1f1"), work)).result()
+    with pytest.raises(DocumentDamaged, match=r"thread|row"):
+        row_of(store).read()
