@@ -7,11 +7,12 @@
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: demo test crash crash-night mutants check bench docs build clean format help
+.PHONY: demo test crash crash-night mutants adapters check bench docs build clean format help
 
 BIN := .venv/bin
 BENCH_BIN := .venv-bench/bin
 DOCS_BIN := .venv-docs/bin
+ADAPTERS_BIN := .venv-adapters/bin
 ARGS ?=
 
 # The first interpreter that runs, is of a supported version and can make environments. Running it is the only sure
@@ -45,6 +46,11 @@ mutants: .venv/dev.stamp ## remove each sync, lock and comparison of the store, 
 	@$(BIN)/python -m tools.mutants $(ARGS)
 
 # The version is the running one, since 3.14 has in the standard library what older ones take from a package.
+# Apart from the other tests: the SDKs weigh more than all the rest together.
+adapters: .venv-adapters/adapters.stamp ## run the tests of the adapters with the SDKs that they are for
+	@$(ADAPTERS_BIN)/python -m pytest -q -rs tests/adapters/test_claude_agent.py tests/adapters/test_openai_agents.py \
+		tests/test_examples.py $(ARGS)
+
 check: .venv/dev.stamp ## format, lint, types and tidiness
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
@@ -68,16 +74,16 @@ format: .venv/dev.stamp ## format, and mend what lint can mend
 	@$(BIN)/ruff format .
 
 clean: ## remove all that these commands made, environments too
-	@rm -rf .venv .venv-bench .venv-docs build dist .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-bench .venv-docs .venv-adapters build dist .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "clean"
 
 # An environment holds a stamp for each set of packages that it has; a changed list of pins or project file is newer
 # than its stamp, so that the next command installs again. One whose interpreter has gone is made anew.
 
-$(shell for env in .venv .venv-bench .venv-docs; do test -x $$env/bin/python || rm -f $$env/pyvenv.cfg; done)
+$(shell for env in .venv .venv-bench .venv-docs .venv-adapters; do test -x $$env/bin/python || rm -f $$env/pyvenv.cfg; done)
 
-.venv/pyvenv.cfg .venv-bench/pyvenv.cfg .venv-docs/pyvenv.cfg:
+.venv/pyvenv.cfg .venv-bench/pyvenv.cfg .venv-docs/pyvenv.cfg .venv-adapters/pyvenv.cfg:
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.14 with venv was found. Name one: make PYTHON=/path/to/python"; exit 1; }
 	@"$(PYTHON)" -c '$(SUITABLE)' || { echo "$(PYTHON) is not a Python 3.11 to 3.14 with venv."; exit 1; }
 	@echo "Setting up $(@D) with $$("$(PYTHON)" --version)"
@@ -103,4 +109,10 @@ $(shell for env in .venv .venv-bench .venv-docs; do test -x $$env/bin/python || 
 .venv-docs/docs.stamp: requirements/runtime.txt requirements/docs.txt .venv-docs/pyvenv.cfg
 	@echo "Installing what builds the documentation"
 	@$(DOCS_BIN)/python $(PIP_INSTALL) -r requirements/runtime.txt -r requirements/docs.txt
+	@touch $@
+
+.venv-adapters/adapters.stamp: requirements/adapters.txt pyproject.toml .venv-adapters/pyvenv.cfg
+	@echo "Installing the SDKs that the adapters are for"
+	@$(ADAPTERS_BIN)/python $(PIP_INSTALL) -r requirements/adapters.txt
+	@$(ADAPTERS_BIN)/python $(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
