@@ -37,7 +37,7 @@ def test_a_project_that_has_waypost_has_its_fixtures(tmp_path: Path) -> None:
     """Each test gets a store of its own, and one that needs none imports nothing for it."""
     (tmp_path / "test_theirs.py").write_text(THEIRS)
     environment = {**os.environ, "WAYPOST_STATE": "elsewhere"}
-    options = "-q -W error -p no:cacheprovider -p no:asyncio --rootdir .".split()
+    options = ["-q", "-W", "error", "-p", "no:cacheprovider", "-p", "no:asyncio", "--rootdir", "."]
     command = [sys.executable, "-m", "pytest", *options]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert "5 passed" in done.stdout, done.stdout + done.stderr
