@@ -46,7 +46,10 @@ def test_the_example_of_tests_runs(tmp_path: Path) -> None:
     shown = run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "--rootdir", ".")
     assert "2 passed" in shown
     listed = run(tmp_path, "-m", "pytest", "-p", "no:asyncio", "--fixtures", "--rootdir", ".")
-    assert set(re.findall(r"^(\w+) -- .*waypost.pytest_plugin", listed, re.MULTILINE)) == {"waypost_state", "open_waypost"}
+    assert set(re.findall(r"^(\w+) -- .*waypost.pytest_plugin", listed, re.MULTILINE)) == {
+        "waypost_state",
+        "open_waypost",
+    }
 
 
 def test_the_page_says_the_bounds_and_parts_as_they_are() -> None:
