@@ -24,8 +24,8 @@ from waypost.store import DocumentId, JointTransaction
 
 _MINE = "claude-agent"
 _MAIN = ""
-_MOST_ROWS = 64
-"""Of so many transcripts it is known what their closed pages hold; of others that is read again."""
+_MOST_ROWS = 16
+"""Of so many transcripts it is known which entries they have; of others that is read again."""
 
 Entry = Mapping[str, Any]
 Key = Mapping[str, Any]

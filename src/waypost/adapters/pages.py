@@ -33,11 +33,11 @@ PAGE, FILTER = "page", "filter"
 ROW, BATCH, SEEN, KNOWN = f"row{SEPARATOR}", f"batch{SEPARATOR}", f"seen{SEPARATOR}", f"known{SEPARATOR}"
 
 MOST_BYTES = 4 << 20
-MOST_BATCHES = 1024
+MOST_BATCHES = 256
 """A page that holds so much is closed by the next batch. A batch is never parted, so a page may hold more."""
 _TRIES = 256
 _TAG_BYTES = 8
-_PREFIX_BYTES = 8
+_DIGEST_BYTES, _PREFIX_BYTES = 16, 8
 
 
 class Item(NamedTuple):
@@ -51,8 +51,8 @@ class PageRecord(msgspec.Struct, array_like=True, frozen=True):
     """What a page says of itself. `note` is the adapter's, and goes on from page to page."""
 
     tag: bytes
-    batches: int
-    items: int
+    batches: Annotated[int, msgspec.Meta(ge=0)]
+    items: Annotated[int, msgspec.Meta(ge=0)]
     size_bytes: int
     is_closed: bool
     note: bytes | None
@@ -68,12 +68,13 @@ class _Page(NamedTuple):
 
 
 class _Batch(NamedTuple):
-    """What is to be appended, once it is known that it is not there yet."""
+    """What is to be appended, once it is known that it is not there yet. `known` are the keys in the newest page."""
 
     data: bytes
     digests: list[bytes]
     items: int
     note: bytes | None
+    known: set[bytes]
 
 
 Fold = Callable[[bytes | None, list[int]], bytes | None]
@@ -99,6 +100,8 @@ class Row:
         self._name = name
         self._listed = listed
         self._filters = _Filters()
+        self._known: tuple[bytes, set[bytes]] = b"", set()
+        """The digests of all keys of the page with that record, so that they are not read for each batch."""
 
     # --- reading ---
 
@@ -165,7 +168,7 @@ class Row:
         raise self._conflict()
 
     def pop(self) -> bytes | None:
-        """Take the newest item away, in one commit; None where there is none. Raises as `append`."""
+        """Take the newest item away, in one commit; None where there is none. Its key stays known. Raises as `append`."""
         for _ in range(_TRIES):
             raw = self._row_raw()
             if raw is None:
@@ -187,8 +190,11 @@ class Row:
         if raw is None:
             return
         root.delete(ROW + self._name)
-        for number in range(_number(raw) + 1):
-            joint.document(self._page_id(number)).clear()
+        for number in range(_number(raw), -1, -1):
+            page = joint.document(self._page_id(number))
+            if page.get(PAGE) is None:
+                break  # it is damaged, and what may lie below is cleared by whoever begins a page there
+            page.clear()
         if self._listed is not None:
             document, key = self._listed
             joint.document(document).delete(key)
@@ -228,40 +234,46 @@ class Row:
 
     def _batch(self, raw: bytes | None, page: _Page | None, items: Sequence[Item], fold: Fold | None) -> _Batch | None:
         """What is new of the items; None where nothing is."""
+        known: set[bytes] = set() if page is None else self._keys_of(page)
+        is_in_closed = None if raw is None else self._filters.looker(raw, self._page)
         places: list[int] = []
         digests: dict[bytes, None] = {}
         for place, item in enumerate(items):
-            digest = None if item.key is None else _digest(item.key)
-            if digest is not None and (digest in digests or self._is_there(raw, page, digest)):
-                continue
-            places.append(place)
-            if digest is not None:
+            if item.key is not None:
+                digest = _digest(item.key)
+                if digest in digests or digest in known or (is_in_closed is not None and is_in_closed(digest)):
+                    continue
                 digests[digest] = None
+            places.append(place)
         if not places:
             return None
         note = None if page is None else page.record.note
         data = b"\n".join(items[place].data for place in places)
-        return _Batch(data, list(digests), len(places), note if fold is None else fold(note, places))
+        return _Batch(data, list(digests), len(places), note if fold is None else fold(note, places), known)
 
-    def _is_there(self, raw: bytes | None, newest: _Page | None, digest: bytes) -> bool:
-        if raw is None or newest is None:
-            return False
-        key = SEEN + digest.hex()
-        if newest.view.size_of(key) is not None:
-            return True
-        earlier = (self._page(each) for each in self._filters.may_hold(digest, raw, self._page))
-        return any(page is not None and page.view.size_of(key) is not None for page in earlier)
+    def _keys_of(self, page: _Page) -> set[bytes]:
+        """The digests of the keys of all items in the newest page."""
+        raw, known = self._known
+        if raw != page.raw:
+            known = set(_digests_in(page.view))
+            self._known = page.raw, known
+        return known
 
     def _append(self, page: _Page, batch: _Batch) -> bool:
         """Append to a page that is as it was read; whether it was."""
+        made = _following(page.record, batch)
 
         def work(tx: Transaction) -> bool:
             if tx.get(PAGE) != page.raw:
                 return False
-            _put(tx, page.record, batch)
+            _put(tx, page.record.batches, batch, made)
             return True
 
-        return self._submit(page.document, work, "append")
+        is_done = bool(self._submit(page.document, work, "append"))
+        if is_done:
+            batch.known.update(batch.digests)
+            self._known = made, batch.known
+        return is_done
 
     def _submit(self, document: DocumentId, work: Callable[[Transaction], Any], operation: str) -> Any:
         return self._store.submit(Change(document, work, clock.new_id("op"), operation)).result().data
@@ -279,11 +291,11 @@ class Row:
             if closing.get(PAGE) != page.raw:
                 return False
             closing.put(PAGE, msgspec.msgpack.encode(msgspec.structs.replace(page.record, is_closed=True)))
-            closing.put(FILTER, _filter_of(page.view))
+            closing.put(FILTER, b"".join(sorted(batch.known)))
         opening = joint.document(self._page_id(number))
         if opening.get(PAGE) is not None:
-            return False
-        _put(opening, PageRecord(b"", 0, 0, 0, False, None), batch)
+            opening.clear()  # of a row that was damaged when it was cleared
+        _put(opening, 0, batch, _following(PageRecord(b"", 0, 0, 0, False, None), batch))
         if self._listed is not None and raw is None:
             document, key = self._listed
             joint.document(document).put(key, b"")
@@ -375,10 +387,8 @@ def _lines(page: _Page, number: int) -> list[bytes]:
     return data.split(b"\n")
 
 
-def _put(tx: Transaction, record: PageRecord, batch: _Batch) -> None:
-    tx.put(_batch_key(record.batches), batch.data)
-    for digest in batch.digests:
-        tx.put(SEEN + digest.hex(), b"")
+def _following(record: PageRecord, batch: _Batch) -> bytes:
+    """The record of a page with one batch more."""
     made = PageRecord(
         tag=os.urandom(_TAG_BYTES),
         batches=record.batches + 1,
@@ -387,7 +397,14 @@ def _put(tx: Transaction, record: PageRecord, batch: _Batch) -> None:
         is_closed=False,
         note=batch.note,
     )
-    tx.put(PAGE, msgspec.msgpack.encode(made))
+    return msgspec.msgpack.encode(made)
+
+
+def _put(tx: Transaction, number: int, batch: _Batch, made: bytes) -> None:
+    tx.put(_batch_key(number), batch.data)
+    if batch.digests:
+        tx.put(f"{SEEN}{number:08d}", b"".join(batch.digests))
+    tx.put(PAGE, made)
 
 
 def _take_last(tx: Transaction, page: _Page, record: PageRecord) -> bytes:
@@ -410,51 +427,68 @@ def _take_last(tx: Transaction, page: _Page, record: PageRecord) -> bytes:
     return last
 
 
-# --- what closed pages hold ---
+# --- which keys there are ---
 
 
 def _digest(key: str) -> bytes:
     """What stands for the key of an item: keys are anything, lone surrogates too."""
-    return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).digest()
 
 
-def _filter_of(view: View) -> bytes:
-    """The first bytes of the digests of all keys of a page, as sorted numbers of 64 bits, big-endian."""
-    prefixes = sorted(key.removeprefix(SEEN)[: 2 * _PREFIX_BYTES] for key in view.keys(SEEN))
-    return bytes.fromhex("".join(prefixes))
+def _digests_in(view: View) -> Iterator[bytes]:
+    """The digests of all keys in a page that is not closed."""
+    for key in view.keys(SEEN):
+        yield from _cut(view.document, view.get(key) or b"")
+
+
+def _cut(document: DocumentId, data: bytes) -> list[bytes]:
+    if len(data) % _DIGEST_BYTES:
+        raise DocumentDamaged(f"thread {document.id!r}: what it says of its keys has {len(data)} bytes")
+    return [data[at : at + _DIGEST_BYTES] for at in range(0, len(data), _DIGEST_BYTES)]
 
 
 class _Filters:
-    """What the closed pages of a row may hold, 8 bytes for each item: so that nobody has to ask each page."""
+    """What the closed pages of a row may hold: 8 bytes in memory for each key, so that nobody has to ask each page."""
 
     def __init__(self) -> None:
         self._known: tuple[bytes, list[array[int]]] = (b"", [])
 
-    def may_hold(self, digest: bytes, raw: bytes, page_of: Callable[[int], _Page | None]) -> Iterator[int]:
-        """Which of the closed pages of a row with that record may hold a digest; nearly always one that does."""
+    def looker(self, raw: bytes, page_of: Callable[[int], _Page | None]) -> Callable[[bytes], bool]:
+        """Tells of digests whether a closed page of the row with that record has them."""
         closed, birth = _row_of(raw)
         known, pages = self._known
         if known != birth:
             pages = []
         if len(pages) < closed:
-            pages = [*pages, *(_numbers(page_of(each)) for each in range(len(pages), closed))]
+            pages = [*pages, *(_prefixes(_closed(page_of(each))) for each in range(len(pages), closed))]
             self._known = birth, pages
-        sought = int.from_bytes(digest[:_PREFIX_BYTES], "big")
-        return (number for number in range(closed) if _holds(pages[number], sought))
+        asked: dict[int, set[bytes]] = {}
+
+        def holds(number: int, digest: bytes) -> bool:
+            if number not in asked:
+                asked[number] = set(_closed(page_of(number)))
+            return digest in asked[number]
+
+        def look(digest: bytes) -> bool:
+            sought = int.from_bytes(digest[:_PREFIX_BYTES], "big")
+            return any(_has(pages[number], sought) and holds(number, digest) for number in range(closed))
+
+        return look
 
 
-def _numbers(page: _Page | None) -> array[int]:
+def _closed(page: _Page | None) -> list[bytes]:
+    """The digests that a closed page says it holds, sorted."""
     data = None if page is None else page.view.get(FILTER)
-    if data is None or len(data) % _PREFIX_BYTES:
+    if page is None or data is None:
         where = "" if page is None else f"thread {page.document.id!r}: "
         raise DocumentDamaged(f"{where}a closed page does not say what it holds")
-    return array("Q", (int.from_bytes(data[at : at + _PREFIX_BYTES], "big") for at in _steps(len(data))))
+    return _cut(page.document, data)
 
 
-def _steps(length: int) -> Iterable[int]:
-    return range(0, length, _PREFIX_BYTES)
+def _prefixes(digests: Iterable[bytes]) -> array[int]:
+    return array("Q", [int.from_bytes(digest[:_PREFIX_BYTES], "big") for digest in digests])
 
 
-def _holds(numbers: array[int], sought: int) -> bool:
+def _has(numbers: array[int], sought: int) -> bool:
     at = bisect_left(numbers, sought)
     return at < len(numbers) and numbers[at] == sought
