@@ -18,8 +18,9 @@ from __future__ import annotations
 import os
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
+from heapq import merge
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -37,7 +38,7 @@ MOST_BATCHES = 256
 """A page that holds so much is closed by the next batch. A batch is never parted, so a page may hold more."""
 _TRIES = 256
 _TAG_BYTES = 8
-_DIGEST_BYTES, _PREFIX_BYTES = 16, 8
+_DIGEST_BYTES, _PREFIX_BYTES, _MOST_NUMBERS = 16, 6, 1 << 16
 
 
 class Item(NamedTuple):
@@ -168,7 +169,10 @@ class Row:
         raise self._conflict()
 
     def pop(self) -> bytes | None:
-        """Take the newest item away, in one commit; None where there is none. Its key stays known. Raises as `append`."""
+        """Take the newest item away, in one commit; None where there is none. Its key stays known.
+
+        Raises as `append`.
+        """
         for _ in range(_TRIES):
             raw = self._row_raw()
             if raw is None:
@@ -448,20 +452,25 @@ def _cut(document: DocumentId, data: bytes) -> list[bytes]:
 
 
 class _Filters:
-    """What the closed pages of a row may hold: 8 bytes in memory for each key, so that nobody has to ask each page."""
+    """What the closed pages of a row may hold: 8 bytes in memory for each key, so that nobody has to ask each page.
+
+    They are 6 bytes of a digest and 2 of a page's number, in sorted arrays of which each has twice as many as the next:
+    so neither looking for a digest nor adding those of a page costs much more for a longer row.
+    """
 
     def __init__(self) -> None:
-        self._known: tuple[bytes, list[array[int]]] = (b"", [])
+        self._known: tuple[bytes, int, list[array[int]]] = b"", 0, []
+        """The word of a row's record, how many pages were taken in, and what they may hold."""
 
     def looker(self, raw: bytes, page_of: Callable[[int], _Page | None]) -> Callable[[bytes], bool]:
         """Tells of digests whether a closed page of the row with that record has them."""
         closed, birth = _row_of(raw)
-        known, pages = self._known
-        if known != birth:
-            pages = []
-        if len(pages) < closed:
-            pages = [*pages, *(_prefixes(_closed(page_of(each))) for each in range(len(pages), closed))]
-            self._known = birth, pages
+        known, taken, levels = self._known
+        if known != birth or taken > closed:
+            taken, levels = 0, []
+        for number in range(taken, closed):
+            levels = _with(levels, number, _closed(page_of(number)))
+            self._known = birth, number + 1, levels
         asked: dict[int, set[bytes]] = {}
 
         def holds(number: int, digest: bytes) -> bool:
@@ -470,10 +479,33 @@ class _Filters:
             return digest in asked[number]
 
         def look(digest: bytes) -> bool:
-            sought = int.from_bytes(digest[:_PREFIX_BYTES], "big")
-            return any(_has(pages[number], sought) and holds(number, digest) for number in range(closed))
+            found = (number for low in _may_hold(levels, digest) for number in range(low, closed, _MOST_NUMBERS))
+            return any(holds(number, digest) for number in found)
 
         return look
+
+
+def _with(levels: list[array[int]], number: int, digests: list[bytes]) -> list[array[int]]:
+    """The arrays with those of one page more."""
+    added = array("Q", [_prefix(digest) | number % _MOST_NUMBERS for digest in digests])
+    kept = list(levels)
+    while kept and len(kept[-1]) < 2 * len(added):
+        added = array("Q", merge(kept.pop(), added))
+    return [*kept, added]
+
+
+def _may_hold(levels: list[array[int]], digest: bytes) -> Iterator[int]:
+    """The numbers, as far as they are kept, of the pages that may hold a digest; nearly always those that do."""
+    sought = _prefix(digest)
+    for level in levels:
+        at = bisect_left(level, sought)
+        while at < len(level) and level[at] - sought < _MOST_NUMBERS:
+            yield level[at] - sought
+            at += 1
+
+
+def _prefix(digest: bytes) -> int:
+    return int.from_bytes(digest[:_PREFIX_BYTES], "big") * _MOST_NUMBERS
 
 
 def _closed(page: _Page | None) -> list[bytes]:
@@ -483,12 +515,3 @@ def _closed(page: _Page | None) -> list[bytes]:
         where = "" if page is None else f"thread {page.document.id!r}: "
         raise DocumentDamaged(f"{where}a closed page does not say what it holds")
     return _cut(page.document, data)
-
-
-def _prefixes(digests: Iterable[bytes]) -> array[int]:
-    return array("Q", [int.from_bytes(digest[:_PREFIX_BYTES], "big") for digest in digests])
-
-
-def _has(numbers: array[int], sought: int) -> bool:
-    at = bisect_left(numbers, sought)
-    return at < len(numbers) and numbers[at] == sought
