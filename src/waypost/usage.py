@@ -35,6 +35,12 @@ def of_store(store: Store) -> Iterator[WorkflowUsage]:
         yield of_workflow(store, each)
 
 
+def of_threads(store: Store) -> tuple[int, int]:
+    """How many documents adapters keep, and what their logs take."""
+    sizes = [store.log_bytes(DocumentId("thread", each)) for each in store.documents("thread")]
+    return len(sizes), sum(sizes)
+
+
 def of_workflow(store: Store, workflow_id: str) -> WorkflowUsage:
     """What one workflow takes."""
     document = DocumentId("workflow", workflow_id)

@@ -39,9 +39,11 @@ def du(invocation: Invocation, workflow: str | None, limit: int) -> None:
 def _show_store(invocation: Invocation, store: Reading, limit: int) -> None:
     found = sorted(usage.of_store(store.store), key=lambda one: (-one.total_bytes, one.workflow_id))
     total = sum(one.total_bytes for one in found)
+    threads, thread_bytes = usage.of_threads(store.store)
     if invocation.json:
         shown = [_document(one) for one in found[:limit]]
-        messages.print_json({"workflows": shown, "total": len(found), "total_bytes": total})
+        of_threads = {"threads": threads, "thread_bytes": thread_bytes}
+        messages.print_json({"workflows": shown, "total": len(found), "total_bytes": total, **of_threads})
         return
     from waypost.cli import screen
 
@@ -50,7 +52,8 @@ def _show_store(invocation: Invocation, store: Reading, limit: int) -> None:
         screen.show(screen.table(headers, [_row(one) for one in found[:limit]]))
     if len(found) > limit:
         screen.show(screen.text((f"… and {len(found) - limit:,} more: --limit", "dim")))
-    screen.show(screen.text((f"{count(len(found), 'workflow')}, {size(total)}", "dim")))
+    of_adapters = f"; {count(threads, 'thread')} of adapters, {size(thread_bytes)}" if threads else ""
+    screen.show(screen.text((f"{count(len(found), 'workflow')}, {size(total)}{of_adapters}", "dim")))
 
 
 def _row(one: WorkflowUsage) -> list[Any]:
