@@ -42,6 +42,8 @@ async def test_a_conversation_is_verified_weighed_and_saved(
     assert await in_store("copy") == conversation
     async with waypost.open_async(".claude/state") as wp:
         await WaypostSession("ann", wp).clear_session()
+    refused = call("store", "restore", "saved")
+    assert refused.status != 0 and "0 workflows, 2 threads" in refused.err and await in_store(".claude/state") == []
     assert call("store", "restore", "saved", "--yes").status == 0
     assert await in_store(".claude/state") == conversation
 

@@ -12,6 +12,7 @@ from waypost.cli.invocation import Invocation, options, reading, writing
 from waypost.cli.text import count, listing, size
 from waypost.errors import InvalidInput, Refused
 from waypost.store import Restored, Store
+from waypost.store.kinds import KINDS
 
 
 @click.command()
@@ -49,7 +50,8 @@ def restore(invocation: Invocation, path: str, yes: bool) -> int:
     """
     with writing(invocation, create=True) as opened:
         store = opened.store
-        if not yes and any(True for _ in store.documents("workflow")) and not _agreed(store, path, invocation.json):
+        holds_any = any(True for kind in KINDS for _ in store.documents(kind))
+        if not yes and holds_any and not _agreed(store, path, invocation.json):
             return 1
         restored = _restored(store, path, yes, invocation.json)
     if restored is None:
@@ -62,8 +64,9 @@ def restore(invocation: Invocation, path: str, yes: bool) -> int:
 
 
 def _agreed(store: Store, path: str, as_json: bool) -> bool:
-    workflows = count(sum(1 for _ in store.documents("workflow")), "workflow")
-    what = f"all that {store.location} holds ({workflows}) is replaced by what {path} holds, and kept in its backups"
+    numbers = {kind: sum(1 for _ in store.documents(kind)) for kind in KINDS}
+    held = listing([count(number, kind) for kind, number in numbers.items() if number or kind == "workflow"])
+    what = f"all that {store.location} holds ({held}) is replaced by what {path} holds, and kept in its backups"
     return _asked(what, "Restore it?", as_json)
 
 

@@ -119,12 +119,13 @@ class DocumentTests(Kit):
     def test_ids_are_any_text(self, store: Store) -> None:
         """Documents whose ids differ at all, and those of other kinds, are documents of their own."""
         names = ["a", "A", "a ", "a/b", "..", "é", "e\u0301", "x" * 128, "%61", "a'; --", "\U0001f600"]
-        documents = [*(DocumentId("workflow", name) for name in names), DocumentId("session", "a")]
+        workflows = [DocumentId("workflow", name) for name in names]
+        documents = [*workflows, DocumentId("session", "a"), DocumentId("thread", "a"), DocumentId("thread", "a\x1f")]
         for number, document in enumerate(documents):
             put(store, {"n": b"%d" % number}, document)
         assert [store.view(each).get("n") for each in documents] == [b"%d" % n for n in range(len(documents))]
         assert sorted(store.documents("workflow")) == sorted(names)
-        assert list(store.documents("session")) == ["a"]
+        assert list(store.documents("session")) == ["a"] and sorted(store.documents("thread")) == ["a", "a\x1f"]
 
     def test_sizes_and_checksums_are_those_of_the_parts(self, store: Store) -> None:
         """A version's size is that of its keys and values, and its checksum the sum of those of its parts."""
