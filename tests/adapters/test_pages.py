@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from array import array
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -117,6 +118,108 @@ def test_items_are_taken_away_from_the_end_across_pages(store: Store) -> None:
     assert numbers_in(row) == []
     row.append(items(7, keyed=False))
     assert numbers_in(row) == [7]
+
+
+@pytest.mark.parametrize("at", [2, 1, 0])
+def test_what_is_read_was_there_at_one_moment(store: Store, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Whoever clears a row and fills it again while somebody reads it is seen before or behind both, never between."""
+    row, other = row_of(store), row_of(store)
+    for number in range(9):
+        row.append(items(number))
+    page_of, waiting = pages.Row._page, [at]
+
+    def meanwhile(self: Row, number: int) -> object:
+        if self is row and waiting == [number]:
+            waiting.clear()
+            commit(store, other.clear, "clear")
+            for each in range(20, 29):
+                other.append(items(each))
+        return page_of(self, number)
+
+    monkeypatch.setattr(pages.Row, "_page", meanwhile)
+    assert numbers_in(row) == list(range(20, 29)) and waiting == []
+
+
+def test_a_batch_that_comes_in_between_is_not_overtaken(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An append that was planned on an older page is planned again: what came in between counts, also its keys."""
+    row, other = row_of(store), row_of(store)
+    row.append(items(0))
+    plan, waiting = pages.Row._batch, [1]
+
+    def slow(self: Row, *args: object) -> object:
+        made = plan(self, *args)  # type: ignore[arg-type]
+        if self is row and waiting:
+            waiting.clear()
+            for each in range(1, 6):
+                other.append(items(each))
+        return made
+
+    monkeypatch.setattr(pages.Row, "_batch", slow)
+    row.append(items(3, 9))
+    assert numbers_in(row) == [0, 1, 2, 3, 4, 5, 9]
+
+
+def test_an_item_that_is_popped_in_between_does_not_come_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the append was about to turn the page that it was popped from."""
+    row, other = row_of(store), row_of(store)
+    for number in range(3):
+        row.append(items(number, keyed=False))
+    plan, waiting = pages.Row._batch, [1]
+
+    def slow(self: Row, *args: object) -> object:
+        made = plan(self, *args)  # type: ignore[arg-type]
+        if waiting:
+            waiting.clear()
+            assert other.pop() == b"2"
+        return made
+
+    monkeypatch.setattr(pages.Row, "_batch", slow)
+    row.append(items(9, keyed=False))
+    assert numbers_in(row) == [0, 1, 9]
+
+
+def test_an_item_that_comes_while_a_page_is_turned_back_stays(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever pops takes the item that came in between, and not one before it."""
+    row, other = row_of(store), row_of(store)
+    for number in range(4):
+        row.append(items(number, keyed=False))
+    assert row.pop() == b"3"
+    page_of, waiting = pages.Row._page, [0]
+
+    def meanwhile(self: Row, number: int) -> object:
+        if self is row and waiting == [number]:
+            waiting.clear()
+            other.append(items(7, keyed=False))
+        return page_of(self, number)
+
+    monkeypatch.setattr(pages.Row, "_page", meanwhile)
+    assert row.pop() == b"7" and waiting == []
+    assert numbers_in(other) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("record", [b"\x92\x02\xc4\x01a", b"\x92\xcf\x00\x00\x10\x00\x00\x00\x00\x00\xc4\x01a"])
+def test_a_row_that_is_damaged_can_be_cleared_and_begun_anew(store: Store, record: bytes) -> None:
+    """Whatever its record says, and whatever is left of its pages."""
+    row = row_of(store)
+    for number in range(8):
+        row.append(items(number))
+    store.submit(change(DocumentId("thread", f"{ROOT.id}\x1f\x1f1"), lambda tx: tx.clear())).result()
+    store.submit(change(ROOT, lambda tx: tx.put("row\x1f", record))).result()
+    commit(store, row.clear, "clear")
+    assert numbers_in(row) is None
+    for number in (11, 0, 1, 2, 3):
+        row_of(store).append(items(number))
+    assert numbers_in(row) == [11, 0, 1, 2, 3]
+
+
+def test_the_keys_of_many_pages_are_in_few_arrays() -> None:
+    """Twice as many pages are one array more, so looking a key up costs next to nothing more."""
+    levels: list[array[int]] = []
+    for number in range(200):
+        levels = pages._with(levels, number, sorted(pages._digest(f"{number} {each}") for each in range(10)))
+    assert len(levels) <= 9 and sum(map(len, levels)) == 2000
+    for number in range(200):
+        assert list(pages._may_hold(levels, pages._digest(f"{number} 7"))) == [number]
 
 
 def test_a_note_goes_on_from_page_to_page(store: Store) -> None:

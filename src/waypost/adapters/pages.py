@@ -324,9 +324,7 @@ class Row:
         root, empty = joint.document(self._root), joint.document(page.document)
         if before is None or root.get(ROW + self._name) != raw or empty.get(PAGE) != page.raw:
             return None
-        opening = joint.document(before.document)
-        if opening.get(PAGE) != before.raw:
-            return None
+        opening = joint.document(before.document)  # closed, and so what it was when the row had this record
         root.put(ROW + self._name, _row(number, os.urandom(_TAG_BYTES)))
         empty.clear()
         opening.delete(FILTER)
