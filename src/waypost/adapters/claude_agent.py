@@ -72,22 +72,22 @@ class WaypostSessionStore:
             fold = partial(self._folded, session, key, entries) if subpath == _MAIN else None
             await outcome(partial(self._row(project, session, subpath).append, rows_, fold))
 
-    async def load(self, key: Key) -> list[dict[str, Any]] | None:
+    async def load(self, key: Key) -> list[Any] | None:
         """All entries of a transcript, in the order in which they were stored; None where there is none."""
         row = self._row(*_parts(key))
 
-        def work() -> list[dict[str, Any]] | None:
+        def work() -> list[Any] | None:
             found = row.read()
             return None if found is None else [items.decode(each, "entry") for each in found]
 
         return await outcome(work)
 
-    async def list_sessions(self, project_key: str) -> list[dict[str, Any]]:
+    async def list_sessions(self, project_key: str) -> list[Any]:
         """The sessions of a project, each with `session_id` and `mtime`: ms since the epoch, of its last commit."""
         found = await outcome(partial(self._infos, project_key))
         return [{"session_id": session, "mtime": info.time_us // 1000} for session, info in found]
 
-    async def list_session_summaries(self, project_key: str) -> list[dict[str, Any]]:
+    async def list_session_summaries(self, project_key: str) -> list[Any]:
         """The summaries of the sessions of a project, as the SDK has folded them. No transcript is read for that."""
         found = await outcome(partial(self._infos, project_key))
         return [
