@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.store.support import change, directory_store, failing, system_calls
-from waypost.adapters import pages
+from waypost.adapters import pages, seen
 from waypost.adapters.pages import Item, Row, commit
 from waypost.errors import DocumentDamaged, StorePoisoned, StoreUnavailable
 from waypost.store import DocumentId, Store, Transaction
@@ -81,7 +81,7 @@ def test_keys_that_only_look_alike_are_told_apart(store: Store, monkeypatch: pyt
     digests = iter(range(100))
     known: dict[str, bytes] = {}
     monkeypatch.setattr(
-        pages, "_digest", lambda key: known.setdefault(key, bytes(8) + next(digests).to_bytes(8, "big"))
+        pages, "digest_of", lambda key: known.setdefault(key, bytes(8) + next(digests).to_bytes(8, "big"))
     )
     row = row_of(store)
     for number in range(8):
@@ -216,10 +216,10 @@ def test_the_keys_of_many_pages_are_in_few_arrays() -> None:
     """Twice as many pages are one array more, so looking a key up costs next to nothing more."""
     levels: list[array[int]] = []
     for number in range(200):
-        levels = pages._with(levels, number, sorted(pages._digest(f"{number} {each}") for each in range(10)))
+        levels = seen._with(levels, number, sorted(seen.digest_of(f"{number} {each}") for each in range(10)))
     assert len(levels) <= 9 and sum(map(len, levels)) == 2000
     for number in range(200):
-        assert list(pages._may_hold(levels, pages._digest(f"{number} 7"))) == [number]
+        assert list(seen._may_hold(levels, seen.digest_of(f"{number} 7"))) == [number]
 
 
 def test_a_note_goes_on_from_page_to_page(store: Store) -> None:
@@ -311,7 +311,7 @@ def test_a_sync_that_fails_loses_nothing_that_was_acknowledged(tmp_path: Path, a
 WRITER = """
 import sys
 from waypost import config
-from waypost.adapters import pages
+from waypost.adapters import pages, seen
 from waypost.adapters.pages import Item, Row
 from waypost.store import DocumentId, open_store
 pages.MOST_BATCHES = 3

@@ -16,16 +16,13 @@ The layout is in docs/adapters.md, section 3.
 from __future__ import annotations
 
 import os
-from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
-from hashlib import blake2b
-from heapq import merge
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
 from waypost import clock
+from waypost.adapters.seen import DIGEST_BYTES, Filters, digest_of
 from waypost.errors import DocumentDamaged, VersionConflict
 from waypost.store import Change, DocumentId, JointChange, JointTransaction, Store, Transaction, View
 
@@ -38,7 +35,6 @@ MOST_BATCHES = 256
 """A page that holds so much is closed by the next batch. A batch is never parted, so a page may hold more."""
 _TRIES = 256
 _TAG_BYTES = 8
-_DIGEST_BYTES, _PREFIX_BYTES, _MOST_NUMBERS = 16, 6, 1 << 16
 
 
 class Item(NamedTuple):
@@ -100,7 +96,7 @@ class Row:
         self._root = root
         self._name = name
         self._listed = listed
-        self._filters = _Filters()
+        self._filters = Filters()
         self._known: tuple[bytes, set[bytes]] = b"", set()
         """The digests of all keys of the page with that record, so that they are not read for each batch."""
 
@@ -239,12 +235,12 @@ class Row:
     def _batch(self, raw: bytes | None, page: _Page | None, items: Sequence[Item], fold: Fold | None) -> _Batch | None:
         """What is new of the items; None where nothing is."""
         known: set[bytes] = set() if page is None else self._keys_of(page)
-        is_in_closed = None if raw is None else self._filters.looker(raw, self._page)
+        is_in_closed = None if raw is None else self._filters.looker(*_row_of(raw), self._closed)
         places: list[int] = []
         digests: dict[bytes, None] = {}
         for place, item in enumerate(items):
             if item.key is not None:
-                digest = _digest(item.key)
+                digest = digest_of(item.key)
                 if digest in digests or digest in known or (is_in_closed is not None and is_in_closed(digest)):
                     continue
                 digests[digest] = None
@@ -259,9 +255,17 @@ class Row:
         """The digests of the keys of all items in the newest page."""
         raw, known = self._known
         if raw != page.raw:
-            known = set(_digests_in(page.view))
+            known = {each for key in page.view.keys(SEEN) for each in _cut(page, page.view.get(key) or b"")}
             self._known = page.raw, known
         return known
+
+    def _closed(self, number: int) -> list[bytes]:
+        """The digests of the keys of all items in a closed page, sorted."""
+        page = self._page(number)
+        data = None if page is None else page.view.get(FILTER)
+        if page is None or data is None:
+            raise DocumentDamaged(f"thread {self._page_id(number).id!r} does not say what it holds")
+        return _cut(page, data)
 
     def _append(self, page: _Page, batch: _Batch) -> bool:
         """Append to a page that is as it was read; whether it was."""
@@ -429,87 +433,7 @@ def _take_last(tx: Transaction, page: _Page, record: PageRecord) -> bytes:
     return last
 
 
-# --- which keys there are ---
-
-
-def _digest(key: str) -> bytes:
-    """What stands for the key of an item: keys are anything, lone surrogates too."""
-    return blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_DIGEST_BYTES).digest()
-
-
-def _digests_in(view: View) -> Iterator[bytes]:
-    """The digests of all keys in a page that is not closed."""
-    for key in view.keys(SEEN):
-        yield from _cut(view.document, view.get(key) or b"")
-
-
-def _cut(document: DocumentId, data: bytes) -> list[bytes]:
-    if len(data) % _DIGEST_BYTES:
-        raise DocumentDamaged(f"thread {document.id!r}: what it says of its keys has {len(data)} bytes")
-    return [data[at : at + _DIGEST_BYTES] for at in range(0, len(data), _DIGEST_BYTES)]
-
-
-class _Filters:
-    """What the closed pages of a row may hold: 8 bytes in memory for each key, so that nobody has to ask each page.
-
-    They are 6 bytes of a digest and 2 of a page's number, in sorted arrays of which each has twice as many as the next:
-    so neither looking for a digest nor adding those of a page costs much more for a longer row.
-    """
-
-    def __init__(self) -> None:
-        self._known: tuple[bytes, int, list[array[int]]] = b"", 0, []
-        """The word of a row's record, how many pages were taken in, and what they may hold."""
-
-    def looker(self, raw: bytes, page_of: Callable[[int], _Page | None]) -> Callable[[bytes], bool]:
-        """Tells of digests whether a closed page of the row with that record has them."""
-        closed, birth = _row_of(raw)
-        known, taken, levels = self._known
-        if known != birth or taken > closed:
-            taken, levels = 0, []
-        for number in range(taken, closed):
-            levels = _with(levels, number, _closed(page_of(number)))
-            self._known = birth, number + 1, levels
-        asked: dict[int, set[bytes]] = {}
-
-        def holds(number: int, digest: bytes) -> bool:
-            if number not in asked:
-                asked[number] = set(_closed(page_of(number)))
-            return digest in asked[number]
-
-        def look(digest: bytes) -> bool:
-            found = (number for low in _may_hold(levels, digest) for number in range(low, closed, _MOST_NUMBERS))
-            return any(holds(number, digest) for number in found)
-
-        return look
-
-
-def _with(levels: list[array[int]], number: int, digests: list[bytes]) -> list[array[int]]:
-    """The arrays with those of one page more."""
-    added = array("Q", [_prefix(digest) | number % _MOST_NUMBERS for digest in digests])
-    kept = list(levels)
-    while kept and len(kept[-1]) < 2 * len(added):
-        added = array("Q", merge(kept.pop(), added))
-    return [*kept, added]
-
-
-def _may_hold(levels: list[array[int]], digest: bytes) -> Iterator[int]:
-    """The numbers, as far as they are kept, of the pages that may hold a digest; nearly always those that do."""
-    sought = _prefix(digest)
-    for level in levels:
-        at = bisect_left(level, sought)
-        while at < len(level) and level[at] - sought < _MOST_NUMBERS:
-            yield level[at] - sought
-            at += 1
-
-
-def _prefix(digest: bytes) -> int:
-    return int.from_bytes(digest[:_PREFIX_BYTES], "big") * _MOST_NUMBERS
-
-
-def _closed(page: _Page | None) -> list[bytes]:
-    """The digests that a closed page says it holds, sorted."""
-    data = None if page is None else page.view.get(FILTER)
-    if page is None or data is None:
-        where = "" if page is None else f"thread {page.document.id!r}: "
-        raise DocumentDamaged(f"{where}a closed page does not say what it holds")
-    return _cut(page.document, data)
+def _cut(page: _Page, data: bytes) -> list[bytes]:
+    if len(data) % DIGEST_BYTES:
+        raise DocumentDamaged(f"thread {page.document.id!r}: what it says of its keys has {len(data)} bytes")
+    return [data[at : at + DIGEST_BYTES] for at in range(0, len(data), DIGEST_BYTES)]
