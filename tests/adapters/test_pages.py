@@ -159,6 +159,27 @@ def test_a_batch_that_comes_in_between_is_not_overtaken(store: Store, monkeypatc
     assert numbers_in(row) == [0, 1, 2, 3, 4, 5, 9]
 
 
+def test_a_row_that_is_cleared_while_its_keys_are_read_is_begun_anew(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That pages are gone is no damage where the row is gone as well."""
+    row = row_of(store)
+    for number in range(9):
+        row.append(items(number))
+    late = row_of(store)
+    page_of, waiting = pages.Row._page, [1]
+
+    def meanwhile(self: Row, number: int) -> object:
+        if self is late and waiting == [number]:
+            waiting.clear()
+            commit(store, row.clear, "clear")
+        return page_of(self, number)
+
+    monkeypatch.setattr(pages.Row, "_page", meanwhile)
+    late.append(items(5, 6))
+    assert numbers_in(row) == [5, 6] and waiting == []
+
+
 def test_an_item_that_is_popped_in_between_does_not_come_back(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the append was about to turn the page that it was popped from."""
     row, other = row_of(store), row_of(store)
@@ -361,3 +382,28 @@ def test_what_cannot_be_is_told_as_damage(store: Store, what: str) -> None:
     store.submit(change(ROOT if of_root else DocumentId("thread", f"{ROOT.id}\x1f\x1f1"), work)).result()
     with pytest.raises(DocumentDamaged, match=r"thread|row"):
         row_of(store).read()
+
+
+@pytest.mark.parametrize("filter_", [None, b"short"])
+def test_a_closed_page_that_does_not_say_what_it_holds_is_damage(store: Store, filter_: bytes | None) -> None:
+    """Told when somebody appends, since an item might be there twice."""
+    row = row_of(store)
+    for number in range(5):
+        row.append(items(number))
+    page = DocumentId("thread", f"{ROOT.id}\x1f\x1f0")
+    store.submit(
+        change(page, lambda tx: tx.delete("filter") if filter_ is None else tx.put("filter", filter_))
+    ).result()
+    with pytest.raises(DocumentDamaged, match="thread"):
+        row_of(store).append(items(9))
+
+
+def test_an_empty_page_behind_one_that_is_gone_is_damage(store: Store) -> None:
+    """Popping does not go on below what is missing, and does not search for ever."""
+    row = row_of(store)
+    for number in range(4):
+        row.append(items(number, keyed=False))
+    assert row.pop() == b"3"
+    store.submit(change(DocumentId("thread", f"{ROOT.id}\x1f\x1f0"), lambda tx: tx.clear())).result()
+    with pytest.raises(DocumentDamaged, match="thread"):
+        row.pop()

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -72,6 +73,10 @@ class _Batch(NamedTuple):
     items: int
     note: bytes | None
     known: set[bytes]
+
+
+class _MovedOn(Exception):
+    """A page is not what the record of its row said a moment ago."""
 
 
 Fold = Callable[[bytes | None, list[int]], bytes | None]
@@ -155,7 +160,10 @@ class Row:
             page = None if raw is None else self._open_page(raw)
             if raw is not None and page is None:
                 continue
-            batch = self._batch(raw, page, items, fold)
+            try:
+                batch = self._batch(raw, page, items, fold)
+            except _MovedOn:
+                continue
             if batch is None:
                 return
             is_full = page is not None and (page.record.size_bytes >= MOST_BYTES or page.record.batches >= MOST_BATCHES)
@@ -235,7 +243,7 @@ class Row:
     def _batch(self, raw: bytes | None, page: _Page | None, items: Sequence[Item], fold: Fold | None) -> _Batch | None:
         """What is new of the items; None where nothing is."""
         known: set[bytes] = set() if page is None else self._keys_of(page)
-        is_in_closed = None if raw is None else self._filters.looker(*_row_of(raw), self._closed)
+        is_in_closed = None if raw is None else self._filters.looker(*_row_of(raw), partial(self._closed, raw))
         places: list[int] = []
         digests: dict[bytes, None] = {}
         for place, item in enumerate(items):
@@ -259,12 +267,13 @@ class Row:
             self._known = page.raw, known
         return known
 
-    def _closed(self, number: int) -> list[bytes]:
-        """The digests of the keys of all items in a closed page, sorted."""
+    def _closed(self, raw: bytes, number: int) -> list[bytes]:
+        """The digests of the keys of all items in a closed page, sorted. Raises _MovedOn, DocumentDamaged."""
         page = self._page(number)
         data = None if page is None else page.view.get(FILTER)
         if page is None or data is None:
-            raise DocumentDamaged(f"thread {self._page_id(number).id!r} does not say what it holds")
+            self._check_moved_on(raw, number)
+            raise _MovedOn
         return _cut(page, data)
 
     def _append(self, page: _Page, batch: _Batch) -> bool:
@@ -324,9 +333,12 @@ class Row:
         """Take the newest item of the page before one that is empty, and that page away."""
         number = _number(raw) - 1
         before = self._page(number)
+        if before is None:
+            self._check_moved_on(raw, number)
+            return None
         joint = self._store.begin()
         root, empty = joint.document(self._root), joint.document(page.document)
-        if before is None or root.get(ROW + self._name) != raw or empty.get(PAGE) != page.raw:
+        if root.get(ROW + self._name) != raw or empty.get(PAGE) != page.raw:
             return None
         opening = joint.document(before.document)  # closed, and so what it was when the row had this record
         root.put(ROW + self._name, _row(number, os.urandom(_TAG_BYTES)))
