@@ -230,11 +230,9 @@ class DirectoryStore(Following, Looking):
         decided = self.decided(kind)
         folder = self.layout.existing_documents(kind)
         for name in folder.names() if folder else []:
-            if name.endswith(suffix):
-                identifier = self.id_of(kind, name.removesuffix(suffix))
-                if identifier is not None:
-                    decided.discard(identifier)
-                    yield identifier
+            if name.endswith(suffix) and (identifier := self.id_of(kind, name.removesuffix(suffix))) is not None:
+                decided.discard(identifier)
+                yield identifier
         yield from decided
 
     def glance(self, kind: Kind) -> Iterator[tuple[str, bytes]]:
