@@ -93,7 +93,12 @@ LAYERS = {name: number for number, line in enumerate(ORDER.strip().splitlines())
 # These gather what the package offers, so they import from anywhere, and need nobody to import them.
 DOORS = {"waypost", "waypost.__main__", "waypost.testing"}
 # These are imported by whoever uses the framework that they are for.
-ADAPTERS = {"waypost.adapters", "waypost.adapters.claude_agent", "waypost.adapters.openai_agents"}
+ADAPTERS = {
+    "waypost.adapters",
+    "waypost.adapters.claude_agent",
+    "waypost.adapters.langgraph",
+    "waypost.adapters.openai_agents",
+}
 
 MOST_LINES_OF_A_FILE = 500
 MOST_LINES_OF_A_FUNCTION = 70

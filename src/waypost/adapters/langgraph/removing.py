@@ -1,0 +1,226 @@
+"""Removing: a whole thread, the checkpoints of runs, and what a thread's newest checkpoints do not stand on.
+
+A thread goes in one commit, over its head and its newest page; what is left in other pages is invisible then, and is
+cleared and erased one by one. What goes from a page otherwise goes in one commit of that page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from waypost import clock
+from waypost.adapters.langgraph import naming, pages, reading, rows
+from waypost.adapters.langgraph.naming import GONE, NEXT, OF_PAGE, THREAD
+from waypost.adapters.langgraph.pages import TRIES, Pages, Row
+from waypost.adapters.langgraph.reading import Found
+from waypost.adapters.langgraph.rows import SavedRecord, Serializer
+from waypost.adapters.langgraph.writing import Place
+from waypost.erased import ERASED, ErasureRecord
+from waypost.records import encode
+from waypost.store import JointChange, JointPart, Transaction
+
+COUNTERS = "counters_since_delta_snapshot"
+"""The metadata by which a checkpoint tells which of its channels stand on what came before it."""
+
+
+def delete_thread(known: Pages, thread_id: str) -> None:
+    """Remove all of a thread. Raises what the store raises."""
+    name = naming.name_of(thread_id)
+    for _ in range(TRIES):
+        found = pages.run(known.store, known.for_writing(name))
+        joint = known.store.begin()
+        head = joint.document(naming.page(name, 0))
+        if _is_empty(head):
+            break
+        if {row.number for row in found} != {0, *map(naming.number_of, head.keys(naming.PAGE))}:
+            continue  # it was changed meanwhile
+        leaving = [*map(naming.number_of, head.keys(naming.LEAVING)), *(row.number for row in found[1:])]
+        following = head.get(NEXT)
+        _clear(head)
+        if following is not None:
+            head.put(NEXT, following)
+        for number in leaving:
+            head.put(naming.leaving(number), b"")
+        if found[-1].number:
+            last = joint.document(naming.page(name, found[-1].number))
+            _clear(last)
+            last.put(GONE, b"")
+        change = JointChange(clock.new_id("op"), "langgraph.delete_thread")
+        if known.store.commit(joint, change) is not None:
+            break
+    else:
+        raise pages.faster()
+    known.forget(name)
+    clear_leaving(known, name)
+    known.store.erase(naming.page(name, 0))
+
+
+def _is_empty(head: JointPart) -> bool:
+    return all(next(head.keys(each), None) is None for each in (*OF_PAGE, naming.PAGE, THREAD))
+
+
+def _clear(tx: Transaction) -> None:
+    """Remove all of a document, and have it say that what it held is erased."""
+    there = [each for each in (*OF_PAGE, naming.IN, naming.PAGE) if next(tx.keys(each), None) is not None]
+    there += [THREAD] if tx.size_of(THREAD) is not None else []
+    said = {key: data for key in tx.keys(ERASED) if (data := tx.get(key)) is not None}
+    tx.clear()
+    record = encode(ErasureRecord(tx.time_us, clock.now_us(), ""))
+    said.update((ERASED + each, record) for each in there)
+    for key, data in said.items():
+        tx.put(key, data)
+
+
+def clear_leaving(known: Pages, name: str) -> None:
+    """Clear and erase the pages that a thread has no more, and forget them."""
+    head = naming.page(name, 0)
+    for key in list(known.store.view(head).keys(naming.LEAVING)):
+        document = naming.page(name, naming.number_of(key))
+        known.store.submit(pages.change(document, "clear_page", _clear_page)).result()
+        known.store.erase(document)
+        known.store.submit(pages.change(head, "forget_page", lambda tx, key=key: tx.delete(key))).result()
+
+
+def _clear_page(tx: Transaction) -> None:
+    if tx.size_of(GONE) is None and tx.version:
+        _clear(tx)
+        tx.put(GONE, b"")
+
+
+# --- some checkpoints ---
+
+Keep = Callable[[str, str, SavedRecord], bool]
+"""Whether the checkpoint of an id, and of the namespace of that component, stays."""
+
+
+def thin(tx: Transaction, keep: Keep) -> int:
+    """Remove from a page the checkpoints that do not stay, their writes, and values that nothing has any more; how many
+    checkpoints went. Pending writes of a checkpoint that is not there stay: it may be about to come.
+    """
+    removed: set[tuple[str, str]] = set()
+    values: set[str] = set()
+    newest: dict[str, str] = {}
+    for key in list(tx.keys(naming.SAVED)):
+        record = rows.SAVED.get(tx, key)
+        checkpoint_id, component = naming.of_key(key)
+        if record is None or not keep(checkpoint_id, component, record):
+            removed.add((checkpoint_id, component))
+            tx.delete(key)
+            continue
+        newest[component] = checkpoint_id  # keys are sorted by id
+        values.update(digest for _, _, digest in record.channels if digest is not None)
+    if not removed:
+        return 0
+    for key in list(tx.keys(naming.WRITES)):
+        if naming.of_key(key) in removed:
+            tx.delete(key)
+    for key in list(tx.keys(naming.VALUE)):
+        if key.removeprefix(naming.VALUE) not in values:
+            tx.delete(key)
+    for key in list(tx.keys(naming.NEWEST)):
+        left = newest.get(key.removeprefix(naming.NEWEST))
+        if left is None:
+            tx.delete(key)
+        else:
+            tx.put(key, encode(left))
+    return len(removed)
+
+
+def _thin(known: Pages, name: str, row: Row, keep: Keep) -> None:
+    document = naming.page(name, row.number)
+    receipt = known.store.submit(pages.change(document, "thin_page", lambda tx: thin(tx, keep))).result()
+    if receipt.data:
+        known.store.reclaim(document)
+        if row.number:
+            _forget_namespaces(known, name, row)
+
+
+def _forget_namespaces(known: Pages, name: str, row: Row) -> None:
+    """Have the head say no more that namespaces are in a page that has none of their checkpoints left."""
+    for _ in range(TRIES):
+        joint = known.store.begin()
+        head, page = joint.document(naming.page(name, 0)), joint.document(naming.page(name, row.number))
+        left = {key.removeprefix(naming.NEWEST) for key in page.keys(naming.NEWEST)}
+        for key in list(head.keys(naming.IN)):
+            component = key.split(naming.SEPARATOR)[1]
+            if naming.number_of(key) == row.number and component not in left:
+                head.delete(key)
+        if known.store.commit(joint, JointChange(clock.new_id("op"), "langgraph.forget_namespaces")) is not None:
+            return
+    # it does no harm that the head says it still
+
+
+def delete_for_runs(known: Pages, run_ids: Collection[str]) -> None:
+    """Remove the checkpoints of runs from all threads, with their writes."""
+    wanted = frozenset(run_ids)
+    if not wanted:
+        return
+    for name, _ in list(known.heads()):
+        for row in pages.run(known.store, known.for_writing(name)):
+            view = known.view(name, row.number)
+            records = (rows.SAVED.get(view, key) for key in view.keys(naming.SAVED))
+            if any(record is not None and record.run_id in wanted for record in records):
+                _thin(known, name, row, lambda _id, _component, record: record.run_id not in wanted)
+
+
+# --- what nothing stands on ---
+
+
+def prune(known: Pages, thread_ids: Iterable[str], serde: Serializer) -> None:
+    """Keep of each namespace the newest checkpoint, and what its delta channels stand on."""
+    for thread_id in thread_ids:
+        name = naming.name_of(thread_id)
+        found = pages.run(known.store, known.for_writing(name))
+        stays = _Stays(*_kept(known, thread_id, found, serde))
+        for row in found:
+            _thin(known, name, row, stays)
+
+
+class _Stays(NamedTuple):
+    """Tells which checkpoints stay: by component the newest of each namespace, and those that they stand on."""
+
+    newest: Mapping[str, str]
+    kept: Collection[tuple[str, str]]
+
+    def __call__(self, checkpoint_id: str, component: str, record: SavedRecord) -> bool:
+        del record
+        # what came in since is newer, or of a namespace that was not there
+        return checkpoint_id >= self.newest.get(component, "") or (checkpoint_id, component) in self.kept
+
+
+def _kept(
+    known: Pages, thread_id: str, found: Iterable[Row], serde: Serializer
+) -> tuple[dict[str, str], set[tuple[str, str]]]:
+    """The newest checkpoint of each namespace, by its component, and those that they stand on."""
+    name = naming.name_of(thread_id)
+    newest: dict[str, str] = {}
+    kept: set[tuple[str, str]] = set()
+    for row in reversed(list(found)):
+        view = known.view(name, row.number)
+        for key in view.keys(naming.NEWEST):
+            component = key.removeprefix(naming.NEWEST)
+            checkpoint_id = rows.TEXTS.get(view, key)
+            if component in newest or checkpoint_id is None:
+                continue
+            newest[component] = checkpoint_id
+            record = rows.SAVED.get(view, f"{naming.SAVED}{checkpoint_id}{naming.SEPARATOR}{component}")
+            if record is not None:
+                start = Found(Place(thread_id, record.namespace, checkpoint_id), record, view)
+                kept.update((each, component) for each in _stands_on(known, start, serde))
+    return newest, kept
+
+
+def _stands_on(known: Pages, start: Found, serde: Serializer) -> Iterable[str]:
+    """The ids of the ancestors that the delta channels of a checkpoint are put together from."""
+    counted: Mapping[str, Any] = start.metadata(serde).get(COUNTERS) or {}
+    has_value = {name for name, _, digest in start.record.channels if digest is not None}
+    remaining = set(counted) - has_value
+    place = start.parent
+    while place is not None and remaining:
+        ancestor = reading.one(known, place)
+        if ancestor is None:
+            return
+        yield place.checkpoint_id
+        remaining -= {name for name, _, digest in ancestor.record.channels if digest is not None}
+        place = ancestor.parent

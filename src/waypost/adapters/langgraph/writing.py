@@ -1,0 +1,323 @@
+"""Putting checkpoints and pending writes: one commit each, of one page.
+
+What is put was serialized before, so that nothing that changes later leaks in. The work looks at the page only; when
+that does not tell enough, it changes nothing and says what is missing, and runs again with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from waypost.adapters.langgraph import naming, pages, rows
+from waypost.adapters.langgraph.pages import FIRST, PAGE_BYTES, STATES, TRIES, Pages, Row, Steps
+from waypost.adapters.langgraph.rows import (
+    Blobs,
+    ChannelRow,
+    SavedRecord,
+    Typed,
+    Version,
+    WriteRow,
+    WritesRecord,
+)
+from waypost.errors import DocumentTooLarge, VersionConflict
+from waypost.records import encode
+from waypost.store import Receipt, Transaction, View
+
+
+class Place(NamedTuple):
+    """Names a checkpoint."""
+
+    thread_id: str
+    namespace: str
+    checkpoint_id: str
+
+    @property
+    def name(self) -> str:
+        return naming.name_of(self.thread_id)
+
+    def beside(self, checkpoint_id: str) -> Place:
+        """Another checkpoint of the same namespace."""
+        return self._replace(checkpoint_id=checkpoint_id)
+
+
+class Draft:
+    """A checkpoint that is to be put.
+
+    `carried` are the channels that did not change: their values are those of the parent, where it has that version, and
+    else what `dump` makes of them (None where there is no value).
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        parent: str | None,
+        run_id: str | None,
+        checkpoint: Typed,
+        metadata: Typed,
+        *,
+        follows: bool,
+        dump: Callable[[str], Typed | None],
+    ) -> None:
+        self.place = place
+        self.parent = parent
+        self.follows = follows
+        """Whether its parent has to be the newest checkpoint."""
+        self.channels: list[tuple[str, Version | None]] = []
+        self.digests: dict[str, str | None] = {}
+        self.blobs = Blobs()
+        self.run_id = run_id
+        self.checkpoint = checkpoint
+        self.metadata = metadata
+        self._dump = dump
+        self.parent_there: tuple[SavedRecord, View] | None = None
+        """The parent, and the page that it is in, where that is another one; None before it was looked for."""
+        self.looked_for_parent = parent is None
+        self.newest_before: str | None = None
+        """The newest checkpoint in earlier pages, "" where there is none; None before it was looked for."""
+
+    def add(self, name: str, version: Version | None) -> None:
+        """A channel whose value has yet to be found."""
+        self.channels.append((name, version))
+
+    def add_value(self, name: str, version: Version | None, typed: Typed | None) -> None:
+        """A channel and its value."""
+        self.channels.append((name, version))
+        self.digests[name] = None if typed is None else self.blobs.add(typed)
+
+    def dump(self, name: str) -> None:
+        """Take a channel's value from what was given, since no parent has it."""
+        typed = self._dump(name)
+        self.digests[name] = None if typed is None else self.blobs.add(typed)
+
+
+class Saved(NamedTuple):
+    """It is saved, or was before, as `before`."""
+
+    before: SavedRecord | None = None
+
+
+class Missing(NamedTuple):
+    """What the work has to know, and what is in another page: the parent, values by their digest, the newest before."""
+
+    parent: bool = False
+    digests: Sequence[str] = ()
+    undumped: Sequence[str] = ()
+    newest: bool = False
+
+
+MOVED, FULL = "moved", "full"
+
+
+def put(known: Pages, draft: Draft) -> Steps[SavedRecord | None]:
+    """Save a checkpoint; the one that was there under its id, if there was one.
+
+    Raises VersionConflict, DocumentTooLarge and what the store raises.
+    """
+    place, name = draft.place, draft.place.name
+    found = known.known(name) or (yield from known.for_writing(name))
+    for _ in range(TRIES):
+        row = pages.row_of(found, place.checkpoint_id)
+        yield from _announce(known, found, row, place)
+        try:
+            receipt: Receipt = yield pages.change(
+                naming.page(name, row.number), "put", lambda tx, row=row: _put(tx, draft, row)
+            )
+            outcome = receipt.data
+        except DocumentTooLarge:
+            if not (yield lambda row=row: _may_be_sealed(known, name, row, place.checkpoint_id)):
+                raise
+            outcome = FULL
+        if isinstance(outcome, Saved):
+            return outcome.before
+        if isinstance(outcome, Missing):
+            yield lambda outcome=outcome, row=row: _look_for(known, draft, outcome, row)
+            continue
+        if outcome == FULL:
+            yield from known.seal(name, row, place.checkpoint_id)
+        found = yield from known.for_writing(name)
+    raise pages.faster()
+
+
+def _may_be_sealed(known: Pages, name: str, row: Row, checkpoint_id: str) -> bool:
+    view = known.view(name, row.number)
+    return "" < pages.highest(view) < checkpoint_id and view.size_of(naming.SEALED) is None
+
+
+def _announce(known: Pages, found: Sequence[Row], row: Row, place: Place) -> Steps[None]:
+    """Have the head say that a namespace is in a page, before it is put into one that was sealed without it."""
+    if not row.number or row in found[-2:]:
+        return
+    key = naming.inside(naming.component(place.namespace), row.number)
+    is_there: bool = yield lambda: known.view(place.name, 0).size_of(key) is not None
+    if not is_there:
+        yield pages.change(naming.page(place.name, 0), "list_namespace", lambda tx: tx.put(key, b""))
+
+
+def _put(tx: Transaction, draft: Draft, row: Row) -> Saved | Missing | str:
+    place = draft.place
+    if pages.has_moved(tx, place.checkpoint_id):
+        return MOVED
+    key = naming.saved(place.checkpoint_id, place.namespace)
+    before = rows.SAVED.get(tx, key)
+    if before is not None:
+        return Saved(before)
+    newest_key = naming.newest(place.namespace)
+    newest_here = rows.TEXTS.get(tx, newest_key)
+    if draft.follows:
+        newest = newest_here if newest_here is not None else "" if row == FIRST else draft.newest_before
+        if newest is None:
+            return Missing(newest=True)
+        _check_follows(draft, newest)
+    channels = _channels(tx, draft)
+    if isinstance(channels, Missing):
+        return channels
+    if _is_full(tx, draft, channels):
+        return FULL
+    for digest in {digest for _, _, digest in channels if digest is not None}:
+        if digest in draft.blobs.parts:
+            tx.put(naming.VALUE + digest, draft.blobs.parts[digest])
+    if row == FIRST:
+        pages.introduce(tx, place.thread_id)
+    record = SavedRecord(place.namespace, draft.parent, draft.run_id, draft.checkpoint, draft.metadata, tuple(channels))
+    tx.put(key, encode(record))
+    if newest_here is None or newest_here < place.checkpoint_id:
+        tx.put(newest_key, encode(place.checkpoint_id))
+    return Saved()
+
+
+def _check_follows(draft: Draft, newest: str) -> None:
+    place, parent = draft.place, draft.parent or ""
+    if newest != parent:
+        read = f"checkpoint {parent} as the newest" if parent else "that there was no checkpoint"
+        raise VersionConflict(
+            f"thread {place.thread_id!a:.80}, namespace {place.namespace!a:.80}: this writer read {read}, and "
+            f"meanwhile another put {newest}; nothing was written, invoke the graph again to go on from there",
+            thread_id=place.thread_id,
+            namespace=place.namespace,
+            read=parent,
+            newest=newest,
+        )
+    if place.checkpoint_id <= parent:
+        raise VersionConflict(
+            f"thread {place.thread_id!a:.80}: checkpoint {place.checkpoint_id} sorts before {parent}, which it follows "
+            "and would stay the newest: the clock here is behind that of whoever put that one",
+            thread_id=place.thread_id,
+            namespace=place.namespace,
+            read=parent,
+            newest=newest,
+        )
+
+
+def _channels(tx: Transaction, draft: Draft) -> list[ChannelRow] | Missing:
+    """The channels of a checkpoint with the digests of their values, all of which are in the page or in the draft."""
+    carried = [(name, version) for name, version in draft.channels if name not in draft.digests]
+    of_parent: Mapping[tuple[str, Version | None], str | None] = {}
+    if carried:
+        parent = None if draft.parent is None else rows.SAVED.get(tx, naming.saved(draft.parent, draft.place.namespace))
+        if parent is None and not draft.looked_for_parent:
+            return Missing(parent=True)
+        if parent is None and draft.parent_there is not None:
+            parent = draft.parent_there[0]
+        of_parent = {(name, version): digest for name, version, digest in parent.channels} if parent else {}
+    undumped = [name for name, version in carried if (name, version) not in of_parent]
+    if undumped:
+        return Missing(undumped=undumped)
+    found = [
+        (name, version, draft.digests[name] if name in draft.digests else of_parent[name, version])
+        for name, version in draft.channels
+    ]
+    digests = {digest for _, _, digest in found if digest is not None} - draft.blobs.parts.keys()
+    absent = sorted(digest for digest in digests if tx.size_of(naming.VALUE + digest) is None)
+    return Missing(digests=absent) if absent else found
+
+
+def _is_full(tx: Transaction, draft: Draft, channels: list[ChannelRow]) -> bool:
+    """Whether another page is to begin with this checkpoint."""
+    if tx.size_bytes < PAGE_BYTES or tx.size_of(naming.SEALED) is not None:
+        return False
+    held = draft.blobs.parts
+    state = sum(
+        len(held[digest]) if digest in held else tx.size_of(naming.VALUE + digest) or 0
+        for digest in {digest for _, _, digest in channels if digest is not None}
+    )
+    return tx.size_bytes >= STATES * state and pages.highest(tx) < draft.place.checkpoint_id
+
+
+def _look_for(known: Pages, draft: Draft, missing: Missing, row: Row) -> None:
+    place = draft.place
+    if missing.newest:
+        draft.newest_before = newest_below(known, place, row) or ""
+    if missing.parent and draft.parent is not None:
+        _, view = known.page_of(place.name, draft.parent)
+        record = rows.SAVED.get(view, naming.saved(draft.parent, place.namespace))
+        draft.parent_there = None if record is None else (record, view)
+        draft.looked_for_parent = True
+    for name in missing.undumped:
+        draft.dump(name)
+    for digest in missing.digests:
+        view = draft.parent_there[1] if draft.parent_there is not None else None
+        data = None if view is None else view.get(naming.VALUE + digest)
+        if data is None:  # removed meanwhile, with the parent
+            for name, version, each in draft.parent_there[0].channels if draft.parent_there else ():
+                if each == digest and (name, version) in draft.channels and name not in draft.digests:
+                    draft.dump(name)
+            continue
+        draft.blobs.parts[digest] = data
+
+
+def newest_below(known: Pages, place: Place, row: Row) -> str | None:
+    """The newest checkpoint of a namespace in the pages below one."""
+    for _, view in known.with_namespace(place.name, place.namespace, row):
+        found = rows.TEXTS.get(view, naming.newest(place.namespace))
+        if found is not None:
+            return found
+    return None
+
+
+# --- pending writes ---
+
+
+def put_writes(known: Pages, place: Place, task_id: str, given: Sequence[WriteRow]) -> Steps[None]:
+    """Add the pending writes of a task to those of a checkpoint, which need not be there yet."""
+    name = place.name
+    key = naming.writes(place.checkpoint_id, place.namespace, task_id)
+
+    def work(tx: Transaction, row: Row) -> bool:
+        if pages.has_moved(tx, place.checkpoint_id):
+            return False
+        before = rows.WRITES.get(tx, key)
+        held = {} if before is None else {each.index: each for each in before.rows}
+        for each in given:
+            if each.index < 0 or each.index not in held:
+                held[each.index] = each
+        if held:
+            if row == FIRST:
+                pages.introduce(tx, place.thread_id)
+            tx.put(key, encode(WritesRecord(task_id, tuple(held[index] for index in sorted(held)))))
+        return True
+
+    found = known.known(name) or (yield from known.for_writing(name))
+    for _ in range(TRIES):
+        row = pages.row_of(found, place.checkpoint_id)
+        receipt: Receipt = yield pages.change(
+            naming.page(name, row.number), "put_writes", lambda tx, row=row: work(tx, row)
+        )
+        if receipt.data:
+            return
+        found = yield from known.for_writing(name)
+    raise pages.faster()
+
+
+def pending(view: View, place: Place) -> list[tuple[WritesRecord, WriteRow]]:
+    """The pending writes of a checkpoint, ordered by (task_path, task_id, index)."""
+    found: list[tuple[WritesRecord, WriteRow]] = []
+    for key in view.keys(naming.writes(place.checkpoint_id, place.namespace)):
+        record = rows.WRITES.get(view, key)
+        found += [] if record is None else [(record, row) for row in record.rows]
+    return sorted(found, key=_order)
+
+
+def _order(found: tuple[WritesRecord, WriteRow]) -> tuple[str, str, int]:
+    record, row = found
+    return row.task_path, record.task_id, row.index
