@@ -33,4 +33,4 @@ async def test_all_eight_capabilities_pass(store: Store) -> None:
     found = {name: (result.tests_passed, result.failures) for name, result in report.results.items()}
     assert found == {name: (number, []) for name, number in TESTS.items()}
     assert report.passed_all() and sum(TESTS.values()) == 81
-    assert store.verify().findings == [] or {each.severity for each in store.verify().findings} == {"note"}
+    assert [each for each in store.verify().findings if each.severity != "note"] == []

@@ -128,16 +128,16 @@ def newest(namespace: str) -> str:
 
 def listed(number: int) -> str:
     """The part by which the head lists a page."""
-    return f"{PAGE}{number:08d}"
+    return f"{PAGE}{number:017d}"
 
 
 def inside(namespace_component: str, number: int) -> str:
     """The part by which the head says that a namespace is in a page."""
-    return f"{IN}{namespace_component}{SEPARATOR}{number:08d}"
+    return f"{IN}{namespace_component}{SEPARATOR}{number:017d}"
 
 
 def leaving(number: int) -> str:
-    return f"{LEAVING}{number:08d}"
+    return f"{LEAVING}{number:017d}"
 
 
 def number_of(key: str) -> int:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from waypost import clock
 from waypost.adapters.langgraph import naming, rows
 from waypost.adapters.langgraph.naming import GONE, NEXT, SEALED, THREAD
-from waypost.adapters.langgraph.rows import SealRecord, ThreadRecord
+from waypost.adapters.langgraph.rows import NewestRecord, SealRecord, ThreadRecord
 from waypost.errors import VersionConflict
 from waypost.records import encode
 from waypost.store import Change, DocumentId, Receipt, Store, Transaction, View
@@ -122,6 +122,12 @@ class Pages:
                 return row, view  # a cleared page that the head still lists
         raise faster()
 
+    def before(self, name: str, row: Row) -> View | None:
+        """The page before one; None where there is none."""
+        found = self.of(name)
+        at = bisect_right(found, row.low, key=lambda each: each.low) - 2
+        return self.view(name, found[at].number) if at >= 0 else None
+
     def newest_first(self, name: str, upto: str | None = None) -> Iterator[tuple[Row, View]]:
         """The pages of a thread from the newest on, or from the one that `upto` belongs to."""
         found = self.current(name)
@@ -137,12 +143,10 @@ class Pages:
         for row in reversed(latest):
             if below is None or row < below:
                 yield row, self.view(name, row.number)
-        by_number = {row.number: row for row in found}
-        inside = [naming.number_of(key) for key in self.view(name, 0).keys(prefix)]
-        for number in (*reversed(inside), 0):
-            row = by_number.get(number)
-            if row is not None and row not in latest and (below is None or row < below):
-                yield row, self.view(name, number)
+        inside = {0, *(naming.number_of(key) for key in self.view(name, 0).keys(prefix))}
+        for row in reversed(found[:-2]):
+            if row.number in inside and (below is None or row < below):
+                yield row, self.view(name, row.number)
 
     def current(self, name: str) -> tuple[Row, ...]:
         """The pages, where the newest one that is known is still that."""
@@ -172,6 +176,16 @@ class Pages:
                 yield from self._list(name, before, last)
         return found
 
+    def mend(self, name: str, row: Row) -> Steps[tuple[Row, ...]]:
+        """As `for_writing`, where a page had another behind it that was not known."""
+        seal: SealRecord | None = yield lambda: rows.SEALS.get(self.view(name, row.number), SEALED)
+        if seal is not None:
+            new = Row(seal.low, seal.number)
+            is_listed: bool = yield lambda: self.view(name, 0).size_of(naming.listed(new.number)) is not None
+            if not is_listed:
+                yield from self._list(name, row, new)
+        return (yield from self.for_writing(name))
+
     def seal(self, name: str, row: Row, low: str) -> Steps[None]:
         """Have a page end before `low`, if nothing in it is behind that, and begin the next one there."""
         self.forget(name)
@@ -186,6 +200,8 @@ class Pages:
                 return None
             made = SealRecord(low, _reserve(tx) if number is None else number)
             tx.put(SEALED, encode(made))
+            for key in list(tx.keys(naming.NEWEST)):
+                tx.put(key, encode(NewestRecord(rows.newest_of(tx, key) or "", is_sealed=True)))
             if not row.number:
                 tx.put(naming.listed(made.number), encode(low))
             return made
@@ -201,8 +217,7 @@ class Pages:
         ]
 
         def work(tx: Transaction) -> None:
-            there = [FIRST, *_listed(tx)]
-            if there[-1] == before:  # else somebody was faster, or the thread was deleted
+            if before == FIRST or before in _listed(tx):  # else the thread was deleted
                 tx.put(naming.listed(new.number), encode(new.low))
                 for each in namespaces if before.number else ():
                     tx.put(naming.inside(each, before.number), b"")
@@ -241,11 +256,12 @@ def reserve(tx: Transaction) -> int:
 
 
 def _reserve(tx: Transaction) -> int:
-    number = rows.NUMBERS.get(tx, NEXT) or 1
+    # by time, so that two stores that begin a page of the same thread, and are synced later, have two pages
+    number = max(rows.NUMBERS.get(tx, NEXT) or 1, clock.now_us())
     tx.put(NEXT, encode(number + 1))
     return number
 
 
 def _listed(head: View) -> list[Row]:
     found = ((key, rows.TEXTS.get(head, key)) for key in head.keys(naming.PAGE))
-    return [Row(low, naming.number_of(key)) for key, low in found if low is not None]
+    return sorted(Row(low, naming.number_of(key)) for key, low in found if low is not None)

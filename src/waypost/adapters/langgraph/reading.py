@@ -70,18 +70,40 @@ def _loaded(serde: Serializer, value: ValueRecord) -> Any:
 
 def one(known: Pages, place: Place) -> Found | None:
     """The checkpoint of an id. Raises what the store raises."""
-    _, view = known.page_of(place.name, place.checkpoint_id)
-    return _found(view, place)
+    return next((found for view in _pages(known, place) if (found := _found(view, place)) is not None), None)
+
+
+def _pages(known: Pages, place: Place) -> Iterator[View]:
+    """The page that a checkpoint is in, and the one before it: in two stores that were synced, one may have put into a
+    page what the other one began the next with.
+    """
+    row, view = known.page_of(place.name, place.checkpoint_id)
+    yield view
+    before = known.before(place.name, row) if row.number else None
+    if before is not None:
+        yield before
+
+
+def in_namespaces(known: Pages, thread_id: str, checkpoint_id: str) -> Iterator[Found]:
+    """The checkpoints of an id in all namespaces of a thread."""
+    place = Place(thread_id, "", checkpoint_id)
+    for view in _pages(known, place):
+        for key in view.keys(f"{naming.SAVED}{checkpoint_id}{naming.SEPARATOR}"):
+            record = rows.SAVED.get(view, key)
+            if record is not None:
+                yield Found(place._replace(namespace=record.namespace), record, view)
 
 
 def newest(known: Pages, thread_id: str, namespace: str) -> Found | None:
     """The checkpoint of the highest id of a namespace."""
-    name = naming.name_of(thread_id)
-    for _, view in known.with_namespace(name, namespace):
-        checkpoint_id = rows.TEXTS.get(view, naming.newest(namespace))
-        if checkpoint_id is not None:
-            return _found(view, Place(thread_id, namespace, checkpoint_id))
-    return None
+    name, highest = naming.name_of(thread_id), None
+    for number, (_, view) in enumerate(known.with_namespace(name, namespace)):
+        if number >= 2 and highest is not None:
+            break  # only the newest two may overlap, as in `one`
+        checkpoint_id = rows.newest_of(view, naming.newest(namespace))
+        if checkpoint_id is not None and (highest is None or checkpoint_id > highest[0]):
+            highest = checkpoint_id, view
+    return None if highest is None else _found(highest[1], Place(thread_id, namespace, highest[0]))
 
 
 def _found(view: View, place: Place) -> Found | None:

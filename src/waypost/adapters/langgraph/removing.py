@@ -14,7 +14,7 @@ from waypost.adapters.langgraph import naming, pages, reading, rows
 from waypost.adapters.langgraph.naming import GONE, NEXT, OF_PAGE, THREAD
 from waypost.adapters.langgraph.pages import TRIES, Pages, Row
 from waypost.adapters.langgraph.reading import Found
-from waypost.adapters.langgraph.rows import SavedRecord, Serializer
+from waypost.adapters.langgraph.rows import NewestRecord, SavedRecord, Serializer
 from waypost.adapters.langgraph.writing import Place
 from waypost.erased import ERASED, ErasureRecord
 from waypost.records import encode
@@ -123,7 +123,7 @@ def thin(tx: Transaction, keep: Keep) -> int:
         if left is None:
             tx.delete(key)
         else:
-            tx.put(key, encode(left))
+            tx.put(key, encode(NewestRecord(left)))
     return len(removed)
 
 
@@ -200,7 +200,7 @@ def _kept(
         view = known.view(name, row.number)
         for key in view.keys(naming.NEWEST):
             component = key.removeprefix(naming.NEWEST)
-            checkpoint_id = rows.TEXTS.get(view, key)
+            checkpoint_id = rows.newest_of(view, key)
             if component in newest or checkpoint_id is None:
                 continue
             newest[component] = checkpoint_id

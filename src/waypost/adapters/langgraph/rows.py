@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from waypost.errors import InvalidValue, UnsupportedFormat
 from waypost.records import Record, encode
+from waypost.store import View
 
 FORMAT = 1
 """The number of the layout of threads: one that is higher is refused."""
@@ -74,11 +75,21 @@ class SealRecord(Struct, array_like=True, frozen=True):
     number: int
 
 
+class NewestRecord(Struct, array_like=True, frozen=True):
+    """The highest id of a namespace in a page. That a page was sealed is told here too, so that whoever put behind that
+    id in another store meanwhile has changed the same part, and a sync tells of it.
+    """
+
+    checkpoint_id: str
+    is_sealed: bool = False
+
+
 THREADS = Record(ThreadRecord)
 SAVED = Record(SavedRecord)
 VALUES = Record(ValueRecord)
 WRITES = Record(WritesRecord)
 SEALS = Record(SealRecord)
+NEWEST = Record(NewestRecord)
 TEXTS = Record(str)
 NUMBERS = Record(int)
 
@@ -91,6 +102,12 @@ def checked(record: ThreadRecord) -> ThreadRecord:
             format=record.format,
         )
     return record
+
+
+def newest_of(view: View, key: str) -> str | None:
+    """The id that a part `newest` holds."""
+    found = NEWEST.get(view, key)
+    return None if found is None else found.checkpoint_id
 
 
 def dumped(serde: Serializer, value: Any, path: str) -> Typed:

@@ -182,18 +182,20 @@ class WaypostSaver(BaseCheckpointSaver[Any]):
         if config is None:
             found = reading.of_all(self._pages, None, below)
         else:
-            thread_id, _, checkpoint_id = _configured(config)
-            given = (config.get("configurable") or {}).get("checkpoint_ns")
-            namespace = None if given is None else naming.text_of(given, "checkpoint namespace")
-            if checkpoint_id is not None:
-                # an id and a character more is above that id, and below any other
-                below = checkpoint_id + "\0" if below is None or below > checkpoint_id else below
-            found = reading.of_thread(self._pages, thread_id, namespace, below)
-            if checkpoint_id is not None:
-                found = _only(found, checkpoint_id)
+            found = self._found_in_thread(config, below)
         for each in found:
             if not wanted or _matches(each.metadata(self.serde), wanted):
                 yield each
+
+    def _found_in_thread(self, config: RunnableConfig, below: str | None) -> Iterator[Found]:
+        thread_id, namespace, checkpoint_id = _configured(config)
+        is_one = (config.get("configurable") or {}).get("checkpoint_ns") is not None
+        if checkpoint_id is None:
+            yield from reading.of_thread(self._pages, thread_id, namespace if is_one else None, below)
+        elif below is None or checkpoint_id < below:
+            for found in reading.in_namespaces(self._pages, thread_id, checkpoint_id):
+                if not is_one or found.place.namespace == namespace:
+                    yield found
 
     def _tuple(self, found: Found) -> CheckpointTuple:
         return CheckpointTuple(
@@ -460,13 +462,6 @@ def _version_of(name: str, given: object) -> Version | None:
 
 def _matches(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return all(key in metadata and metadata[key] == value for key, value in wanted.items())
-
-
-def _only(found: Iterator[Found], checkpoint_id: str) -> Iterator[Found]:
-    for each in found:
-        if each.place.checkpoint_id != checkpoint_id:
-            return
-        yield each
 
 
 def _some(going: Iterator[T], amount: int) -> list[T]:

@@ -14,6 +14,7 @@ from waypost.adapters.langgraph.pages import FIRST, PAGE_BYTES, STATES, TRIES, P
 from waypost.adapters.langgraph.rows import (
     Blobs,
     ChannelRow,
+    NewestRecord,
     SavedRecord,
     Typed,
     Version,
@@ -135,7 +136,7 @@ def put(known: Pages, draft: Draft) -> Steps[SavedRecord | None]:
             continue
         if outcome == FULL:
             yield from known.seal(name, row, place.checkpoint_id)
-        found = yield from known.for_writing(name)
+        found = yield from known.mend(name, row)
     raise pages.faster()
 
 
@@ -163,7 +164,7 @@ def _put(tx: Transaction, draft: Draft, row: Row) -> Saved | Missing | str:
     if before is not None:
         return Saved(before)
     newest_key = naming.newest(place.namespace)
-    newest_here = rows.TEXTS.get(tx, newest_key)
+    newest_here = rows.newest_of(tx, newest_key)
     if draft.follows:
         newest = newest_here if newest_here is not None else "" if row == FIRST else draft.newest_before
         if newest is None:
@@ -182,7 +183,7 @@ def _put(tx: Transaction, draft: Draft, row: Row) -> Saved | Missing | str:
     record = SavedRecord(place.namespace, draft.parent, draft.run_id, draft.checkpoint, draft.metadata, tuple(channels))
     tx.put(key, encode(record))
     if newest_here is None or newest_here < place.checkpoint_id:
-        tx.put(newest_key, encode(place.checkpoint_id))
+        tx.put(newest_key, encode(NewestRecord(place.checkpoint_id)))
     return Saved()
 
 
@@ -269,7 +270,7 @@ def _look_for(known: Pages, draft: Draft, missing: Missing, row: Row) -> None:
 def newest_below(known: Pages, place: Place, row: Row) -> str | None:
     """The newest checkpoint of a namespace in the pages below one."""
     for _, view in known.with_namespace(place.name, place.namespace, row):
-        found = rows.TEXTS.get(view, naming.newest(place.namespace))
+        found = rows.newest_of(view, naming.newest(place.namespace))
         if found is not None:
             return found
     return None
@@ -305,7 +306,7 @@ def put_writes(known: Pages, place: Place, task_id: str, given: Sequence[WriteRo
         )
         if receipt.data:
             return
-        found = yield from known.for_writing(name)
+        found = yield from known.mend(name, row)
     raise pages.faster()
 
 
