@@ -114,6 +114,7 @@ _COMMANDS = {
         "waypost.cli.commands:agent",
         "Have coding agents tell Waypost what they do, and be told what is unfinished.",
     ),
+    "import": Entry("waypost.cli.commands:import_", "Take over what another framework's store holds: langgraph."),
     "verify": Entry("waypost.cli.verify:verify", "Check every byte of the store."),
     "store": Entry(
         "waypost.cli.commands:store",
@@ -159,6 +160,12 @@ _AGENT_COMMANDS = {
     "checkpoint": Entry("waypost.cli.agent:checkpoint", "Keep the workflow of this conversation as it is now."),
     "fold": Entry("waypost.cli.agent:fold", "Take in what waits in the store's spool."),
     "status-line": Entry("waypost.cli.agent:status_line", "One line for an agent's status line."),
+}
+
+_IMPORT_COMMANDS = {
+    "langgraph": Entry(
+        "waypost.cli.import_:langgraph", "The threads of a database of LangGraph's SqliteSaver or PostgresSaver."
+    ),
 }
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -207,6 +214,12 @@ def store() -> None:
 @options
 def secret() -> None:
     """Look after the keys that seal the secrets of workflows."""
+
+
+@click.group("import", cls=LazyGroup, entries=_IMPORT_COMMANDS)
+@options
+def import_() -> None:
+    """Take over what the store of another framework holds."""
 
 
 @click.group(cls=LazyGroup, entries=_AGENT_COMMANDS)

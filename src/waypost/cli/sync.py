@@ -45,7 +45,7 @@ def sync(invocation: Invocation, a: str, b: str | None, on_conflict: OnConflict,
     failure is left.
     """
     here, there = (invocation.location(), a) if b is None else (a, b)
-    with opened(here, dry_run=dry_run) as wp, _bar() as progress:
+    with opened(here, dry_run=dry_run) as wp, bar("syncing") as progress:
         report = wp.sync(
             there,
             on_conflict=on_conflict,
@@ -158,7 +158,7 @@ def _show(report: SyncReport) -> None:
 
 
 @contextmanager
-def _bar() -> Generator[Progress]:
+def bar(doing: str) -> Generator[Progress]:
     """A bar on standard error, where people look."""
     if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
         yield _silent
@@ -169,7 +169,7 @@ def _bar() -> Generator[Progress]:
 
     columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn())
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task("syncing", total=None)
+        task = bars.add_task(doing, total=None)
         yield lambda done, of: bars.update(task, completed=done, total=of)
 
 

@@ -28,8 +28,9 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from waypost.adapters.langgraph import building, naming, pages, reading, removing, rows, writing
+from waypost.adapters.langgraph import building, importing, naming, pages, reading, removing, rows, writing
 from waypost.adapters.langgraph.awaiting import run_async
+from waypost.adapters.langgraph.importing import Report
 from waypost.adapters.langgraph.pages import Pages, Steps
 from waypost.adapters.langgraph.reading import Found
 from waypost.adapters.langgraph.rows import SavedRecord, Typed, Version, WriteRow
@@ -39,7 +40,7 @@ from waypost.blocking import Waypost
 from waypost.definitions import Options
 from waypost.errors import InvalidInput, VersionConflict
 from waypost.opening import open_definitions
-from waypost.store import Store
+from waypost.store import Progress, Store
 
 T = TypeVar("T")
 
@@ -423,6 +424,15 @@ class WaypostSaver(BaseCheckpointSaver[Any]):
             raise InvalidInput(f"{current!a:.80} is no version of a channel")
         return f"{int(number) + 1:0{len(number)}d}{dot}{rest}"
 
+    def import_database(self, location: str, *, progress: Progress | None = None) -> Report:
+        """Import all threads of a database of `SqliteSaver` (the path of its file) or `PostgresSaver` (`postgresql://…`),
+        each as a whole or not at all, and read back. A thread that is there with the same checkpoints is passed over;
+        what keeps others from being imported is in the report. `progress(done, of)` is told of checkpoints.
+
+        The values are read by this saver's serializer. Raises StoreNotFound, UnsupportedFormat, StoreUnavailable.
+        """
+        return importing.import_database(self._pages, location, self.serde, progress or _nobody_looks)
+
     async def _in_thread(self, work: Callable[[], T]) -> T:
         if self._store.durability == "none":  # what is in memory is read faster than a thread is woken
             return work()
@@ -462,6 +472,10 @@ def _version_of(name: str, given: object) -> Version | None:
 
 def _matches(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return all(key in metadata and metadata[key] == value for key, value in wanted.items())
+
+
+def _nobody_looks(done: int, of: int) -> None:
+    """Progress that nobody is told of."""
 
 
 def _some(going: Iterator[T], amount: int) -> list[T]:
