@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -121,6 +123,44 @@ except ImportError as error:
         check=True,
     )
     assert ran.stdout == "[]\n"
+
+
+async def test_no_method_blocks_the_event_loop(store: Store, saver: WaypostSaver) -> None:
+    """While the store takes its time, the loop goes on; a change is handed in, and never waited for in the loop."""
+    at = fill(saver, 2)[-1]
+    go_on = threading.Event()
+    view, submit = store.view, store.submit
+    waits = store.durability != "none"  # what is in memory is at hand
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        assert not waits or go_on.wait(30)
+        return view(*args, **kwargs)
+
+    def handed_in(change: Any, on_done: Any = None) -> Any:
+        assert on_done is not None
+        return submit(change, on_done)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "view", slow)
+        patch.setattr(store, "submit", handed_in)
+        calls = [
+            asyncio.ensure_future(each)
+            for each in (
+                saver.aget_tuple(config()),
+                _first(saver.alist(config())),
+                saver.aput_writes(at, [("a", 1)], "task"),
+                saver.aput(at, checkpoint({"a": 1}, {"a": 1}, 7), LOOP, {"a": 1}),
+            )
+        ]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        go_on.set()
+        found = await asyncio.gather(*calls)
+    assert found[0] is not None and found[3]["configurable"]["checkpoint_id"] == "00000007"
+
+
+async def _first(found: Any) -> Any:
+    return await anext(found)
 
 
 # --- what a put costs ---
@@ -264,6 +304,51 @@ def test_two_calls_of_one_saver_are_two_writers(saver: WaypostSaver) -> None:
     saver.put(config(), checkpoint({"a": 1}, {"a": 1}, 1), LOOP, {"a": 1})
     with pytest.raises(VersionConflict, match="read that there was no checkpoint"):
         saver.put(config(), checkpoint({"a": 2}, {"a": 1}, 2), LOOP, {"a": 1})
+
+
+WRITER = """
+import sys
+from tests.adapters.support import checkpoint, config
+from waypost.adapters.langgraph import WaypostSaver
+from waypost.errors import VersionConflict
+conflicts = 0
+with WaypostSaver.open(sys.argv[1]) as saver:
+    sys.stdin.readline()
+    for number in range(25):
+        while True:
+            at = saver.get_tuple(config())
+            values = [] if at is None else at.checkpoint["channel_values"]["log"]
+            made = checkpoint({"log": [*values, f"{sys.argv[2]}{number}"]}, {"log": len(values) + 1})
+            try:
+                saver.put(config() if at is None else at.config, made, {"source": "loop", "step": 0, "parents": {}},
+                          {"log": len(values) + 1})
+                break
+            except VersionConflict:
+                conflicts += 1
+print(conflicts)
+"""
+
+
+def test_processes_that_write_one_thread_lose_nothing(tmp_path: Any) -> None:
+    """Each goes on from what the other wrote: in the end there is one line, with all that was acknowledged in it."""
+    command = [sys.executable, "-c", WRITER, str(tmp_path / "store")]
+    root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    writers = [
+        subprocess.Popen([*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
+        for name in "ab"
+    ]
+    for each in writers:
+        assert each.stdin is not None
+        each.stdin.write("\n")
+        each.stdin.flush()
+    assert [each.communicate()[1] for each in writers] == [None, None] and {each.returncode for each in writers} == {0}
+    with WaypostSaver.open(tmp_path / "store") as saver:
+        found = list(saver.list(config()))
+    log = found[0].checkpoint["channel_values"]["log"]
+    assert len(found) == len(log) == 50
+    assert [each for each in log if each[0] == "a"] == [f"a{number}" for number in range(25)]
+    parents = [each.parent_config and each.parent_config["configurable"]["checkpoint_id"] for each in found]
+    assert parents == [*ids(found)[1:], None]
 
 
 def test_forks_are_no_conflicts(saver: WaypostSaver) -> None:

@@ -94,9 +94,10 @@ Keep = Callable[[str, str, SavedRecord], bool]
 """Whether the checkpoint of an id, and of the namespace of that component, stays."""
 
 
-def thin(tx: Transaction, keep: Keep) -> int:
-    """Remove from a page the checkpoints that do not stay, their writes, and values that nothing has any more; how many
-    checkpoints went. Pending writes of a checkpoint that is not there stay: it may be about to come.
+def thin(tx: Transaction, keep: Keep) -> list[str] | None:
+    """Remove from a page the checkpoints that do not stay, their writes, and values that nothing has any more; the
+    components of the namespaces that have none left, or None where nothing went. Pending writes of a checkpoint that is
+    not there stay: it may be about to come.
     """
     removed: set[tuple[str, str]] = set()
     values: set[str] = set()
@@ -111,41 +112,41 @@ def thin(tx: Transaction, keep: Keep) -> int:
         newest[component] = checkpoint_id  # keys are sorted by id
         values.update(digest for _, _, digest in record.channels if digest is not None)
     if not removed:
-        return 0
+        return None
     for key in list(tx.keys(naming.WRITES)):
         if naming.of_key(key) in removed:
             tx.delete(key)
     for key in list(tx.keys(naming.VALUE)):
         if key.removeprefix(naming.VALUE) not in values:
             tx.delete(key)
+    without: list[str] = []
     for key in list(tx.keys(naming.NEWEST)):
         left = newest.get(key.removeprefix(naming.NEWEST))
         if left is None:
+            without.append(key.removeprefix(naming.NEWEST))
             tx.delete(key)
         else:
             tx.put(key, encode(NewestRecord(left)))
-    return len(removed)
+    return without
 
 
 def _thin(known: Pages, name: str, row: Row, keep: Keep) -> None:
     document = naming.page(name, row.number)
     receipt = known.store.submit(pages.change(document, "thin_page", lambda tx: thin(tx, keep))).result()
-    if receipt.data:
+    if receipt.data is not None:
         known.store.reclaim(document)
-        if row.number:
-            _forget_namespaces(known, name, row)
+        if row.number and receipt.data:
+            _forget_namespaces(known, name, row, receipt.data)
 
 
-def _forget_namespaces(known: Pages, name: str, row: Row) -> None:
+def _forget_namespaces(known: Pages, name: str, row: Row, components: Iterable[str]) -> None:
     """Have the head say no more that namespaces are in a page that has none of their checkpoints left."""
     for _ in range(TRIES):
         joint = known.store.begin()
         head, page = joint.document(naming.page(name, 0)), joint.document(naming.page(name, row.number))
-        left = {key.removeprefix(naming.NEWEST) for key in page.keys(naming.NEWEST)}
-        for key in list(head.keys(naming.IN)):
-            component = key.split(naming.SEPARATOR)[1]
-            if naming.number_of(key) == row.number and component not in left:
-                head.delete(key)
+        for component in components:
+            if page.size_of(naming.NEWEST + component) is None:
+                head.delete(naming.inside(component, row.number))
         if known.store.commit(joint, JointChange(clock.new_id("op"), "langgraph.forget_namespaces")) is not None:
             return
     # it does no harm that the head says it still

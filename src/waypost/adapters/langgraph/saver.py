@@ -471,7 +471,7 @@ def _version_of(name: str, given: object) -> Version | None:
 
 
 def _matches(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    return all(key in metadata and metadata[key] == value for key, value in wanted.items())
+    return all(metadata.get(key) == value for key, value in wanted.items())
 
 
 def _nobody_looks(done: int, of: int) -> None:
