@@ -110,7 +110,7 @@ def test_x28_the_core_needs_few_packages() -> None:
     assert names == ["msgspec", "click", "rich", "backports.zstd"]
     assert set(project["optional-dependencies"]) == {
         *("lz4", "brotli", "seal", "postgres", "watch", "mcp", "web", "all"),
-        *("claude-agent", "openai-agents"),
+        *("claude-agent", "langgraph", "openai-agents"),
     }
 
 
