@@ -380,6 +380,40 @@ class Masking:
         return bytes(byte ^ ciphertext[0] for byte in ciphertext[1:])
 
 
+def test_a_writer_behind_a_page_that_another_began_is_told(
+    store: Store, saver: WaypostSaver, small_pages: None
+) -> None:
+    """Its checkpoint would come between what it read and what the other one put, into the page before."""
+    last = fill(saver, 30)[-1]
+    other = WaypostSaver(store)
+    assert other.get_tuple(config()) is not None
+    at = last
+    for number in range(200, 260):  # begins pages
+        made = checkpoint({"n": number, "text": "x" * 900}, {"n": number, "text": number}, number)
+        at = saver.put(at, made, LOOP, {"n": number, "text": number})
+    with pytest.raises(VersionConflict, match="another put 00000259"):
+        other.put(last, checkpoint({"n": 1}, {"n": 1}, 100), LOOP, {"n": 1})
+    assert other.get_tuple(config()) is not None
+    saver.delete_thread("t")
+    with pytest.raises(VersionConflict, match="meanwhile it was deleted"):
+        other.put(at, checkpoint({"n": 1}, {"n": 1}, 300), LOOP, {"n": 1})
+    assert ids(saver.list(config())) == []
+
+
+def test_what_a_parent_no_longer_has_is_taken_from_what_is_given(
+    store: Store, saver: WaypostSaver, small_pages: None
+) -> None:
+    """A channel that did not change has its value also where the parent was pruned, or its page is another one."""
+    made = fill(saver, 60)
+    saver.prune(["t"])
+    values = {"step": 10, "text": "x", "same": "never changed"}
+    at = WaypostSaver(store).put(
+        made[10], checkpoint(values, {"step": 11, "text": 99, "same": 1}, 500), LOOP, {"text": 99}
+    )
+    found = saver.get_tuple(at)
+    assert found is not None and found.checkpoint["channel_values"] == values
+
+
 @pytest.mark.parametrize("is_sealed", [False, True])
 def test_the_same_id_is_a_repetition_or_a_conflict(store: Store, is_sealed: bool) -> None:
     """By its content and not its bytes, which a cipher makes anew each time."""

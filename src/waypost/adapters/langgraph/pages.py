@@ -135,17 +135,15 @@ class Pages:
         for row in reversed(found[:start]):
             yield row, self.view(name, row.number)
 
-    def with_namespace(self, name: str, namespace: str, below: Row | None = None) -> Iterator[tuple[Row, View]]:
-        """The pages that may hold checkpoints of a namespace, the newest first; those below one, if that is given."""
+    def with_namespace(self, name: str, namespace: str) -> Iterator[tuple[Row, View]]:
+        """The pages that may hold checkpoints of a namespace, the newest first."""
         found = self.current(name)
-        latest = found[-2:]
+        for row in reversed(found[-2:]):
+            yield row, self.view(name, row.number)
         prefix = f"{naming.IN}{naming.component(namespace)}{naming.SEPARATOR}"
-        for row in reversed(latest):
-            if below is None or row < below:
-                yield row, self.view(name, row.number)
         inside = {0, *(naming.number_of(key) for key in self.view(name, 0).keys(prefix))}
         for row in reversed(found[:-2]):
-            if row.number in inside and (below is None or row < below):
+            if row.number in inside:
                 yield row, self.view(name, row.number)
 
     def current(self, name: str) -> tuple[Row, ...]:

@@ -115,6 +115,8 @@ def dumped(serde: Serializer, value: Any, path: str) -> Typed:
     try:
         kind, data = serde.dumps_typed(value)
         kind.encode()
+    except MemoryError:
+        raise  # which is no word about the value
     except Exception as error:  # whatever a serializer of anybody's raises
         reason = f"the serializer cannot write it: {error}"
         raise InvalidValue(f"{path} cannot be stored: {reason}", path=path, reason=reason) from error

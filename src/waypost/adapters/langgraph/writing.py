@@ -74,8 +74,8 @@ class Draft:
         self.parent_there: tuple[SavedRecord, View] | None = None
         """The parent, and the page that it is in, where that is another one; None before it was looked for."""
         self.looked_for_parent = parent is None
-        self.newest_before: str | None = None
-        """The newest checkpoint in earlier pages, "" where there is none; None before it was looked for."""
+        self.newest: str | None = None
+        """The newest checkpoint of all pages, "" where there is none; None before it was looked for."""
 
     def add(self, name: str, version: Version | None) -> None:
         """A channel whose value has yet to be found."""
@@ -99,10 +99,12 @@ class Saved(NamedTuple):
 
 
 class Missing(NamedTuple):
-    """What the work has to know, and what is in another page: the parent, values by their digest, the newest before."""
+    """What the work has to know, and its page does not tell: the parent, values by their digest, with the channels that
+    have them, the values of channels that no parent has, the newest of all pages.
+    """
 
     parent: bool = False
-    digests: Sequence[str] = ()
+    digests: Mapping[str, Sequence[str]] = {}
     undumped: Sequence[str] = ()
     newest: bool = False
 
@@ -132,7 +134,7 @@ def put(known: Pages, draft: Draft) -> Steps[SavedRecord | None]:
         if isinstance(outcome, Saved):
             return outcome.before
         if isinstance(outcome, Missing):
-            yield lambda outcome=outcome, row=row: _look_for(known, draft, outcome, row)
+            yield lambda outcome=outcome: _look_for(known, draft, outcome)
             continue
         if outcome == FULL:
             yield from known.seal(name, row, place.checkpoint_id)
@@ -166,7 +168,10 @@ def _put(tx: Transaction, draft: Draft, row: Row) -> Saved | Missing | str:
     newest_key = naming.newest(place.namespace)
     newest_here = rows.newest_of(tx, newest_key)
     if draft.follows:
-        newest = newest_here if newest_here is not None else "" if row == FIRST else draft.newest_before
+        is_last = tx.size_of(naming.SEALED) is None
+        newest = (
+            newest_here if is_last and newest_here is not None else "" if is_last and row == FIRST else draft.newest
+        )
         if newest is None:
             return Missing(newest=True)
         _check_follows(draft, newest)
@@ -193,7 +198,8 @@ def _check_follows(draft: Draft, newest: str) -> None:
         read = f"checkpoint {parent} as the newest" if parent else "that there was no checkpoint"
         raise VersionConflict(
             f"thread {place.thread_id!a:.80}, namespace {place.namespace!a:.80}: this writer read {read}, and "
-            f"meanwhile another put {newest}; nothing was written, invoke the graph again to go on from there",
+            f"meanwhile {f'another put {newest}' if newest else 'it was deleted'}; nothing was written, invoke the "
+            "graph again to go on from there",
             thread_id=place.thread_id,
             namespace=place.namespace,
             read=parent,
@@ -228,8 +234,10 @@ def _channels(tx: Transaction, draft: Draft) -> list[ChannelRow] | Missing:
         (name, version, draft.digests[name] if name in draft.digests else of_parent[name, version])
         for name, version in draft.channels
     ]
-    digests = {digest for _, _, digest in found if digest is not None} - draft.blobs.parts.keys()
-    absent = sorted(digest for digest in digests if tx.size_of(naming.VALUE + digest) is None)
+    absent: dict[str, list[str]] = {}
+    for name, _, digest in found:
+        if digest is not None and digest not in draft.blobs.parts and tx.size_of(naming.VALUE + digest) is None:
+            absent.setdefault(digest, []).append(name)
     return Missing(digests=absent) if absent else found
 
 
@@ -245,10 +253,10 @@ def _is_full(tx: Transaction, draft: Draft, channels: list[ChannelRow]) -> bool:
     return tx.size_bytes >= STATES * state and pages.highest(tx) < draft.place.checkpoint_id
 
 
-def _look_for(known: Pages, draft: Draft, missing: Missing, row: Row) -> None:
+def _look_for(known: Pages, draft: Draft, missing: Missing) -> None:
     place = draft.place
     if missing.newest:
-        draft.newest_before = newest_below(known, place, row) or ""
+        draft.newest = _newest(known, place)
     if missing.parent and draft.parent is not None:
         _, view = known.page_of(place.name, draft.parent)
         record = rows.SAVED.get(view, naming.saved(draft.parent, place.namespace))
@@ -256,24 +264,22 @@ def _look_for(known: Pages, draft: Draft, missing: Missing, row: Row) -> None:
         draft.looked_for_parent = True
     for name in missing.undumped:
         draft.dump(name)
-    for digest in missing.digests:
-        view = draft.parent_there[1] if draft.parent_there is not None else None
-        data = None if view is None else view.get(naming.VALUE + digest)
-        if data is None:  # removed meanwhile, with the parent
-            for name, version, each in draft.parent_there[0].channels if draft.parent_there else ():
-                if each == digest and (name, version) in draft.channels and name not in draft.digests:
-                    draft.dump(name)
-            continue
-        draft.blobs.parts[digest] = data
+    for digest, names in missing.digests.items():
+        data = None if draft.parent_there is None else draft.parent_there[1].get(naming.VALUE + digest)
+        if data is not None:
+            draft.blobs.parts[digest] = data
+        else:  # it was removed with the parent
+            for name in names:
+                draft.dump(name)
 
 
-def newest_below(known: Pages, place: Place, row: Row) -> str | None:
-    """The newest checkpoint of a namespace in the pages below one."""
-    for _, view in known.with_namespace(place.name, place.namespace, row):
-        found = rows.newest_of(view, naming.newest(place.namespace))
-        if found is not None:
-            return found
-    return None
+def _newest(known: Pages, place: Place) -> str:
+    """The newest checkpoint of a namespace in all pages."""
+    found = (
+        rows.newest_of(view, naming.newest(place.namespace))
+        for _, view in known.with_namespace(place.name, place.namespace)
+    )
+    return next((each for each in found if each is not None), "")
 
 
 # --- pending writes ---
