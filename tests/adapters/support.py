@@ -22,12 +22,22 @@ def checkpoint(values: Mapping[str, Any], versions: Mapping[str, Any], number: i
     return {**empty_checkpoint(), "id": identifier, "channel_values": dict(values), "channel_versions": dict(versions)}
 
 
-def fill(saver: WaypostSaver, amount: int, thread_id: str = "t", namespace: str = "", size: int = 200) -> list[Any]:
-    """Put so many checkpoints, each behind the one before it; their configs."""
+def fill(
+    saver: WaypostSaver,
+    amount: int,
+    thread_id: str = "t",
+    namespace: str = "",
+    size: int = 200,
+    first: Mapping[str, Any] | None = None,
+) -> list[Any]:
+    """Put so many checkpoints, each behind the one before it; their configs. The first one has more channels."""
     at, made = config(thread_id, namespace), []
     for number in range(amount):
-        values = {"step": number, "text": f"{number:05d}" * (size // 5), "same": "never changed"}
+        values: dict[str, Any] = {"step": number, "text": f"{number:05d}" * (size // 5), "same": "never changed"}
         versions = {"step": number + 1, "text": number + 1, "same": 1}
+        if number == 0:
+            values.update(first or {})
+            versions.update(dict.fromkeys(first or {}, 1))
         new = versions if number == 0 else {"step": number + 1, "text": number + 1}
         at = saver.put(at, checkpoint(values, versions, number), {"source": "loop", "step": number, "parents": {}}, new)
         made.append(at)

@@ -223,7 +223,9 @@ def test_no_more_than_a_page_is_held_whatever_the_length_of_the_thread(
 def test_lists_go_through_all_pages_lazily(saver: WaypostSaver, small_pages: None, monkeypatch: Any) -> None:
     """The newest come first, across more than 1,024 checkpoints and both namespaces; no page is read in vain."""
     monkeypatch.setattr("waypost.adapters.langgraph.writing.PAGE_BYTES", 128 * 1024)
-    made = fill(saver, 1100, size=5)
+    made = fill(saver, 1100, size=5, first={"seed": ["of the first"]})
+    for number in (0, 1050):
+        saver.put_writes(made[number], [("seed", number)], "task")
     fill(saver, 3, namespace="child:1")
     assert ids(saver.list(config(), limit=3)) == ["00001099", "00001098", "00001097"]
     assert ids(saver.list(config(), before=made[2])) == ["00000001", "00000000"]
@@ -237,8 +239,11 @@ def test_lists_go_through_all_pages_lazily(saver: WaypostSaver, small_pages: Non
     monkeypatch.setattr(saver._pages, "view", lambda name, number: seen.append(name) or view(name, number))
     assert next(iter(saver.list(config()))).metadata["step"] == 1099 and len(seen) < 4
     # the seed of a delta channel may be 1,099 ancestors away
-    history = saver.get_delta_channel_history(config=made[-1], channels=["absent"])
-    assert history == {"absent": {"writes": []}}
+    history = saver.get_delta_channel_history(config=made[-1], channels=["absent", "seed"])
+    assert history == {
+        "absent": {"writes": []},
+        "seed": {"writes": [("task", "seed", 0), ("task", "seed", 1050)], "seed": ["of the first"]},
+    }
 
 
 def test_all_threads_are_listed_by_the_order_of_ids(saver: WaypostSaver, monkeypatch: Any) -> None:
@@ -499,6 +504,9 @@ def test_any_text_is_a_thread_id_and_reaches_no_other_thread(saver: WaypostSaver
     saver.copy_thread(thread_id, f"copy of {thread_id}")
     saver.delete_thread(thread_id)
     assert ids(saver.list(config(thread_id))) == [] and ids(saver.list(config(f"copy of {thread_id}"))) == ["00000001"]
+    saver.put(config(thread_id), checkpoint({"a": 2}, {"a": 1}, 0), {**LOOP, "source": "fork"}, {"a": 1})
+    found = saver.get_tuple(config(thread_id))
+    assert found is not None and found.checkpoint["channel_values"] == {"a": 2} and found.pending_writes == []
     assert ids(saver.list(config("t"))) == ["00000000"]
 
 
