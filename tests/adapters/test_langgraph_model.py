@@ -38,7 +38,11 @@ class Walk:
         self.number += 1
         parent = self.random.choice(self.known) if self.known and self.random.random() < 0.8 else None
         at = parent or config(self.random.choice(THREADS), self.random.choice(NAMESPACES))
-        number = self.number if self.random.random() < 0.9 else self.number - 900
+        number = 10 * self.number
+        if self.random.random() < 0.2:  # into the page before, or one long ago
+            number -= 10 * self.random.choice((3, 8, 15, 30, 900)) - self.number % 9 - 1
+            if any(each["configurable"]["checkpoint_id"] == f"{number:08d}" for each in self.known):
+                return
         before = None if parent is None else self.oracle.get_tuple(parent)
         values: dict[str, Any] = {} if before is None else dict(before.checkpoint["channel_values"])
         versions: dict[str, Any] = {} if before is None else dict(before.checkpoint["channel_versions"])

@@ -76,6 +76,8 @@ class Draft:
         self.looked_for_parent = parent is None
         self.newest: str | None = None
         """The newest checkpoint of all pages, "" where there is none; None before it was looked for."""
+        self.listed_in: set[int] = set()
+        """The pages of which the head was had to say that the namespace is in them."""
 
     def add(self, name: str, version: Version | None) -> None:
         """A channel whose value has yet to be found."""
@@ -107,6 +109,8 @@ class Missing(NamedTuple):
     digests: Mapping[str, Sequence[str]] = {}
     undumped: Sequence[str] = ()
     newest: bool = False
+    namespace: bool = False
+    """The head has to say first that the namespace is in the page: whoever sealed that did so of those it had then."""
 
 
 MOVED, FULL = "moved", "full"
@@ -121,7 +125,6 @@ def put(known: Pages, draft: Draft) -> Steps[SavedRecord | None]:
     found = known.known(name) or (yield from known.for_writing(name))
     for _ in range(TRIES):
         row = pages.row_of(found, place.checkpoint_id)
-        yield from _announce(known, found, row, place)
         try:
             receipt: Receipt = yield pages.change(
                 naming.page(name, row.number), "put", lambda tx, row=row: _put(tx, draft, row)
@@ -134,6 +137,10 @@ def put(known: Pages, draft: Draft) -> Steps[SavedRecord | None]:
         if isinstance(outcome, Saved):
             return outcome.before
         if isinstance(outcome, Missing):
+            if outcome.namespace:
+                key = naming.inside(naming.component(place.namespace), row.number)
+                yield pages.change(naming.page(name, 0), "list_namespace", lambda tx, key=key: tx.put(key, b""))
+                draft.listed_in.add(row.number)
             yield lambda outcome=outcome: _look_for(known, draft, outcome)
             continue
         if outcome == FULL:
@@ -147,16 +154,6 @@ def _may_be_sealed(known: Pages, name: str, row: Row, checkpoint_id: str) -> boo
     return "" < pages.highest(view) < checkpoint_id and view.size_of(naming.SEALED) is None
 
 
-def _announce(known: Pages, found: Sequence[Row], row: Row, place: Place) -> Steps[None]:
-    """Have the head say that a namespace is in a page, before it is put into one that was sealed without it."""
-    if not row.number or row in found[-2:]:
-        return
-    key = naming.inside(naming.component(place.namespace), row.number)
-    is_there: bool = yield lambda: known.view(place.name, 0).size_of(key) is not None
-    if not is_there:
-        yield pages.change(naming.page(place.name, 0), "list_namespace", lambda tx: tx.put(key, b""))
-
-
 def _put(tx: Transaction, draft: Draft, row: Row) -> Saved | Missing | str:
     place = draft.place
     if pages.has_moved(tx, place.checkpoint_id):
@@ -167,8 +164,10 @@ def _put(tx: Transaction, draft: Draft, row: Row) -> Saved | Missing | str:
         return Saved(before)
     newest_key = naming.newest(place.namespace)
     newest_here = rows.newest_of(tx, newest_key)
+    is_last = tx.size_of(naming.SEALED) is None
+    if newest_here is None and row.number and not is_last and row.number not in draft.listed_in:
+        return Missing(namespace=True)
     if draft.follows:
-        is_last = tx.size_of(naming.SEALED) is None
         newest = (
             newest_here if is_last and newest_here is not None else "" if is_last and row == FIRST else draft.newest
         )
