@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from tests.browser.conftest import Visit
 from tests.browser.serving import served
@@ -132,6 +132,62 @@ def test_a_lost_stream_is_said_and_found_again(wp: Waypost, visit: Visit) -> Non
         wire.mend()
         expect(progress).to_have_attribute("aria-valuetext", "2 of 3 steps")
         expect(page.locator("[data-live]")).to_have_text("Live")
+        page.close()
+
+
+def test_more_is_shown_also_where_the_list_is_just_being_looked_for_again(wp: Waypost, visit: Visit) -> None:
+    """A click that comes while an answer is awaited is not lost."""
+    names = [f"busy-{number:03}" for number in range(130)]
+    for name in names:
+        wp.create_workflow(name, name, steps=["a"]).unwrap()
+    page = visit(q="busy-", sort="id")
+    expect(row_of(page, names[0])).to_be_visible()
+    held: list[Route] = []
+    page.route("**/api/workflows?*", lambda route: held.append(route) if not held else route.continue_())
+    with page.expect_request("**/api/workflows?*"):
+        wp.update_step_status(names[0], "a", "running").unwrap()
+    page.get_by_role("button", name="More workflows").click()
+    assert names[-1] not in shown(page)
+    held[0].continue_()
+    expect(row_of(page, names[-1])).to_be_visible()
+    assert shown(page) == names
+
+
+LATE = """
+(() => {
+  const given = window.fetch;
+  window.fetch = async (where, options) => {
+    const response = await given(where, options);
+    if (response.status !== 401 || !String(where).startsWith("/api/events")) return response;
+    const body = new ReadableStream({ start: (sink) => (window.release = () => sink.close()) });
+    document.documentElement.dataset.held = "";
+    return new Response(body, { status: 401 });
+  };
+})();
+"""
+"""An answer that refuses the stream ends when it is told to."""
+
+
+def test_a_late_answer_to_an_earlier_token_changes_nothing(visit: Visit, tmp_path: Path) -> None:
+    """What was said to a token that is no longer in use neither ends the stream of the new one nor asks for another."""
+    with opened(tmp_path / "state") as wp:
+        begin(wp, "late-1")
+    with served(tmp_path / "state") as first:
+        page = visit(at=first)
+        expect(page.locator("[data-live]")).to_have_text("Live")
+        page.evaluate(LATE)
+        first.end()
+    expect(page.locator("[data-live]")).to_have_text("Connection lost")
+    with served(tmp_path / "state", "--port", str(first.port)) as second:
+        expect(page.locator("html[data-held]")).to_be_attached()
+        page.get_by_role("dialog").get_by_label("Token").fill(second.address())
+        page.keyboard.press("Enter")
+        expect(page.locator("[data-live]")).to_have_text("Live")
+        page.evaluate("window.release()")
+        page.get_by_role("link", name="Workflows", exact=True).click()
+        expect(row_of(page, "late-1")).to_be_visible()
+        expect(page.locator("[data-live]")).to_have_text("Live")
+        expect(page.get_by_role("dialog")).to_have_count(0)
         page.close()
 
 

@@ -46,10 +46,10 @@ async function ask(where, options) {
     throw new ApiError(0, "unreachable", "The server does not answer. Is `waypost serve` still running?", true, {});
   }
   if (response.ok) return response;
-  throw await failure(response);
+  throw await failure(response, token);
 }
 
-async function failure(response) {
+async function failure(response, token) {
   let told = {};
   try {
     told = (await response.json()).error ?? {};
@@ -58,6 +58,7 @@ async function failure(response) {
   }
   const retryable = told.retryable ?? response.status >= 500;
   const message = told.message ?? `the server answered with ${response.status}`;
-  if (response.status === 401) window.dispatchEvent(new CustomEvent("waypost:locked"));
+  // a token that was given meanwhile may be the right one
+  if (response.status === 401 && token === current()) window.dispatchEvent(new CustomEvent("waypost:locked"));
   return new ApiError(response.status, told.code ?? "unknown", message, retryable, told.details ?? {});
 }

@@ -61,6 +61,7 @@ async function connect() {
     const response = await stream("/api/events", { since: cursor }, mine.signal);
     await read(response.body.getReader(), mine);
   } catch (error) {
+    if (running !== mine) return; // what was said to an earlier token, or cursor, is not about this one
     if (error.status === 400) cursor = null; // the cursor is of another store, or too old: begin anew
     if (error.status === 401) return stop("off"); // asked for elsewhere
   }

@@ -97,7 +97,7 @@ export function lookAgain(loaded, everyMs) {
 export class Pages extends Loaded {
   constructor(ask, keyOf, changed, limit = 100) {
     super((signal, old) => this.first(signal, old), changed);
-    Object.assign(this, { askPage: ask, keyOf, limit });
+    Object.assign(this, { askPage: ask, keyOf, limit, moreIsDue: false });
   }
 
   /** All pages anew that were there already, as far as that is not too much; the rest stays as it was. */
@@ -117,8 +117,9 @@ export class Pages extends Loaded {
     return { ...first, items: [...items, ...rest], next_cursor: old.next_cursor };
   }
 
-  /** One page more. */
+  /** One page more, behind what is being asked already. */
   async more() {
+    this.moreIsDue = this.busy;
     if (this.busy || !this.data?.next_cursor) return;
     this.busy = true;
     const mine = (this.request = new AbortController());
@@ -135,5 +136,15 @@ export class Pages extends Loaded {
     this.busy = false;
     this.changed();
     this.next();
+  }
+
+  next() {
+    if (this.moreIsDue) this.more();
+    else super.next();
+  }
+
+  close() {
+    super.close();
+    this.moreIsDue = false;
   }
 }
