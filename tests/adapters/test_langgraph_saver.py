@@ -42,6 +42,12 @@ def versions_of(store: Store) -> int:
     return sum(store.view(naming.page(name, 0)).version for name in store.documents("thread"))
 
 
+def test_a_path_is_no_store_and_the_error_says_what_is() -> None:
+    """`WaypostSaver.open` opens one; what else is given has to be open."""
+    with pytest.raises(InvalidInput, match="stands on an open Waypost"):
+        WaypostSaver("state")  # pyright: ignore[reportArgumentType]
+
+
 # --- both faces ---
 
 

@@ -28,6 +28,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from waypost.adapters.access import Base, store_of
 from waypost.adapters.langgraph import building, importing, naming, pages, reading, removing, rows, writing
 from waypost.adapters.langgraph.awaiting import run_async
 from waypost.adapters.langgraph.importing import Report
@@ -35,12 +36,10 @@ from waypost.adapters.langgraph.pages import Pages, Steps
 from waypost.adapters.langgraph.reading import Found
 from waypost.adapters.langgraph.rows import SavedRecord, Typed, Version, WriteRow
 from waypost.adapters.langgraph.writing import Draft, Place
-from waypost.api import AsyncWaypost
-from waypost.blocking import Waypost
 from waypost.definitions import Options
 from waypost.errors import InvalidInput, VersionConflict
 from waypost.opening import open_definitions
-from waypost.store import Progress, Store
+from waypost.store import Progress
 
 T = TypeVar("T")
 
@@ -74,9 +73,9 @@ class WaypostSaver(BaseCheckpointSaver[Any]):
     Give it a `Waypost`, an `AsyncWaypost` or a store that is open, which stays so; or have it open one: `open`.
     """
 
-    def __init__(self, store: Store | Waypost | AsyncWaypost, *, serde: SerializerProtocol | None = None) -> None:
+    def __init__(self, store: Base, *, serde: SerializerProtocol | None = None) -> None:
         super().__init__(serde=serde)
-        self._store: Store = store.definitions.store if isinstance(store, Waypost | AsyncWaypost) else store
+        self._store = store_of(store)
         self._pages = Pages(self._store)
         self._given = _Given()
         self._close: Callable[[], None] | None = None
