@@ -14,6 +14,7 @@ from tests import servers
 
 ROOT = Path(__file__).parent.parent
 SAYS = {
+    "claude_code": ["Was running then, and may have had effects", "make test", "claude --resume 0b6f7c1e", "crashed"],
     "orchestrator": ["count-email running", "count-http pending", "completed with 14 commits"],
     "parallel_agents": ["ann did", "dee did"],
     "moving_a_session": ["on the train: 67 % done", "workflow thesis taken", "{'papers': 41} {'pages': 12} pending"],

@@ -99,9 +99,10 @@ def test_d15_reading_folds_nothing(place: Path, call: Shown) -> None:
     spool_one(place, "a")
     spool_one(place, "b")
     before = sorted((each.name, each.read_bytes()) for each in (place / "spool").iterdir())
-    for command in ("status", "list"):
+    for command in ("status", "list", "resume"):
         assert json.loads(call(command, "--json")[1])["waiting_events"] == 2
-        assert "2 events of other programs wait" in call(command)[1]
+        said = " ".join(call(command)[1].split())
+        assert "2 events of other programs wait to be folded in by whoever writes next: waypost agent fold" in said
     status, said = call("verify")
     assert (status, "holds 2 events" in " ".join(said.split())) == (0, True)
     assert sorted((each.name, each.read_bytes()) for each in (place / "spool").iterdir()) == before

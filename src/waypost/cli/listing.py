@@ -90,7 +90,7 @@ def list_(
         messages.print_json({**_document(page, conditions, unread), "waiting_events": waiting})
     else:
         _show(page, conditions, unread, offset)
-        show_waiting(waiting)
+        show_waiting(waiting, invocation.flag())
 
 
 def _document(

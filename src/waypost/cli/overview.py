@@ -210,11 +210,13 @@ def how_to_go_on(state: WorkflowState) -> str:
     return f"waypost show {shlex.quote(state.workflow.id)}"
 
 
-def show_waiting(events: int) -> None:
-    """Tell people that what they see is not all that happened, where events of other programs wait."""
+def show_waiting(events: int, flag: str) -> None:
+    """Tell people that what they see is not all that happened, where events of other programs wait. `flag` names the
+    store in a command, where it is not the default one.
+    """
     if events:
         from waypost.cli import screen
 
         verb = "waits" if events == 1 else "wait"
-        told = f"{count(events, 'event')} of other programs {verb} to be folded in by whoever writes next"
-        screen.show(screen.blank(), screen.text((told, "dim")))
+        told = f"{count(events, 'event')} of other programs {verb} to be folded in by whoever writes next: "
+        screen.show(screen.blank(), screen.text((told, "dim"), f"waypost agent fold{flag}"))

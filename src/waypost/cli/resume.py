@@ -11,10 +11,11 @@ import click
 from waypost import loading, migrations, triage
 from waypost.cli import describe, messages
 from waypost.cli.invocation import Invocation, Reading, options, reading
-from waypost.cli.overview import Found, how_to_go_on, look
+from waypost.cli.overview import Found, how_to_go_on, look, show_waiting
 from waypost.cli.session import evidence, session_id, workflow_line
 from waypost.cli.text import ago
 from waypost.errors import WaypostError
+from waypost.hooks import spool
 from waypost.models import WorkflowState
 from waypost.session_models import SessionQuery, SessionState, WorkflowTriage
 from waypost.store import DocumentId
@@ -53,11 +54,14 @@ def resume(invocation: Invocation, session: str | None) -> None:
     with reading(invocation) as store:
         only = None if session is None else session_id(store, session)
         found = list(_unfinished(store, only))
+        waiting = spool.waiting(invocation.location())
     command = command_of(found, invocation)
     if invocation.json:
-        messages.print_json({"unfinished": [document(each) for each in found], "go_on": command})
+        unfinished = [document(each) for each in found]
+        messages.print_json({"unfinished": unfinished, "go_on": command, "waiting_events": waiting})
     else:
         _show(found, command)
+        show_waiting(waiting, invocation.flag())
 
 
 # --- looking ---

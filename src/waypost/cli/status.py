@@ -65,7 +65,7 @@ def status(invocation: Invocation, workflow: str | None) -> None:
         messages.print_json({**_document(location, overview), "waiting_events": waiting})
     else:
         _show(location, overview, sessions, detailed=only is not None)
-        show_waiting(waiting)
+        show_waiting(waiting, invocation.flag())
 
 
 def _crashed(store: Reading) -> Sequence[SessionState]:
