@@ -45,7 +45,7 @@ def test_a_store_of_ten_lines_is_held_to_the_promises(package: Path) -> None:
     chosen = "test_a_view_never_changes or test_what_was_committed_is_there"
     done = run(package, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, "tests")
     assert "1 failed, 1 passed" in done.stdout, "it is in memory, and does not say so"
-    assert "test_what_was_committed_is_there_when_it_is_opened_again" in done.stdout.splitlines()[-2]
+    assert "test_what_was_committed_is_there_when_it_is_opened_again - " in done.stdout
     file = package / "tests" / "test_my_store.py"
     file.write_text(BLOCKS["tests/test_my_store.py"] + "\n    persistent = False\n")
     done = run(package, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests")
@@ -60,6 +60,12 @@ def test_a_registered_store_is_opened_by_its_location(package: Path) -> None:
     assert (done.stdout, done.stderr) == ("mine:shelf 0\n", "")
     done = run(package, "-m", "waypost", "--state", "mine:shelf", "list")
     assert done.returncode == 0, done.stderr
+    for state, named in {
+        "mine:shelf": "mine:shelf",
+        "mine://ann:secret@host/shelf": "mine://ann:***@host/shelf",
+    }.items():
+        code = f"from waypost.cli.invocation import Invocation; print(Invocation(state={state!r}).flag())"
+        assert run(package, "-c", code).stdout.strip().replace("'", "") == f"--state {named}"
     assert not (package / "mine:shelf").exists()
 
 

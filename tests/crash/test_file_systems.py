@@ -150,9 +150,12 @@ def _try_until_wrong(system: FileSystem) -> str:
 
 
 def test_q05_t04_a_store_that_acknowledges_too_soon_is_found(ext4: FileSystem, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the sync before its acknowledgement a commit is gone with its file system."""
+    """Without the sync before its acknowledgement a commit is gone with its file system; one of several documents is
+    known not to be where it was decided to be.
+    """
     monkeypatch.setattr(Document, "sync_to", lambda self, log, covered: 0)
-    assert "was promised and is lost" in _try_until_wrong(ext4)
+    found = _try_until_wrong(ext4)
+    assert "was promised and is lost" in found or "a transaction was decided whose frame stands at" in found
 
 
 def test_q05_t04_a_failed_sync_that_is_passed_over_is_found(ext4: FileSystem, monkeypatch: pytest.MonkeyPatch) -> None:

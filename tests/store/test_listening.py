@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -190,6 +191,25 @@ def test_without_the_system_the_ends_of_logs_are_looked_at(
     assert beside(listener.wait, LONG)
     listener.close()
     wp.close()
+
+
+def test_a_store_that_closes_before_the_system_is_asked_ends_the_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever looking for its folders then comes to, it is told as that."""
+    wp = opened(tmp_path / "store")
+    listener = wp.definitions.store.listen()
+    quiet(listener)
+    given = listening._hints
+
+    def closing(*arguments: Any) -> object:
+        wp.close()
+        return given(*arguments)
+
+    monkeypatch.setattr(listening, "_hints", closing)
+    vars(listener).update(_pause_s=listening.MOST_S, _next_s=time.monotonic() + 3600, _may_hint=True, _hints=None)
+    with pytest.raises(StoreClosed):
+        beside(listener.wait, LONG)
 
 
 def test_what_a_handler_of_a_signal_raises_reaches_who_waits(tmp_path: Path) -> None:

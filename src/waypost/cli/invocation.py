@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_PASSWORD = re.compile(r"(//[^/@]*?:)[^/@]*@")
+
 
 @dataclass
 class Invocation:
@@ -48,11 +50,14 @@ class Invocation:
 
 
 def shown(location: str) -> str:
-    """A location as it may be seen by anyone."""
+    """A location as it may be seen by anyone. Of stores of others only the usual place of a password is known."""
     from waypost.config import is_directory
+    from waypost.schemes import is_registered
 
     if is_directory(location):
         return location
+    if is_registered(location):
+        return _PASSWORD.sub(r"\1***@", location)
     from waypost.store.postgres.locations import parse
 
     return parse(location).shown

@@ -86,7 +86,8 @@ class Listener:
                 return
             except (ImportError, StopIteration):
                 self._may_hint = False
-            except (OSError, RuntimeError) as error:  # as where the system watches as much as it may already
+            # as where the system watches as much as it may already, or the store is just being closed
+            except (OSError, RuntimeError, WaypostError) as error:
                 _LOG.info("%s: changes are looked for, and not told of: %s", self._context.layout.path, error)
                 self._may_hint = False
         self._woken.wait(max(0.0, until - time.monotonic()))
@@ -131,7 +132,10 @@ class Listener:
 
 
 def _hints(context: Context, end: threading.Event) -> Iterator[object]:
-    """What the system tells of changes, nothing for each slice of time without any. Raises ImportError, OSError."""
+    """What the system tells of changes, nothing for each slice of time without any.
+
+    Raises ImportError, OSError, StoreUnavailable.
+    """
     from watchfiles import watch
 
     layout = context.layout
