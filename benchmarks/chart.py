@@ -97,7 +97,7 @@ def bars(title: str, across: str, drawn: Sequence[Bar]) -> str:
     height = each * len(drawn) + 10 * len(names)
     svg = _begin(title, top + height + 50)
     for number, name in enumerate(series):
-        x = left + 190 * number
+        x = left + min(190, (WIDTH - left) // len(series)) * number
         SubElement(svg, "rect", x=f"{x}", y="44", width="12", height="12", fill=COLOURS[number % len(COLOURS)])
         _text(svg, name, x + 18, 55)
     for value in axis.decades():

@@ -170,6 +170,17 @@ def test_names_in_charts_are_text():
         assert "<script>" not in drawing
 
 
+def test_all_that_are_compared_stand_in_the_legend():
+    """Five of them have room beside each other."""
+    names = ["SqliteSaver", "Apache Burr", "sqlite3", "PostgresSaver", "DBOS"]
+    drawing = chart.bars("t", "across", [chart.Bar("row", name, 2.0, "2 x") for name in names])
+    placed = {each.text: float(each.get("x")) for each in ElementTree.fromstring(drawing).iter() if each.text in names}
+    assert list(placed) == names
+    ends = [placed[name] + 8 * len(name) for name in names]
+    assert all(end < start for end, start in zip(ends, [placed[name] for name in names[1:]], strict=False))
+    assert ends[-1] <= chart.WIDTH
+
+
 # --- what is kept ---
 
 
