@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn
 
-from waypost.store.directory import files
+from waypost.store.directory import files, statx
 
 ERRNOS = (
     *("ENOSPC", "EDQUOT", "EIO", "EROFS", "EMFILE", "ENFILE"),
@@ -46,6 +46,7 @@ LIKELY: dict[str, tuple[str, ...]] = {
     "unlink": _FULL,
     "listdir": ("EMFILE", "ENFILE", *_LOOK),
     "fstat": _LOOK,
+    "lseek": _LOOK,
     "stat": _LOOK,
 }
 """Which errors a call is known to give on some system; the ring of a night gives every call all of `ERRNOS`."""
@@ -163,10 +164,11 @@ _PURE_PATHS = frozenset({"split", "join", "abspath", "basename", "dirname"})
 def installed(shim: Shim) -> Iterator[Shim]:
     """The storage core makes its calls through the shim, which counts them while it is active."""
     files.os, files.fcntl = _Standin(shim, os), _Standin(shim, fcntl)  # type: ignore[assignment]
+    files.statx = _Standin(shim, statx)  # type: ignore[assignment]
     try:
         yield shim
     finally:
-        files.os, files.fcntl = os, fcntl
+        files.os, files.fcntl, files.statx = os, fcntl, statx
 
 
 # --- faults -----------------------------------------------------------------------------------

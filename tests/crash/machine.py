@@ -254,6 +254,7 @@ FAULTS = [
     ("open", errno.EMFILE),
     ("pread", errno.EIO),
     ("fstat", errno.EIO),
+    ("lseek", errno.EIO),
     ("stat", errno.EACCES),
     ("rename", errno.EACCES),
     ("short", errno.ENOSPC),

@@ -204,6 +204,7 @@ def stepping(scheduler: Scheduler) -> Iterator[None]:
     names = {name: getattr(fcntl, name) for name in ("LOCK_EX", "LOCK_SH", "LOCK_NB", "LOCK_UN")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "os", _Calls(scheduler))
+        patch.setattr(files, "statx", SimpleNamespace(stat=_Calls(scheduler).stat))
         patch.setattr(files, "fcntl", SimpleNamespace(flock=flock, **names))
         patch.setattr(files, "time", SimpleNamespace(sleep=scheduler.pause, monotonic=lambda: 0.0))
         for module in (opened, document):

@@ -208,6 +208,11 @@ class Machine:
     def fstat(self, descriptor: int) -> Status:
         return self._status(self.inode(descriptor))
 
+    def lseek(self, descriptor: int, offset: int, whence: int) -> int:
+        """From the end only, which tells how long a file is."""
+        assert (offset, whence) == (0, os.SEEK_END)
+        return self.fstat(descriptor).st_size
+
     def stat(self, path: str, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> Status:
         inode = self._at(path, dir_fd)
         if inode is None:
@@ -257,9 +262,9 @@ class Machine:
 @contextmanager
 def running_on(system: Any) -> Iterator[None]:
     """Have the store make its system calls to something that has the calls of `os`, and as `fcntl` those of that."""
-    before = files.os, files.fcntl
-    files.os, files.fcntl = system, system.fcntl
+    before = files.os, files.fcntl, files.statx
+    files.os, files.fcntl, files.statx = system, system.fcntl, system
     try:
         yield
     finally:
-        files.os, files.fcntl = before
+        files.os, files.fcntl, files.statx = before

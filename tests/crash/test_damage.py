@@ -62,6 +62,9 @@ class Reading:
             return real
         return SimpleNamespace(st_dev=real.st_dev, st_ino=real.st_ino, st_mode=real.st_mode, st_size=len(self.data))
 
+    def lseek(self, descriptor: int, offset: int, whence: int) -> int:
+        return os.lseek(descriptor, offset, whence) if self.data is None or descriptor not in self._open else len(self.data)
+
 
 class Reference:
     """A closed store with one log, all versions that it ever had, and ways to look at it damaged."""

@@ -20,12 +20,12 @@ from waypost.config import PRESETS
 from waypost.errors import DocumentDamaged
 
 
-def _refuse_fstat(number: int) -> Fault:
-    """The n-th `fstat` from now on fails."""
+def _refuse_length(number: int) -> Fault:
+    """The n-th question for the length of a file from now on fails."""
     calls = count(1)
 
     def fault(call: Call) -> None:
-        if call.name == "fstat" and next(calls) == number:
+        if call.name == "lseek" and next(calls) == number:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     return fault
@@ -46,7 +46,7 @@ def test_e01_a_repeated_transaction_whose_result_cannot_be_read_fails_and_does_n
             wp.transact(_two, operation_id="once").unwrap()
         statuses: set[str] = set()
         for number in range(1, 9):
-            shim.fault = _refuse_fstat(number)
+            shim.fault = _refuse_length(number)
             with shim.active():
                 result = wp.transact(_two, operation_id="once")
             statuses.add("repeated" if result else result.status)

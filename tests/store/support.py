@@ -12,7 +12,7 @@ from typing import Any
 
 from waypost import clock, config
 from waypost.store import Change, DocumentId, Transaction
-from waypost.store.directory import DirectoryStore, files, upkeep
+from waypost.store.directory import DirectoryStore, files, statx, upkeep
 
 WF = DocumentId("workflow", "wf")
 
@@ -114,11 +114,11 @@ class SystemCalls:
 def system_calls() -> Iterator[SystemCalls]:
     """Watch, and where asked break, the system calls of the storage core."""
     calls = SystemCalls()
-    files.os = calls  # type: ignore[assignment]
+    files.os = files.statx = calls  # type: ignore[assignment]
     try:
         yield calls
     finally:
-        files.os = os
+        files.os, files.statx = os, statx
 
 
 def failing(name: str, at: int, error: int = errno.EIO, *, onwards: bool = False) -> Callable[..., Any]:

@@ -183,7 +183,7 @@ ERRORS = ["ENOSPC", "EDQUOT", "EIO", "EROFS", "EMFILE", "ENFILE", "EACCES", "ENO
 
 
 @pytest.mark.parametrize(
-    "name", ["open", "pwrite", "pread", "fstat", "stat", "fdatasync", "fsync", "mkdir", "rename", "link"]
+    "name", ["open", "pwrite", "pread", "fstat", "lseek", "stat", "fdatasync", "fsync", "mkdir", "rename", "link"]
 )
 def test_e01_every_refused_call_gives_a_documented_error_and_no_damage(tmp_path, name):
     """Each errno at each call of making, opening, writing and closing: a StoreError, and everything acknowledged
@@ -332,7 +332,7 @@ def test_c10_an_interrupt_between_write_and_sync_leaves_the_store_usable(path):
     """A KeyboardInterrupt at any call of a commit loses nothing acknowledged, and the next commit works."""
     store = directory_store(path)
     acknowledged = store.submit(putting(n=b"0")).result().version
-    for name in ("flock-free", "pwrite", "fdatasync", "pread", "stat", "fstat"):
+    for name in ("flock-free", "pwrite", "fdatasync", "pread", "stat", "fstat", "lseek"):
         with system_calls() as calls:
 
             def interrupt(called, _count, _args, name=name):

@@ -50,11 +50,13 @@ def environment():
     return {**os.environ, "PYTHONPATH": "src"}
 
 
-def traced(tmp_path, steps, kept):
+WRITING = "pwrite64,pwritev,pwritev2,fdatasync,fsync,sync_file_range,ftruncate,rename,renameat,unlinkat"
+
+
+def traced(tmp_path, steps, kept, calls=WRITING):
     """What was asked of the kernel between the marks: (call, file), for each."""
     trace = tmp_path / "trace"
-    names = "trace=pwrite64,pwritev,pwritev2,fdatasync,fsync,sync_file_range,ftruncate,rename,renameat,unlinkat,write"
-    command = ["strace", "-f", "-y", "-qq", "-o", str(trace), "-e", names]
+    command = ["strace", "-f", "-y", "-qq", "-o", str(trace), "-e", f"trace={calls},write"]
     interpreter = subprocess.check_output(
         [sys.executable, "-c", "import sys; print(sys.executable)"], text=True
     ).strip()
@@ -90,6 +92,16 @@ def test_t21_an_update_with_a_checkpoint_is_one_write_and_one_sync_of_its_log(tm
     assert UPDATES <= counted.pop("fdatasync") <= UPDATES + UPDATES // 50
     assert UPDATES <= counted.pop("pwrite64") <= UPDATES + UPDATES // 50
     assert counted == {}
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+def test_t21_an_update_does_not_ask_when_its_log_was_changed(tmp_path):
+    """Who asks for the times of a file makes its next sync slower (`statx`): an update asks for the log's name once,
+    without them.
+    """
+    asked = [(name, file) for name, file in traced(tmp_path, 1000, "apart", "stat,fstat,newfstatat,statx")]
+    assert UPDATES <= [name for name, _ in asked].count("statx") <= UPDATES + UPDATES // 50
+    assert not [file for name, file in asked if name != "statx" and (file.endswith("wf.state") or "workflows" in file)]
 
 
 def test_a_process_that_works_on_a_thousand_steps_stays_under_fifty_mb(tmp_path):

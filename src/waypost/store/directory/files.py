@@ -1,7 +1,7 @@
 """The only module that touches the disk.
 
-Every system call of the storage core is made here, as `os.name(...)` or `fcntl.name(...)`, so that a test
-can stand in front of each. Paths are never joined: a file is a name in an open directory, must be a
+Every system call of the storage core is made here, as `os.name(...)`, `fcntl.name(...)` or `statx.stat(...)`, so that
+a test can stand in front of each. Paths are never joined: a file is a name in an open directory, must be a
 regular file, and is never reached through a link. Whatever the system refuses becomes
 `StoreUnavailable` with the call, the file and the reason.
 """
@@ -16,12 +16,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 from weakref import WeakSet
 
 from waypost.errors import StoreError, StoreNotFound, StoreUnavailable
 from waypost.store.contract import Counters
+from waypost.store.directory import statx
 
+F = TypeVar("F")
 FileKind = Literal["file", "directory", "link", "other"]
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FILE_MODE, _DIRECTORY_MODE = 0o600, 0o700
@@ -61,12 +63,13 @@ def detach_all() -> None:
 class File:
     """An open regular file. Closed when it is no longer referred to, so that a view can outlive a compaction."""
 
-    __slots__ = ("__weakref__", "_locked", "descriptor", "name", "tally")
+    __slots__ = ("__weakref__", "_locked", "_place", "descriptor", "name", "tally")
 
     def __init__(self, descriptor: int, name: str) -> None:
         self.descriptor = descriptor
         self._locked = False  # what closing looks at, should there be no memory for the rest
         _OPEN_FILES.add(self)
+        self._place: tuple[int, int] | None = None
         self.name = name
         self.tally = Counters()
 
@@ -106,11 +109,14 @@ class File:
             os.close(own)
 
     def identity(self) -> Identity:
+        """Device and inode, which a descriptor keeps, and the length now, which is asked as `statx` says."""
         try:
-            found = os.fstat(self.descriptor)
+            if self._place is None:
+                found = os.fstat(self.descriptor)
+                self._place = found.st_dev, found.st_ino
+            return Identity(*self._place, os.lseek(self.descriptor, 0, os.SEEK_END))
         except OSError as error:
             raise unavailable(error, "examine", self.name) from error
-        return Identity(found.st_dev, found.st_ino, found.st_size)
 
     def read(self, length: int, offset: int) -> bytes:
         """Up to `length` bytes; fewer only at the end of the file."""
@@ -314,9 +320,9 @@ class Directory:
             raise unavailable(error, "make", self._shown(name)) from error
         return True
 
-    def _found(self, name: str) -> os.stat_result | None:
+    def _look(self, name: str, call: Callable[..., F]) -> F | None:
         try:
-            return os.stat(name, dir_fd=self.descriptor, follow_symlinks=False)
+            return call(name, dir_fd=self.descriptor, follow_symlinks=False)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -324,12 +330,12 @@ class Directory:
 
     def identity(self, name: str) -> Identity | None:
         """Which file the name stands for now."""
-        found = self._found(name)
+        found = self._look(name, statx.stat)
         return None if found is None else Identity(found.st_dev, found.st_ino, found.st_size)
 
     def allocated(self, name: str) -> int | None:
         """How many bytes of the medium the file takes; None where there is none."""
-        found = self._found(name)
+        found = self._look(name, os.stat)
         return None if found is None else found.st_blocks * _STAT_BLOCK
 
     def changed_ns(self) -> int:
@@ -341,7 +347,7 @@ class Directory:
 
     def kind(self, name: str) -> FileKind | None:
         """What the name itself stands for, links not followed; None where there is nothing of that name."""
-        found = self._found(name)
+        found = self._look(name, os.stat)
         return None if found is None else _KINDS.get(stat.S_IFMT(found.st_mode), "other")
 
     def try_lock(self) -> bool:
@@ -363,15 +369,9 @@ class Directory:
 
     def states(self, suffix: str) -> Iterator[tuple[str, os.stat_result]]:
         """Each name that ends so, and what the system says about its file now."""
-        descriptor, stat_of = self.descriptor, os.stat
         for name in self.names():
-            if name.endswith(suffix):
-                try:
-                    yield name, stat_of(name, dir_fd=descriptor, follow_symlinks=False)
-                except FileNotFoundError:
-                    continue
-                except OSError as error:
-                    raise unavailable(error, "examine", self._shown(name)) from error
+            if name.endswith(suffix) and (found := self._look(name, os.stat)) is not None:
+                yield name, found
 
     def names(self) -> list[str]:
         """What is in the directory, read through a descriptor of its own: two listings through one, of threads or of a
