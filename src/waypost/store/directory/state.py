@@ -296,7 +296,10 @@ class DocumentState:
         self._undecoded: list[Frame | _Ready] = []
         self._undecoded_bytes = 0
         self._undecoded_parts: set[int] = set()
+        """The hashes of parts that commits of others touch which are not decoded yet."""
         self._undecoded_any = False
+        self._ready: dict[str, Part | None] = {}
+        """What commits of this process put or removed behind those."""
         self.frames = 0
         self.frame_bytes = 0
 
@@ -321,17 +324,15 @@ class DocumentState:
             self._note_compressed(header.version)
         self.frames += 1
         self.frame_bytes += header.length
-        self._await_decoding(found, touched_parts(header, found.data))
-        self._undecoded_bytes += header.length
-        if self._undecoded_bytes >= _DECODE_AT_BYTES:
-            self.decode()
-
-    def _await_decoding(self, commit: Frame | _Ready, touched: Sequence[int] | None) -> None:
-        self._undecoded.append(commit)
+        self._undecoded.append(found)
+        touched = touched_parts(header, found.data)
         if touched is None:
             self._undecoded_any = True
         else:
             self._undecoded_parts.update(touched)
+        self._undecoded_bytes += header.length
+        if self._undecoded_bytes >= _DECODE_AT_BYTES:
+            self.decode()
 
     def decode(self) -> None:
         """Lay what was only taken note of over the rest, in its order."""
@@ -359,6 +360,7 @@ class DocumentState:
         self._undecoded_bytes = 0
         self._undecoded_parts.clear()
         self._undecoded_any = False
+        self._ready.clear()
 
     def apply(
         self, found: Frame, parts: dict[str, Part], removed: list[str], cleared: bool, record: OperationRecord
@@ -373,8 +375,11 @@ class DocumentState:
         if compressed:
             self._note_compressed(found.header.version)
         if self._undecoded:  # frames of others come before it, and this is no time to decode them
-            ready = _Ready(parts, removed, cleared, record, found.standing, compressed)
-            self._await_decoding(ready, touched_parts(found.header, found.data))
+            self._undecoded.append(_Ready(parts, removed, cleared, record, found.standing, compressed))
+            self._undecoded_any |= cleared
+            self._undecoded_bytes += found.header.length
+            self._ready.update(dict.fromkeys(removed))
+            self._ready.update(parts)
             return
         self._lay_over(parts, removed, cleared, found.standing, compressed)
         self._remember(record)
@@ -408,12 +413,12 @@ class DocumentState:
 
     # --- reading ------------------------------------------------------------------------------
 
-    def _settle(self, key: str) -> None:
-        if self._undecoded and (self._undecoded_any or part_hash(key.encode()) in self._undecoded_parts):
-            self.decode()
-
     def part(self, key: str) -> Part | None:
-        self._settle(key)
+        if self._undecoded:
+            if self._undecoded_any or part_hash(key.encode()) in self._undecoded_parts:
+                self.decode()
+            elif key in self._ready:  # no commit of others that is not decoded touches it, before or behind ours
+                return self._ready[key]
         if key in self._overlay:
             return self._overlay[key]
         return self.base.get(key)
