@@ -115,10 +115,12 @@ class Log:
 
     def hop(self, offset: int, link: int, size: int) -> Iterator[Frame]:
         """The valid frames from an offset on, each linked to the one before it."""
-        window, window_at = b"", offset
+        window, window_at, ahead = b"", offset, _PEEK
         while True:
             if offset + frame.HEADER_BYTES > window_at + len(window):
-                window, window_at = self.file.read(min(_WINDOW, max(0, size - offset)), offset), offset
+                # what others have just added is a few frames, with fill behind them
+                window, window_at = self.file.read(min(ahead, max(0, size - offset)), offset), offset
+                ahead = min(4 * ahead, _WINDOW)
             found = self.frame_at(offset, size, window, window_at)
             if found is None or found.header.link != link or not self.blocks_whole(found):
                 head = window[offset - window_at :][: len(frame.MAGIC)]
