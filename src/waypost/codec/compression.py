@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 PLAIN, ZSTD, ZSTD_DICTIONARY_1, GZIP, LZ4, BROTLI = range(6)
 CODEC_NAMES = ("plain", "zstd", "zstd with dictionary 1", "gzip", "lz4", "brotli")
 DICTIONARY_UP_TO = 16 * 1024
-SMALL_EFFORT = 3
+SMALL_EFFORT = 2
+"""With the dictionary, steps and outputs get a little smaller than at 3 (70.6 against 71.7 % of an output), at half the
+time: 3 us hot and 9 us behind a sync, against 6 and 18.
+"""
 WINDOW_LOG = 17
 """What is compressed looks back 128 KiB at most: blocks are shorter, but for large chunks that somebody asked for."""
 DICTIONARY_FILE = "dictionary_1.zstd"
