@@ -70,10 +70,10 @@ def time_us(checkpoint_id: str) -> int:
 def _own(checkpoint_id: str) -> str | None:
     """What of an id is the checkpoint's own; None where it was not made by `new`."""
     own = checkpoint_id.rpartition(MARK)[2]
-    return own if len(own) == _OWN_DIGITS and not set(own).difference(_ALPHABET) else None
+    return own if len(own) == _OWN_DIGITS and not own.strip(_ALPHABET) else None
 
 
 def is_of(workflow_id: str, checkpoint_id: str) -> bool:
     """Whether an id is one that checkpoints of that workflow are given."""
     own = checkpoint_id.removeprefix(workflow_id + MARK)
-    return own != checkpoint_id and 0 < len(own) <= _MOST_OWN and not set(own).difference(_ALPHABET)
+    return own != checkpoint_id and 0 < len(own) <= _MOST_OWN and not own.strip(_ALPHABET)
