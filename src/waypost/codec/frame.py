@@ -81,7 +81,8 @@ class Header(NamedTuple):
     @property
     def blocks_offset(self) -> int:
         """Where the blocks begin (the end of the frame when it has none), counted from its start."""
-        return self.body_offset + self.stored
+        # not by way of the body: this is asked several times of each frame that is read
+        return HEADER_BYTES + self.stored + (0 if self.touched == ANYTHING_TOUCHED else 4 * self.touched)
 
 
 def seed(file_id: int, offset: int) -> int:
