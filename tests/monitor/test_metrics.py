@@ -171,7 +171,8 @@ def test_costs_are_the_sums_of_what_operations_report(tmp_path: Path) -> None:
             assert getattr(metrics.totals, name) == getattr(metrics, name)
         raw = sum(cost.compression_ratio * cost.bytes_written for cost in costs if cost.compression_ratio is not None)
         assert metrics.compression_ratio == pytest.approx(raw / metrics.bytes_written)
-        assert metrics.syncs >= 3 and metrics.compression_ratio > 1
+        # one for each commit, but for those that a sync of upkeep, which writes out checkpoints, has covered already
+        assert 1 <= metrics.syncs <= 4 and metrics.compression_ratio > 1
         assert metrics.cache_hit_rate == 1
     with waypost.open(tmp_path / "s") as wp:
         cold = wp.load_workflow_state("w").performance
