@@ -19,8 +19,9 @@ holds a lock meanwhile.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
+
+from msgspec import Struct, field
 
 from waypost.keys import Keys
 from waypost.store.claims import Claim, Sight
@@ -49,8 +50,7 @@ SETTLED = "settled\x1f"
 """A part under a key that begins so stays when a transaction clears its document."""
 
 
-@dataclass(slots=True, frozen=True)
-class Change:
+class Change(Struct, frozen=True):
     """A write: which document, what to do, and what to remember about it.
 
     `repeatable` says that the operation id was given by the caller, so that it may have been
@@ -68,8 +68,7 @@ class Change:
     """Set by a store that follows another: the commit is to become what it was there."""
 
 
-@dataclass(slots=True, frozen=True)
-class JointChange:
+class JointChange(Struct, frozen=True):
     """A write over several documents: what to remember about it in each. Fields as in `Change`."""
 
     operation_id: str
@@ -100,8 +99,7 @@ class Reception(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(slots=True)
-class Counters:
+class Counters(Struct):
     """What one operation cost the store. Bytes are as stored; a sync shared by a batch counts once for each.
 
     `raw_bytes` are those written as they were before compression; `streamed_bytes` of them were never held as a whole.
@@ -120,8 +118,7 @@ class Counters:
     hits: int = 0
 
 
-@dataclass(slots=True)
-class Receipt:
+class Receipt(Struct):
     """The outcome of a change: `data` is what the work returned.
 
     `version` is the version that holds the change. `changed` is false when the work staged

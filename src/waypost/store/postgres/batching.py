@@ -9,10 +9,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import psycopg
+from msgspec.structs import replace
 
 from waypost.errors import LockTimeout, StoreUnavailable, WaypostError
 from waypost.store import parts
