@@ -394,11 +394,10 @@ class Write(Request[OperationResult[T]]):
 
     def done(self, receipt: Receipt) -> OperationResult[T]:
         """The result of a commit."""
-        document = DocumentId("workflow", self.workflow_id)
-        store, version = self.store, receipt.version
+        store, workflow_id, version = self.store, self.workflow_id, receipt.version
 
         def viewer() -> View:
-            return view_at(store, document, version)
+            return view_at(store, DocumentId("workflow", workflow_id), version)
 
         try:
             if receipt.repeated is not None:

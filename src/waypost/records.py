@@ -35,7 +35,6 @@ from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from msgspec import MsgspecError, Struct
 from msgspec.msgpack import Decoder, Encoder
-from msgspec.structs import astuple
 
 from waypost import clock, erased, schema
 from waypost.codec import values
@@ -417,12 +416,12 @@ def add_output(
     """Put the next version of a step's output. The step is changed, and written by the caller."""
     step.output_version += 1
     size, version, data = value.size, step.output_version, value.data
-    made = StepOutput(step.id, agent_id or step.agent_id, clock.to_datetime(time_us), size, value.checksum, version)
+    made = (step.id, agent_id or step.agent_id, clock.to_datetime(time_us), size, value.checksum, version)
     inline = data if isinstance(data, bytes) and size <= chunk_size else None
-    tx.put(output_key(step.id, version), encode(OutputRecord(*astuple(made), value=inline, name=value.name)))
+    tx.put(output_key(step.id, version), encode(OutputRecord(*made, value=inline, name=value.name)))
     if inline is None:
         tx.put(value_key(step.id, version, value.name), data)
-    return made
+    return StepOutput(*made)
 
 
 def output(view: View, step_id: str, version: int) -> StepOutput:

@@ -59,7 +59,8 @@ class Redaction:
 
     def covers(self, *root: str) -> bool:
         """Whether all that stands at a root is redacted, whatever it is."""
-        return any(len(each.elements) == len(root) for each in self._leading_into(root))
+        live = self._leading_into(root)
+        return bool(live) and any(len(each.elements) == len(root) for each in live)
 
     def encode_group(self, group: object, prefix: str, *root: str) -> dict[str, bytes]:
         """The parts of a dictionary of values, one for each key. Raises InvalidId, InvalidInput, InvalidValue."""
@@ -107,6 +108,8 @@ class Redaction:
 
     def _leading_into(self, root: Sequence[str]) -> list[Pattern]:
         """The patterns that match a root, or something within it."""
+        if not self._patterns:
+            return self._patterns
         return [
             each
             for each in self._patterns

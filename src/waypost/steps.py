@@ -52,7 +52,7 @@ _FOLLOWING: dict[StepStatus, tuple[StepStatus, ...]] = {
 
 
 class Move(NamedTuple):
-    """What is said about a step, checked and encoded. Who is not known to work on it is no owner."""
+    """What is said about a step, checked and encoded. Who does not work on it, or is not known to, is no owner."""
 
     step_id: str
     status: StepStatus
@@ -84,7 +84,7 @@ def prepare_move(
         None if error is None else redaction.text(error_text(error), "steps", step_id, "error"),
         None if agent_id is None else records.validate_id(agent_id, "agent id"),
         clock.now_us(),
-        StepOwner.this_process(),
+        StepOwner.this_process() if status == "running" else None,
     )
 
 
