@@ -6,8 +6,8 @@ import asyncio
 import inspect
 import logging
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from waypost.blocking import Waypost
 from waypost.definitions import Definitions
 from waypost.errors import InvalidConfiguration, StepNotFound, StoreClosed, StoreUnavailable, WaypostError
 from waypost.operations import OperationResult, Request
-from waypost.store import Change, Receipt, Store, Ticket
+from waypost.store import Change, OnDone, Receipt, Store, Ticket
 
 OPERATIONS = [
     *(name for name in dir(Definitions) if not name.startswith("_") and name not in ("close", "in_session", "spool")),
@@ -223,6 +223,19 @@ async def test_trap_07_tasks_lose_no_update(awp: AsyncWaypost) -> None:
 # --- waiting without blocking ---
 
 
+@dataclass(eq=False)
+class Held:
+    """A change that a slow store was handed; fulfils `Ticket`."""
+
+    change: Change
+    on_done: OnDone
+    ticket: Ticket | None = None
+
+    def result(self) -> Receipt:
+        assert self.ticket is not None
+        return self.ticket.result()
+
+
 class Slow:
     """A store that commits when it is told to, in a thread of its own."""
 
@@ -230,14 +243,13 @@ class Slow:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._held: list[tuple[Change, Callable[[Ticket], None]]] = []
+        self._held: list[Held] = []
         self.readers: set[str] = set()
 
-    def submit(self, change: Change, on_done: Callable[[Ticket], None] | None = None) -> Ticket:
+    def submit(self, change: Change, on_done: OnDone | None = None) -> Ticket:
         assert on_done is not None, "an asynchronous caller never waits in the store"
-        self._held.append((change, on_done))
-        ticket: Any = None
-        return ticket
+        self._held.append(Held(change, on_done))
+        return self._held[-1]
 
     def release(self) -> None:
         held, self._held = self._held, []
@@ -245,14 +257,14 @@ class Slow:
         thread.start()
         thread.join()
 
-    def _commit(self, held: list[tuple[Change, Callable[[Ticket], None]]]) -> None:
-        for change, on_done in held:
-            ticket = self._store.submit(change)
+    def _commit(self, held: list[Held]) -> None:
+        for each in held:
+            each.ticket = self._store.submit(each.change)
             try:
-                ticket.result()
+                each.result()
             except WaypostError:
                 pass  # whoever takes the ticket gets it again
-            on_done(ticket)
+            each.on_done([each])
 
     def view(self, *args: Any, **kwargs: Any) -> Any:
         self.readers.add(threading.current_thread().name)

@@ -14,7 +14,7 @@ import asyncio
 import logging
 import os
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial, wraps
@@ -32,7 +32,7 @@ from waypost.operations import TRIES, OperationResult, Request, Write
 from waypost.performance import StoreMetrics
 from waypost.runner import Call, Effects, Pause, RunLogic, StepWork
 from waypost.runs import raise_first
-from waypost.store import Change, ContentLost, Durability, Receipt, Ticket
+from waypost.store import Change, ContentLost, Durability, Ticket
 from waypost.watches import AsyncWatch
 from waypost.watching import Watch
 
@@ -105,18 +105,25 @@ def _close_unused(opening: asyncio.Future[Definitions]) -> None:
 class _Completions:
     """Brings tickets from the threads that finished them to the loop that waits, a batch for each wake-up."""
 
-    __slots__ = ("_done", "_lock", "loop")
+    __slots__ = ("_done", "_lock", "_waiting", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._lock = threading.Lock()
-        self._done: list[tuple[asyncio.Future[Ticket], Ticket]] = []
+        self._done: list[Ticket] = []
+        self._waiting: dict[Ticket, asyncio.Future[Ticket]] = {}
+        """Only the loop's own thread looks in here."""
 
-    def put(self, future: asyncio.Future[Ticket], ticket: Ticket) -> None:
+    def of(self, ticket: Ticket) -> asyncio.Future[Ticket]:
+        """Gives a ticket back once it is done. To be called right after it was handed out, in the loop's thread."""
+        future = self._waiting[ticket] = self.loop.create_future()
+        return future
+
+    def put(self, tickets: Sequence[Ticket]) -> None:
         """Called in a thread of the store."""
         with self._lock:
-            self._done.append((future, ticket))
-            is_first = len(self._done) == 1
+            is_first = not self._done
+            self._done += tickets
         if is_first:
             try:
                 self.loop.call_soon_threadsafe(self._deliver)
@@ -127,7 +134,8 @@ class _Completions:
     def _deliver(self) -> None:
         with self._lock:
             done, self._done = self._done, []
-        for future, ticket in done:
+        for ticket in done:
+            future = self._waiting.pop(ticket)
             if future.cancelled() or self.loop.is_closed():
                 _log_failure(ticket)
             else:
@@ -249,11 +257,11 @@ class AsyncWaypost:
         if self._readers is not None:
             self._readers.shutdown(wait=False)
 
-    async def perform(self, request: Request[R]) -> R:
+    def perform(self, request: Request[R]) -> Coroutine[Any, Any, R]:
         """Wait for a request in the way that it needs."""
         if isinstance(request, Write):
-            return cast("R", await self._commit(cast("Write[Any]", request)))
-        return await self._in_reader(request.run)
+            return cast("Coroutine[Any, Any, R]", self._commit(cast("Write[Any]", request)))
+        return self._in_reader(request.run)
 
     async def _in_reader(self, work: Callable[[], R]) -> R:
         if self._closed or self.definitions.store.durability == "none":
@@ -267,10 +275,10 @@ class AsyncWaypost:
         try:
             change = await asyncio.to_thread(write.change) if write.stages else write.change()
             try:
-                receipt = await self._submit(change)
+                receipt = (await self._submit(change)).result()
             except SchemaOutdated:
                 await self._in_reader(partial(migrations.bring_up_to_date, write.store, change.document))
-                receipt = await self._submit(change)
+                receipt = (await self._submit(change)).result()
             except TransactionPending as pending:
                 if tries_left == 1:
                     raise
@@ -285,13 +293,12 @@ class AsyncWaypost:
             return await self._in_reader(partial(write.done, receipt))
         return write.done(receipt)
 
-    async def _submit(self, change: Change) -> Receipt:
+    def _submit(self, change: Change) -> asyncio.Future[Ticket]:
         loop = asyncio.get_running_loop()
-        if self._completions is None or self._completions.loop is not loop:
-            self._completions = _Completions(loop)
-        future: asyncio.Future[Ticket] = loop.create_future()
-        self.definitions.store.submit(change, on_done=partial(self._completions.put, future))
-        return (await future).result()
+        completions = self._completions
+        if completions is None or completions.loop is not loop:
+            completions = self._completions = _Completions(loop)
+        return completions.of(self.definitions.store.submit(change, completions.put))
 
     def __repr__(self) -> str:
         return f"<AsyncWaypost at {self.location}>"

@@ -33,7 +33,7 @@ from waypost.store import (
     View,
 )
 from waypost.store.claims import Sight
-from waypost.store.contract import ADOPTED, CHECKPOINT, PREPARED
+from waypost.store.contract import ADOPTED, CHECKPOINT, PREPARED, OnDone
 from waypost.store.kinds import Kind
 
 P = ParamSpec("P")
@@ -106,7 +106,7 @@ class _StagedStore:
                 raise VersionConflict("a transaction over two stores was in the way, and is settled: do it again")
         return found
 
-    def submit(self, change: Change, on_done: Callable[[Ticket], None] | None = None) -> Ticket:
+    def submit(self, change: Change, on_done: OnDone | None = None) -> Ticket:
         del on_done  # nobody waits for what is only staged
         part = self._document(change.document)
         savepoint = part.savepoint()

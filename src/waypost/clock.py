@@ -91,7 +91,7 @@ class _Tails:
         return [f"7{noise[at : at + 3]}{_VARIANT[noise[at + 3]]}{noise[at + 4 : at + 19]}" for at in starts]
 
 
-_MADE_AT_ONCE = 32
+_MADE_AT_ONCE = 256
 _VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 """The digit in which two bits are the variant, of one in which all four are at random."""
 _TAILS = _Tails()

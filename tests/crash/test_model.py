@@ -213,9 +213,10 @@ class StoreMachine(RuleBasedStateMachine):
         left = threading.Semaphore(0)
 
         def finished(number: int) -> Callable[[Any], None]:
-            def on_done(ticket: Any) -> None:
-                told[number].append(outcome_of(ticket.result))
-                left.release()
+            def on_done(tickets: Any) -> None:
+                for ticket in tickets:
+                    told[number].append(outcome_of(ticket.result))
+                    left.release()
 
             return on_done
 

@@ -126,7 +126,7 @@ class TellsTwice(MemoryStore):
     def submit(self, change: Change, on_done: Any = None) -> Any:
         ticket = super().submit(change, on_done)
         if on_done is not None:
-            on_done(ticket)
+            on_done([ticket])
         return ticket
 
 

@@ -144,9 +144,10 @@ def test_a_change_that_comes_in_as_its_driver_ends_is_told_though_the_store_clos
     store = directory_store(path)
     told, both, ends = [], threading.Semaphore(0), []
 
-    def on_done(ticket):
-        told.append(ticket.result().version)
-        both.release()
+    def on_done(tickets):
+        for ticket in tickets:
+            told.append(ticket.result().version)
+            both.release()
 
     def act():
         store.submit(putting(b=b"2"), on_done)
@@ -164,6 +165,37 @@ def test_a_change_that_comes_in_as_its_driver_ends_is_told_though_the_store_clos
     store.submit(putting(a=b"1"), on_done)
     assert both.acquire(timeout=60) and both.acquire(timeout=60), f"told of {told}"
     assert told == [1, 2]
+    store.close()
+
+
+def test_a_batch_is_told_in_one_call_to_each_who_asked(path):
+    """Whoever waits for several changes of a batch wakes once for it, also where one of them failed."""
+    store = directory_store(path)
+    store.submit(putting(a=b"0")).result()
+
+    def refuse(_tx):
+        raise ValueError("no")
+
+    told = {"one": [], "other": []}
+    done = threading.Semaphore(0)
+
+    def teller(name):
+        def on_done(tickets):
+            told[name].append(tickets)
+            done.release()
+
+        return on_done
+
+    one, other = teller("one"), teller("other")
+    with store._document(WF).lock:  # so all of them wait for the one thread that drives
+        first = [store.submit(putting(a=b"1"), one), store.submit(change(WF, refuse), one)]
+        second = store.submit(putting(a=b"2"), other)
+        first.append(store.submit(putting(a=b"3"), one))
+    assert done.acquire(timeout=60) and done.acquire(timeout=60)
+    assert told == {"one": [first], "other": [[second]]}
+    assert [ticket.result().version for ticket in (first[0], second, first[2])] == [2, 3, 4]
+    with pytest.raises(ValueError, match="no"):
+        first[1].result()
     store.close()
 
 

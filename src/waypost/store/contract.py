@@ -134,11 +134,15 @@ class Receipt(Struct):
 
 
 class Ticket(Protocol):
-    """A change that was handed in."""
+    """A change that was handed in. Each is equal to itself alone, and can be the key of a dictionary."""
 
     def result(self) -> Receipt:
         """Wait until the change is done; raise what it failed with."""
         ...
+
+
+OnDone = Callable[[Sequence[Ticket]], None]
+"""Told of tickets that are done. It is quick, and called from any thread."""
 
 
 class Listener(Protocol):
@@ -169,12 +173,13 @@ class Store(Protocol):
         """The keys for whoever seals parts and opens them: the store itself looks into none."""
         ...
 
-    def submit(self, change: Change, on_done: Callable[[Ticket], None] | None = None) -> Ticket:
+    def submit(self, change: Change, on_done: OnDone | None = None) -> Ticket:
         """Hand in a change.
 
         Without `on_done` the caller is expected to call `result()`, and the work may run in that
-        call. With it the store drives the change itself and calls `on_done` from one of its
-        threads, exactly once, after which `result()` does not block.
+        call. With it the store drives the change itself and tells `on_done` of the ticket from one of its
+        threads, exactly once, after which `result()` does not block. Tickets that are done together and have one
+        `on_done` may be told in one call, and should be: whoever is told of each by itself wakes for each.
         """
         ...
 

@@ -23,6 +23,7 @@ from waypost.store.contract import (
     Counters,
     Durability,
     JointChange,
+    OnDone,
     Receipt,
     Reception,
     Ticket,
@@ -169,14 +170,14 @@ class MemoryStore:
         self._commits = 0
         """How often something was committed."""
 
-    def submit(self, change: Change, on_done: Callable[[Ticket], None] | None = None) -> Ticket:
+    def submit(self, change: Change, on_done: OnDone | None = None) -> Ticket:
         try:
             with self._lock:
                 ticket = _Done(self._commit(change))
         except WaypostError as error:
             ticket = _Done(error)
         if on_done is not None:
-            on_done(ticket)
+            on_done((ticket,))
         return ticket
 
     def _commit(self, change: Change) -> Receipt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import pytest
 
@@ -186,13 +187,29 @@ class DocumentTests(Kit):
         done: list[int] = []
         event = threading.Event()
 
-        def finished(ticket: Ticket) -> None:
-            done.append(ticket.result().version)
+        def finished(tickets: Sequence[Ticket]) -> None:
+            done.extend(ticket.result().version for ticket in tickets)
             event.set()
 
         store.submit(change(putting({"a": b"1"})), finished)
         assert event.wait(LONG_S)
         assert done == [1]
+
+    def test_on_done_is_told_of_each_once_that_it_was_given_with(self, store: Store) -> None:
+        """Tickets of several changes with one `on_done` may be told together, and each is told once."""
+        told: list[Ticket] = []
+        left = threading.Semaphore(0)
+
+        def finished(tickets: Sequence[Ticket]) -> None:
+            for ticket in tickets:
+                told.append(ticket)
+                left.release()
+
+        handed_out = [store.submit(change(putting({f"k{number}": b"1"})), finished) for number in range(20)]
+        for _ in handed_out:
+            assert left.acquire(timeout=LONG_S)
+        assert len(told) == len(handed_out) and set(told) == set(handed_out)
+        assert sorted(ticket.result().version for ticket in told) == list(range(1, 21))
 
     def test_on_done_is_told_of_errors(self, store: Store) -> None:
         """A work that raises is done, too: its ticket raises what it raised."""
@@ -201,8 +218,8 @@ class DocumentTests(Kit):
         def work(tx: Transaction) -> None:
             raise IllegalTransition("no")
 
-        def finished(ticket: Ticket) -> None:
-            tickets.append(ticket)
+        def finished(told: Sequence[Ticket]) -> None:
+            tickets.extend(told)
             event.set()
 
         store.submit(change(work), finished)

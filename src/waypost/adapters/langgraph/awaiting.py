@@ -6,6 +6,7 @@ Cancelling who awaits a change does not undo it: the commit goes on, as on the a
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from waypost.adapters.langgraph.pages import Steps
@@ -43,10 +44,10 @@ async def _submitted(store: Store, change: Change) -> Receipt:
         if not done.done():
             done.set_result(ticket)
 
-    def tell(ticket: Ticket) -> None:
+    def tell(tickets: Sequence[Ticket]) -> None:
         """Called in a thread of the store."""
         try:
-            loop.call_soon_threadsafe(deliver, ticket)
+            loop.call_soon_threadsafe(deliver, tickets[0])
         except RuntimeError:
             pass  # the loop is closed, and nobody waits any more; the commit is made all the same
 

@@ -29,7 +29,7 @@ from waypost.errors import (
 )
 from waypost.keys import KeyFinder
 from waypost.store.claims import Sight
-from waypost.store.contract import Change, Counters, Durability, JointChange, Receipt, Reception, Ticket
+from waypost.store.contract import Change, Counters, Durability, JointChange, OnDone, Receipt, Reception, Ticket
 from waypost.store.copies import Backup, Restored
 from waypost.store.directory import (
     arriving,
@@ -136,7 +136,7 @@ class DirectoryStore(Following, Looking):
 
     # --- the contract -------------------------------------------------------------------------
 
-    def submit(self, change: Change, on_done: Callable[[Ticket], None] | None = None) -> Ticket:
+    def submit(self, change: Change, on_done: OnDone | None = None) -> Ticket:
         self._check_writable()
         document = self._document(change.document)
         submission = document.submit(change, on_done)

@@ -30,7 +30,7 @@ from waypost.errors import (
     StoreUnavailable,
     WaypostError,
 )
-from waypost.store.contract import Change, Receipt, Ticket
+from waypost.store.contract import Change, OnDone, Receipt
 from waypost.store.directory.batch import Prepared, Ran, compose, conflicts, run
 from waypost.store.directory.blocks import Blocks
 from waypost.store.directory.checkpointed import CheckpointedDocument
@@ -38,7 +38,7 @@ from waypost.store.directory.content import Ahead
 from waypost.store.directory.context import Context
 from waypost.store.directory.log import NOTHING, Frame, Log
 from waypost.store.directory.state import DocumentState
-from waypost.store.directory.submission import Outcomes, Submission
+from waypost.store.directory.submission import Outcomes, Submission, tell
 from waypost.store.kinds import DocumentId
 from waypost.store.values import ContentLost
 
@@ -73,7 +73,7 @@ class Document(CheckpointedDocument):
 
     # --- changes ------------------------------------------------------------------------------
 
-    def submit(self, change: Change, on_done: Callable[[Ticket], None] | None) -> Submission:
+    def submit(self, change: Change, on_done: OnDone | None) -> Submission:
         submission = Submission(self.drive, change, on_done)
         self._queue.append(submission)
         return submission
@@ -103,6 +103,7 @@ class Document(CheckpointedDocument):
             for submission in batch:  # an interrupt belongs to the thread that it hit, and nobody else waits for ever
                 submission.settle(StoreError("the commit was interrupted", outcome="unknown"))
                 self._flying.discard(submission)
+            tell(batch)
             self.let_go_of_lock()
         self.look_after()
 

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Protocol
 
 from waypost.errors import VersionConflict
-from waypost.store.contract import Change, Ticket
+from waypost.store.contract import Change, OnDone, Ticket
 from waypost.store.directory.content import Written
 from waypost.store.kinds import DocumentId
 from waypost.store.pasts import Commit
@@ -26,7 +26,7 @@ _BYTES_AT_A_TIME = 4 * 1024 * 1024
 class Writer(Protocol):
     """As much of a store as is needed."""
 
-    def submit(self, change: Change, on_done: Callable[[Ticket], None] | None = None) -> Ticket: ...
+    def submit(self, change: Change, on_done: OnDone | None = None) -> Ticket: ...
     def stage(
         self, document: DocumentId, key: str, length: int, pieces: Callable[[int], Iterable[bytes]]
     ) -> Written: ...

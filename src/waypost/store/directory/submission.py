@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Lock
 
 from waypost.errors import WaypostError
-from waypost.store.contract import Change, Counters, Receipt, Ticket
+from waypost.store.contract import Change, Counters, OnDone, Receipt, Ticket
 
 _LOG = logging.getLogger("waypost")
 
@@ -18,7 +18,7 @@ class Submission:
 
     __slots__ = ("_done", "_drive", "change", "counters", "is_new", "on_done", "outcome", "queued_ns", "taken")
 
-    def __init__(self, drive: Callable[[], None], change: Change, on_done: Callable[[Ticket], None] | None) -> None:
+    def __init__(self, drive: Callable[[], None], change: Change, on_done: OnDone | None) -> None:
         self._drive = drive
         self._done = Lock()
         self._done.acquire()
@@ -41,11 +41,6 @@ class Submission:
         if self.outcome is None:
             self.outcome = outcome
             self._done.release()
-            if self.on_done is not None:
-                try:
-                    self.on_done(self)
-                except Exception:  # it is the caller's, and the others of the batch wait
-                    _LOG.exception("a callback of a commit failed")
 
     def result(self) -> Receipt:
         while self.outcome is None and not self.taken:
@@ -57,6 +52,19 @@ class Submission:
         if isinstance(self.outcome, BaseException):
             raise self.outcome
         return self.outcome
+
+
+def tell(batch: Sequence[Submission]) -> None:
+    """Tell that the submissions of a batch are done, whoever asked for it: in one call for all of his."""
+    told: dict[OnDone, list[Ticket]] = {}
+    for submission in batch:
+        if submission.on_done is not None:
+            told.setdefault(submission.on_done, []).append(submission)
+    for on_done, tickets in told.items():
+        try:
+            on_done(tickets)
+        except Exception:  # it is the caller's, and others wait
+            _LOG.exception("a callback of a commit failed")
 
 
 Outcomes = list[tuple[Submission, Receipt | Exception]]

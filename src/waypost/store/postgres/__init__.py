@@ -31,6 +31,7 @@ from waypost.store.contract import (
     Counters,
     Durability,
     JointChange,
+    OnDone,
     Receipt,
     Reception,
     Ticket,
@@ -133,7 +134,7 @@ class PostgresStore:
 
     # --- committing ---
 
-    def submit(self, change: Change, on_done: Callable[[Ticket], None] | None = None) -> Ticket:
+    def submit(self, change: Change, on_done: OnDone | None = None) -> Ticket:
         self._check_writable()
 
         waiting = self._queues.add(change, on_done)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import psycopg
@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from waypost.errors import LockTimeout, StoreUnavailable, WaypostError
 from waypost.store import parts
-from waypost.store.contract import Change, Counters, Receipt, Ticket
+from waypost.store.contract import Change, Counters, OnDone, Receipt
 from waypost.store.kinds import DocumentId
 from waypost.store.postgres import committing, drafts
 from waypost.store.postgres.appending import append
@@ -33,7 +33,7 @@ _TRIES = 4
 class Waiting:
     """A change that waits for its commit; fulfils `contract.Ticket`."""
 
-    def __init__(self, queue: Queue, change: Change, on_done: Callable[[Ticket], None] | None) -> None:
+    def __init__(self, queue: Queue, change: Change, on_done: OnDone | None) -> None:
         self._queue = queue
         self._work = change.work
         self.change = replace(change, work=self._run)
@@ -74,7 +74,7 @@ class Waiting:
     def finish(self, outcome: Receipt | BaseException) -> None:
         self._outcome = outcome
         if self._on_done is not None:
-            self._on_done(self)
+            self._on_done((self,))
 
 
 class Queue:
@@ -85,7 +85,7 @@ class Queue:
         self._waiting: deque[Waiting] = deque()
         self._turn = threading.Lock()
 
-    def add(self, change: Change, on_done: Callable[[Ticket], None] | None) -> Waiting:
+    def add(self, change: Change, on_done: OnDone | None) -> Waiting:
         waiting = Waiting(self, change, on_done)
         self._waiting.append(waiting)
         return waiting
@@ -126,7 +126,7 @@ class Queues:
         self._lock = threading.Lock()
         self._queues: dict[DocumentId, tuple[Queue, int]] = {}
 
-    def add(self, change: Change, on_done: Callable[[Ticket], None] | None) -> Waiting:
+    def add(self, change: Change, on_done: OnDone | None) -> Waiting:
         """Hand in a change; `used` has to be told when its result was waited for."""
         with self._lock:
             queue, users = self._queues.get(change.document, (None, 0))
