@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import attrgetter
+
 from waypost import checkpoints
 from waypost.checkpoints import NewCheckpoint
 from waypost.folding import StepStatus
@@ -11,12 +14,13 @@ from waypost.retention import Retention
 from waypost.store import Transaction
 
 INITIAL_TAG = "initial"
-_OF_STEPS: dict[StepStatus, CheckpointType] = {
-    "running": "pre_step",
-    "completed": "post_step",
-    "skipped": "post_step",
-    "failed": "error",
+_OF_STEPS: dict[StepStatus, tuple[CheckpointType, Callable[[CheckpointsConfig], bool]]] = {
+    "running": ("pre_step", attrgetter("pre_step")),
+    "completed": ("post_step", attrgetter("post_step")),
+    "skipped": ("post_step", attrgetter("post_step")),
+    "failed": ("error", attrgetter("error")),
 }
+"""The type of the checkpoint for each status, and the option that asks for it."""
 
 
 class Automatic:
@@ -38,13 +42,9 @@ class Automatic:
 
     def step_moved(self, tx: Transaction, step: WorkflowStep) -> None:
         """Of a workflow one of whose steps has got another status."""
-        type = _OF_STEPS.get(step.status)
-        if type is not None and _is_asked_for(type, self._wanted):
-            self._make(tx, type, f"{step.id} {step.status}")
+        found = _OF_STEPS.get(step.status)
+        if found is not None and found[1](self._wanted):
+            self._make(tx, found[0], f"{step.id} {step.status}")
 
     def _make(self, tx: Transaction, type: CheckpointType, description: str, tags: tuple[str, ...] = ()) -> None:
         checkpoints.put(tx, NewCheckpoint(type, description, tags, self._session_id), self._retention)
-
-
-def _is_asked_for(type: CheckpointType, wanted: CheckpointsConfig) -> bool:
-    return {"pre_step": wanted.pre_step, "post_step": wanted.post_step, "error": wanted.error}[type]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice, takewhile
 
 from waypost import checkpoint_ids, clock
 from waypost.options import RetentionConfig
@@ -32,17 +33,14 @@ def is_passing(type: str, tags: Iterable[str]) -> bool:
 
 def excess(passing: Sequence[str], limits: RetentionConfig, now_us: int) -> list[str]:
     """Those of the passing checkpoints of a workflow, sorted, that are too many or too old, the oldest first."""
-    return list(passing[: _number_of_excess(passing, limits, now_us)])
+    may_go = passing[: max(0, len(passing) - limits.min_checkpoints)]
+    too_many = max(0, len(passing) - limits.max_checkpoints)
+    return list(may_go[: max(too_many, _number_too_old(may_go, limits, now_us))])
 
 
-def _number_of_excess(passing: Sequence[str], limits: RetentionConfig, now_us: int) -> int:
-    too_many = len(passing) - limits.max_checkpoints
-    may_go = len(passing) - limits.min_checkpoints
+def _number_too_old(may_go: Iterable[str], limits: RetentionConfig, now_us: int) -> int:
     oldest_us = now_us - limits.max_age_days * _DAY_US
-    number = 0
-    while number < may_go and (number < too_many or checkpoint_ids.time_us(passing[number]) < oldest_us):
-        number += 1
-    return number
+    return sum(1 for _ in takewhile(lambda name: checkpoint_ids.time_us(name) < oldest_us, may_go))
 
 
 def number_too_large(names: Iterable[str], passing: Sequence[str], sizes: Mapping[str, int], most_bytes: int) -> int:
@@ -58,10 +56,13 @@ def number_too_large(names: Iterable[str], passing: Sequence[str], sizes: Mappin
 class _Known:
     """The checkpoints of a workflow that may go, as far as they are known, and until when that counts."""
 
-    __slots__ = ("adopted", "names", "too_large", "until")
+    __slots__ = ("adopted", "names", "none_too_old_before_us", "too_large", "until")
 
-    def __init__(self, names: Iterable[str], adopted: set[str], too_large: int) -> None:
+    def __init__(self, names: Sequence[str], adopted: set[str], too_large: int, max_age_us: int) -> None:
         self.names = deque(names)
+        oldest_us = checkpoint_ids.time_us(names[0]) if names else clock.now_us()
+        self.none_too_old_before_us = oldest_us + max_age_us
+        """Names leave at the front and come at the end, so that the first is the oldest for as long as this counts."""
         self.adopted = adopted
         """Those of them that no commit of this history made: they came with a merge."""
         self.too_large = too_large
@@ -97,10 +98,12 @@ class Retention:
             names.append(made)
         now_us = clock.now_us()
         may_go = max(0, len(names) - self._limits.min_checkpoints)
-        number = max(_number_of_excess(names, self._limits, now_us), min(known.too_large, may_go))
+        number = max(len(names) - self._limits.max_checkpoints, known.too_large)
+        if now_us >= known.none_too_old_before_us:
+            number = max(number, _number_too_old(islice(names, may_go), self._limits, now_us))
         known.too_large = 0
         left: list[str] = []
-        for _ in range(number):
+        for _ in range(min(number, may_go)):
             name = names.popleft()
             if checkpoint_ids.is_of_this_process(name) or checkpoint_ids.time_us(name) < now_us - _OTHERS_US:
                 tx.delete(known.key(name))
@@ -116,7 +119,8 @@ class Retention:
         names = sorted([*_named(tx, CHECKPOINT), *adopted])
         passing = [name for name in names if checkpoint_ids.is_passing(name)]
         most_bytes = self._limits.max_workflow_size * _MEGABYTE
-        known = _Known(passing, adopted, number_too_large(names, passing, self._sizes(names), most_bytes))
+        too_large = number_too_large(names, passing, self._sizes(names), most_bytes)
+        known = _Known(passing, adopted, too_large, self._limits.max_age_days * _DAY_US)
         if len(self._known) >= _MOST_WORKFLOWS:
             self._known = {}
         self._known[tx.document] = known
