@@ -67,16 +67,8 @@ def _as_returned(data: T, viewer: Viewer) -> T:
     return data
 
 
-def _step(step: WorkflowStep, viewer: Viewer) -> WorkflowStep:
-    return loading.with_outputs(step, viewer)
-
-
 def _steps(changed: list[WorkflowStep], viewer: Viewer) -> list[WorkflowStep]:
     return [loading.with_outputs(step, viewer) for step in changed]
-
-
-def _output(output: StepOutput, viewer: Viewer) -> StepOutput:
-    return loading.with_value(output, viewer)
 
 
 class Definitions(CheckpointDefinitions, ErasingDefinitions, SessionDefinitions, SessionCarrying, LookingBack, Syncing):
@@ -251,7 +243,7 @@ class Definitions(CheckpointDefinitions, ErasingDefinitions, SessionDefinitions,
             return lambda tx: steps_.move(tx, wanted, self._chunk_size, self._enforce_dependencies, moved)
 
         return self._write(
-            "update_step_status", workflow_id, prepare, _step, operation_id, session_id, agent_id,
+            "update_step_status", workflow_id, prepare, loading.with_outputs, operation_id, session_id, agent_id,
             stages=source is not None,
         )  # fmt: skip
 
@@ -326,7 +318,7 @@ class Definitions(CheckpointDefinitions, ErasingDefinitions, SessionDefinitions,
             return lambda tx: steps_.add_output(tx, step_id, value, agent_id, time_us, self._chunk_size)
 
         return self._write(
-            "add_step_output", workflow_id, prepare, _output, operation_id, session_id, agent_id,
+            "add_step_output", workflow_id, prepare, loading.with_value, operation_id, session_id, agent_id,
             stages=source is not None,
         )  # fmt: skip
 

@@ -101,7 +101,8 @@ class Document(CheckpointedDocument):
                 submission.fail(_copy_of(error))
         finally:
             for submission in batch:  # an interrupt belongs to the thread that it hit, and nobody else waits for ever
-                submission.settle(StoreError("the commit was interrupted", outcome="unknown"))
+                if submission.outcome is None:
+                    submission.settle(StoreError("the commit was interrupted", outcome="unknown"))
                 self._flying.discard(submission)
             tell(batch)
             self.let_go_of_lock()
