@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import make_config
 from waypost import blocking, cli
 from waypost.cli import guard, process
-from waypost.models import StepOutput, StepOwner, WorkflowState, WorkflowStep
+from waypost.models import StepOwner, WorkflowState, WorkflowStep
 
 PYTHON = sys.executable
 
@@ -529,8 +529,7 @@ def left_running(group: int, start_ticks: int) -> WorkflowStep:
     here = StepOwner.this_process()
     owner = StepOwner(here.host, here.boot, here.namespace, gone.pid, 1)
     step = WorkflowStep("a", status="running", owner=owner)
-    output = StepOutput.of("a", {"process_group": group, "start_ticks": start_ticks})
-    vars(step)["_outputs"] = {"a": output}
+    step.output = {"process_group": group, "start_ticks": start_ticks}
     return step
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast, overload
 
 from waypost import erased, records, secrecy
 from waypost.codec import values
+from waypost.errors import ValueErased
 from waypost.folding import Fold, fold
 from waypost.keys import Keys
 from waypost.models import (
@@ -193,8 +194,12 @@ class LazySteps(Steps):
         found = self._touched.get(entry)
         if found is None:
             found = self._touched[entry] = records.step(self._viewer(), entry)
+            self._outputs.newest[entry] = found.output_version
             vars(found)["_outputs"] = self._outputs
         return found
+
+    def __iter__(self) -> Iterator[WorkflowStep]:
+        return map(self._touch, self._list())
 
     def __len__(self) -> int:
         return len(self._list())
@@ -376,25 +381,58 @@ class LazyAgents(LazyMapping[AgentState]):
 class LazyOutputs(LazyMapping[StepOutput]):
     """The newest output of each step that has one."""
 
-    __slots__ = ("_inert",)
+    __slots__ = ("_inert", "newest")
 
     def __init__(self, viewer: Viewer, *, inert: bool = False) -> None:
         super().__init__(viewer, records.OUTPUT)
         self._inert = inert
+        self.newest: dict[str, int] = {}
+        """The number of the newest output of steps that were read of the version, which stays as it is."""
+
+    def value_of(self, step_id: str) -> Any:
+        """The value of a step's newest output; None where it has none, or that was erased."""
+        found = self.touched.get(step_id)
+        if found is None and step_id not in self.removed:
+            found = self._read_with_value(step_id)
+        return None if found is None else found.output
+
+    def _read_with_value(self, step_id: str) -> StepOutput | None:
+        """Take in an output whose value is wanted at once: where it stands in the record, that is read only once."""
+        view = self._viewer()
+        version = self.newest.get(step_id) or self._version(view, step_id)
+        key = records.output_key(step_id, version)
+        try:
+            data = view.get(key) if version else None
+        except ValueErased:
+            data = None
+        record = None if data is None else records.OUTPUT_RECORDS.decode(key, data)
+        if record is None or record.value is None:
+            return self.get(step_id)  # it is told there what is missing; a large value is a part of its own
+        found = record.without_value()
+        held = vars(found)
+        held["_value"] = values.decode(record.value, inert=self._inert)
+        held["_compressed"] = view.compressed
+        self.touched[step_id] = found
+        return found
 
     def _read(self, name: str) -> StepOutput:
         view = self._viewer()
         version = self._version(view, name)
         if not version:
             raise KeyError(name)
-        found = with_value(records.output(view, name, version), self._viewer, inert=self._inert)
-        vars(found)["_compressed"] = view.compressed
-        return found
+        return self._with_value(view, records.output(view, name, version))
+
+    def _with_value(self, view: View, output: StepOutput) -> StepOutput:
+        vars(output)["_compressed"] = view.compressed
+        return with_value(output, self._viewer, inert=self._inert)
 
     def _version(self, view: View, step_id: str) -> int:
         # asked of the version, since the step may have been changed by hand
-        step = records.STEPS.get(view, records.STEP + step_id)
-        return 0 if step is None else step.output_version
+        version = self.newest.get(step_id)
+        if version is None:
+            step = records.STEPS.get(view, records.STEP + step_id)
+            version = self.newest[step_id] = 0 if step is None else step.output_version
+        return version
 
     def _is_stored(self, name: str) -> bool:
         view = self._viewer()

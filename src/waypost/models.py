@@ -121,8 +121,7 @@ class WorkflowStep(_Kept, Struct, array_like=True, dict=True):
         outputs = vars(self).get("_outputs")
         if outputs is None:
             return vars(self).get("_output")
-        newest: StepOutput | None = outputs.get(self.id)
-        return None if newest is None else newest.output
+        return outputs.value_of(self.id)
 
     @output.setter
     def output(self, value: Any) -> None:

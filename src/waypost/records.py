@@ -189,6 +189,10 @@ class OutputRecord(StepOutput, array_like=True, dict=True, frozen=True):
     value: bytes | None = None
     name: str | None = None
 
+    def without_value(self) -> StepOutput:
+        """What it says of the output."""
+        return StepOutput(self.step_id, self.agent_id, self.timestamp, self.size_bytes, self.checksum, self.version)
+
 
 class Record(Generic[T]):
     """How one kind of part is decoded, and how what a caller made of that kind is checked."""

@@ -17,12 +17,35 @@ from waypost.store.values import Pieces
 _PART_BYTES, _EXTENT_BYTES, _BLOCK_BYTES = 200, 280, 200  # of Python's objects, beside their content
 
 
+class Held:
+    """A decoded entry block in the cache, for whoever found it there to find it again without asking.
+
+    `entries` never change, and are None once they were dropped: who remembers this holds nothing that the cache does
+    not hold. So one who reads them looks once.
+    """
+
+    __slots__ = ("entries", "size", "used")
+
+    def __init__(self, entries: dict[str, Part], size: int) -> None:
+        self.entries: dict[str, Part] | None = entries
+        self.size = size
+        self.used = False
+        """Whether it was asked for since it was last about to be dropped."""
+
+    def drop(self) -> int:
+        """Let go of the entries; the bytes that are free now."""
+        self.entries = None
+        return self.size
+
+
 class BlockCache:
-    """Decoded entry blocks of all documents, the least recently used dropped beyond a number of bytes."""
+    """Decoded entry blocks of all documents. Beyond a number of bytes the oldest are dropped, but for those that were
+    used since their turn last came.
+    """
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit = limit_bytes
-        self._held: OrderedDict[tuple[int, int, int], tuple[dict[str, Part], int]] = OrderedDict()
+        self._held: OrderedDict[tuple[int, int, int], Held] = OrderedDict()
         self._lock = Lock()
         self.bytes = 0
 
@@ -33,25 +56,34 @@ class BlockCache:
     def clear(self) -> None:
         """Forget all of it."""
         with self._lock:
+            for held in self._held.values():
+                held.drop()
             self._held.clear()
             self.bytes = 0
 
-    def get(self, key: tuple[int, int, int]) -> dict[str, Part] | None:
+    def get(self, key: tuple[int, int, int]) -> Held | None:
         with self._lock:
             found = self._held.get(key)
-            if found is None:
-                return None
-            self._held.move_to_end(key)
-            return found[0]
+            if found is not None:
+                found.used = True
+            return found
 
-    def put(self, key: tuple[int, int, int], entries: dict[str, Part], size: int) -> None:
+    def put(self, key: tuple[int, int, int], entries: dict[str, Part], size: int) -> Held:
         with self._lock:
-            if key not in self._held:
-                self._held[key] = entries, size
+            made = self._held.get(key)
+            if made is None:
+                made = self._held[key] = Held(entries, size)
                 self.bytes += size
+            chances = len(self._held)  # it ends, however many are used meanwhile
             while self.bytes > self._limit and len(self._held) > 1:
-                _, (_, dropped) = self._held.popitem(last=False)
-                self.bytes -= dropped
+                oldest, held = self._held.popitem(last=False)
+                if held is made or (held.used and chances > 0):
+                    held.used = False
+                    self._held[oldest] = held
+                    chances -= 1
+                else:
+                    self.bytes -= held.drop()
+            return made
 
 
 class Blocks:
@@ -85,17 +117,19 @@ class Blocks:
 
         return Pieces(part.length, starts, read)
 
-    def entries(self, block: Block) -> dict[str, Part]:
+    def entries(self, block: Block) -> tuple[dict[str, Part], Held]:
+        """The parts in an entry block, and where the cache holds them."""
         key = (self.file_id, block.offset, block.checksum)
-        found = self._cache.get(key)
-        if found is None:
+        held = self._cache.get(key)
+        found = None if held is None else held.entries
+        if held is None or found is None:
             data = self.data(block)
             try:
                 found = bodies.read_entries(data)
             except Undecodable as error:
                 raise damaged(self.file, block.offset, error) from error
-            self._cache.put(key, found, _memory_of(found, len(data)))
-        return found
+            held = self._cache.put(key, found, _memory_of(found, len(data)))
+        return found, held
 
 
 def _rows(part: Extent) -> list[Block]:

@@ -18,7 +18,7 @@ from waypost.codec import bodies
 from waypost.codec.bodies import Block, Extent, Part, SnapshotBody
 from waypost.codec.compression import PLAIN, Undecodable
 from waypost.codec.frame import FrameType, Standing, part_hash, touched_parts
-from waypost.store.directory.blocks import Blocks, damaged
+from waypost.store.directory.blocks import Blocks, Held, damaged
 from waypost.store.directory.log import NOTHING, Frame
 from waypost.store.directory.recent import Later, Recent
 from waypost.store.directory.standing import Stands, is_surely_same
@@ -39,7 +39,8 @@ class Snapshot:
         self.standing: Standing = NOTHING
         self.operation_blocks: list[Block] = []
         self._rows: list[Block] = []
-        self._latest: tuple[int, dict[str, Part]] = (-1, {})
+        self._held: list[Held | None] = []
+        """Of each row where the cache held it, so that what it still holds is found at once."""
         self._remembered: dict[str, OperationRecord] | None = None
         if found is not None:
             self.standing = found.standing
@@ -54,6 +55,7 @@ class Snapshot:
         if len(self.body.keys) > len(table):
             raise damaged(self.blocks.file, found.offset, Undecodable("a snapshot lacks blocks"))
         self._rows = table[: len(self.body.keys)]
+        self._held = [None] * len(self._rows)
         self.operation_blocks = table[len(self.body.keys) :]
 
     @property
@@ -74,16 +76,18 @@ class Snapshot:
         return self._rows[row].offset
 
     def entries(self, row: int) -> dict[str, Part]:
-        return self.blocks.entries(self._rows[row])
+        held = self._held[row]
+        if held is not None:
+            found = held.entries
+            if found is not None:
+                held.used = True
+                return found
+        found, self._held[row] = self.blocks.entries(self._rows[row])
+        return found
 
     def get(self, key: str) -> Part | None:
         row = bisect_right(self.body.keys, key) - 1
-        if row < 0:
-            return None
-        latest = self._latest  # what is read in order is mostly found in the block before
-        if latest[0] != row:
-            latest = self._latest = row, self.entries(row)
-        return latest[1].get(key)
+        return None if row < 0 else self.entries(row).get(key)
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         for row in range(max(0, bisect_right(self.body.keys, prefix) - 1), len(self._rows)):
@@ -181,9 +185,8 @@ class DocumentView(Stands):
 
     def part(self, key: str) -> Part | None:
         """The part as it is kept: its bytes, or where they are."""
-        if key in self.overlay:
-            return self.overlay[key]
-        return self._base.get(key)
+        part = self.overlay.get(key, _ABSENT)
+        return self._base.get(key) if part is _ABSENT else part
 
     def located(self, key: str) -> tuple[Part | None, Blocks]:
         """The part as it is kept, and who reads its blocks."""
@@ -191,7 +194,7 @@ class DocumentView(Stands):
 
     def get(self, key: str) -> bytes | None:
         part = self.part(key)
-        return None if part is None else self._base.blocks.value(part)
+        return self._base.blocks.value(part) if isinstance(part, Extent) else part
 
     def pieces(self, key: str) -> Pieces | None:
         part = self.part(key)
