@@ -565,6 +565,13 @@ def test_a_file_that_cannot_be_understood_is_refused_by_name(data: bytes, nowher
     assert str(nowhere / "pyproject.toml") in str(refusal(load))
 
 
+def test_a_file_that_changed_counts_as_it_is_now(nowhere: Path) -> None:
+    """Each load reads the files again, and what one was told is not what the next finds."""
+    for size in (7, 9, 7):
+        (nowhere / "pyproject.toml").write_text(f"[tool.waypost.performance]\nbatch_size = {size}\n")
+        assert load().performance.batch_size == size
+
+
 def test_a_store_file_is_read_from_the_state_directory_only(nowhere: Path) -> None:
     """`waypost.toml` counts in the directory of the store, which need not be there."""
     (nowhere / "waypost.toml").write_text("compression.level = 9\n")

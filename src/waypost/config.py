@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
@@ -222,15 +223,21 @@ def _read_toml(path: str, needle: bytes = b"") -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             data = file.read()
-        if needle not in data:
-            return {}
-        import tomllib
-
-        return tomllib.loads(data.decode())
+        return _parse_toml(data.decode()) if needle in data else {}
     except OSError as error:
         raise InvalidConfiguration(f"{path} cannot be read: {error.strerror}", source=path) from error
     except (ValueError, RecursionError) as error:
         raise InvalidConfiguration(f"{path} is not valid TOML: {error}", source=path) from error
+
+
+@lru_cache(maxsize=4)
+def _parse_toml(text: str) -> dict[str, Any]:
+    """The tables of a text, which whoever reads them leaves as they are: a store that is opened anew finds the same text
+    again, and parsing that takes longer than all else there is to its options.
+    """
+    import tomllib
+
+    return tomllib.loads(text)
 
 
 # --- what went wrong --------------------------------------------------------------------------------------------------
