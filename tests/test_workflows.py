@@ -164,6 +164,28 @@ def test_a_touched_item_is_the_same_object_again(three: Waypost) -> None:
     assert state.context.variables["deep"] == {"list": [1, 2, 3]}
 
 
+def test_an_output_is_read_once_whichever_way_it_is_asked_for(three: Waypost) -> None:
+    """A step's value comes with its output in one reading, and is that of the version, also where the step was changed
+    by hand; a large one is a part of its own.
+    """
+    three.add_step_output("w", "b", "x" * 1_000_000).unwrap()
+    view = CountingView(view_of(three))
+    state = loading.load(view)  # type: ignore[arg-type]
+    for step in state.workflow.steps:
+        step.output_version += 7
+    view.read.clear()
+    assert state.step("a").output == {"rows": [1]}
+    assert view.read == ["output"]
+    assert state.step("b").output == "x" * 1_000_000
+    assert state.step("c").output is None
+    assert set(view.read) == {"output", "value"}
+    assert [state.outputs[name].output for name in "ab"] == [{"rows": [1]}, "x" * 1_000_000]
+    assert [state.outputs[name] for name in "ab"] == [three.get_step_output("w", name) for name in "ab"]
+    assert state.outputs["a"].compressed == state.outputs["b"].compressed == view.compressed
+    del state.outputs["a"]
+    assert state.step("a").output is None
+
+
 def test_loaded_containers_equal_plain_ones(three: Waypost) -> None:
     """Steps compare with lists, and agents, outputs and variables with dictionaries."""
     state = state_of(three)

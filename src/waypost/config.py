@@ -232,8 +232,8 @@ def _read_toml(path: str, needle: bytes = b"") -> dict[str, Any]:
 
 @lru_cache(maxsize=4)
 def _parse_toml(text: str) -> dict[str, Any]:
-    """The tables of a text, which whoever reads them leaves as they are: a store that is opened anew finds the same text
-    again, and parsing that takes longer than all else there is to its options.
+    """The tables of a text, which whoever reads them leaves as they are. A store that is opened anew finds the same
+    text again, and parsing it takes longer than all else about its options.
     """
     import tomllib
 

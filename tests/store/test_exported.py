@@ -22,9 +22,11 @@ from waypost.codec.frame import FORMAT_VERSION, Draft, FrameType, Standing
 from waypost.errors import DocumentDamaged, DocumentTooLarge, InvalidInput, UnsupportedFormat, WaypostError
 from waypost.store import Store, export_version, owner_of_export, parts, read_export
 from waypost.store.directory import checkpoints, exported
+from waypost.store.directory.blocks import BlockCache, Blocks
 from waypost.store.directory.compaction import Rewriter
 from waypost.store.directory.exported import HeldFile
-from waypost.store.directory.log import NOTHING
+from waypost.store.directory.log import NOTHING, Frame
+from waypost.store.directory.state import Snapshot
 from waypost.store.memory import MemoryStore
 
 __all__ = ["calm"]
@@ -298,6 +300,36 @@ def test_a_crafted_export_that_is_sound_is_read() -> None:
     assert contents(read_export(crafted(), LIMIT)) == {"a": b"1"}
     standing = _part_sums(10)
     assert contents(read_export(crafted(standing=standing, build=_extent(10)), LIMIT)) == {"a": b"0" * 10}
+
+
+def _swapped(out: Rewriter, compressor: Compressor) -> Draft:
+    """A version whose blocks stand in another order than their keys have."""
+    builder = SnapshotBuilder(compressor)
+    for key in "ba":
+        builder.add(key, bytes(bodies.ENTRY_BLOCK_BYTES))
+    builder.finish([])
+    return builder.draft(SnapshotBody(out.end, out.link, 0, False, [], []))
+
+
+def snapshot_in(data: bytes) -> Snapshot:
+    """The version in an export, unchecked."""
+    first = frame.read_header(data)
+    assert first is not None
+    header = frame.read_header(data, first.length)
+    assert header is not None
+    found = Frame(header, first.length, data[first.length :][: header.blocks_offset])
+    return Snapshot(Blocks(HeldFile(bytearray(data)), header.file_id, BlockCache(1 << 20), True), found)
+
+
+def test_all_parts_of_a_version_are_those_that_are_found_one_by_one() -> None:
+    """What is summed up to tell that a file of a checkpoint is whole is what a reader of it finds."""
+    held = {f"k{number:05}": bytes([number % 256]) * 200 for number in range(1000)}
+    snapshot = snapshot_in(crafted(held=held))
+    assert len(snapshot.body.keys) > 1
+    assert dict(snapshot.parts()) == held == {key: snapshot.get(key) for key in snapshot.keys()}
+    for build in (_unsorted, _swapped, _keys("0"), _keys("b")):
+        with pytest.raises(DocumentDamaged, match="not in their order"):
+            list(snapshot_in(crafted(build=build)).parts())
 
 
 def test_v05_little_that_would_become_much_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:

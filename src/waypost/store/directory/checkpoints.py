@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from copy import copy
-from heapq import merge
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -27,7 +26,7 @@ from waypost.store.directory.decisions import missing_from
 from waypost.store.directory.files import Directory, File
 from waypost.store.directory.layout import document_id, encode_id
 from waypost.store.directory.log import Frame, Log
-from waypost.store.directory.standing import Stands
+from waypost.store.directory.standing import Stands, in_order
 from waypost.store.directory.state import DocumentView, Snapshot
 from waypost.store.kinds import DocumentId, Kind
 from waypost.store.values import Pieces
@@ -106,7 +105,7 @@ class Kept(Stands):
     def keys(self, prefix: str = "") -> Iterator[str]:
         over = self._over
         added = sorted(key for key, (part, _) in over.items() if part is not None and key.startswith(prefix))
-        return merge((key for key in self._base.keys(prefix) if key not in over), added)
+        return in_order((key for key in self._base.keys(prefix) if key not in over), added)
 
     def differing(self, other: View) -> set[str]:
         return {*self.keys(), *other.keys()}
@@ -118,21 +117,32 @@ class Kept(Stands):
 
     def is_sound(self) -> bool:
         """Whether the parts are those that the checksum and the size speak of. Values in blocks are not read."""
-        return self._adds_up(sums.EMPTY_CHECKSUM, 0, ((key, None) for key in self.keys()))
+        return self._adds_up(sums.EMPTY_CHECKSUM, 0, *_totals(self._parts()))
 
     def is_sound_on(self, parent: Kept, layer: Layer) -> bool:
         """As `is_sound`, when the parent is: only what differs is looked at."""
         changed = {*layer.puts, *layer.removed}
-        return self._adds_up(parent.checksum, parent.size_bytes, ((key, parent.located(key)[0]) for key in changed))
+        added, size = _totals((key, self.located(key)[0]) for key in changed)
+        gone, size_gone = _totals((key, parent.located(key)[0]) for key in changed)
+        return self._adds_up(parent.checksum, parent.size_bytes, added - gone, size - size_gone)
 
-    def _adds_up(self, checksum: bytes, size: int, changed: Iterable[tuple[str, Part | None]]) -> bool:
-        added = 0
-        for key, before in changed:
-            for part, sign in ((before, -1), (self.located(key)[0], 1)):
-                if part is not None:
-                    added += sign * summand(key, part)
-                    size += sign * sums.part_size(key.encode(), len(part) if isinstance(part, bytes) else part.length)
-        return (sums.add_to_checksum(checksum, added), size) == (self.checksum, self.size_bytes)
+    def _parts(self) -> Iterator[tuple[str, Part | None]]:
+        over = self._over
+        yield from (each for each in self._base.parts() if each[0] not in over)
+        yield from ((key, part) for key, (part, _) in over.items())
+
+    def _adds_up(self, checksum: bytes, size: int, added: int, grown: int) -> bool:
+        return (sums.add_to_checksum(checksum, added), size + grown) == (self.checksum, self.size_bytes)
+
+
+def _totals(given: Iterable[tuple[str, Part | None]]) -> tuple[int, int]:
+    """What parts add to the checksum and to the size of their document."""
+    added = size = 0
+    for key, part in given:
+        if part is not None:
+            added += summand(key, part)
+            size += sums.part_size(key.encode(), len(part) if isinstance(part, bytes) else part.length)
+    return added, size
 
 
 def verify(context: Context, name: str) -> bool:

@@ -1,8 +1,9 @@
-"""What a version says of itself, by where it stands in a file."""
+"""What a version says of itself, by where it stands in a file; and how two are laid beside each other."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from waypost.codec.bodies import Extent, Part, is_erased
@@ -42,6 +43,17 @@ class Stands(ABC):
     def erased(self, key: str) -> bytes | None:
         part = self.located(key)[0]
         return part.digest if isinstance(part, Extent) and is_erased(part) else None
+
+
+def in_order(many: Iterable[str], few: Sequence[str]) -> Iterator[str]:
+    """Keys of both, each given sorted, of which the second are few."""
+    found = 0
+    for key in many:
+        while found < len(few) and few[found] < key:
+            yield few[found]
+            found += 1
+        yield key
+    yield from few[found:]
 
 
 def is_surely_same(one: Part | None, other: Part | None) -> bool:

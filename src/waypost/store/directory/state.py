@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from heapq import merge
 from itertools import chain
 from typing import NamedTuple, Protocol
 from weakref import ref
@@ -21,7 +20,7 @@ from waypost.codec.frame import FrameType, Standing, part_hash, touched_parts
 from waypost.store.directory.blocks import Blocks, Held, damaged
 from waypost.store.directory.log import NOTHING, Frame
 from waypost.store.directory.recent import Later, Recent
-from waypost.store.directory.standing import Stands, is_surely_same
+from waypost.store.directory.standing import Stands, in_order, is_surely_same
 from waypost.store.kinds import DocumentId
 from waypost.store.values import Pieces
 from waypost.store.views import OperationRecord, View
@@ -94,6 +93,16 @@ class Snapshot:
             if row and self.body.keys[row] > prefix and not self.body.keys[row].startswith(prefix):
                 return
             yield from (key for key in self.entries(row) if key.startswith(prefix))
+
+    def parts(self) -> Iterator[tuple[str, Part]]:
+        """All parts, in the order of their keys. Raises DocumentDamaged where `get` would not find one."""
+        last: str | None = None
+        for row, first in enumerate(self.body.keys):
+            entries = self.entries(row)
+            if min(entries, default=None) != first or (last is not None and first <= last):
+                raise damaged(self.blocks.file, self.offset(row), Undecodable("its keys are not in their order"))
+            yield from entries.items()
+            last = max(entries)
 
     def operations(self) -> Iterator[OperationRecord]:
         """What is remembered of earlier writes, oldest first."""
@@ -185,8 +194,9 @@ class DocumentView(Stands):
 
     def part(self, key: str) -> Part | None:
         """The part as it is kept: its bytes, or where they are."""
-        part = self.overlay.get(key, _ABSENT)
-        return self._base.get(key) if part is _ABSENT else part
+        if key in self.overlay:
+            return self.overlay[key]
+        return self._base.get(key)
 
     def located(self, key: str) -> tuple[Part | None, Blocks]:
         """The part as it is kept, and who reads its blocks."""
@@ -209,7 +219,7 @@ class DocumentView(Stands):
         laid = self._kinds.among(overlay, prefix)
         added = sorted(key for key in laid if key.startswith(prefix) and overlay.get(key) is not None)
         kept = (key for key in self._base.keys(prefix) if key not in overlay)
-        return merge(kept, added)
+        return in_order(kept, added)
 
     def differing(self, other: View) -> set[str]:
         if not isinstance(other, Stands):
