@@ -38,9 +38,10 @@ class Frame(NamedTuple):
     def content(self) -> tuple[memoryview, list[Block]]:
         """(content, table with the places of the blocks) of the body, decompressed. Raises Undecodable."""
         header = self.header
-        body = unpack(header.codec, memoryview(self.data)[header.body_offset : header.blocks_offset], header.raw)
-        content, table = split_content(body, header.length > header.blocks_offset)
-        return content, placed(table, self.blocks_at)
+        start, end = header.body_offset, header.blocks_offset
+        body = unpack(header.codec, memoryview(self.data)[start:end], header.raw)
+        content, table = split_content(body, header.length > end)
+        return content, placed(table, self.offset + end) if table else table
 
 
 def is_blank(data: bytes) -> bool:
