@@ -144,12 +144,12 @@ def get(store: Store, checkpoint_id: str) -> StateCheckpoint:
     """A checkpoint by its id, or by what tells it from others. Raises CheckpointNotFound, InvalidInput."""
     document, name = find(store, checkpoint_id)
     view = _readable(store, document, durable=True)
-    return _described(store, document, view, name, lineage.way(view, store.checkpoints(document)))
+    return _described(store, document, view, name)
 
 
 def made(store: Store, view: View, name: str) -> StateCheckpoint:
     """The checkpoint that a version made."""
-    return _described(store, view.document, view, name, lineage.way(view, lineage.names_in(view)))
+    return _described(store, view.document, view, name)
 
 
 def _readable(store: Store, document: DocumentId, *, durable: bool) -> View | None:
@@ -160,9 +160,12 @@ def _readable(store: Store, document: DocumentId, *, durable: bool) -> View | No
         return None
 
 
-def _described(store: Store, document: DocumentId, view: View | None, name: str, way: lineage.Way) -> StateCheckpoint:
+def _described(
+    store: Store, document: DocumentId, view: View | None, name: str, way: lineage.Way | None = None
+) -> StateCheckpoint:
     record = None if view is None else _record(view, name)
     if view is None or record is None:  # all that is left of the workflow are its checkpoints
+        way = lineage.way(view, store.checkpoints(document)) if way is None else way
         view = version_of(store, document, name)
         record = _record(view, name)
         way = way._replace(restored=lineage.turns(view))
