@@ -188,12 +188,12 @@ def test_it_is_not_written_oftener_than_it_is_worth(path: Path, monkeypatch: pyt
     """After it was written some time has to pass, and fifty times as long as the writing took."""
     with closing(directory_store(path)) as store:
         make(store, 1, a=b"1")
-        kept = register.Register(store._context)
         written: list[int] = []
         monkeypatch.setattr(register, "refresh", lambda context: written.append(1) or True)
-        now = [1000.0]
+        now = [995.0]
         monkeypatch.setattr(register.time, "monotonic", lambda: now[0])
-        for moment in (1000.0, 1001.0, 1004.9, 1005.1, 1006.0):
+        kept = register.Register(store._context)
+        for moment in (995.1, 999.9, 1000.1, 1001.0, 1004.9, 1005.2, 1006.0):
             now[0] = moment
             store._context.checkpoints_changed = True
             kept.look_after()
@@ -306,6 +306,11 @@ def test_hostile_files_and_rows_harm_nothing(path: Path) -> None:
         b"[" * 50_000,
         b'{"checkpoints": 1}',
         b'{"format": 1, "folder_ns": 1, "checkpoints": [1]}',
+        b'{"format": 1, "folder_ns": 1, "checkpoints": [\n1\n]}',
+        b'{"format": 1, "folder_ns": 1, "checkpoints": [\n{"file": "a", "stamp": [1, 2, 3]} x\n]}',
+        b'{"format": 1, "folder_ns": 1, "checkpoints": [\n{"file": "a", "stamp": [1, 2, 3], "b": nul}\n]}',
+        b'{"format": 1, "folder_ns": 1, "checkpoints": [\n{"file": "a", "stamp": [1, 2, 3], "b": %s}\n]}'
+        % (b"[" * 50_000),
     ):
         text = data.rstrip(b"}")
         assert register.parse(data) is None

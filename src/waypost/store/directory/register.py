@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from contextlib import suppress
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -32,9 +33,27 @@ _MOST_BYTES = 1 << 28
 _HEAD_BYTES = 64
 _APART_S = 5.0
 _SHARE = 50
+_FEW = 32
+"""So many files are read with the folder locked; before more are, all are read without it, so that others may go on."""
+_WRITTEN = re.compile(rb'\{"format": 1, "folder_ns": (\d{1,20}), "checkpoints": \[\n(.*)\n\]', re.DOTALL)
+_BETWEEN = b",\n"
 
-Row = dict[str, Any]
-"""What is told of one file, with the stamp of the file that it was read from."""
+
+class Row(NamedTuple):
+    """What is told of one file, as it stands in the index, with the stamp of the file that it was read from."""
+
+    stamp: tuple[int, int, int]
+    line: bytes
+
+
+class _Told(msgspec.Struct):
+    """What of a row is looked at again: the rest of the line is only passed on."""
+
+    file: str
+    stamp: tuple[int, int, int]
+
+
+_decode_told = msgspec.json.Decoder(_Told).decode
 
 
 class Index(NamedTuple):
@@ -49,7 +68,7 @@ class Register:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._next_at = float("-inf")
+        self._next_at = time.monotonic() + _APART_S  # a store that is open for a moment has it written as it closes
 
     def look_after(self) -> None:
         """After upkeep: write it if files came or went and the last time is long enough ago."""
@@ -83,7 +102,9 @@ def refresh(context: Context) -> bool:
     if folder is None:
         return True
     index = recall(context.layout)
-    rows = _rows_of(context, folder, {} if index is None else index.rows)  # most of it while others may go on
+    rows = {} if index is None else index.rows
+    if len(folder.names()) > len(rows) + _FEW:
+        rows = _rows_of(context, folder, rows)
     with keeping.alone_if_free(context) as is_alone:
         if is_alone:
             changed_ns = folder.changed_ns()
@@ -104,29 +125,33 @@ def _head(changed_ns: int) -> bytes:
     return f'{{"format": {_FORMAT}, "folder_ns": {changed_ns}, '.encode()
 
 
-def stamps(folder: Directory) -> dict[str, list[int]]:
+def stamps(folder: Directory) -> dict[str, tuple[int, int, int]]:
     """What the file system says of each file of a checkpoint: inode, size, time of writing."""
-    return {name: [found.st_ino, found.st_size, found.st_mtime_ns] for name, found in folder.states(SUFFIX)}
+    return {name: (found.st_ino, found.st_size, found.st_mtime_ns) for name, found in folder.states(SUFFIX)}
 
 
 def _rows_of(context: Context, folder: Directory, known: dict[str, Row]) -> dict[str, Row]:
     rows: dict[str, Row] = {}
     for name, stamp in sorted(stamps(folder).items()):
         row = known.get(name)
-        rows[name] = row if row is not None and row.get("stamp") == stamp else _row(context, folder, name, stamp)
+        rows[name] = row if row is not None and row.stamp == stamp else _row(context, folder, name, stamp)
     return rows
 
 
-def _row(context: Context, folder: Directory, name: str, stamp: list[int]) -> Row:
-    row: Row = {"file": name, "size_bytes": stamp[1], "stamp": stamp}
+def _row(context: Context, folder: Directory, name: str, stamp: tuple[int, int, int]) -> Row:
+    told = {**_read(context, folder, name), "file": name, "size_bytes": stamp[1], "stamp": stamp}
+    return Row(stamp, json.dumps(told, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+
+
+def _read(context: Context, folder: Directory, name: str) -> dict[str, Any]:
     try:
         layer = checkpoints.read_file(context, folder, name)
-        return row if layer is None else {"id": layer.name, **_told(layer), **row}
+        return {} if layer is None else {"id": layer.name, **_told(layer)}
     except (WaypostError, UnsupportedFormat) as error:
-        return {**row, "problem": str(error)}
+        return {"problem": str(error)}
 
 
-def _told(layer: Layer) -> Row:
+def _told(layer: Layer) -> dict[str, Any]:
     key = CHECKPOINT + layer.name
     part = layer.puts.get(key) if layer.base is None else layer.base.get(key)
     return {
@@ -137,7 +162,7 @@ def _told(layer: Layer) -> Row:
     }
 
 
-def _said(data: bytes) -> Row:
+def _said(data: bytes) -> dict[str, Any]:
     """What the layer above keeps of a checkpoint, as far as it is what docs/format.md says."""
     try:
         kind, description, tags, created_us = msgspec.msgpack.decode(data, type=list[Any])[:4]
@@ -150,8 +175,8 @@ def _said(data: bytes) -> Row:
 
 def _put(layout: Layout, changed_ns: int, rows: dict[str, Row]) -> None:
     """Put it in its place, whole or not at all as long as the system stands; it needs no sync."""
-    lines = ",\n".join(f"  {json.dumps(row, ensure_ascii=False)}" for row in rows.values())
-    text = _head(changed_ns) + f'"checkpoints": [\n{lines}\n]'.encode("utf-8", "backslashreplace")
+    lines = _BETWEEN.join(b"  " + row.line for row in rows.values())
+    text = _head(changed_ns) + b'"checkpoints": [\n' + lines + b"\n]"
     temp = layout.folder("temp")
     name, file = new_file(layout)
     try:
@@ -178,11 +203,14 @@ def parse(data: bytes) -> Index | None:
     text, mark, checksum = data.rpartition(b', "checksum": "')
     if not mark or checksum != f'{crc32(text):08x}"}}\n'.encode():
         return None
+    written = _WRITTEN.fullmatch(text)
+    if written is None:
+        return None
     try:
-        found: Any = json.loads(data)
-        rows = {str(row["file"]): cast("Row", row) for row in found["checkpoints"]}
-        return Index(found["folder_ns"], rows) if found["format"] == _FORMAT else None
-    except (ValueError, TypeError, LookupError, RecursionError):
+        lines = [line.removeprefix(b"  ") for line in written[2].split(_BETWEEN)] if written[2] else []
+        rows = {told.file: Row(told.stamp, line) for line in lines for told in [_decode_told(line)]}
+        return Index(int(written[1]), rows)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
 
 
@@ -195,5 +223,5 @@ def finding(layout: Layout) -> str | None:
     index = recall(layout)
     if index is None:
         return "is damaged"
-    told = {name: row.get("stamp") for name, row in index.rows.items()}
+    told = {name: row.stamp for name, row in index.rows.items()}
     return None if told == there else "tells of other files than there are"
