@@ -35,6 +35,9 @@ from waypost.store import View
 
 T = TypeVar("T")
 
+_RUN = 1 << 14
+"""So many steps are decoded at once, of some hundred bytes each."""
+
 Viewer = Callable[[], View]
 """Finds the version that something was read from, when it is needed. A function of its own and no `partial`, so that
 copying what holds it copies neither view nor store."""
@@ -111,9 +114,16 @@ def with_value(output: StepOutput, viewer: Viewer, *, inert: bool = False) -> St
 
 
 def every_step(view: View) -> Iterator[WorkflowStep]:
-    """All steps in order, decoded one by one and kept by nobody."""
-    for step_id in records.order(view):
-        yield records.step(view, step_id)
+    """All steps in order, decoded a run of them at a time and kept by nobody.
+
+    A run is read in the order of its keys, in which parts stand together: in that of the workflow each step may stand
+    in another block than the one before it, which would be unpacked anew for each of its steps.
+    """
+    order = records.order(view)
+    for start in range(0, len(order), _RUN):
+        run = order[start : start + _RUN]
+        steps = {step_id: records.step(view, step_id) for step_id in sorted(run)}
+        yield from (steps[step_id] for step_id in run)
 
 
 # --- steps ---

@@ -18,11 +18,14 @@ import pytest
 from tests.store.many import copies
 from tests.store.support import directory_store, system_calls
 from tests.totals import ring_size
+from waypost import loading
 from waypost.blocking import Waypost
 from waypost.config import PRESETS
 from waypost.definitions import Definitions
 from waypost.queries import StateQuery
-from waypost.store.directory import DirectoryStore, files, index
+from waypost.store import DocumentId
+from waypost.store.directory import DirectoryStore, blocks, files, index
+from waypost.store.directory.document import Document
 
 FIRST_US = 1_750_000_000_000_000
 MANY = ring_size(5_000, 100_000)
@@ -260,4 +263,24 @@ def test_n01_one_log_that_is_no_log_does_not_hide_the_others(tmp_path: Path) -> 
     (folder / "UPPER.state").mkdir()
     store, wp = opened(tmp_path / "s", read_only=True)
     assert {one.id for one in shown(wp)} == set(there)
+    store.close()
+
+
+def test_a_list_unpacks_each_block_of_a_long_workflow_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever order the steps have: that of their keys, in which they stand, is another one."""
+    store, wp = opened(tmp_path / "s")
+    wp.create_workflow("w", "W", steps=[f"{'abcdefgh'[at % 8]}-{at:04}" for at in range(2_000)]).unwrap()
+    monkeypatch.setattr(Document, "snapshot_is_due_at_rest", staticmethod(lambda state: True))
+    store.close()
+    monkeypatch.undo()
+    unpacked: list[int] = []
+    real = blocks.bodies.read_entries
+    monkeypatch.setattr(blocks.bodies, "read_entries", lambda data: (unpacked.append(len(data)), real(data))[1])
+    store, wp = opened(tmp_path / "s")
+    (one,) = wp.list_workflows()
+    assert one.step_counts["pending"] == 2_000 and 4 < len(unpacked) < 40
+    state = wp.load_workflow_state("w").unwrap()
+    assert [
+        step.id for step in loading.every_step(store.view(DocumentId("workflow", "w")))
+    ] == state.workflow.steps.ids()
     store.close()
