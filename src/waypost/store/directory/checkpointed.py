@@ -37,8 +37,8 @@ class CheckpointedDocument(OpenDocument):
         """Whether checkpoints were made or removed since their files were seen to."""
         self.keeping_is_put_off = False
         """Whether upkeep knows of it, and sees to it once it is time, so that nobody has to ask for it."""
-        self.keep_again_at = float("-inf")
-        """From when on the newest checkpoint is written out again."""
+        self.keep_again_at: float | None = None
+        """From when on the newest checkpoint is written out again; None until there is one to write."""
 
     @property
     def is_to_keep(self) -> bool:

@@ -383,8 +383,12 @@ class Upkeep:
             _LOG.warning("%s %r: upkeep failed: %s", document.id.kind, document.id.id, error)
 
     def _keep_checkpoints(self, document: Document) -> None:
-        """Write the newest checkpoint out; where another of the document was just now, a moment later."""
+        """Write the newest checkpoint out, a moment after the first was made or another was written out: whoever has a
+        store open for no longer writes all of them as it is closed, and what that takes is taken once.
+        """
         began = time.monotonic()
+        if document.keep_again_at is None:
+            document.keep_again_at = began + _APART_S
         if began < document.keep_again_at:
             self._later[document] = document.keep_again_at
             document.keeping_is_put_off = True
