@@ -33,7 +33,7 @@ from waypost import config
 from waypost.errors import DocumentDamaged, LockTimeout, StoreUnavailable
 from waypost.store import DocumentId
 from waypost.store.contract import CHECKPOINT
-from waypost.store.directory import checkpoints, keeping, upkeep
+from waypost.store.directory import checkpoints, keeping, loading, recent, upkeep
 from waypost.store.directory.document import Document
 from waypost.store.directory.repair import repair
 
@@ -329,6 +329,24 @@ def test_many_are_written_out_some_at_a_time(path: Path, monkeypatch: pytest.Mon
     made = closed_with(path, 70)
     assert locked == [0, 32, 64]
     assert by_files(path) == made
+
+
+def test_the_log_is_read_for_no_version_that_is_at_hand(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing reads it once for what a dead process left without files; what was made a moment ago is in memory."""
+    store = directory_store(path)
+    made = {number: make(store, number, value=b"%d" % number) for number in range(3)}
+    die(store)
+    read: list[list[int]] = []
+    real = loading.versions
+    monkeypatch.setattr(recent, "_MOST_COMMITS", 4)
+    monkeypatch.setattr(
+        loading, "versions", lambda *given, **named: (read.append(list(given[2])), real(*given, **named))[1]
+    )
+    for numbers in (range(3, 6), range(6, 9)):
+        with closing(directory_store(path)) as store:
+            made |= {number: make(store, number, value=b"%d" % number) for number in numbers}
+        assert by_files(path) == made
+    assert read == [[1, 2]]
 
 
 def test_e06_what_cannot_be_written_stays_in_history(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

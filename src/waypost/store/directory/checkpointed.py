@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from itertools import takewhile
 
 from waypost.codec.bodies import Extent
 from waypost.errors import DocumentDamaged, StoreUnavailable, UnsupportedFormat, WaypostError
@@ -206,8 +207,19 @@ class CheckpointedDocument(OpenDocument):
                 yield from ((name, view) for name in named[view.version])
 
     def _versions(self, wanted: list[int]) -> Iterator[DocumentView]:
-        missing = missing_from(self._log, self._context.decisions.pieces_for(self.id))
-        return loading.versions(self._context.apart(keeping.CACHE_BYTES), self.id, wanted, decided=missing)
+        """Versions in rising order: the log is read once for all but those of the last commits, which are at hand."""
+        far = list(takewhile(lambda version: not self._is_at_hand(version), wanted))
+        if far:
+            missing = missing_from(self._log, self._context.decisions.pieces_for(self.id))
+            yield from loading.versions(self._context.apart(keeping.CACHE_BYTES), self.id, far, decided=missing)
+        for version in wanted[len(far) :]:
+            view = self.view_at(version)
+            if view is not None:
+                yield view
+
+    def _is_at_hand(self, version: int) -> bool:
+        with self.lock:
+            return self._current().earlier(version) is not None
 
     def keep_checkpoints_if_possible(self) -> None:
         """Before closing. What has no file stands in the log, and gets one from whoever writes to it next."""
