@@ -35,6 +35,7 @@ from waypost.store import DocumentId
 from waypost.store.contract import CHECKPOINT
 from waypost.store.directory import checkpoints, keeping, loading, recent, upkeep
 from waypost.store.directory.document import Document
+from waypost.store.directory.files import Directory
 from waypost.store.directory.repair import repair
 
 __all__ = ["calm", "path"]
@@ -329,6 +330,20 @@ def test_many_are_written_out_some_at_a_time(path: Path, monkeypatch: pytest.Mon
     made = closed_with(path, 70)
     assert locked == [0, 32, 64]
     assert by_files(path) == made
+
+
+def test_upkeep_looks_for_the_newest_file_and_not_for_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are: what was made before has its file mostly, and is looked for as the document is closed."""
+    closed_with(path, 40)
+    looked_for: list[str] = []
+    real = Directory.identity
+    monkeypatch.setattr(Directory, "identity", lambda self, name: (looked_for.append(name), real(self, name))[1])
+    with closing(directory_store(path)) as store:
+        make(store, 40, a=b"40")
+        looked_for.clear()
+        store._document(WF).keep_checkpoints(newest_only=True)
+        assert checkpoints.read(store._context, name_of(40))
+        assert len({name for name in looked_for if name.endswith(".checkpoint")}) <= 2
 
 
 def test_the_log_is_read_for_no_version_that_is_at_hand(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

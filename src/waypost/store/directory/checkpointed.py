@@ -170,7 +170,7 @@ class CheckpointedDocument(OpenDocument):
         """Whether there is anything to see to; a document that never had a checkpoint costs no sync."""
         if dropping is not None and self._context.layout.existing(checkpoints.FOLDER) is not None:
             return True
-        return bool(checkpoints.names_in(self.view(durable=False)))
+        return checkpoints.has_any(self.view(durable=False))
 
     def once_there(self, dropped: int) -> set[str]:
         """All checkpoints that the document had in its history, be it that whoever removed one died."""

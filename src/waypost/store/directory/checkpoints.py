@@ -196,6 +196,11 @@ def names_in(view: View) -> list[str]:
     return sorted(names_among([*view.keys(ADOPTED), *view.keys(CHECKPOINT)]))
 
 
+def has_any(view: View) -> bool:
+    """Whether a document has a checkpoint."""
+    return any(True for prefix in (CHECKPOINT, ADOPTED) for _ in view.keys(prefix))
+
+
 def has(view: View, name: str) -> bool:
     """Whether a document has a checkpoint of that name."""
     return any(view.size_of(prefix + name) is not None for prefix in (CHECKPOINT, ADOPTED))

@@ -23,7 +23,7 @@ from waypost.codec.frame import ERASED_FORMAT, FORMAT_VERSION, part_hash, touche
 from waypost.errors import DocumentDamaged, LockTimeout, StoreUnavailable
 from waypost.store.contract import CHECKPOINT
 from waypost.store.directory import checkpoints
-from waypost.store.directory.checkpoints import FOLDER, LOCK, LONGEST_CHAIN, Kept, arrival_name, file_name
+from waypost.store.directory.checkpoints import ARRIVING, FOLDER, LOCK, LONGEST_CHAIN, Kept, arrival_name, file_name
 from waypost.store.directory.compaction import Rewriter, commits
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File
@@ -144,10 +144,11 @@ def write_missing(context: Context, wanted: Wanted, versions: Versions, *, newes
         return
     folder = context.layout.folder(FOLDER)
     _place_again(context, wanted)
-    missing = [name for name in wanted.names if folder.identity(file_name(name)) is None]
-    missing = _without_arrivals(context, wanted, missing)
-    if missing:
-        write_out(context, wanted, versions(missing[-1:] if newest_only else missing))
+    _place_arrivals(context, wanted)
+    missing = (name for name in reversed(wanted.names) if folder.identity(file_name(name)) is None)
+    sought = list(islice(missing, 1 if newest_only else None))  # from the newest on, which mostly is the one
+    if sought:
+        write_out(context, wanted, versions(sought[::-1]))
 
 
 def _place_again(context: Context, wanted: Wanted) -> None:
@@ -164,16 +165,20 @@ def _place_again(context: Context, wanted: Wanted) -> None:
         are_durable(context)
 
 
-def _without_arrivals(context: Context, wanted: Wanted, missing: list[str]) -> list[str]:
-    """Give what was taken in, and is adopted by now, its place among the files; those that are still missing."""
-    temp = context.layout.folder("temp")
-    arrived = [name for name in missing if temp.identity(arrival_name(name)) is not None]
+def _place_arrivals(context: Context, wanted: Wanted) -> None:
+    """Give what was taken in, and is adopted by now, its place among the files."""
+    temp, folder = context.layout.folder("temp"), context.layout.folder(FOLDER)
+    files = {file for file in temp.names() if file.endswith(ARRIVING)}
+    if not files:
+        return
+    arrived = [
+        name for name in wanted.names if arrival_name(name) in files and folder.identity(file_name(name)) is None
+    ]
     if arrived:
         with alone(context, wanted.restores):
             for name in arrived:
                 if temp.identity(arrival_name(name)) is not None:
                     give_place(context, name)
-    return [name for name in missing if name not in arrived]
 
 
 def give_place(context: Context, name: str) -> None:
