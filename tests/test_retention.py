@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -375,3 +376,26 @@ def test_trap_17_the_index_may_be_anything_and_eight_processes_lose_nothing(tmp_
         expected = {one.id for one in kept(wp)}
     rows = json.loads(index.read_text(encoding="utf-8"))["checkpoints"]
     assert {row["id"] for row in rows} == expected
+
+
+def test_it_is_looked_for_what_may_go_for_a_fiftieth_of_the_time(
+    wp_with: Handles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a look at all checkpoints takes a second there is none for fifty, though more are made all the while."""
+    now, looked = [1000.0], list[float]()
+    wp = wp_with()
+    wp.create_workflow("w", "W", steps=steps(200)).unwrap()
+
+    def slow(_: object) -> dict[str, int]:
+        looked.append(now[0])
+        now[0] += 1
+        return {}
+
+    monkeypatch.setattr(retention, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    held = wp.definitions.retention
+    held.forget(DocumentId("workflow", "w"))
+    monkeypatch.setattr(held, "_sizes", slow)
+    for name in steps(120):
+        complete(wp, [name])
+        now[0] += 1
+    assert looked == [1000, 1051, 1102]

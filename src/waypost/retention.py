@@ -20,7 +20,8 @@ from waypost.store import DocumentId, Transaction
 PROTECTING_TAGS = frozenset({"milestone", "release", "backup", "stable"})
 _MEGABYTE = 1 << 20
 _DAY_US = 24 * 3600 * 1_000_000
-_KNOWN_FOR_S = 1.0
+_KNOWN_FOR_S, _SHARE = 1.0, 50
+"""For so long what is known counts, and so many times as long as it took to look: a look goes through all of them."""
 _OTHERS_US = 2_000_000
 """For so long a checkpoint is left to its own process: several that clear up the same would get in each other's way."""
 _MOST_WORKFLOWS = 64
@@ -58,7 +59,9 @@ class _Known:
 
     __slots__ = ("adopted", "names", "none_too_old_before_us", "too_large", "until")
 
-    def __init__(self, names: Sequence[str], adopted: set[str], too_large: int, max_age_us: int) -> None:
+    def __init__(
+        self, names: Sequence[str], adopted: set[str], too_large: int, max_age_us: int, began: float
+    ) -> None:
         self.names = deque(names)
         oldest_us = checkpoint_ids.time_us(names[0]) if names else clock.now_us()
         self.none_too_old_before_us = oldest_us + max_age_us
@@ -67,7 +70,8 @@ class _Known:
         """Those of them that no commit of this history made: they came with a merge."""
         self.too_large = too_large
         """How many of them have to go for what checkpoints may take on the medium."""
-        self.until = time.monotonic() + _KNOWN_FOR_S
+        now = time.monotonic()
+        self.until = now + max(_KNOWN_FOR_S, _SHARE * (now - began))
 
     def key(self, name: str) -> str:
         return (ADOPTED if name in self.adopted else CHECKPOINT) + name
@@ -112,15 +116,15 @@ class Retention:
         names.extendleft(reversed(left))
 
     def _look(self, tx: Transaction) -> _Known:
-        known = self._known.get(tx.document)
-        if known is not None and time.monotonic() < known.until:
+        known, began = self._known.get(tx.document), time.monotonic()
+        if known is not None and began < known.until:
             return known
         adopted = {name for name in _named(tx, ADOPTED) if checkpoint_ids.is_passing(name) and _is_own(tx, name)}
         names = sorted([*_named(tx, CHECKPOINT), *adopted])
         passing = [name for name in names if checkpoint_ids.is_passing(name)]
         most_bytes = self._limits.max_workflow_size * _MEGABYTE
         too_large = number_too_large(names, passing, self._sizes(names), most_bytes)
-        known = _Known(passing, adopted, too_large, self._limits.max_age_days * _DAY_US)
+        known = _Known(passing, adopted, too_large, self._limits.max_age_days * _DAY_US, began)
         if len(self._known) >= _MOST_WORKFLOWS:
             self._known = {}
         self._known[tx.document] = known
