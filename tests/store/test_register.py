@@ -205,6 +205,38 @@ def test_it_is_not_written_oftener_than_it_is_worth(path: Path, monkeypatch: pyt
 
 
 @pytest.mark.usefixtures("calm")
+def test_closing_tells_of_no_more_files_than_are_soon_told_of(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are very many it is left to upkeep and `repair`, and closing reads and writes none of it."""
+    with closing(directory_store(path)) as store:
+        make(store, 1, a=b"1")
+    monkeypatch.setattr(register, "_MOST_AT_CLOSE_BYTES", 100)
+    monkeypatch.setattr(register, "_MOST_AT_CLOSE", 1)
+    with system_calls() as calls, closing(directory_store(path)) as store:
+        make(store, 2, a=b"2")
+        store._document(WF).keep_checkpoints(newest_only=False)
+        calls.trace.clear()
+        store.close()
+        assert [str(name) for called, name, _ in calls.trace].count(register.NAME) <= 1
+    assert ids(path) == [name_of(1)]
+    (path / register.NAME).unlink()
+    directory_store(path).close()
+    assert not (path / register.NAME).exists()
+    with closing(directory_store(path)) as store:
+        kept = register.Register(store._context)
+        make(store, 3, a=b"3")
+        store._document(WF).keep_checkpoints(newest_only=False)
+        monkeypatch.setattr(kept, "_next_at", 0.0)
+        kept.look_after()
+        assert is_true(path) and ids(path) == [name_of(each) for each in (1, 2, 3)]
+        monkeypatch.setattr(register, "_MOST_FILES", 3)
+        make(store, 4, a=b"4")
+        store._document(WF).keep_checkpoints(newest_only=False)
+        kept._next_at = 0.0
+        kept.look_after()
+        assert len(ids(path)) == 3
+
+
+@pytest.mark.usefixtures("calm")
 def test_c07_who_finds_the_folder_locked_leaves_it_to_others(path: Path) -> None:
     """It waits for nobody, and whoever has the lock writes the index when it closes."""
     with closing(directory_store(path)) as store:

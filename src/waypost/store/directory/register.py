@@ -3,6 +3,7 @@
 It is derived from the files alone, and no answer of ours depends on it: it is written without a sync, may be removed at
 any time, and what is torn or foreign is as good as not there. It is written with the folder locked, so that whoever is
 last to change the folder is not overtaken by an older look at it; who finds it locked leaves it to whoever holds it.
+What it costs grows with the store, so where there are very many files it is only written beside the work.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from waypost.store.directory.layout import Layout, new_file
 NAME = "checkpoint-index.json"
 _LOG = logging.getLogger("waypost")
 _FORMAT = 1
-_MOST_BYTES = 1 << 28
+_MOST_BYTES, _MOST_FILES = 1 << 28, 500_000
+_MOST_AT_CLOSE_BYTES, _MOST_AT_CLOSE = 4 << 20, 10_000
+"""Of more than so many files closing does not tell: that grows with the store, and who closes it waits."""
 _HEAD_BYTES = 64
 _APART_S = 5.0
 _SHARE = 50
@@ -78,11 +81,12 @@ class Register:
             self._next_at = began + max(_APART_S, _SHARE * (time.monotonic() - began))
 
     def close(self) -> None:
-        """When the store is closed: write it if it is not true any more, whoever changed that."""
+        """When the store is closed: write it if it is not true any more, whoever changed that, and is soon written."""
+        layout = self._context.layout
         with suppress(StoreError):
-            if self._context.layout.read_only:
+            if layout.read_only or not (self._context.checkpoints_changed or _is_stale(layout)):
                 return
-            if self._context.checkpoints_changed or _is_stale(self._context.layout):
+            if _is_short(layout):
                 self._refresh()
 
     def _refresh(self) -> None:
@@ -95,15 +99,18 @@ class Register:
 
 
 def refresh(context: Context) -> bool:
-    """Write the index anew from the files; only those are read that it does not know. False where another process has
-    the folder locked, which sees to it.
+    """Write the index anew from the files, if they are not too many for one; only those are read that it does not know.
+    False where another process has the folder locked, which sees to it.
     """
     folder = context.layout.existing(FOLDER)
     if folder is None:
         return True
+    number = len(folder.names())
+    if number > _MOST_FILES:
+        return True
     index = recall(context.layout)
     rows = {} if index is None else index.rows
-    if len(folder.names()) > len(rows) + _FEW:
+    if number > len(rows) + _FEW:
         rows = _rows_of(context, folder, rows)
     with keeping.alone_if_free(context) as is_alone:
         if is_alone:
@@ -119,6 +126,15 @@ def _is_stale(layout: Layout) -> bool:
         return False
     file = layout.root.open(NAME)
     return file is None or not file.read(_HEAD_BYTES, 0).startswith(_head(folder.changed_ns()))
+
+
+def _is_short(layout: Layout) -> bool:
+    """Whether there are few files, as the length of the index tells; where there is none they are counted."""
+    found = layout.root.identity(NAME)
+    if found is not None:
+        return found.size <= _MOST_AT_CLOSE_BYTES
+    folder = layout.existing(FOLDER)
+    return folder is None or len(folder.names()) <= _MOST_AT_CLOSE
 
 
 def _head(changed_ns: int) -> bytes:
