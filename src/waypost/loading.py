@@ -35,8 +35,8 @@ from waypost.store import View
 
 T = TypeVar("T")
 
-_RUN = 1 << 14
-"""So many steps are decoded at once, of some hundred bytes each."""
+_RUN = 512
+"""So many steps are decoded at once: of many more at a time the garbage collector makes as much work again."""
 
 Viewer = Callable[[], View]
 """Finds the version that something was read from, when it is needed. A function of its own and no `partial`, so that
