@@ -1,7 +1,8 @@
 """What can be large, at which sizes it is measured, what is measured there, and with which exponent a cost may grow.
 
-A load finds out where every step lies, a list of workflows looks at each one's file, one of checkpoints at each one's
-record, and a large value is written and read whole: these may grow with what they go through, and nothing else may.
+A load finds out where every step lies, a list of workflows looks at each one's file and at all steps of what has
+changed, one of checkpoints at each one's record, and a large value is written and read whole: these may grow with what
+they go through, and nothing else may.
 """
 
 from __future__ import annotations
@@ -136,6 +137,8 @@ _OF_STEPS = (
     Thing("checkpoint", "keep", 0),
     Thing("restore", "restore", 1, {"which": "newest"}),
     Thing("list of workflows", "list_workflows", 0),
+    Thing("list of workflows, it has changed", "list_workflows", 1, {"changed": True}),
+    Thing("list, it has changed, store opened anew", "list_workflows", 1, {"changed": True, "cold": True}),
 )
 
 _OF_WORKFLOWS = (

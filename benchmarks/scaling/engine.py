@@ -92,12 +92,13 @@ class Engine(ours.Engine):
         self._once_keep()
         return timing.lasting(self.close)
 
-    def _once_list_workflows(self, cold: bool = False) -> int:
-        """The first page of all workflows; cold with the opening of the store."""
+    def _once_list_workflows(self, cold: bool = False, changed: bool = False) -> int:
+        """The first page of all workflows, it may be after an update of one; cold with the opening of the store."""
+        self._open()
+        if changed:
+            self.update(1)
         if cold:
             self.close()
-        else:
-            self._open()
         return timing.lasting(lambda: _some(self._open().list_workflows()))
 
     def _once_list_checkpoints(self) -> int:
