@@ -59,9 +59,7 @@ class _Known:
 
     __slots__ = ("adopted", "names", "none_too_old_before_us", "too_large", "until")
 
-    def __init__(
-        self, names: Sequence[str], adopted: set[str], too_large: int, max_age_us: int, began: float
-    ) -> None:
+    def __init__(self, names: Sequence[str], adopted: set[str], too_large: int, max_age_us: int, began: float) -> None:
         self.names = deque(names)
         oldest_us = checkpoint_ids.time_us(names[0]) if names else clock.now_us()
         self.none_too_old_before_us = oldest_us + max_age_us

@@ -63,7 +63,11 @@ class Reading:
         return SimpleNamespace(st_dev=real.st_dev, st_ino=real.st_ino, st_mode=real.st_mode, st_size=len(self.data))
 
     def lseek(self, descriptor: int, offset: int, whence: int) -> int:
-        return os.lseek(descriptor, offset, whence) if self.data is None or descriptor not in self._open else len(self.data)
+        return (
+            os.lseek(descriptor, offset, whence)
+            if self.data is None or descriptor not in self._open
+            else len(self.data)
+        )
 
 
 class Reference:

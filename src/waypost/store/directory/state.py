@@ -8,7 +8,7 @@ changed only under the lock of its document; views are free.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from typing import NamedTuple, Protocol
 from weakref import ref
