@@ -54,5 +54,12 @@ def _call() -> Callable[[int, bytes, bytearray], bool] | None:
     except (ImportError, OSError, AttributeError):
         return None
     statx.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p)
-    room_of = (ctypes.c_char * _ROOM).from_buffer
-    return lambda folder, name, room: statx(folder, name, _NOT_FOLLOWED, _ASKED, room_of(room)) == 0
+    room_of, not_passed = (ctypes.c_char * _ROOM).from_buffer, ctypes.ArgumentError
+
+    def call(folder: int, name: bytes, room: bytearray) -> bool:
+        try:
+            return statx(folder, name, _NOT_FOLLOWED, _ASKED, room_of(room)) == 0
+        except not_passed:  # said where memory runs out as arguments are handed over; `stat` will say so, if it still has
+            return False
+
+    return call
