@@ -65,7 +65,7 @@ def operations(records: list[OperationRecord], erasures: Erasures) -> list[Opera
 class Scrubbed(Stands):
     """A version without what is erased of it; fulfils `state.Source`."""
 
-    __slots__ = ("_covered", "_version", "document", "standing")
+    __slots__ = ("__weakref__", "_covered", "_version", "document", "standing")
 
     def __init__(self, version: Source, covered: frozenset[str]) -> None:
         self._version = version
