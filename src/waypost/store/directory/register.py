@@ -31,7 +31,7 @@ NAME = "checkpoint-index.json"
 _LOG = logging.getLogger("waypost")
 _FORMAT = 1
 _MOST_BYTES, _MOST_FILES = 1 << 28, 500_000
-_MOST_AT_CLOSE_BYTES, _MOST_AT_CLOSE = 4 << 20, 10_000
+_MOST_AT_CLOSE_BYTES, _MOST_AT_CLOSE = 1 << 20, 2_500
 """Of more than so many files closing does not tell: that grows with the store, and who closes it waits."""
 _HEAD_BYTES = 64
 _APART_S = 5.0
