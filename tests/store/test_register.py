@@ -1,4 +1,4 @@
-"""`checkpoint-index.json`: true after each close and repair, whoever changed what; and nothing rests on it."""
+"""`checkpoint-index.json`: true after each repair, and each close where files are few; and nothing rests on it."""
 
 from __future__ import annotations
 
