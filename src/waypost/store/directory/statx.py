@@ -59,7 +59,7 @@ def _call() -> Callable[[int, bytes, bytearray], bool] | None:
     def call(folder: int, name: bytes, room: bytearray) -> bool:
         try:
             return statx(folder, name, _NOT_FOLLOWED, _ASKED, room_of(room)) == 0
-        except not_passed:  # said where memory runs out as arguments are handed over; `stat` will say so, if it still has
-            return False
+        except not_passed:
+            return False  # memory ran out as arguments were handed over, which `stat` tells as what it is
 
     return call
