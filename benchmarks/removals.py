@@ -56,7 +56,7 @@ def _filling() -> None:
 
 
 def _times_unasked() -> None:
-    _replace(statx, "_call", lambda: None)
+    _replace(statx, "_found", lambda: None)
 
 
 def _kept_state() -> None:

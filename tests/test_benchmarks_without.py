@@ -51,7 +51,7 @@ seen["steps"] = 0
 engine._open().load_workflow_state("w").unwrap()
 print(json.dumps({
     "filling": filled,
-    "times-unasked": statx._call() is not None,
+    "times-unasked": bool(statx._AT_HAND),
     "kept-state": not forgotten,
     "upkeep-beside": upkeep,
     "lazy-loading": seen["steps"] == 0,

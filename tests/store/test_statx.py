@@ -17,6 +17,7 @@ def folder(tmp_path: Path) -> Iterator[int]:
     (tmp_path / "link").symlink_to("file")
     (tmp_path / "nameé").write_bytes(b"")
     (tmp_path / "within").mkdir()
+    statx.load()
     descriptor = os.open(tmp_path, os.O_RDONLY)
     yield descriptor
     os.close(descriptor)
@@ -48,7 +49,7 @@ def test_where_the_system_does_not_know_the_call_stat_is_asked(
     folder: int, monkeypatch: pytest.MonkeyPatch, call: object
 ) -> None:
     """Also where it is refused by a sandbox, or answers without what it was asked for."""
-    monkeypatch.setattr(statx, "_call", lambda: call)
+    monkeypatch.setattr(statx, "_AT_HAND", [] if call is None else [call])
     found = statx.stat("file", dir_fd=folder, follow_symlinks=False)
     assert isinstance(found, os.stat_result)
     assert found.st_size == 70_000

@@ -29,6 +29,7 @@ from waypost.errors import (
     UnsupportedFormat,
 )
 from waypost.store import parts
+from waypost.store.directory import statx
 from waypost.store.directory.files import Directory, File, Identity
 from waypost.store.directory.frames import Frame, Tail, is_blank
 
@@ -307,6 +308,7 @@ class Log:
         """
         if self.file.descriptor < 0:
             return None
+        statx.load()
         self.file.lock(LOCK_TIMEOUT_S if wait else 0, self._locked_too_long)
         try:
             named = self.folder.identity(self.name)
