@@ -506,3 +506,25 @@ def test_d07_no_snapshot_covers_what_is_not_synced(path, monkeypatch):
         assert store.tidy(WF, "snapshot")
         names = [name for name, _, _ in calls.trace if name in ("pwrite", "fdatasync")]
     assert names == ["fdatasync", "pwrite"]
+
+
+def test_of_several_writers_the_one_whose_commit_made_it_due_takes_a_snapshot(path, monkeypatch):
+    """The others ask for one only when a quarter more has come, be it that he died: all would take the same one."""
+    monkeypatch.setattr(document, "SNAPSHOT_FRAMES", 20)
+    asked = []
+    monkeypatch.setattr(Upkeep, "ask", lambda self, document: asked.append(self))
+    stores = [directory_store(path, enabled=False) for _ in range(3)]
+    askers = []
+    for number in range(30):
+        store = stores[number % 3]
+        asked.clear()
+        store.submit(putting(n=b"%d" % number)).result()
+        askers.append((number, [each is store._upkeep for each in asked]))
+    # each asks behind a commit of its own; the twentieth, of the second store, made it due
+    assert [number for number, found in askers if found] == [19, 22, *range(24, 30)]
+    assert all(found == [True] for number, found in askers if found)
+    assert stores[0].tidy(WF, "snapshot")
+    assert not stores[1].tidy(WF, "snapshot")  # it goes on from that of the other
+    for store in stores:
+        store.close()
+    assert directory_store(path, read_only=True).verify().findings == []
