@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from rich.console import Console
 
-from benchmarks import arguments, compare, kept, machine, ratios, report, table, without
+from benchmarks import arguments, compare, flush, kept, machine, ratios, report, table, without
 from benchmarks.bench import FULL, QUICK, ROWS, Scale
 from benchmarks.scaling import command as scaling
 
@@ -23,12 +23,18 @@ def main(words: Sequence[str] | None = None, *, full: Scale = FULL, quick: Scale
     options = parser.parse_args(given)
     if options.keep and options.rows != frozenset(ROWS):
         parser.error("--keep is for a whole run: leave out --rows")
+    if options.flush_us and (options.keep or not flush.is_possible()):
+        why = "--keep is for the disk as it is" if options.keep else f"there is no {flush.COMPILER} to build it with"
+        parser.error(f"--flush-us: {why}")
     scale = quick if options.quick else full
     if options.rounds:
         scale = replace(scale, rounds=options.rounds)
     place = options.dir or machine.find_directory()
     began = time.monotonic()
-    findings = table.measure(options.rows, scale, place, Console(stderr=True))
+    with flush.slowed(options.flush_us):
+        findings = table.measure(options.rows, scale, place, Console(stderr=True))
+    if options.flush_us:
+        findings.header["flush"] = f"MADE SLOWER: {options.flush_us:,} µs are added to each sync of every engine"
     amount = "quick" if options.quick else "full"
     findings.header["run"] = f"{amount}, {scale.rounds} rounds, {time.monotonic() - began:.0f} s"
     told = kept.Report(
@@ -54,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="rows: " + "; ".join(f"{number} {name}" for number, name in ROWS.items()),
     )
     parser.add_argument("--rows", type=_rows, default=frozenset(ROWS), help="which rows, as in 1,3,4 (default: all)")
+    parser.add_argument(
+        "--flush-us", type=arguments.count, metavar="N", help="have each sync of every engine take N µs longer (Linux)"
+    )
     arguments.add_shared(parser, "a tenth of the work, for a first look")
     return parser
 

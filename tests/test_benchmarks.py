@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from benchmarks import bench, crew, figures, machine, ours, report
+from benchmarks import bench, crew, figures, flush, machine, ours, report
 from benchmarks.__main__ import main
 
 import waypost
@@ -256,3 +259,32 @@ def test_memory_is_never_taken_for_a_disk():
     if machine.file_system("/dev/shm") not in machine.IN_MEMORY:
         pytest.skip("no memory file system here")
     assert "MEMORY" in machine.describe("/dev/shm")["file system"]
+
+
+SYNCED = """
+import os, sys, time
+descriptor = os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY)
+for sync in (os.fdatasync, os.fsync):
+    os.write(descriptor, b"it")
+    began = time.monotonic()
+    sync(descriptor)
+    print(time.monotonic() - began)
+"""
+
+
+@pytest.mark.skipif(not flush.is_possible() or not sys.platform.startswith("linux"), reason="needs Linux and cc")
+def test_a_slower_flush_is_that_of_every_sync(tmp_path: Path) -> None:
+    """What is added is waited for by both calls, in processes that are started within, and in none behind it."""
+    command = [sys.executable, "-c", SYNCED, str(tmp_path / "file")]
+    with flush.slowed(300_000):
+        slow = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+    assert all(float(line) >= 0.3 for line in slow.split()), slow
+    assert "LD_PRELOAD" not in os.environ
+    with flush.slowed(None):
+        assert "LD_PRELOAD" not in os.environ
+
+
+def test_what_was_made_slower_is_not_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--flush-us", "1000", "--keep"])
+    assert "for the disk as it is" in capsys.readouterr().err
