@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from msgspec import structs
 
 from waypost import loading
-from waypost.store.directory import recent, statx, upkeep
+from waypost.store.directory import recent, upkeep
 from waypost.store.directory.context import Context
 from waypost.store.directory.document import Document
 
@@ -53,10 +53,6 @@ def removed(name: str | None) -> Generator[None]:
 
 def _filling() -> None:
     _with_context(lambda context: _replace(context, "prewrite", False))
-
-
-def _times_unasked() -> None:
-    _replace(statx, "_found", lambda: None)
 
 
 def _kept_state() -> None:
@@ -142,7 +138,6 @@ def _replace(owner: Any, name: str, value: object) -> None:
 
 OPTIMISATIONS = {
     "filling": Optimisation((1,), "logs are filled ahead, so that a sync has no size to write", _filling),
-    "times-unasked": Optimisation((1,), "a commit does not ask when its log was changed", _times_unasked),
     "kept-state": Optimisation((1, 3), "the newest state stays in memory", _kept_state),
     "upkeep-beside": Optimisation((2,), "checkpoints are written out beside commits", _upkeep_beside),
     "lazy-loading": Optimisation((4,), "a step is decoded when it is touched", _lazy_loading),

@@ -21,7 +21,6 @@ PROGRAM = """
 import json, os, sys, threading
 from benchmarks import removals
 from waypost import records
-from waypost.store.directory import statx
 from waypost.store.directory.document import Document
 
 seen = {"steps": 0, "forgotten": 0}
@@ -51,7 +50,6 @@ seen["steps"] = 0
 engine._open().load_workflow_state("w").unwrap()
 print(json.dumps({
     "filling": filled,
-    "times-unasked": bool(statx._AT_HAND),
     "kept-state": not forgotten,
     "upkeep-beside": upkeep,
     "lazy-loading": seen["steps"] == 0,
@@ -128,4 +126,4 @@ def test_a_name_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit) as ended:
         main(["without", "everything"])
     assert ended.value.code == 2
-    assert "'everything' is none of filling, times-unasked" in capsys.readouterr().err
+    assert "'everything' is none of filling, kept-state" in capsys.readouterr().err
