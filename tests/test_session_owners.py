@@ -159,7 +159,8 @@ def test_c01_a_fork_leaves_the_session_to_its_parent(path: Path) -> None:
         process.ask(f"__import__('os').waitpid({child}, 0)")
         assert state_of(wp, session_id) == ("active", "alive")
         process.tell("__import__('os').fork() or (print('child', flush=True), __import__('time').sleep(60))")
-        assert "child" in (process.answer(), process.answer())  # it has let go of what it was born with
+        # it has let go of what it was born with; both say something, and their lines may run into each other
+        assert "child" in process.answer() + process.answer()
         process.kill()
         try:
             assert state_of(wp, session_id) == ("crashed", "crashed")
