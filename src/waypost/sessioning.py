@@ -91,11 +91,12 @@ class SessionDefinitions(Requests):
         session_id = enter()
         try:
             state = self.sessions.state(session_id)
+            is_held = session_id in held.held()
         except BaseException:
             if session_id not in before:
                 held.forget(session_id)
             raise
-        if session_id in held.held():
+        if is_held:
             self.session_id = session_id
         return state
 

@@ -231,3 +231,23 @@ def test_c03_a_store_that_cannot_be_opened_is_let_go_of(path: Path, monkeypatch:
     with pytest.raises(StoreUnavailable) as told:
         blocking.open(path)
     assert told.value.__traceback__ is not None and not (path / "lease").exists()
+
+
+def test_t19_a_session_that_was_not_given_for_want_of_memory_is_not_held(
+    wp: Waypost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it is the question for what is held that finds none: whoever was told of a failure may try again."""
+    wp.pause_session("s").unwrap()
+    held, asked = tenures.Tenures.held, iter([0])
+
+    def starved(self: tenures.Tenures) -> list[str]:
+        if next(asked, None) is None:
+            raise MemoryError
+        return held(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tenures.Tenures, "held", starved)
+        with pytest.raises(MemoryError):
+            wp.resume_session("s")
+    assert wp.definitions.sessions.held.held() == []
+    assert wp.resume_session("s").status == "active"
