@@ -1,4 +1,4 @@
-"""The only module that touches the disk.
+"""The only module that touches the disk, but for the one call of `statx`.
 
 Every system call of the storage core is made here, as `os.name(...)`, `fcntl.name(...)` or `statx.stat(...)`, so that
 a test can stand in front of each. Paths are never joined: a file is a name in an open directory, must be a
