@@ -15,6 +15,7 @@ import msgspec
 import rich.console
 import rich.pretty
 
+from tests.files import contents
 from waypost.errors import WaypostError
 from waypost.operations import Failure
 
@@ -98,11 +99,10 @@ class Watch:
 def check_files(*roots: Path) -> int:
     """No file below a directory holds the secret or the key, nor does any name; how many files there were."""
     words = forbidden()
-    files = [file for root in roots for file in [root, *root.rglob("*")] if file.is_file()]
+    files = contents(*roots)
     seen = False
-    for file in files:
-        data = file.read_bytes() + str(file).encode()
-        assert not any(word in data for word in words), f"a secret is in {file}"
+    for file, data in files.items():
+        assert not any(word in data + str(file).encode() for word in words), f"a secret is in {file}"
         seen = seen or CONTROL.encode() in data
     assert seen, "the files hold nothing in clear, so the search proves nothing"
     return len(files)

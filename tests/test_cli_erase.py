@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.files import files_with
 from tests.test_cli import Shown, call, call_json, here, wp
 from waypost.blocking import Waypost
 
@@ -46,8 +47,7 @@ def test_it_erases_and_says_from_where(made: Waypost, call: Call, call_json: Cal
     assert (found["path"], found["workflow_id"], found["session_id"]) == ("outputs.fetch", "survey", None)
     assert [each["operation"] for each in found["commits"]] == ["update_step_status"]
     assert found["removed_files"] == ["backups/survey.state.0"] and len(found["checkpoints"]) <= kept
-    for file in (here / ".claude/state").rglob("*"):
-        assert not file.is_file() or CANARY.encode() not in file.read_bytes(), file
+    assert files_with(here / ".claude/state", CANARY) == []
 
 
 @pytest.mark.parametrize(

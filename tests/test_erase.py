@@ -13,6 +13,7 @@ import pytest
 from msgspec import UNSET
 
 from tests.conftest import ON_REQUEST, StoreFactory, make_config
+from tests.files import files_with
 from tests.store.support import change
 from waypost import carrying, checkpoints, erasures, records
 from waypost.api import AsyncWaypost
@@ -37,12 +38,6 @@ def wp(store_factory: StoreFactory) -> Waypost:
 
 def reopened(path: Path, *, read_only: bool = False) -> Waypost:
     return Waypost(Definitions(open_store(str(path), CONFIG, read_only=read_only), CONFIG, verbose=False))
-
-
-def files_with(path: Path, sought: bytes = CANARY.encode()) -> list[str]:
-    """The files below a directory that hold some bytes."""
-    found = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
-    return sorted(each for each in found if sought in Path(each).read_bytes())
 
 
 def filled(wp: Waypost) -> tuple[str, str]:
@@ -253,7 +248,7 @@ def test_the_results_of_what_put_it_are_forgotten(wp: Waypost) -> None:
         wp.get_outcome("told")
     wp.erase("w", "context.variables.password").unwrap()
     if wp.definitions.store.location != "memory:":
-        assert files_with(Path(wp.definitions.store.location)) == []
+        assert files_with(Path(wp.definitions.store.location), CANARY) == []
 
 
 def test_diff_shows_what_was_erased(wp: Waypost) -> None:
@@ -484,10 +479,10 @@ def test_what_a_dead_importer_left_goes_too(store_factory: StoreFactory, tmp_pat
             finally:
                 os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 9
-        assert len(files_with(path)) == 2
+        assert len(files_with(path, CANARY)) == 2
         wp.import_session(data).unwrap()
         wp.erase("w", "context.variables.password").unwrap()
-        assert files_with(path) == []
+        assert files_with(path, CANARY) == []
 
 
 def test_what_was_imported_is_erased_as_well(wp: Waypost, store_factory: StoreFactory) -> None:
@@ -546,7 +541,7 @@ def test_a_session_is_carried_without_what_was_erased(wp: Waypost, kind: str, tm
     assert there.validate_workflow_state("w").is_valid
     there.close()
     if kind == "directory":
-        assert files_with(tmp_path / "there") == []
+        assert files_with(tmp_path / "there", CANARY) == []
         with reopened(tmp_path / "there") as again:
             store = again.definitions.store
             assert [each for each in store.verify().findings if each.severity != "note"] == []  # type: ignore[attr-defined]
@@ -581,7 +576,7 @@ def test_a_merge_erases_what_the_other_side_erased(wp: Waypost, store_factory: S
     assert wp.validate_workflow_state("w").is_valid
     wp.close()
     if hasattr(store, "layout"):
-        assert files_with(Path(store.layout.path)) == []
+        assert files_with(Path(store.layout.path), CANARY) == []
 
 
 def test_what_both_sides_erased_is_no_conflict(wp: Waypost, store_factory: StoreFactory) -> None:
@@ -643,7 +638,7 @@ def test_no_byte_of_it_is_left_on_disk(tmp_path: Path, algorithm: str) -> None:
         before = versions(wp)
     with Waypost(Definitions(open_store(str(tmp_path / "s"), config), config, verbose=False)) as wp:
         erase_all(wp)
-        assert files_with(tmp_path) == []
+        assert files_with(tmp_path, CANARY) == []
         wp.update_context("w", variables={"n": 2}).unwrap()
     plain = reopened(tmp_path / "s")
     try:
@@ -653,7 +648,7 @@ def test_no_byte_of_it_is_left_on_disk(tmp_path: Path, algorithm: str) -> None:
         assert findings == []
     finally:
         plain.close()
-    assert files_with(tmp_path) == []
+    assert files_with(tmp_path, CANARY) == []
 
 
 def test_copies_that_the_store_keeps_go_and_are_named(tmp_path: Path) -> None:
@@ -681,7 +676,7 @@ def test_copies_that_the_store_keeps_go_and_are_named(tmp_path: Path) -> None:
         wp.erase("w", "context.variables.password").unwrap()
         wp.erase("w", "agents.scout").unwrap()
         assert [name for name in kept if not (path / name).exists()] == []
-        assert files_with(tmp_path) == []
+        assert files_with(tmp_path, CANARY) == []
 
 
 def test_a_shortened_history_is_erased_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -696,7 +691,7 @@ def test_a_shortened_history_is_erased_too(tmp_path: Path, monkeypatch: pytest.M
         with monkeypatch.context() as patch:
             patch.setattr(compaction, "DAY_US", 1)  # it is shortened again by the erasure itself
             erase_all(wp)
-        assert files_with(tmp_path) == []
+        assert files_with(tmp_path, CANARY) == []
         with pytest.raises(ValueErased):
             wp.get_checkpoint(first).state.context.variables["password"]
         assert wp.validate_checkpoint(first).is_valid
@@ -714,7 +709,7 @@ def test_a_transaction_that_put_it_leaves_nothing(tmp_path: Path) -> None:
 
         wp.transact(work).unwrap()
         wp.erase("w", "context.variables.password").unwrap()
-        assert files_with(tmp_path) == []
+        assert files_with(tmp_path, CANARY) == []
         assert wp.load_workflow_state("v").unwrap().context.variables["x"] == 1
         store: Any = wp.definitions.store
         findings = [each for each in store.verify().findings if each.severity == "damage"]
@@ -739,7 +734,7 @@ def test_no_version_comes_between_what_is_covered_and_the_decision(tmp_path: Pat
         store.erase(W)
         with pytest.raises(ValueErased):
             wp.get_checkpoint(made[0]).state.context.variables["password"]
-        assert files_with(tmp_path) == []
+        assert files_with(tmp_path, CANARY) == []
 
 
 def test_a_diff_of_nothing_shows_nothing(wp: Waypost) -> None:
@@ -757,6 +752,6 @@ def test_what_waits_for_no_sync_is_erased_for_good(tmp_path: Path) -> None:
     with Waypost(Definitions(open_store(str(tmp_path / "s"), config), config, verbose=False)) as wp:
         filled(wp)
         erase_all(wp)
-        assert files_with(tmp_path) == []
+        assert files_with(tmp_path, CANARY) == []
         log = wp.definitions.store._document(W)._log  # type: ignore[attr-defined]
         assert wp.validate_workflow_state("w").is_valid and (log is None or log.recorded_synced > 0)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import opened
+from tests.files import files_with
 from tests.synced import WF, synced, variables, view
 from waypost import StoreUnavailable
 from waypost.blocking import Waypost
@@ -44,10 +45,6 @@ def versions_with(wp: Waypost, key: str = LEAK) -> list[int]:
     kept = [store.view_at(WF, number) for number in range(1, view(wp).version + 1)]
     kept += [store.checkpoint(WF, name) for name in store.checkpoints(WF)]
     return [each.version for each in kept if each is not None and each.size_of(key) and each.erased(key) is None]
-
-
-def files_with(folder: Path, text: str) -> list[str]:
-    return [each.name for each in folder.rglob("*") if each.is_file() and text.encode() in each.read_bytes()]
 
 
 def erase(wp: Waypost) -> None:

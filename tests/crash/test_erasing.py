@@ -37,6 +37,7 @@ from tests.crash.stories import Run
 from tests.crash.sweeps import bench, descriptors_into, no_collection
 from tests.crash.test_errno import cases_of, unlike
 from tests.crash.test_kill import is_worth_a_kill
+from tests.files import files_with
 from tests.store.support import WF, TestedStore, change, directory_store
 from tests.totals import RING, Totals, ring_size
 from waypost.errors import WaypostError
@@ -107,11 +108,6 @@ def judge_versions(store: Store) -> bool:
 # --- with faults in its way ---
 
 
-def files_with(path: Path) -> list[str]:
-    found = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
-    return sorted(each for each in found if CANARY in Path(each).read_bytes())
-
-
 @pytest.fixture(scope="module")
 def filled() -> Iterator[Path]:
     """A closed store, with copies of the log beside it, and the torn tail of a process that died."""
@@ -140,7 +136,7 @@ def run(path: Path, fault: Fault) -> tuple[Shim, bool]:
                 except WaypostError:
                     pass
             if promised:
-                assert files_with(path) == [], "it was promised, and is there"
+                assert files_with(path, CANARY) == [], "it was promised, and is there"
         finally:
             store.close()
     return shim, promised
@@ -151,14 +147,14 @@ def examine(path: Path) -> None:
     store = directory_store(path, **PLAIN)
     judge_versions(store)
     erase(store)
-    assert files_with(path) == []
+    assert files_with(path, CANARY) == []
     assert judge_versions(store)
     store.close()
     reader = directory_store(path, read_only=True, **PLAIN)
     findings = [each for each in reader.verify().findings if each.severity != "note"]
     assert findings == [] and judge_versions(reader)
     reader.close()
-    assert files_with(path) == [] and os.listdir(path / "temp") == []
+    assert files_with(path, CANARY) == [] and os.listdir(path / "temp") == []
 
 
 def test_t01_an_erasure_that_is_killed_is_finished(filled: Path, totals: Totals) -> None:
@@ -190,7 +186,7 @@ def test_t01_whoever_writes_next_finishes_what_was_killed(filled: Path, totals: 
             decided = judge_versions(store)
             put(store, more=b"1")
             store.close()
-            assert (files_with(copy) == []) == decided, point
+            assert (files_with(copy, CANARY) == []) == decided, point
             met += decided
             shutil.rmtree(copy)
     assert met > 5

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ON_REQUEST, make_config
+from tests.files import contents
 from tests.seeds import SEED
 from tests.store.support import TestedStore
 from tests.totals import Totals, ring_size
@@ -134,8 +135,7 @@ class Model:
     def check(self) -> None:
         for name in NAMES:
             lost = self.gone[name]
-            for file in self._files_of(name):
-                data = file.read_bytes()
+            for file, data in self._files_of(name):
                 assert not [value for value in lost if value[:12].encode() in data], file
         for view in self._views():
             gone = self.gone[view.document.id]
@@ -146,10 +146,10 @@ class Model:
         for name in NAMES:
             self._check_state(name)
 
-    def _files_of(self, name: str) -> Iterator[Path]:
-        for file in self.path.rglob("*"):
-            if file.is_file() and file.name.startswith((f"{name}.state", f"{encode_id(name)}_40c")):
-                yield file
+    def _files_of(self, name: str) -> Iterator[tuple[Path, bytes]]:
+        for file, data in contents(self.path).items():
+            if file.name.startswith((f"{name}.state", f"{encode_id(name)}_40c")):
+                yield file, data
 
     def _views(self) -> Iterator[View]:
         store = self.wp.definitions.store

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tests.files import files_with
 from tests.store.support import WF, TestedStore, change, directory_store
 from waypost.codec import bodies
 from waypost.codec.frame import ERASED_FORMAT, FORMAT_VERSION, FrameType, read_header
@@ -81,11 +82,6 @@ def sums_of(store: Store) -> list[tuple[bytes, bytes, int]]:
 
 def held(view: Any) -> dict[str, bytes | None]:
     return {key: None if view.erased(key) is not None else view.get(key) for key in view.keys()}
-
-
-def files_with(path: Path, sought: bytes = CANARY) -> list[str]:
-    found = [os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names]
-    return sorted(each for each in found if sought in Path(each).read_bytes())
 
 
 def findings(store: TestedStore) -> list[Any]:
@@ -203,9 +199,9 @@ def test_no_file_holds_it_and_all_is_sound(tmp_path: Path) -> None:
     filled(store)
     store.tidy(WF, "snapshot")
     store.tidy(WF, "keep")
-    assert len(files_with(tmp_path)) == 3
+    assert len(files_with(tmp_path, CANARY)) == 3
     erase(store, "secret", "big\x1f")
-    assert files_with(tmp_path) == [] and findings(store) == []
+    assert files_with(tmp_path, CANARY) == [] and findings(store) == []
     put(store, d=b"5")
     store.tidy(WF, "snapshot")
     store.tidy(WF, "compact")
@@ -214,7 +210,7 @@ def test_no_file_holds_it_and_all_is_sound(tmp_path: Path) -> None:
     again = directory_store(tmp_path / "s", **PLAIN)
     assert (held(again.view_at(WF, 5)), sums_of(again)) == expected and findings(again) == []
     again.close()
-    assert files_with(tmp_path) == []
+    assert files_with(tmp_path, CANARY) == []
 
 
 def test_v07_only_files_without_what_was_erased_are_of_a_new_format(tmp_path: Path, monkeypatch: Any) -> None:
@@ -285,13 +281,13 @@ def test_a_decision_that_was_not_carried_out_is_by_whoever_closes_next(tmp_path:
     reader = directory_store(tmp_path / "s", read_only=True, **PLAIN)
     assert reader.view(WF).get("secret") is None and held(reader.view_at(WF, 2))["secret"] == CANARY
     reader.close()
-    assert len(files_with(tmp_path)) == 3
+    assert len(files_with(tmp_path, CANARY)) == 3
     (tmp_path / "s" / "backups").mkdir()
     (tmp_path / "s" / "backups" / "wf.state.4").write_bytes(CANARY)
     writer = directory_store(tmp_path / "s", **PLAIN)
     put(writer, e=b"5")
     writer.close()
-    assert files_with(tmp_path) == []
+    assert files_with(tmp_path, CANARY) == []
     again = directory_store(tmp_path / "s", **PLAIN)
     assert findings(again) == [] and not compaction.erasing_is_due(_log(again), again.view(WF))
     again.close()
@@ -304,7 +300,7 @@ def test_an_erasure_that_another_decided_is_carried_out_when_it_is_asked_for_aga
     decide(store, "secret", "big\x1f")
     other = directory_store(tmp_path / "s", **PLAIN)
     other.view(WF)
-    assert other.erase(WF) == [] and files_with(tmp_path) == []
+    assert other.erase(WF) == [] and files_with(tmp_path, CANARY) == []
     other.close()
     store.close()
 
@@ -331,7 +327,7 @@ def test_an_unreadable_checkpoint_keeps_an_erasure_from_being_acknowledged(tmp_p
     store = directory_store(tmp_path / "s", **PLAIN)
     assert f"damaged/{file_name('wf@1')}.1" in store.erase(WF)
     store.close()
-    assert files_with(tmp_path) == []
+    assert files_with(tmp_path, CANARY) == []
 
 
 def test_a_repair_keeps_what_was_erased_erased(tmp_path: Path) -> None:
@@ -428,11 +424,11 @@ def test_a_checkpoint_that_is_written_from_an_older_look_is_without_it(tmp_path:
     other.view(WF)
     with before_the_folder_is_locked(lambda: erase(store, "secret", "big\x1f")):
         other.tidy(WF, "keep")
-    assert files_with(tmp_path) == []
+    assert files_with(tmp_path, CANARY) == []
     assert held(other.checkpoint(WF, "wf@1"))["secret"] is None
     other.close()
     store.close()
-    assert files_with(tmp_path) == []
+    assert files_with(tmp_path, CANARY) == []
 
 
 def test_a_damaged_checkpoint_that_is_written_anew_is_without_it(tmp_path: Path) -> None:
@@ -445,7 +441,7 @@ def test_a_damaged_checkpoint_that_is_written_anew_is_without_it(tmp_path: Path)
     put(other, x=b"1")
     with before_the_folder_is_locked(lambda: erase(store, "secret", "big\x1f")):
         assert not other.tidy(WF, "compact")
-    assert files_with(tmp_path) == [] and findings(store) == []
+    assert files_with(tmp_path, CANARY) == [] and findings(store) == []
     other.close()
     store.close()
 
@@ -458,7 +454,7 @@ def test_an_import_of_before_is_without_it_from_the_beginning(tmp_path: Path) ->
     put(store, a=b"1", secret=CANARY)
     erase(store, "secret")
     taken = store.take_in(elsewhere.view(WF), "wf@9")
-    assert files_with(tmp_path) == []
+    assert files_with(tmp_path, CANARY) == []
     del taken
     store.close()
 
@@ -515,8 +511,8 @@ def test_an_erasure_waits_for_decisions_that_hold_it(tmp_path: Path, monkeypatch
     decide(store, "secret")
     with pytest.raises(StoreUnavailable, match="not gone yet"):
         erasing.carry_out(store._context, store._document(WF), lambda: None)
-    assert any("transactions" in each for each in files_with(tmp_path))
-    assert store.erase(WF) == [] and files_with(tmp_path) == []
+    assert any(each.parent.name == "transactions" for each in files_with(tmp_path, CANARY))
+    assert store.erase(WF) == [] and files_with(tmp_path, CANARY) == []
     store.close()
 
 
@@ -534,7 +530,7 @@ def test_an_import_under_way_is_without_it(tmp_path: Path) -> None:
     assert kept is not None and kept.erased("secret")
     other.close()
     store.close()
-    assert files_with(tmp_path) == []
+    assert files_with(tmp_path, CANARY) == []
 
 
 def test_a_copy_for_a_migration_does_not_outlive_the_erasure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -550,7 +546,7 @@ def test_a_copy_for_a_migration_does_not_outlive_the_erasure(tmp_path: Path, mon
 
     monkeypatch.setattr(upkeep, "_put_backup", late)
     assert not other.keep_generation(WF, version)
-    assert files_with(tmp_path) == []
+    assert files_with(tmp_path, CANARY) == []
     other.close()
     store.close()
 
@@ -571,10 +567,10 @@ def test_a_compaction_of_another_does_not_outlive_the_erasure(tmp_path: Path, mo
 
     monkeypatch.setattr(upkeep, "_switch", late)
     assert not other.tidy(WF, "compact")
-    assert files_with(tmp_path) == [] and other.view(WF).get("x") == b"1"
+    assert files_with(tmp_path, CANARY) == [] and other.view(WF).get("x") == b"1"
     other.close()
     store.close()
-    assert files_with(tmp_path) == []
+    assert files_with(tmp_path, CANARY) == []
 
 
 def test_c06_another_process_writes_and_compacts_meanwhile(tmp_path: Path) -> None:
@@ -595,7 +591,7 @@ def test_c06_another_process_writes_and_compacts_meanwhile(tmp_path: Path) -> No
     assert (store.view(WF).get("total"), store.view(WF).get("n")) == (b"300", b"300")
     assert findings(store) == []
     store.close()
-    assert files_with(tmp_path) == []
+    assert files_with(tmp_path, CANARY) == []
 
 
 def test_names_of_logs_are_told_apart(tmp_path: Path) -> None:
