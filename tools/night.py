@@ -3,13 +3,13 @@
     make crash-night                          everything that has not passed yet, two jobs at a time
     make crash-night ARGS="--minutes 50"      begin no job after that long; the next run goes on
     make crash-night ARGS="--only model"      the jobs whose names match
-
-    make crash-night ARGS="--records DIR"     keep what came of them elsewhere than in build/night/
+    make crash-night ARGS="--records FILE"    keep what came of them elsewhere than in build/night/outcomes.json
 
 A job is one test function with all of its parameters, or some tests of a function that has many. What came of it is
 kept with a sum over all files it depends on (`tools/reach.py`) and the versions that Waypost runs with: what passed
 is not run again until one of them changes, so that a change of the page leaves the story of a power cut as proven as it
-was. The run fails when a job failed, and, once all have passed, when the totals of all of them miss a floor of ring N.
+was. What a job printed stands in build/night/NAME.txt. The run fails when a job failed, and, once all have passed, when
+the totals of all of them miss a floor of ring N.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from tools.reach import Reach
 ROOT = Path(__file__).resolve().parent.parent
 _RING = "N"
 _TESTS = "tests/crash"
+_BUILT = ROOT / "build" / "night"
 _VERSIONS = "requirements/runtime.txt"
 _AT_ONCE = 2
 _MOST_TOGETHER = 12
@@ -60,37 +61,33 @@ class Outcome(NamedTuple):
 
 
 class Records:
-    """What came of the jobs, the last time that each was run."""
+    """What came of the jobs, the last time that each was run, in a file with a line for each."""
 
-    def __init__(self, place: Path) -> None:
-        self._place = place
-        place.mkdir(parents=True, exist_ok=True)
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        found = json.loads(file.read_text()) if file.exists() else {}
+        self._outcomes = {name: Outcome(**fields) for name, fields in found.items()}
 
     def outcome(self, job: Job) -> Outcome | None:
         """What came of it, or None if it was not run with the files as they are."""
-        try:
-            found = Outcome(**json.loads((self._place / f"{job.name}.json").read_text()))
-        except (OSError, ValueError, TypeError):
-            return None
-        return found if found.depends == job.depends else None
+        found = self._outcomes.get(job.name)
+        return found if found is not None and found.depends == job.depends else None
 
-    def keep(self, job: Job, outcome: Outcome, said: str) -> None:
-        (self._place / f"{job.name}.txt").write_text(said)
-        new = self._place / f"{job.name}.new"
-        new.write_text(json.dumps(outcome._asdict(), indent=1))
-        new.replace(self._place / f"{job.name}.json")
-
-    def counted_in(self, job: Job) -> Path:
-        """Where the run of a job leaves its counts."""
-        return self._place / f"{job.name}.counts"
+    def keep(self, job: Job, outcome: Outcome) -> None:
+        self._outcomes[job.name] = outcome
+        lines = (f"{json.dumps(name)}: {json.dumps(kept._asdict())}" for name, kept in sorted(self._outcomes.items()))
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        new = self._file.with_suffix(".new")
+        new.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        new.replace(self._file)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make crash-night", description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no job after that long")
     parser.add_argument("--only", default="", metavar="PATTERN", help="jobs whose names match")
-    where = ROOT / "build" / "night"
-    parser.add_argument("--records", type=Path, default=where, metavar="DIR", help="where to keep what came of them")
+    where = _BUILT / "outcomes.json"
+    parser.add_argument("--records", type=Path, default=where, metavar="FILE", help="where to keep what came of them")
     options = parser.parse_args(arguments)
     records = Records(options.records)
     every = list(jobs(collect(), Sums(ROOT)))
@@ -158,18 +155,20 @@ def _run_all(due: Sequence[Job], records: Records, deadline: float) -> None:
         while waiting or running:
             while waiting and len(running) < _AT_ONCE and time.monotonic() < deadline:
                 job = waiting.pop(0)
-                running[pool.submit(_run, job, records)] = job
+                running[pool.submit(_run, job)] = job
             if not running:
                 return
             for done in wait(running, return_when=FIRST_COMPLETED).done:
                 job, outcome = running.pop(done), done.result()
+                records.keep(job, outcome)
                 sign = "passed" if outcome.passed else "FAILED"
                 counted = ", ".join(f"{count:,} {kind}" for kind, count in outcome.totals.items())
                 print(f"{sign}  {job.name}  {outcome.seconds:,.0f} s  {counted}", flush=True)
 
 
-def _run(job: Job, records: Records) -> Outcome:
-    counts = records.counted_in(job)
+def _run(job: Job) -> Outcome:
+    _BUILT.mkdir(parents=True, exist_ok=True)
+    counts = _BUILT / f"{job.name}.counts"
     counts.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "--timeout", str(_LIMIT_S)]
     began = time.monotonic()
@@ -183,9 +182,8 @@ def _run(job: Job, records: Records) -> Outcome:
         check=False,
     )
     counted = json.loads(counts.read_text()) if counts.exists() else {"totals": {}, "waived": {}}
-    outcome = Outcome(job.depends, ran.returncode == 0, time.monotonic() - began, **counted)
-    records.keep(job, outcome, ran.stdout)
-    return outcome
+    (_BUILT / f"{job.name}.txt").write_text(ran.stdout)
+    return Outcome(job.depends, ran.returncode == 0, round(time.monotonic() - began, 1), **counted)
 
 
 # --- adding up ---
