@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from threading import RLock
 
 from waypost import clock
@@ -70,8 +71,8 @@ class Document(CheckpointedDocument):
         self._queue: deque[Submission] = deque()
         self._flying: set[Submission] = set()
         self.driver_is_due = False
-        self._brought_due: Snapshot | None = None
-        """The snapshot that a commit of this process left too far behind."""
+        self._brought_due: tuple[int, int] | None = None
+        """The place of the snapshot that a commit of this process left too far behind."""
 
     # --- changes ------------------------------------------------------------------------------
 
@@ -79,6 +80,14 @@ class Document(CheckpointedDocument):
         submission = Submission(self.drive, change, on_done)
         self._queue.append(submission)
         return submission
+
+    def withdraw(self, submission: Submission) -> bool:
+        """Take back what is still queued, and whether it was."""
+        with self.lock:
+            is_queued = submission in self._queue
+            if is_queued:
+                self._queue.remove(submission)
+        return is_queued
 
     @property
     def has_work(self) -> bool:
@@ -96,7 +105,13 @@ class Document(CheckpointedDocument):
                     self._queue.popleft().taken = True
                 if not batch:
                     return
-                outcomes, log, covered = self._commit(batch)
+                try:
+                    outcomes, log, covered = self._commit(batch)
+                except DocumentTooLarge:
+                    if len(batch) == 1:
+                        raise
+                    self._commit_each(batch)
+                    return
             self._acknowledge(outcomes, log, covered)
         except Exception as error:
             for submission in batch:
@@ -106,9 +121,12 @@ class Document(CheckpointedDocument):
                 if submission.outcome is None:
                     submission.settle(StoreError("the commit was interrupted", outcome="unknown"))
                 self._flying.discard(submission)
-            tell(batch)
-            self.let_go_of_lock()
-        self.look_after()
+            try:
+                tell(batch)
+            finally:
+                self.let_go_of_lock()
+                if batch:
+                    self.look_after()
 
     def _acknowledge(self, outcomes: Outcomes, log: Log | None, covered: int) -> None:
         """Settle what was committed, once a sync covers it."""
@@ -127,25 +145,21 @@ class Document(CheckpointedDocument):
         self._check_open()
         try:
             return self._commit_or_fail(batch)
-        except DocumentTooLarge:
-            if len(batch) == 1:
-                raise
-            return self._commit_each(batch)
-        except (StoreUnavailable, LockTimeout, StorePoisoned):
+        except (DocumentTooLarge, StoreUnavailable, LockTimeout, StorePoisoned):
             raise  # they leave file and state as they were
         except BaseException:
             self.forget()
             raise
 
-    def _commit_each(self, batch: list[Submission]) -> tuple[Outcomes, Log | None, int]:
-        """One by one, so that a change that does not fit fails alone."""
-        outcomes: Outcomes = []
+    def _commit_each(self, batch: list[Submission]) -> None:
+        """One by one, so that a change that does not fit fails alone. Each is synced before the next is begun: what
+        comes of that one must not say anything of those that were committed.
+        """
         for submission in batch:
             try:
-                outcomes += self._commit([submission])[0]
-            except DocumentTooLarge as error:
-                outcomes.append((submission, error))
-        return outcomes, self._log, self._log.end if self._log else 0
+                self._acknowledge(*self._commit([submission]))
+            except Exception as error:
+                submission.fail(_copy_of(error))
 
     def _commit_or_fail(self, batch: list[Submission]) -> tuple[Outcomes, Log | None, int]:
         attempts, made_room = 0, False
@@ -154,7 +168,7 @@ class Document(CheckpointedDocument):
             if self._log is not None:
                 self._log.check_poison()  # first: what cannot be read either is still of an unknown outcome
             state = self._current()
-            ran = run(batch, state, self._context, attempts)
+            ran = self._run(batch, state, attempts)
             if not ran.prepared:
                 if attempts <= PATIENCE and self._was_behind(ran):
                     continue
@@ -169,6 +183,12 @@ class Document(CheckpointedDocument):
                 continue
             if done is not None:
                 return done, log, log.end
+
+    def _run(self, batch: list[Submission], state: DocumentState, attempts: int) -> Ran:
+        ran = run(batch, state, self._context, attempts)
+        if state.is_torn:  # what one of them met as it read was taken for its own failure, and others went on reading
+            raise MemoryError("memory ran out as a document was read")
+        return ran
 
     def _was_behind(self, ran: Ran) -> bool:
         """Whether others have committed something that touches what a batch without commits has read."""
@@ -204,7 +224,7 @@ class Document(CheckpointedDocument):
             if news and conflicts(ran, news):
                 if patient:
                     return None
-                ran = run(batch, state, self._context, PATIENCE + 1)
+                ran = self._run(batch, state, PATIENCE + 1)
             if ran.prepared:
                 self._append(log, state, ran.prepared, identity.size)
             return ran.settled + [(each.submission, each.receipt) for each in ran.prepared]
@@ -218,8 +238,22 @@ class Document(CheckpointedDocument):
     def put(
         self, log: Log, state: DocumentState, prepared: list[Prepared], frames: list[Frame], data: bytes, size: int
     ) -> None:
-        """Write composed frames, and bring the state to the version that they make."""
+        """Write composed frames, and bring the state to the version that they make.
+
+        What fails behind the write has the document read again from disk, and says that its outcome is unknown.
+        """
+        if any(each.body.cleared for each in prepared):
+            list(state.view().keys())  # they are asked for again below, and what cannot be read is met before the write
         log.put(data, size)
+        try:
+            self._take_in(log, state, prepared, frames)
+        except BaseException as error:
+            self.forget()
+            if isinstance(error, WaypostError):
+                error.details["outcome"] = "unknown"
+            raise
+
+    def _take_in(self, log: Log, state: DocumentState, prepared: list[Prepared], frames: list[Frame]) -> None:
         for found in frames:
             log.take_note(found)
         self._wrote = True
@@ -230,7 +264,7 @@ class Document(CheckpointedDocument):
             self.note_made(each, state)
             log.ahead_bytes = max(0, log.ahead_bytes - sum(ahead.frame_bytes for ahead in each.ahead.values()))
         if _is_due(state.base, state.frames, state.frame_bytes) and not _is_due(state.base, *before):
-            self._brought_due = state.base
+            self._brought_due = state.base.place
 
     def append_ahead(self, draft: Draft, file_id: int, coming: Ahead) -> tuple[Frame, Blocks]:
         """Append blocks that a commit to come refers to; see `content.Append`. Nothing is synced."""
@@ -279,8 +313,9 @@ class Document(CheckpointedDocument):
         if state is not None and (self.is_to_keep or self.snapshot_is_due(state)):
             try:
                 self._ask_for_upkeep(self)
-            except RuntimeError as error:
-                _LOG.warning("%s %r: no upkeep: %s", self.id.kind, self.id.id, error)
+            except (RuntimeError, MemoryError) as error:
+                with suppress(MemoryError):
+                    _LOG.warning("%s %r: no upkeep: %s", self.id.kind, self.id.id, error)
 
     def snapshot_is_due(self, state: DocumentState) -> bool:
         """Whether replay would cost more than a snapshot: about 100 frames, and as many bytes as the last one had.
@@ -288,7 +323,7 @@ class Document(CheckpointedDocument):
         Whoever's commit it was that made it so takes it. Others wait for a quarter more: all who write the document
         would take the same one at once, which of eight took two fifths of the processor.
         """
-        share = 1.0 if self._brought_due is state.base else _LAST_RESORT
+        share = 1.0 if self._brought_due == state.base.place else _LAST_RESORT
         return _is_due(state.base, state.frames / share, state.frame_bytes / share)
 
     def snapshot_is_due_at_rest(self, state: DocumentState) -> bool:

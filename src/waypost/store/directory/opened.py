@@ -122,6 +122,9 @@ class OpenDocument:
 
     def _current(self) -> DocumentState:
         """The state in memory, read from disk when there is none."""
+        if self._state is not None and self._state.is_torn:
+            self.forget()
+            self._state = None
         log = self._log
         if self._state is not None and self._state.standing.version and log is not None and not log.end:
             self.forget()  # another file was opened in the log's place, and its lock could not be had
@@ -170,7 +173,9 @@ class OpenDocument:
             return self._current()
 
     def log_if_usable(self) -> Log | None:
-        """The log, when it was written to and can be written to again."""
+        """The log, when it was written to and can be written to again, and what is known of it can be gone on from."""
+        if self._state is not None and self._state.is_torn:
+            self.forget()
         log = self._log
         return log if log is not None and log.writable and log.poisoned is None and not self._closed else None
 
@@ -281,6 +286,7 @@ class OpenDocument:
         appends does. What a failed sync has lost is not covered by another.
         """
         with self.lock:
+            self._current()
             if self._log is not log or log.poisoned is not None:
                 return
             opened = self.open_for_writing()

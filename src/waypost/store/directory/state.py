@@ -16,11 +16,12 @@ from weakref import ref
 from waypost.codec import bodies
 from waypost.codec.bodies import Block, Extent, Part, SnapshotBody
 from waypost.codec.compression import PLAIN, Undecodable
-from waypost.codec.frame import FrameType, Standing, part_hash, touched_parts
+from waypost.codec.frame import FrameType, Standing
 from waypost.store.directory.blocks import Blocks, Held, damaged
 from waypost.store.directory.log import NOTHING, Frame
 from waypost.store.directory.recent import Later, Recent
 from waypost.store.directory.standing import Stands, in_order, is_surely_same
+from waypost.store.directory.undecoded import Laying, Undecoded
 from waypost.store.kinds import DocumentId
 from waypost.store.values import Pieces
 from waypost.store.views import OperationRecord, View
@@ -60,6 +61,11 @@ class Snapshot:
     @property
     def length(self) -> int:
         return self.frame.header.length if self.frame else 0
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Which file it stands in, and at which byte: what tells snapshots apart without holding one."""
+        return self.blocks.file_id, self.frame.offset if self.frame else 0
 
     def block(self, row: int) -> Block | None:
         """The entry block of a row; None beyond the last."""
@@ -271,17 +277,6 @@ class Mark(NamedTuple):
     clears: int
 
 
-class _Ready(NamedTuple):
-    """A commit of this process that follows frames which were not decoded yet."""
-
-    parts: dict[str, Part]
-    removed: list[str]
-    cleared: bool
-    record: OperationRecord
-    standing: Standing
-    compressed: bool
-
-
 _ABSENT = object()
 _SEPARATOR = "\x1f"
 _MOST_REMEMBERED = 20_000
@@ -306,13 +301,9 @@ class DocumentState:
         self._clears = 0
         self._operations: list[OperationRecord] = []
         self._since: dict[str, OperationRecord] = {}
-        self._undecoded: list[Frame | _Ready] = []
-        self._undecoded_bytes = 0
-        self._undecoded_parts: set[int] = set()
-        """The hashes of parts that commits of others touch which are not decoded yet."""
-        self._undecoded_any = False
-        self._ready: dict[str, Part | None] = {}
-        """What commits of this process put or removed behind those."""
+        self._undecoded = Undecoded()
+        self.is_torn = False
+        """Whether a change of it was broken off, by an interrupt or for want of memory: it is to be read again."""
         self.frames = 0
         self.frame_bytes = 0
 
@@ -337,101 +328,88 @@ class DocumentState:
             self._note_compressed(header.version)
         self.frames += 1
         self.frame_bytes += header.length
-        self._undecoded.append(found)
-        touched = touched_parts(header, found.data)
-        if touched is None:
-            self._undecoded_any = True
-        else:
-            self._undecoded_parts.update(touched)
-        self._undecoded_bytes += header.length
-        if self._undecoded_bytes >= _DECODE_AT_BYTES:
+        self._undecoded.add(found)
+        if self._undecoded.bytes >= _DECODE_AT_BYTES:
             self.decode()
 
     def decode(self) -> None:
-        """Lay what was only taken note of over the rest, in its order."""
-        for found in self._undecoded:
-            if isinstance(found, _Ready):
-                self._lay_over(found.parts, found.removed, found.cleared, found.standing, found.compressed)
-                self._remember(found.record)
-                continue
-            try:
-                content, table = found.content()
-                body = bodies.read_commit(content)
-                parts = dict(bodies.commit_parts(body, table))
-            except Undecodable as error:
-                raise damaged(self.base.blocks.file, found.offset, error) from error
-            header = found.header
-            has_compressed = any(block.codec != PLAIN for block in table)
-            if has_compressed:
-                self._note_compressed(header.version)
-            compressed = has_compressed or header.codec != PLAIN
-            self._lay_over(parts, body.removed, body.cleared, found.standing, compressed)
-            self._remember(
-                OperationRecord(body.operation_id, header.version, header.time_us, body.operation, body.projection)
-            )
-        self._undecoded.clear()
-        self._undecoded_bytes = 0
-        self._undecoded_parts.clear()
-        self._undecoded_any = False
-        self._ready.clear()
+        """Lay what was only taken note of over the rest, in its order.
+
+        Raises DocumentDamaged and what reading raises, and leaves the state as it was then.
+        """
+        if self.is_torn:
+            raise MemoryError("a change of this state was broken off")
+        if not self._undecoded.commits:
+            return
+        commits = self._undecoded.decoded(self.base.blocks.file)
+        hidden = self._hidden_by(commits)
+        self.is_torn = True
+        for commit in commits:
+            if commit.compressed:
+                self._note_compressed(commit.standing.version)
+            self._lay_over(commit, hidden)
+        self._undecoded = Undecoded()
+        self.is_torn = False
 
     def apply(
         self, found: Frame, parts: dict[str, Part], removed: list[str], cleared: bool, record: OperationRecord
     ) -> None:
         """Take in a commit of this process, whose parts are at hand."""
-        self.standing = found.standing
-        self.frames += 1
-        self.frame_bytes += found.header.length
-        compressed = found.header.codec != PLAIN or any(
+        header = found.header
+        compressed = header.codec != PLAIN or any(
             block.codec != PLAIN for part in parts.values() if isinstance(part, Extent) for block in part.table
         )
+        commit = Laying(parts, removed, cleared, record, found.standing, compressed)
+        hidden = self._hidden_by((commit,))
+        self.is_torn = True
+        self.standing = found.standing
+        self.frames += 1
+        self.frame_bytes += header.length
         if compressed:
-            self._note_compressed(found.header.version)
-        if self._undecoded:  # frames of others come before it, and this is no time to decode them
-            self._undecoded.append(_Ready(parts, removed, cleared, record, found.standing, compressed))
-            self._undecoded_any |= cleared
-            self._undecoded_bytes += found.header.length
-            self._ready.update(dict.fromkeys(removed))
-            self._ready.update(parts)
-            return
-        self._lay_over(parts, removed, cleared, found.standing, compressed)
-        self._remember(record)
+            self._note_compressed(header.version)
+        if self._undecoded.commits:  # frames of others come before it, and this is no time to decode them
+            self._undecoded.add_own(commit, header.length)
+        else:
+            self._lay_over(commit, hidden)
+        self.is_torn = False
 
-    def _lay_over(
-        self, parts: dict[str, Part], removed: list[str], cleared: bool, standing: Standing, compressed: bool
-    ) -> None:
+    def _hidden_by(self, commits: Iterable[Laying]) -> list[str]:
+        """The keys of the snapshot where one of the commits hides them: to be read before anything is changed."""
+        return list(self.base.keys()) if any(commit.cleared for commit in commits) else []
+
+    def _lay_over(self, commit: Laying, hidden: list[str]) -> None:
+        parts, removed = commit.parts, commit.removed
         if self._overlay_shared:
             self._overlay = dict(self._overlay)
             self._overlay_shared = False
-        if cleared:
+        if commit.cleared:
             self._clears += 1
-            self._overlay = dict.fromkeys(self.base.keys())
+            self._overlay = dict.fromkeys(hidden)
             self._kinds = Kinds(self._overlay)
             self._recent.forget()
-        self._laid_compressed |= compressed
-        self._recent.note(self._overlay, self.base, chain(parts, removed), standing, self._laid_compressed)
+        self._laid_compressed |= commit.compressed
+        self._recent.note(self._overlay, self.base, chain(parts, removed), commit.standing, self._laid_compressed)
         for key in chain(parts, removed):
             if key not in self._overlay:  # else it is among them
                 self._kinds.add(key)
         for key in removed:
             self._overlay[key] = None
         self._overlay.update(parts)
+        self._operations.append(commit.record)
+        self._since[commit.record.operation_id] = commit.record
 
     def _note_compressed(self, version: int) -> None:
-        self._compressed, self._compressed_at = True, version
-
-    def _remember(self, record: OperationRecord) -> None:
-        self._operations.append(record)
-        self._since[record.operation_id] = record
+        self._compressed, self._compressed_at = True, max(self._compressed_at, version)
 
     # --- reading ------------------------------------------------------------------------------
 
     def part(self, key: str) -> Part | None:
-        if self._undecoded:
-            if self._undecoded_any or part_hash(key.encode()) in self._undecoded_parts:
+        undecoded = self._undecoded
+        if undecoded.commits:
+            if undecoded.touches(key):
                 self.decode()
-            elif key in self._ready:  # no commit of others that is not decoded touches it, before or behind ours
-                return self._ready[key]
+            elif key in undecoded.own:  # no commit of others that is not decoded touches it, before or behind ours
+                return undecoded.own[key]
         if key in self._overlay:
             return self._overlay[key]
         return self.base.get(key)
@@ -481,16 +459,18 @@ class DocumentState:
         then = view.overlay
         # a part that is still the same object is in the snapshot
         left = {key: part for key, part in self._overlay.items() if then.get(key, _ABSENT) is not part}
-        self._kinds = Kinds(chain(left, self._recent.touched()))
-        self._overlay = left
-        self._overlay_shared = False
+        kinds = Kinds(chain(left, self._recent.touched()))
+        operations = self._operations[mark.operations :]
+        since = {record.operation_id: record for record in operations}
         base.take_over(self.base, self._operations[: mark.operations])
-        self._operations = self._operations[mark.operations :]
-        self._since = {record.operation_id: record for record in self._operations}
+        self.is_torn = True  # until all of it is said of the new snapshot
+        self._kinds, self._overlay, self._overlay_shared = kinds, left, False
+        self._operations, self._since = operations, since
         self._compressed = self._laid_compressed = base.body.compressed or self._compressed_at > view.version
         self.frames -= mark.frames
         self.frame_bytes -= mark.frame_bytes
         self.base = base
+        self.is_torn = False
         return True
 
     def mark(self) -> Mark:
