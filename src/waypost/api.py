@@ -14,6 +14,7 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -32,7 +33,7 @@ from waypost.operations import TRIES, OperationResult, Request, Write
 from waypost.performance import StoreMetrics
 from waypost.runner import Call, Effects, Pause, RunLogic, StepWork
 from waypost.runs import raise_first
-from waypost.store import Change, ContentLost, Durability, Ticket
+from waypost.store import Change, ContentLost, Durability, Store, Ticket
 from waypost.watches import AsyncWatch
 from waypost.watching import Watch
 
@@ -102,41 +103,64 @@ def _close_unused(opening: asyncio.Future[Definitions]) -> None:
         threading.Thread(target=opening.result().close).start()
 
 
+_WAKINGS, _WAKE_AGAIN_S = 100, 0.01
+
+
 class _Completions:
     """Brings tickets from the threads that finished them to the loop that waits, a batch for each wake-up."""
 
-    __slots__ = ("_done", "_lock", "_waiting", "loop")
+    __slots__ = ("_done", "_is_due", "_lock", "_waiting", "loop", "on_done")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.on_done = self._put
+        """What tickets are to be handed in with: one object, so that those of a batch are told together."""
         self._lock = threading.Lock()
         self._done: list[Ticket] = []
+        self._is_due = False
         self._waiting: dict[Ticket, asyncio.Future[Ticket]] = {}
         """Only the loop's own thread looks in here."""
 
-    def of(self, ticket: Ticket) -> asyncio.Future[Ticket]:
-        """Gives a ticket back once it is done. To be called right after it was handed out, in the loop's thread."""
-        future = self._waiting[ticket] = self.loop.create_future()
+    def submit(self, store: Store, change: Change) -> asyncio.Future[Ticket]:
+        """Hand a change in, in the loop's thread; gives its ticket once it is done."""
+        future = self.loop.create_future()  # first: where none can be had, nothing is handed in
+        self._waiting[store.submit(change, self.on_done)] = future
         return future
 
-    def put(self, tickets: Sequence[Ticket]) -> None:
+    def _put(self, tickets: Sequence[Ticket]) -> None:
         """Called in a thread of the store."""
         with self._lock:
-            is_first = not self._done
             self._done += tickets
-        if is_first:
+            if self._is_due:
+                return
+            self._is_due = True
+        try:
+            self._wake()
+        except BaseException:
+            self._is_due = False  # whoever comes next wakes for these as well
+            raise
+
+    def _wake(self) -> None:
+        for tries_left in reversed(range(_WAKINGS)):
             try:
                 self.loop.call_soon_threadsafe(self._deliver)
+                return
             except RuntimeError:
                 # the loop is closed, and nobody waits any more; the commits are made all the same
                 self._deliver()
+                return
+            except MemoryError:
+                if not tries_left:
+                    raise
+                time.sleep(_WAKE_AGAIN_S)  # somebody waits for it, and nobody else may come to wake him
 
     def _deliver(self) -> None:
         with self._lock:
             done, self._done = self._done, []
+            self._is_due = False
         for ticket in done:
-            future = self._waiting.pop(ticket)
-            if future.cancelled() or self.loop.is_closed():
+            future = self._waiting.pop(ticket, None)  # None: memory ran out as it was handed in, and told its caller so
+            if future is None or future.cancelled() or self.loop.is_closed():
                 _log_failure(ticket)
             else:
                 future.set_result(ticket)
@@ -298,7 +322,7 @@ class AsyncWaypost:
         completions = self._completions
         if completions is None or completions.loop is not loop:
             completions = self._completions = _Completions(loop)
-        return completions.of(self.definitions.store.submit(change, completions.put))
+        return completions.submit(self.definitions.store, change)
 
     def __repr__(self) -> str:
         return f"<AsyncWaypost at {self.location}>"

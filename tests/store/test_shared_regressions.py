@@ -151,7 +151,7 @@ def test_a_change_that_comes_in_as_its_driver_ends_is_told_though_the_store_clos
 
     def act():
         store.submit(putting(b=b"2"), on_done)
-        store._pool.shutdown(wait=False)  # as `close` does first
+        store._drivers._pool.shutdown(wait=False)  # as `close` does first
 
     def has_work(document):
         found = bool(document._queue)

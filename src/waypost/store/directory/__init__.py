@@ -54,6 +54,7 @@ from waypost.store.directory import (
 from waypost.store.directory.check import Report
 from waypost.store.directory.context import Context
 from waypost.store.directory.document import Document
+from waypost.store.directory.driving import Drivers
 from waypost.store.directory.files import File
 from waypost.store.directory.following import Following
 from waypost.store.directory.joint import commit as commit_over
@@ -65,8 +66,6 @@ from waypost.store.staging import JointStaging
 from waypost.store.views import JointTransaction, View
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from waypost.config import Config
 
 _LOG = logging.getLogger("waypost")
@@ -85,7 +84,7 @@ class DirectoryStore(Following, Looking):
         self._lock = threading.Lock()
         self._documents: OrderedDict[DocumentId, Document] = OrderedDict()
         self._lease: lease.Lease | None = None
-        self._pool: Executor | None = None
+        self._drivers = Drivers(self._context.new_pool)
         self._closed = False
         self._uses = 0
         period_s = None if self._context.durable else config.reliability.sync_frequency / 1000
@@ -141,7 +140,7 @@ class DirectoryStore(Following, Looking):
         document = self._document(change.document)
         submission = document.submit(change, on_done)
         if on_done is not None:
-            self._drive_soon(document)
+            self._drivers.see_to(document, submission)
         if not self._context.durable:
             self._upkeep.start_ticking()
         return submission
@@ -268,8 +267,7 @@ class DirectoryStore(Following, Looking):
                 listener.wake()
             documents = dict(self._documents)
             self._documents.clear()
-        if self._pool is not None:
-            self._pool.shutdown(wait=True)
+        self._drivers.close()
         self._claims.close()
         self._upkeep.close()
         if not self.layout.read_only:
@@ -421,28 +419,7 @@ class DirectoryStore(Following, Looking):
                 if self._lease is None:
                     self._lease = lease.take(self.layout)
 
-    # --- threads ------------------------------------------------------------------------------
-
-    def _drive_soon(self, document: Document) -> None:
-        """Have one thread of the pool carry out what is queued for a document."""
-        with self._lock:
-            self._check_open()
-            if document.driver_is_due:
-                return
-            document.driver_is_due = True
-            if self._pool is None:
-                self._pool = self._context.new_pool("waypost")
-            self._pool.submit(self._drive, document)
-
-    def _drive(self, document: Document) -> None:
-        while self._is_driven_on(document):
-            document.drive()
-
-    def _is_driven_on(self, document: Document) -> bool:
-        """Whether there is more to do. What comes in later finds no driver due; a pool that closes takes no new one."""
-        with self._lock:
-            document.driver_is_due = document.has_work
-            return document.driver_is_due
+    # --- upkeep and closing --------------------------------------------------------------------
 
     def _compact(self, document: Document) -> bool:
         return upkeep.compact(document, self._context)
@@ -487,7 +464,7 @@ class DirectoryStore(Following, Looking):
     def after_fork_in_child(self) -> None:
         """Keep nothing that the parent has open."""
         self._lock = threading.Lock()
-        self._pool = None
+        self._drivers = Drivers(self._context.new_pool)
         if self._lease is not None:
             self._lease.abandon()
             self._lease = None

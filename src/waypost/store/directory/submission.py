@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from threading import Lock
 
 from waypost.errors import WaypostError
@@ -55,16 +56,34 @@ class Submission:
 
 
 def tell(batch: Sequence[Submission]) -> None:
-    """Tell that the submissions of a batch are done, whoever asked for it: in one call for all of his."""
-    told: dict[OnDone, list[Ticket]] = {}
-    for submission in batch:
-        if submission.on_done is not None:
-            told.setdefault(submission.on_done, []).append(submission)
-    for on_done, tickets in told.items():
+    """Tell that the submissions of a batch are done, whoever asked for it: in one call for all of his.
+
+    Everyone is told, whatever comes of telling others; an interrupt is raised when all were.
+    """
+    told: Iterable[tuple[OnDone, Sequence[Ticket]]]
+    try:
+        told = _by_callback(batch)
+    except MemoryError:
+        told = ((each.on_done, (each,)) for each in batch if each.on_done is not None)
+    escaped: BaseException | None = None
+    for on_done, tickets in told:
         try:
             on_done(tickets)
         except Exception:  # it is the caller's, and others wait
-            _LOG.exception("a callback of a commit failed")
+            with suppress(MemoryError):
+                _LOG.exception("a callback of a commit failed")
+        except BaseException as error:
+            escaped = error
+    if escaped is not None:
+        raise escaped
+
+
+def _by_callback(batch: Sequence[Submission]) -> Iterable[tuple[OnDone, Sequence[Ticket]]]:
+    told: dict[int, tuple[OnDone, list[Ticket]]] = {}
+    for each in batch:
+        if each.on_done is not None:  # by which one it is, since not each can be hashed
+            told.setdefault(id(each.on_done), (each.on_done, []))[1].append(each)
+    return told.values()
 
 
 Outcomes = list[tuple[Submission, Receipt | Exception]]

@@ -1,0 +1,76 @@
+"""Threads that carry out what is queued for documents, where whoever handed it in does not wait for it himself."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from waypost.errors import StoreClosed, StoreUnavailable
+from waypost.store.directory.document import Document
+from waypost.store.directory.submission import Submission
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+_LOG = logging.getLogger("waypost")
+
+
+class Drivers:
+    """At most one thread at a time for a document, of a pool that is made when it is first needed."""
+
+    def __init__(self, new_pool: Callable[[str], Executor]) -> None:
+        self._new_pool = new_pool
+        self._lock = threading.Lock()
+        self._pool: Executor | None = None
+        self._closed = False
+
+    def see_to(self, document: Document, submission: Submission) -> None:
+        """Have a submission carried out that is queued for a document.
+
+        Raises StoreClosed, and StoreUnavailable where no thread can be had: then it is not carried out.
+        """
+        with self._lock:
+            if not self._closed and document.driver_is_due:
+                return
+            try:
+                self._begin(document)
+            except BaseException as error:
+                document.driver_is_due = False
+                # what another thread took with its own is told of by that one
+                if document.withdraw(submission) or not isinstance(error, Exception):
+                    raise
+
+    def _begin(self, document: Document) -> None:
+        if self._closed:
+            raise StoreClosed(f"the store of {document.id.kind} {document.id.id!r} is closed")
+        document.driver_is_due = True
+        try:
+            if self._pool is None:
+                self._pool = self._new_pool("waypost")
+            self._pool.submit(self._drive, document)
+        except RuntimeError as error:
+            raise StoreUnavailable(f"no thread could be had to carry out a change: {error}") from error
+
+    def _drive(self, document: Document) -> None:
+        while self._is_driven_on(document):
+            try:
+                document.drive()
+            except BaseException:  # all who wait were told of what came of theirs, and what is queued goes on
+                with suppress(Exception):
+                    _LOG.exception("%s %r: a thread was disturbed", document.id.kind, document.id.id)
+
+    def _is_driven_on(self, document: Document) -> bool:
+        """Whether there is more to do. What comes in later finds no driver due; a pool that closes takes no new one."""
+        with self._lock:
+            document.driver_is_due = document.has_work
+            return document.driver_is_due
+
+    def close(self) -> None:
+        """Take nothing more, and wait for what is under way."""
+        with self._lock:
+            self._closed = True
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
