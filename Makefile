@@ -36,8 +36,10 @@ demo: .venv/runtime.stamp ## see Waypost lose a process and carry on
 test: .venv/dev.stamp ## run the tests, but for the large ones of crash
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
+CRASH := tests/crash tests/postgres/test_cuts.py tests/postgres/test_cuts_two_stores.py tests/postgres/test_killed.py
+
 crash: .venv/dev.stamp ## break things on purpose, and count what was tried
-	@$(BIN)/python -m pytest -n 2 --dist load --floors --totals build/crash-C.txt tests/crash $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist load --floors --totals build/crash-C.txt $(CRASH) $(ARGS)
 
 crash-night: .venv/dev.stamp ## the same at the size of a night; broken off, it goes on where it was
 	@$(BIN)/python -m tools.night $(ARGS)

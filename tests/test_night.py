@@ -33,6 +33,12 @@ def test_q04_tests_of_a_function_are_one_job_unless_they_are_many() -> None:
     assert len({job.name for job in made}) == len(made)
 
 
+def test_q04_the_night_runs_what_make_crash_runs() -> None:
+    """Else a floor would be of tests that are not among them."""
+    (line,) = [line for line in (night.ROOT / "Makefile").read_text().splitlines() if line.startswith("CRASH := ")]
+    assert line.removeprefix("CRASH := ").split() == list(night.TESTS)
+
+
 FILES = {
     "src/waypost/__init__.py": "TABLE = {'Later': 'waypost.later'}",
     "src/waypost/later.py": "",

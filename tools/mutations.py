@@ -70,6 +70,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/__init__.py::DirectoryStore._sync_all::document.sync()": by(f"{ORDER}::test_d19_what_was_acknowledged_before_its_sync_is_synced_every_so_often"),
     "store/directory/__init__.py::DirectoryStore::self._lock": by(f"{LOCKS}::test_c05_threads_take_turns_on_the_list_of_open_documents"),
     "store/directory/forks.py::_forking": by(f"{LOCKS}::test_c01_no_store_is_opened_while_another_thread_forks"),
+    "store/directory/driving.py::Drivers::self._lock": by("tests/store/test_shared_regressions.py::test_a_change_that_comes_in_as_its_driver_ends_is_told_though_the_store_closes"),
     # --- store/directory/backup.py ---
     "store/directory/backup.py::write::parent.sync()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
     "store/directory/backup.py::_copy_checkpoints::file.sync_all()": by(f"{KEPT_SYNCS}::test_t20_a_backup_that_has_its_name_has_its_checkpoints"),
