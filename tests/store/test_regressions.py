@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from contextlib import contextmanager
 
 import pytest
 
 import waypost
 from tests.store.support import WF, change, directory_store, failing, putting, system_calls
+from tests.store.test_checkpoints import contents, make, name_of
 from waypost import clock
 from waypost.errors import DocumentTooLarge, StoreClosed, StorePoisoned, StoreUnavailable
-from waypost.store.directory import compaction, log, upkeep
+from waypost.store.directory import checkpoints, compaction, keeping, log, recent, upkeep
 from waypost.store.directory.upkeep import Upkeep
 
 
@@ -339,4 +341,47 @@ def test_no_backup_is_dropped_before_there_are_more_than_are_kept(path, monkeypa
         assert store.tidy(WF, "compact")
         kept = {entry.name for entry in (path / "backups").iterdir()}
         assert kept == {f"wf.state.{number}" for number in range(max(0, generation - 4), generation + 1)}
+    store.close()
+
+
+class Asked:
+    """A document's lock that notes of each time it is asked for whether the folder of checkpoints was locked then."""
+
+    def __init__(self, lock):
+        self._lock = lock
+        self.folder_is_locked = False
+        self.noted = []
+
+    def __enter__(self):
+        self.noted.append(self.folder_is_locked)
+        return self._lock.__enter__()
+
+    def __exit__(self, *error):
+        return self._lock.__exit__(*error)
+
+
+def test_with_the_folder_of_checkpoints_locked_nobody_asks_for_the_lock_of_a_document(path, monkeypatch):
+    """Whoever has that may wait for the folder: then both wait until the patience of one ends. The first versions are
+    read from the log, and the others are at hand, more of them than are written at a time.
+    """
+    monkeypatch.setattr(recent, "_MOST_COMMITS", 36)
+    store = directory_store(path)
+    made = [make(store, number, value=b"%d" % number) for number in range(40)]
+    document = store._document(WF)
+    asked = document.lock = Asked(document.lock)
+    real = keeping.alone
+
+    @contextmanager
+    def alone(*args):
+        with real(*args):
+            asked.folder_is_locked = True
+            try:
+                yield
+            finally:
+                asked.folder_is_locked = False
+
+    monkeypatch.setattr(keeping, "alone", alone)
+    document.keep_checkpoints(newest_only=False)
+    assert {*asked.noted} == {False}
+    assert [contents(checkpoints.read(store._context, name_of(number))) for number in range(40)] == made
     store.close()

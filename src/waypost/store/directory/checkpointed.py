@@ -7,8 +7,7 @@ checkpoints that were made and removed only spares looking for them; whatever be
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from itertools import takewhile
+from itertools import chain, islice, takewhile
 
 from waypost.codec.bodies import Extent
 from waypost.errors import DocumentDamaged, StoreUnavailable, UnsupportedFormat, WaypostError
@@ -18,7 +17,7 @@ from waypost.store.directory.batch import Prepared
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import missing_from
 from waypost.store.directory.opened import OpenDocument
-from waypost.store.directory.state import DocumentState, DocumentView
+from waypost.store.directory.state import DocumentState
 from waypost.store.kinds import DocumentId
 from waypost.store.views import View
 
@@ -134,7 +133,7 @@ class CheckpointedDocument(OpenDocument):
         return arrived if arrived is not None and arrived.document == self.id else None
 
     def _checkpoint_in_log(self, name: str) -> View | None:
-        return next((view for _, view in self._checkpoints_in_log([name])), None)
+        return next((view for some in self._checkpoints_in_log([name]) for _, view in some), None)
 
     def keep_checkpoints(self, *, newest_only: bool, dropping: int | None = None) -> None:
         """Give the checkpoints of the document their files, and let go of those that are gone.
@@ -185,7 +184,7 @@ class CheckpointedDocument(OpenDocument):
         if damaged:
             keeping.write_out(self._context, wanted, self._checkpoints_in_log(damaged), anew=True)
 
-    def _checkpoints_in_log(self, names: list[str]) -> Iterator[tuple[str, DocumentView]]:
+    def _checkpoints_in_log(self, names: list[str]) -> keeping.Rounds:
         """Those checkpoints of the document that history reaches back to, in the order in which they were made."""
         found = {name: self._made[name] for name in names if name in self._made}
         if len(found) < len(names):
@@ -201,21 +200,26 @@ class CheckpointedDocument(OpenDocument):
         named: dict[int, list[str]] = {}
         for name, version in found.items():
             named.setdefault(version, []).append(name)
-        views = iter([self.view_at(version) for version in named]) if len(named) == 1 else self._versions(sorted(named))
-        for view in views:
-            if view is not None:
-                yield from ((name, view) for name in named[view.version])
+        yield from self._rounds(dict(sorted(named.items())))
 
-    def _versions(self, wanted: list[int]) -> Iterator[DocumentView]:
-        """Versions in rising order: the log is read once for all but those of the last commits, which are at hand."""
-        far = list(takewhile(lambda version: not self._is_at_hand(version), wanted))
+    def _rounds(self, named: dict[int, list[str]]) -> keeping.Rounds:
+        """Versions in rising order: the log is read once for all but those of the last commits, which are at hand.
+
+        These are all taken before their round is given: each is asked for with the document's lock, and whoever goes
+        through a round has what others wait for with that lock. The rest is read version by version, without it.
+        """
+        wanted = list(named)
+        far = [] if len(wanted) == 1 else list(takewhile(lambda version: not self._is_at_hand(version), wanted))
         if far:
             missing = missing_from(self._log, self._context.decisions.pieces_for(self.id))
-            yield from loading.versions(self._context.apart(keeping.CACHE_BYTES), self.id, far, decided=missing)
-        for version in wanted[len(far) :]:
-            view = self.view_at(version)
-            if view is not None:
-                yield view
+            read = loading.versions(self._context.apart(keeping.CACHE_BYTES), self.id, far, decided=missing)
+            rest = ((name, view) for view in read for name in named[view.version])
+            for first in rest:
+                yield chain([first], islice(rest, keeping.AT_A_TIME - 1))
+        views = ((version, self.view_at(version)) for version in wanted[len(far) :])
+        near = ((name, view) for version, view in views if view is not None for name in named[version])
+        while taken := list(islice(near, keeping.AT_A_TIME)):
+            yield taken
 
     def _is_at_hand(self, version: int) -> bool:
         with self.lock:

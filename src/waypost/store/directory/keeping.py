@@ -36,7 +36,7 @@ from waypost.store.kinds import DocumentId
 from waypost.store.views import View
 
 _LOG = logging.getLogger("waypost")
-_AT_A_TIME = 32
+AT_A_TIME = 32
 """So many files are written while the folder is locked: others wait for it."""
 CACHE_BYTES = 1 << 20
 """What is read here is not what is worked with, and takes no room from that."""
@@ -131,7 +131,11 @@ class Wanted(NamedTuple):
     restores: int
 
 
-Versions = Callable[[list[str]], Iterator[tuple[str, Source]]]
+Rounds = Iterator[Iterable[tuple[str, Source]]]
+"""Versions by the names of checkpoints, as many as are written at a time. Asking for a round may wait for the lock of
+the document; going through it does not, and may be done with the folder locked.
+"""
+Versions = Callable[[list[str]], Rounds]
 """The versions of some checkpoints, as far as history has them, in the order in which they were made."""
 
 
@@ -197,15 +201,17 @@ def give_place(context: Context, name: str) -> None:
     temp.remove(arrival_name(name))
 
 
-def write_out(context: Context, wanted: Wanted, versions: Iterator[tuple[str, Source]], *, anew: bool = False) -> None:
+def write_out(context: Context, wanted: Wanted, rounds: Rounds, *, anew: bool = False) -> None:
     """Write files for these checkpoints, also where there are some if they are to be written `anew`."""
     folder = context.layout.folder(FOLDER)
-    for first in versions:  # asked for outside of the lock, since that may wait for a document's
+    for some in rounds:  # asked for outside of the lock, since that may wait for a document's
+        versions = iter(some)
+        first = next(versions)
         with alone(context, wanted.restores):
             found = erasures_now(context, wanted.document)
             stood_on = {_parent_of(context, folder, each) for each in wanted.names if each > first[0]}
             last: _Last | None = None  # nobody else writes, so what was written last is as it was
-            for name, read in chain([first], islice(versions, _AT_A_TIME - 1)):
+            for name, read in chain([first], versions):
                 version = Scrubbed.of(read, found)  # it may be older than the decision to erase some of it
                 if anew or folder.identity(file_name(name)) is None:
                     # a chain that grew longer in its middle could become too long at its end
