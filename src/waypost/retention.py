@@ -22,6 +22,8 @@ _MEGABYTE = 1 << 20
 _DAY_US = 24 * 3600 * 1_000_000
 _KNOWN_FOR_S, _SHARE = 1.0, 50
 """For so long what is known counts, and so many times as long as it took to look: a look goes through all of them."""
+_KNOWN_AT_MOST_S = 5.0
+"""A look may have taken long for a medium that stalled once, and until the next one what others make is not counted."""
 _OTHERS_US = 2_000_000
 """For so long a checkpoint is left to its own process: several that clear up the same would get in each other's way."""
 _MOST_WORKFLOWS = 64
@@ -69,7 +71,7 @@ class _Known:
         self.too_large = too_large
         """How many of them have to go for what checkpoints may take on the medium."""
         now = time.monotonic()
-        self.until = now + max(_KNOWN_FOR_S, _SHARE * (now - began))
+        self.until = now + min(max(_KNOWN_FOR_S, _SHARE * (now - began)), _KNOWN_AT_MOST_S)
 
     def key(self, name: str) -> str:
         return (ADOPTED if name in self.adopted else CHECKPOINT) + name
