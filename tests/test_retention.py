@@ -252,6 +252,29 @@ def test_what_failed_is_not_counted(wp_with: Handles, monkeypatch: pytest.Monkey
     assert [one.description[:2] for one in passing(wp)] == ["s0", "s1", "s2"]
 
 
+def test_what_a_commit_that_failed_took_away_goes_with_the_next(
+    wp_with: Handles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is there still, and counts."""
+    monkeypatch.setattr(retention, "time", SimpleNamespace(monotonic=lambda: 1000.0))  # there is no look at all of them
+    wp = wp_with(retention={"max_checkpoints": 3, "min_checkpoints": 1})
+    wp.create_workflow("w", "W", steps=steps(8)).unwrap()
+    complete(wp, steps(3))
+
+    def refused(*_: Any) -> None:
+        raise RuntimeError("not now")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(retention.Retention, "make_room", _then(retention.Retention.make_room, refused))
+        for _ in range(4):
+            with pytest.raises(RuntimeError):
+                wp.update_step_status("w", "s7", "completed")
+    complete(wp, ["s3"])
+    assert [one.description[:2] for one in passing(wp)] == ["s1", "s2", "s3"]
+    complete(wp, ["s4"])
+    assert [one.description[:2] for one in passing(wp)] == ["s2", "s3", "s4"]
+
+
 def _then(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[..., Any]:
     def both(*args: Any) -> None:
         first(*args)

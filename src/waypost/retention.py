@@ -59,7 +59,7 @@ def number_too_large(names: Iterable[str], passing: Sequence[str], sizes: Mappin
 class _Known:
     """The checkpoints of a workflow that may go, as far as they are known, and until when that counts."""
 
-    __slots__ = ("adopted", "names", "none_too_old_before_us", "too_large", "until")
+    __slots__ = ("adopted", "names", "none_too_old_before_us", "taken", "taken_of", "to_go", "until")
 
     def __init__(self, names: Sequence[str], adopted: set[str], too_large: int, max_age_us: int, began: float) -> None:
         self.names = deque(names)
@@ -68,10 +68,24 @@ class _Known:
         """Names leave at the front and come at the end, so that the first is the oldest for as long as this counts."""
         self.adopted = adopted
         """Those of them that no commit of this history made: they came with a merge."""
-        self.too_large = too_large
-        """How many of them have to go for what checkpoints may take on the medium."""
+        self.to_go = too_large
+        """How many of them have to go for what checkpoints may take on the medium, or as their turn had come before."""
+        self.taken: list[str] = []
+        """What was taken away since it was last seen that the commits which did so are there."""
+        self.taken_of = 0
+        """The version that this was taken from."""
         now = time.monotonic()
         self.until = now + min(max(_KNOWN_FOR_S, _SHARE * (now - began)), _KNOWN_AT_MOST_S)
+
+    def put_back_what_stayed(self, tx: Transaction) -> None:
+        """Take those in again that are there still, since the commit that took them away came to nothing."""
+        stayed = [name for name in self.taken if tx.size_of(self.key(name)) is not None]
+        if stayed:
+            self.names = deque(sorted([*stayed, *self.names]))
+            self.to_go += len(stayed)
+            self.taken = [name for name in self.taken if name not in stayed]
+        if tx.version != self.taken_of:  # else those that are not there may be so in this transaction alone
+            self.taken, self.taken_of = [], tx.version
 
     def key(self, name: str) -> str:
         return (ADOPTED if name in self.adopted else CHECKPOINT) + name
@@ -94,6 +108,7 @@ class Retention:
     def make_room(self, tx: Transaction, made: str) -> None:
         """Take those away that are too many now that one more was made, which is staged already."""
         known = self._look(tx)
+        known.put_back_what_stayed(tx)
         names = known.names
         # what was tried and not committed, or belongs to a run of this work that came to nothing, does not count
         while names and names[-1] != made and tx.size_of(known.key(names[-1])) is None:
@@ -102,15 +117,16 @@ class Retention:
             names.append(made)
         now_us = clock.now_us()
         may_go = max(0, len(names) - self._limits.min_checkpoints)
-        number = max(len(names) - self._limits.max_checkpoints, known.too_large)
+        number = max(len(names) - self._limits.max_checkpoints, known.to_go)
         if now_us >= known.none_too_old_before_us:
             number = max(number, _number_too_old(islice(names, may_go), self._limits, now_us))
-        known.too_large = 0
         left: list[str] = []
         for _ in range(min(number, may_go)):
             name = names.popleft()
             if checkpoint_ids.is_of_this_process(name) or checkpoint_ids.time_us(name) < now_us - _OTHERS_US:
                 tx.delete(known.key(name))
+                known.taken.append(name)
+                known.to_go = max(0, known.to_go - 1)
             else:
                 left.append(name)
         names.extendleft(reversed(left))
