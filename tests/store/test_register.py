@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -166,6 +167,44 @@ def test_only_files_that_are_new_are_read(path: Path, monkeypatch: pytest.Monkey
         make(store, 7, a=b"7")
         put(store, b=b"1")
     assert read == ["wf_40000007.checkpoint"] and is_true(path) and len(ids(path)) == 6
+
+
+@pytest.mark.usefixtures("calm")
+@pytest.mark.parametrize("spoil", ["copied", "lost"])
+def test_files_that_the_index_does_not_know_are_read_while_others_go_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch, spoil: str
+) -> None:
+    """In a copy of a store, where each file has another stamp, as where there is no index: few are read with the folder
+    locked, and each is read once.
+    """
+    with closing(directory_store(path)) as store:
+        for number in range(6):
+            make(store, number, a=b"%d" % number)
+    if spoil == "copied":
+        shutil.copytree(path, path.with_name("copied"))
+        path = path.with_name("copied")
+    else:
+        (path / register.NAME).unlink()
+    monkeypatch.setattr(register, "_FEW", 2)
+    read: dict[bool, list[str]] = {True: [], False: []}
+    with closing(directory_store(path)) as store:
+        make(store, 7, a=b"7")
+        store._document(WF).keep_checkpoints(newest_only=False)
+        real, locked = register._row, (path / "checkpoints" / "lock").open("rb")
+
+        def noted(context: Any, folder: Any, name: str, stamp: Any) -> Any:
+            try:
+                fcntl.flock(locked, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(locked, fcntl.LOCK_UN)
+                read[False].append(name)
+            except BlockingIOError:
+                read[True].append(name)
+            return real(context, folder, name, stamp)
+
+        monkeypatch.setattr(register, "_row", noted)
+        assert register.refresh(store._context)
+        locked.close()
+    assert (len(read[False]), read[True]) == (7, []) and is_true(path)
 
 
 def test_upkeep_writes_it_now_and_then(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,18 +105,21 @@ def refresh(context: Context) -> bool:
     folder = context.layout.existing(FOLDER)
     if folder is None:
         return True
-    number = len(folder.names())
-    if number > _MOST_FILES:
+    if len(folder.names()) > _MOST_FILES:
         return True
     index = recall(context.layout)
     rows = {} if index is None else index.rows
-    if number > len(rows) + _FEW:
-        rows = _rows_of(context, folder, rows)
-    with keeping.alone_if_free(context) as is_alone:
-        if is_alone:
-            changed_ns = folder.changed_ns()
-            _put(context.layout, changed_ns, _rows_of(context, folder, rows))
-    return is_alone
+    for are_read in (False, True):
+        with keeping.alone_if_free(context) as is_alone:
+            if not is_alone:
+                return False
+            changed_ns, there = folder.changed_ns(), stamps(folder)
+            # by their stamps, since in a copy of a store each may have another than the index says
+            if are_read or sum(not _is_known(rows, *each) for each in there.items()) <= _FEW:
+                _put(context.layout, changed_ns, _rows_of(context, folder, there, rows))
+                break
+        rows = _rows_of(context, folder, there, rows)
+    return True
 
 
 def _is_stale(layout: Layout) -> bool:
@@ -146,12 +149,18 @@ def stamps(folder: Directory) -> dict[str, tuple[int, int, int]]:
     return {name: (found.st_ino, found.st_size, found.st_mtime_ns) for name, found in folder.states(SUFFIX)}
 
 
-def _rows_of(context: Context, folder: Directory, known: dict[str, Row]) -> dict[str, Row]:
-    rows: dict[str, Row] = {}
-    for name, stamp in sorted(stamps(folder).items()):
-        row = known.get(name)
-        rows[name] = row if row is not None and row.stamp == stamp else _row(context, folder, name, stamp)
-    return rows
+def _is_known(rows: dict[str, Row], name: str, stamp: tuple[int, int, int]) -> bool:
+    row = rows.get(name)
+    return row is not None and row.stamp == stamp
+
+
+def _rows_of(
+    context: Context, folder: Directory, there: dict[str, tuple[int, int, int]], known: dict[str, Row]
+) -> dict[str, Row]:
+    return {
+        name: known[name] if _is_known(known, name, stamp) else _row(context, folder, name, stamp)
+        for name, stamp in sorted(there.items())
+    }
 
 
 def _row(context: Context, folder: Directory, name: str, stamp: tuple[int, int, int]) -> Row:
