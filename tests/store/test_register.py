@@ -388,6 +388,20 @@ def test_hostile_files_and_rows_harm_nothing(path: Path) -> None:
         assert register.parse(text + b', "checksum": "%08x"}\n' % register.crc32(text)) is None
 
 
+@pytest.mark.usefixtures("calm")
+def test_a_name_that_is_not_utf_8_is_not_told_of(path: Path) -> None:
+    """What another system left there is no checkpoint of ours; the index stays whole, and tells of the others."""
+    with closing(directory_store(path)) as store:
+        make(store, 1, a=b"1")
+    (path / "checkpoints" / os.fsdecode(b"\xe9t\xe9.checkpoint")).write_bytes(b"foreign")
+    with closing(directory_store(path)) as store:
+        make(store, 2, a=b"2")
+    assert ids(path) == [name_of(1), name_of(2)]
+    with closing(directory_store(path, read_only=True)) as store:
+        assert register.recall(store._context.layout) is not None
+        assert register.finding(store._context.layout) is None
+
+
 def test_a_copy_and_a_backup_need_none(path: Path, tmp_path: Path) -> None:
     """A backup has no index, is whole, and gets one where it is used."""
     with closing(directory_store(path)) as store:

@@ -145,8 +145,19 @@ def _head(changed_ns: int) -> bytes:
 
 
 def stamps(folder: Directory) -> dict[str, tuple[int, int, int]]:
-    """What the file system says of each file of a checkpoint: inode, size, time of writing."""
-    return {name: (found.st_ino, found.st_size, found.st_mtime_ns) for name, found in folder.states(SUFFIX)}
+    """What the file system says of each file of a checkpoint: inode, size, time of writing. One whose name is not UTF-8
+    is none of ours, and the index, which is, cannot name it.
+    """
+    found = folder.states(SUFFIX)
+    return {name: (each.st_ino, each.st_size, each.st_mtime_ns) for name, each in found if _is_text(name)}
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_known(rows: dict[str, Row], name: str, stamp: tuple[int, int, int]) -> bool:
