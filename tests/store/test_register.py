@@ -257,6 +257,9 @@ def test_closing_tells_of_no_more_files_than_are_soon_told_of(path: Path, monkey
         store.close()
         assert [str(name) for called, name, _ in calls.trace].count(register.NAME) <= 1
     assert ids(path) == [name_of(1)]
+    monkeypatch.setattr(register, "_MOST_AT_CLOSE_BYTES", 1 << 20)
+    directory_store(path).close()
+    assert ids(path) == [name_of(1)], "what a short index does not know may be very many"
     (path / register.NAME).unlink()
     directory_store(path).close()
     assert not (path / register.NAME).exists()

@@ -132,11 +132,11 @@ def _is_stale(layout: Layout) -> bool:
 
 
 def _is_short(layout: Layout) -> bool:
-    """Whether there are few files, as the length of the index tells; where there is none they are counted."""
+    """Whether there are few files, as the length of the index tells, and where that is short their number."""
     found = layout.root.identity(NAME)
-    if found is not None:
-        return found.size <= _MOST_AT_CLOSE_BYTES
-    folder = layout.existing(FOLDER)
+    if found is not None and found.size > _MOST_AT_CLOSE_BYTES:
+        return False
+    folder = layout.existing(FOLDER)  # it may hold many that a short index does not know: a crash may have left them
     return folder is None or len(folder.names()) <= _MOST_AT_CLOSE
 
 
