@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -251,6 +252,45 @@ def test_a_fold_keeps_no_step(wp: Waypost) -> None:
     state = wp.load_workflow_state("w").unwrap()
     assert state.workflow.fold() is state.workflow.fold()
     assert wp.save_workflow_state(state).unwrap().metadata.version == 1
+
+
+class _Meanwhile(dict[str, int]):
+    """Does something before it takes in the first item."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self._acts = [act]
+
+    def __setitem__(self, key: str, value: int) -> None:
+        acts, self._acts = self._acts, []
+        for act in acts:
+            act()
+        super().__setitem__(key, value)
+
+
+def test_nobody_meets_a_step_before_it_is_whole(wp: Waypost) -> None:
+    """Memory runs out as a step is read, or another thread asks for the same one: its output is there for both, and the
+    same step.
+    """
+    wp.create_workflow("w", "W", steps=["a"]).unwrap()
+    wp.update_step_status("w", "a", "completed", output={"x": 1}).unwrap()
+
+    def out_of_memory() -> None:
+        raise MemoryError
+
+    state = wp.load_workflow_state("w").unwrap()
+    state.workflow.steps._outputs.newest = _Meanwhile(out_of_memory)  # type: ignore[attr-defined]
+    with pytest.raises(MemoryError):
+        _ = state.workflow.steps[0]
+    assert state.workflow.steps[0].output == {"x": 1}
+    assert wp.save_workflow_state(state).unwrap().workflow.steps[0].output == {"x": 1}
+
+    others: list[WorkflowStep] = []
+    steps = wp.load_workflow_state("w").unwrap().workflow.steps
+    steps._outputs.newest = _Meanwhile(  # type: ignore[attr-defined]
+        lambda: others.extend(step for step in steps if step.output == {"x": 1})
+    )
+    step = steps[0]
+    assert others == [step] and others[0] is step is steps[0]
 
 
 def test_performance_is_told_by_steps_and_agents(wp: Waypost) -> None:

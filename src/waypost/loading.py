@@ -203,9 +203,11 @@ class LazySteps(Steps):
             return entry
         found = self._touched.get(entry)
         if found is None:
-            found = self._touched[entry] = records.step(self._viewer(), entry)
+            found = records.step(self._viewer(), entry)
             self._outputs.newest[entry] = found.output_version
             vars(found)["_outputs"] = self._outputs
+            # whole before anybody finds it, so that what fails is tried again; where two threads made one, both have it
+            found = self._touched.setdefault(entry, found)
         return found
 
     def __iter__(self) -> Iterator[WorkflowStep]:
