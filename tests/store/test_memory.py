@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from collections import OrderedDict
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from waypost.codec.bodies import Block, Extent, Part
 from waypost.records import encode
-from waypost.store.directory.blocks import BlockCache, Blocks
+from waypost.store.directory.blocks import BlockCache, Blocks, Held
 from waypost.store.directory.files import File
 from waypost.store.directory.standing import in_order
 
@@ -63,6 +65,36 @@ def test_x27_what_the_cache_drops_nobody_holds_who_remembers_where_it_was() -> N
     assert used.entries is not None
     assert idle.entries is None
     assert blocks.entries(Block(1, 1, 0, 0, 0))[1] is used
+
+
+class _Failing(OrderedDict[tuple[int, int, int], Held]):
+    """Takes in one more item, and has no memory for another."""
+
+    left = 1
+
+    def __setitem__(self, key: tuple[int, int, int], held: Held) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise MemoryError
+        super().__setitem__(key, held)
+
+
+def test_x27_the_cache_counts_what_it_holds_where_memory_runs_out() -> None:
+    """What was used since its turn last came stays, and is counted, though there is memory for the new one alone."""
+    cache = BlockCache(100)
+    for number in range(5):
+        cache.put((1, number, 0), {}, 20)
+        cache.get((1, number, 0))
+    failing = _Failing()
+    for key, held in cache._held.items():
+        OrderedDict.__setitem__(failing, key, held)
+    cache._held = failing
+    with suppress(MemoryError):
+        cache.put((1, 9, 0), {}, 20)
+    assert cache.bytes == sum(held.size for held in cache._held.values()) == 100
+    with pytest.raises(MemoryError):
+        cache.put((1, 10, 0), {}, 20)
+    assert cache.bytes == sum(held.size for held in cache._held.values()) == 100
 
 
 def test_what_is_cleared_is_gone_for_whoever_remembers_it() -> None:

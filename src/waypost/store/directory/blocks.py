@@ -76,12 +76,14 @@ class BlockCache:
                 self.bytes += size
             chances = len(self._held)  # it ends, however many are used meanwhile
             while self.bytes > self._limit and len(self._held) > 1:
-                oldest, held = self._held.popitem(last=False)
+                oldest = next(iter(self._held))
+                held = self._held[oldest]
                 if held is made or (held.used and chances > 0):
                     held.used = False
-                    self._held[oldest] = held
+                    self._held.move_to_end(oldest)  # not taken out and put in, which may fail and would lose its count
                     chances -= 1
                 else:
+                    del self._held[oldest]
                     self.bytes -= held.drop()
             return made
 
