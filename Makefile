@@ -33,12 +33,12 @@ demo: .venv/runtime.stamp ## see Waypost lose a process and carry on
 	@$(BIN)/waypost demo $(ARGS)
 
 # In the order of their names the long files come first; else those of few tests, which take longest, would be the last.
-test: .venv/dev.stamp ## run the tests, but for the large ones of crash
+test: .venv/dev.stamp ## run all tests, those of crash among them: about 18 minutes on two cores
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 CRASH := tests/crash tests/postgres/test_cuts.py tests/postgres/test_cuts_two_stores.py tests/postgres/test_killed.py
 
-crash: .venv/dev.stamp ## break things on purpose, and count what was tried
+crash: .venv/dev.stamp ## run those alone that break things on purpose, and count what they tried
 	@$(BIN)/python -m pytest -n 2 --dist load --floors --totals build/crash-C.txt $(CRASH) $(ARGS)
 
 crash-night: .venv/dev.stamp ## the same at the size of a night; broken off, it goes on where it was
