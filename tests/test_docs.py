@@ -145,15 +145,14 @@ def faults_of(line: str) -> list[str]:
     words = re.sub(r"[\[\]\"']|\.\.\.|…|--state \S+", " ", line).split()[1:]
     command: click.Command = program
     known = {"--help", "-h", *(option for each in program.params for option in each.opts)}
-    while words and isinstance(command, click.Group):
-        below = command.get_command(click.Context(command), words[0])
-        if below is None:
-            takes_arguments = command is not program and command.invoke_without_command
+    while words and (at := docs_pages.below(command, click.Context(command))):
+        if words[0] not in at:
+            takes_arguments = command is not program and getattr(command, "invoke_without_command", True)
             if re.fullmatch(r"[a-z][a-z-]*", words[0]) and not takes_arguments:
                 return [f"{line}: there is no {words[0]}"]
             break
-        command, words = below, words[1:]
-        known |= {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
+        command, words = at[words[0]], words[1:]
+    known |= {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
     asked = [word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)]
     return [f"{line}: there is no {word}" for word in asked if word not in known]
 
@@ -164,6 +163,7 @@ def faults_of(line: str) -> list[str]:
         ("waypost sotre du", "there is no sotre"),
         ("waypost store clean", "there is no clean"),
         ("waypost run FILE --job 3", "there is no --job"),
+        ("waypost checkpoint export ID -m x", "there is no -m"),
         ("waypost show ID --timelime", "there is no --timelime"),
     ],
 )
@@ -178,6 +178,7 @@ def test_the_commands_that_are_there_pass() -> None:
         "waypost",
         "waypost …",
         "waypost checkpoint release -m x",
+        "waypost checkpoint export ID -o FILE",
         "waypost --state x list --json",
         "waypost store",
     ):
@@ -235,7 +236,7 @@ def test_the_reference_tells_every_option_error_and_command() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.WaypostError)]
     assert [kind for kind in kinds if f"| `{kind.code}` |" not in shown] == []
     words = [words for words, _ in docs_pages.commands(program, click.Context(program), "waypost")]
-    assert len(words) >= 40
+    assert len(words) >= 40 and "waypost checkpoint export" in words
     assert [each for each in words if f"## `{each}`\n" not in told] == []
 
 

@@ -19,6 +19,7 @@ import msgspec
 
 import waypost
 from waypost import defaults, errors
+from waypost.cli.commands import Verb
 from waypost.cli.commands import waypost as program
 
 ROOT = Path(__file__).parents[1]
@@ -191,11 +192,18 @@ def _commands() -> Iterator[str]:
 def commands(command: click.Command, context: click.Context, words: str) -> Iterator[tuple[str, click.Command]]:
     """A command and all below it, each with the words that call it."""
     yield words, command
-    if isinstance(command, click.Group):
-        for name in command.list_commands(context):
-            below = command.get_command(context, name)
-            if below is not None and not below.hidden:
-                yield from commands(below, context, f"{words} {name}")
+    for name, each in below(command, context).items():
+        if not each.hidden:
+            yield from commands(each, context, f"{words} {name}")
+
+
+def below(command: click.Command, context: click.Context) -> dict[str, click.Command]:
+    """The commands below one, by their names: of a group, and of a verb, which is a command itself."""
+    if isinstance(command, Verb):
+        return {name: command.make_context(name, [name], resilient_parsing=True).command for name in command._entries}
+    names = command.list_commands(context) if isinstance(command, click.Group) else ()
+    found = {name: command.get_command(context, name) for name in names}
+    return {name: each for name, each in found.items() if each is not None}
 
 
 def _documents() -> list[str]:
