@@ -93,3 +93,24 @@ def test_x21_what_is_no_export_is_one_clear_error(data: bytes, call: Call, here:
     shown = call("--state", "other", "session", "import", "file")
     assert shown.status in (2, 6) and shown.err.startswith("error: ") and len(shown.err.splitlines()) == 1
     assert call("--state", "other", "session", "import", "nowhere").status == 2
+    assert not (here / "other").exists()
+
+
+def test_no_store_is_made_for_what_cannot_be_taken_in(made: Waypost, call: Call, here: Path) -> None:
+    """A file that is damaged, and a directory that is no backup, are told before there is a store for them, and before
+    it is asked whether all that a store holds is to go."""
+    assert call("session", "export", "first", "file").status == 0
+    data = (here / "file").read_bytes()
+    (here / "bad").write_bytes(data[: len(data) // 2])
+    (here / "folder").mkdir()
+    for arguments, status in (
+        (("session", "import", "bad"), 6),
+        (("session", "import", "folder"), 2),
+        (("store", "restore", "folder"), 2),
+        (("store", "restore", "nowhere"), 3),
+    ):
+        shown = call("--state", "other", *arguments)
+        assert shown.status == status and shown.err.startswith("error: "), shown.err
+        assert not (here / "other").exists()
+    shown = call("store", "restore", "folder")
+    assert shown.status == 2 and "is no backup" in shown.err

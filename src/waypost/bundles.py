@@ -33,6 +33,7 @@ from waypost.store import (
     View,
     Whole,
     Written,
+    read_bundle,
     write_bundle,
 )
 
@@ -270,23 +271,38 @@ def incoming(data: object, store: Store) -> Generator[Incoming]:
         yield given
 
 
+def look(path: str, limit_bytes: int) -> None:
+    """Have a file be a whole export, before a store is made for it. What is sealed is only looked at where it begins.
+
+    Raises InvalidInput, UnsupportedFormat, DocumentDamaged, DocumentTooLarge.
+    """
+    with _from_path(path) as given:
+        if not is_sealed(given.read):
+            read_bundle(given.read, given.length, lambda done, of: None, limit_bytes)
+
+
 @contextmanager
 def _given(data: object, scratch: Callable[[], Scratch]) -> Generator[Incoming]:
     if isinstance(data, (bytes, bytearray, memoryview)):
         held = bytes(cast("bytes", data))
         yield Incoming(partial(_slice, held), len(held))
     elif isinstance(data, (str, os.PathLike)):
-        path = os.fspath(cast("str | os.PathLike[str]", data))
-        with _opened(path) as file:
-            found = os.fstat(file.fileno())
-            if not stat.S_ISREG(found.st_mode):
-                raise InvalidInput(f"{path} is no regular file", file=path)
-            yield Incoming(partial(_read_at, file.fileno(), path), found.st_size)
+        with _from_path(os.fspath(cast("str | os.PathLike[str]", data))) as given:
+            yield given
     elif callable(getattr(data, "read", None)):
         room = scratch()
         yield Incoming(room.read, _copy(data, room))
     else:
         raise InvalidInput(f"an export is bytes, a path or a binary file, not {type(data).__name__}")
+
+
+@contextmanager
+def _from_path(path: str) -> Generator[Incoming]:
+    with _opened(path) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise InvalidInput(f"{path} is no regular file", file=path)
+        yield Incoming(partial(_read_at, file.fileno(), path), found.st_size)
 
 
 def _slice(held: bytes, length: int, offset: int) -> bytes:

@@ -123,7 +123,8 @@ def test_the_command_imports_and_says_so(tmp_path: Path, call: Any, call_json: A
     with WaypostSaver.open(target) as saver:
         assert ids(saver.list(config("plain"))) == []
     assert call("verify", "--state", target).status == 0
-    assert call("import", "langgraph", str(tmp_path / "none"), "--to", target).status == 3
+    assert call("import", "langgraph", str(tmp_path / "none"), "--to", str(tmp_path / "new")).status == 3
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize(

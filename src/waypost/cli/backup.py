@@ -48,6 +48,9 @@ def restore(invocation: Invocation, path: str, yes: bool) -> int:
 
     All of it is restored or nothing. Where there is no store, one is made.
     """
+    from waypost.store.directory.restoring import look
+
+    look(path)  # before anything is asked, or a store made
     with writing(invocation, create=True) as opened:
         store = opened.store
         holds_any = any(True for kind in KINDS for _ in store.documents(kind))

@@ -11,7 +11,7 @@ from typing import get_args
 import click
 
 from waypost.cli import messages
-from waypost.cli.invocation import Invocation, options, reading, writing
+from waypost.cli.invocation import Invocation, config_of, is_there, options, reading, writing
 from waypost.cli.session import session_id
 from waypost.cli.text import count, size
 from waypost.errors import InvalidInput
@@ -76,6 +76,10 @@ def import_(invocation: Invocation, file: str, new_id: str | None, on_clash: OnC
     Versions, commit ids and times stay what they were. The session is paused: `waypost resume` shows it. What is here
     already stays as it is, so that importing twice is importing once. Where there is no store, one is made.
     """
+    if file != "-" and not is_there(invocation):
+        from waypost import bundles
+
+        bundles.look(file, config_of(invocation.location()).performance.max_file_size << 20)
     with writing(invocation, create=True) as store, _bar("importing") as progress:
         source = sys.stdin.buffer if file == "-" else file
         done = store.wp.import_session(source, new_id, on_clash=on_clash, progress=progress).unwrap()

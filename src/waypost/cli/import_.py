@@ -31,13 +31,15 @@ def langgraph(invocation: Invocation, source: str, to: str | None) -> int:
     is passed over, so this may be broken off and done again. Ends with 1 where a thread was not imported.
     """
     try:
-        from waypost.adapters.langgraph import WaypostSaver
+        from waypost.adapters.langgraph import WaypostSaver, importing
     except ImportError as error:
         raise UnsupportedPlatform(str(error)) from error
     if to is not None:
         invocation.state = to
+    source = os.path.expanduser(source)
+    importing.look(source)  # before a store is made
     with writing(invocation, create=True) as store, bar("importing") as progress:
-        report = WaypostSaver(store.store).import_database(os.path.expanduser(source), progress=progress)
+        report = WaypostSaver(store.store).import_database(source, progress=progress)
     if invocation.json:
         messages.print_json({"location": store.location, "threads": [each._asdict() for each in report.threads]})
     else:

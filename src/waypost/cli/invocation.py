@@ -20,6 +20,7 @@ from waypost.errors import InvalidInput, StoreNotFound, WaypostError, WorkflowNo
 
 if TYPE_CHECKING:
     from waypost.blocking import Waypost
+    from waypost.config import Config
     from waypost.definitions import Definitions
     from waypost.store import Store
 
@@ -122,12 +123,11 @@ class Reading:
 @contextmanager
 def reading(invocation: Invocation) -> Generator[Reading]:
     """Open the store for reading only. Raises StoreNotFound, which says how one comes about."""
-    from waypost.config import is_directory, load
     from waypost.definitions import Definitions
     from waypost.store import open_store
 
     location = invocation.location()
-    config = load(None, None, location if is_directory(location) else None)
+    config = config_of(location)
     try:
         store = open_store(location, config, create=False, read_only=True)
     except StoreNotFound as error:
@@ -141,13 +141,12 @@ def reading(invocation: Invocation) -> Generator[Reading]:
 @contextmanager
 def writing(invocation: Invocation, *, create: bool = False) -> Generator[Reading]:
     """Open the store for writing. Raises StoreNotFound where there is none, unless it is to be made then."""
-    from waypost.config import is_directory, load
     from waypost.definitions import Definitions
     from waypost.opening import take_part
     from waypost.store import open_store
 
     location = invocation.location()
-    config = load(None, None, location if is_directory(location) else None)
+    config = config_of(location)
     try:
         store = open_store(location, config, create=create)
     except StoreNotFound as error:
@@ -158,6 +157,22 @@ def writing(invocation: Invocation, *, create: bool = False) -> Generator[Readin
         yield Reading(store.location, store, definitions)
     finally:
         store.close()
+
+
+def config_of(location: str) -> Config:
+    """The options that hold for the store at a location."""
+    from waypost.config import is_directory, load
+
+    return load(None, None, location if is_directory(location) else None)
+
+
+def is_there(invocation: Invocation) -> bool:
+    """Whether there is a store, so that none would be made."""
+    try:
+        with reading(invocation):
+            return True
+    except StoreNotFound:
+        return False
 
 
 def no_store(location: str, error: StoreNotFound) -> StoreNotFound:

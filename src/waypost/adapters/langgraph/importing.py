@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Literal, NamedTuple
 
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
 from waypost.adapters.langgraph import building, naming, reading, removing, rows, sources, writing
 from waypost.adapters.langgraph.building import Content
 from waypost.adapters.langgraph.pages import PAGE_BYTES, STATES, Pages
@@ -45,6 +47,12 @@ class Report(NamedTuple):
 
     def of(self, outcome: str) -> list[ImportedThread]:
         return [each for each in self.threads if each.outcome == outcome]
+
+
+def look(location: str) -> None:
+    """Have a database be one that can be imported, before a store is made for it. Raises as `import_database` does."""
+    with sources.opened(location, JsonPlusSerializer()) as source:
+        source.threads()
 
 
 def import_database(known: Pages, location: str, serde: Serializer, progress: Progress) -> Report:

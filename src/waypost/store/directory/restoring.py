@@ -52,6 +52,13 @@ class _Plan(NamedTuple):
 
 def read(path: str, context: Context) -> tuple[Directory, Backup]:
     """What a backup says that it holds, once its names and sizes are what they may be. Raises InvalidInput."""
+    source, backup = look(path)
+    _check_sizes(source, backup, context)
+    return source, backup
+
+
+def look(path: str) -> tuple[Directory, Backup]:
+    """What a directory says that it holds as a backup. Raises InvalidInput for one that is none, StoreNotFound."""
     source = open_path(path)
     file = source.open(MANIFEST) if source.kind(MANIFEST) == "file" else None
     if file is None:
@@ -63,7 +70,6 @@ def read(path: str, context: Context) -> tuple[Directory, Backup]:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"{file.name} cannot be read: {error}", path=path) from error
     _check_names(source, backup)
-    _check_sizes(source, backup, context)
     return source, backup
 
 
