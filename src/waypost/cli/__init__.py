@@ -28,12 +28,16 @@ def call(arguments: Sequence[str]) -> int:
     as_json = messages.wants_json(arguments)
     with messages.logged():
         try:
-            return _call(arguments, as_json)
+            status = _call(arguments, as_json)
+            sys.stdout.flush()
+            return status
         except BrokenPipeError:
             messages.forget_output()
             return _OUTPUT_CLOSED
         except KeyboardInterrupt:
             return messages.tell_interrupted(as_json, INTERRUPTED)
+        except OSError as error:
+            return messages.tell_unavailable(error, as_json)
 
 
 def _call(arguments: Sequence[str], as_json: bool) -> int:
@@ -45,7 +49,6 @@ def _call(arguments: Sequence[str], as_json: bool) -> int:
 
     try:
         status = waypost.main(list(arguments), prog_name="waypost", standalone_mode=False)
-        sys.stdout.flush()
     except WaypostError as error:
         return messages.tell_error(error, as_json)
     except click.ClickException as error:

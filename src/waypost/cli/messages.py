@@ -10,10 +10,11 @@ import logging
 import os
 import sys
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from waypost.cli.text import as_json, escape
+from waypost.errors import StoreError
 
 if TYPE_CHECKING:
     import click
@@ -24,7 +25,15 @@ USAGE = 2
 
 
 def prepare_streams() -> None:
-    """What an encoding does not have is written out, in place of ending in an error."""
+    """What an encoding does not have is written out, in place of ending in an error; what is closed leads nowhere."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:  # else the next file that is opened would have its number, and what is printed
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -50,8 +59,9 @@ def print_json_line(document: Any) -> None:
 
 
 def note(text: str) -> None:
-    """Tell people something that is no result."""
-    print(text, file=sys.stderr, flush=True)
+    """Tell people something that is no result; where that cannot be written, nobody can be told so."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -83,6 +93,31 @@ def tell_misuse(error: click.ClickException, as_json: bool) -> int:
 def tell_interrupted(as_json: bool, status: int) -> int:
     _tell("interrupted", "interrupted", True, {}, as_json)
     return status
+
+
+def tell_unavailable(error: OSError, as_json: bool) -> int:
+    """What the operating system refused where no part of the library says what that was about."""
+    named = isinstance(error.filename, str)
+    try:
+        if not named:
+            print()  # what could not be written may be gone, so that only another try tells
+        sys.stdout.flush()
+    except OSError as full:
+        forget_output()
+        note(f"error: standard output cannot be written: {full.strerror}")
+        return StoreError.exit_status
+    why = error.strerror or str(error)
+    if not named and isinstance(error, FileNotFoundError) and _is_nowhere():
+        why = "the working directory is gone"
+    return tell_error(StoreError(f"{error.filename}: {why}" if named else why), as_json)
+
+
+def _is_nowhere() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return True
+    return False
 
 
 def _tell(code: str, message: str, retryable: bool, details: dict[str, object], as_json: bool) -> None:

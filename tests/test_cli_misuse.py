@@ -1,0 +1,81 @@
+"""What the command line says where it cannot do what it was asked: in one sentence, with a status, and no traceback."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_cli import Shown, call, call_json, here, waypost, wp
+from waypost.blocking import Waypost
+
+__all__ = ["call", "call_json", "here", "wp"]  # fixtures
+
+Call = Callable[..., Shown]
+CallJson = Callable[..., Any]
+
+
+@pytest.fixture
+def made(wp: Waypost) -> Waypost:
+    wp.create_workflow("survey", "Survey", steps=["fetch", "parse"]).unwrap()
+    wp.update_step_status("survey", "fetch", "completed", {"rows": 3}).unwrap()
+    return wp
+
+
+# --- what the system refuses ---
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+@pytest.mark.parametrize("arguments", [["status"], ["status", "--json"], ["show", "nobody", "--json"], ["--help"]])
+def test_a_full_disk_behind_standard_output_is_told(made: Waypost, arguments: list[str]) -> None:
+    """In one line on standard error, with status 5."""
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "waypost", *arguments]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    said = "error: standard output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (5, said)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_what_is_closed_leads_nowhere(made: Waypost, here: Path, closed: str) -> None:
+    """A command works without standard streams, and no file of the store takes the place of one."""
+    made.close()
+    for number, words in enumerate(("status", "checkpoint survey"), 1):
+        command = f"{sys.executable} -m waypost {words} {closed}"
+        assert subprocess.run(["/bin/sh", "-c", command], capture_output=True, check=False).returncode == 0, number
+    assert waypost("verify").returncode == 0
+    assert waypost("checkpoint", "survey", "--list").stdout.count("survey@c") >= 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["agent", "plugin", "file"],
+        ["agent", "plugin", "/proc/x"],
+        ["agent", "install", "claude-code", "--yes"],
+        ["agent", "uninstall", "claude-code", "--yes"],
+        ["agent", "install", "codex", "--yes"],
+    ],
+)
+def test_what_the_system_refuses_is_told(call: Call, call_json: CallJson, here: Path, arguments: list[str]) -> None:
+    """A file in the place of a directory and the other way round: the path and why, with status 5."""
+    (here / "file").touch()
+    (here / ".claude").touch()
+    (here / ".codex/hooks.json").mkdir(parents=True)
+    shown = call(*arguments)
+    assert shown.status == 5 and shown.err.startswith("error: /" if "file" not in arguments else "error: file: ")
+    assert shown.err.count("\n") == 1
+    assert call_json(*arguments, status=5)["error"]["code"] == "store_error"
+
+
+def test_a_working_directory_that_is_gone_is_told(made: Waypost, here: Path) -> None:
+    gone = here / "gone"
+    for words in ("--state rel status", "run x.toml", "demo --keep k", f"--state {here}/.claude/state store backup q"):
+        gone.mkdir()
+        command = f"cd gone && rmdir ../gone && {sys.executable} -m waypost {words}"
+        done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (5, "error: the working directory is gone\n")
