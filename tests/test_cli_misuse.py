@@ -79,3 +79,14 @@ def test_a_working_directory_that_is_gone_is_told(made: Waypost, here: Path) -> 
         command = f"cd gone && rmdir ../gone && {sys.executable} -m waypost {words}"
         done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (5, "error: the working directory is gone\n")
+
+
+# --- what is left out or goes together with nothing ---
+
+
+@pytest.mark.parametrize("group", ["store", "session", "secret", "agent", "import"])
+def test_a_group_without_a_command_shows_its_help(call: Call, call_json: CallJson, here: Path, group: str) -> None:
+    """As `waypost` alone does; a program is told that the command is missing."""
+    shown = call(group)
+    assert (shown.status, shown.out, shown.err) == (0, call(group, "--help").out, "")
+    assert call_json(group, status=2)["error"]["message"] == "missing command"
