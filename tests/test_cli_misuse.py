@@ -90,3 +90,13 @@ def test_a_group_without_a_command_shows_its_help(call: Call, call_json: CallJso
     shown = call(group)
     assert (shown.status, shown.out, shown.err) == (0, call(group, "--help").out, "")
     assert call_json(group, status=2)["error"]["message"] == "missing command"
+
+
+@pytest.mark.parametrize("arguments", [["survey", "--limit", "3"], ["survey", "--list", "-m", "before parsing"]])
+def test_an_option_that_goes_with_nothing_is_refused(
+    made: Waypost, call: Call, call_json: CallJson, arguments: list[str]
+) -> None:
+    """What is said to list checkpoints makes none, and what is said of one to make is not left unheard."""
+    before = made.list_checkpoints("survey").total
+    shown = call("checkpoint", *arguments)
+    assert shown.status == 2 and "--list" in shown.err and made.list_checkpoints("survey").total == before

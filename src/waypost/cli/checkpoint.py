@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = 60
 _MOST_CHANGES = 30
+_LISTED = 20
 
 
 _CARRYING = {
@@ -31,26 +32,35 @@ _CARRYING = {
 
 @click.command(cls=Verb, entries=_CARRYING)
 @click.argument("workflow", required=False)
-@click.option("-m", "--message", default="", metavar="TEXT", help="What the checkpoint is for.")
+@click.option("-m", "--message", metavar="TEXT", help="What the checkpoint is for.")
 @click.option("--tag", "tags", multiple=True, metavar="TAG", help="A tag; may be repeated. With --list: only these.")
 @click.option("--list", "listed", is_flag=True, help="List checkpoints, of WORKFLOW or of all, and make none.")
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="List at most that many.")
+@click.option("--limit", type=click.IntRange(1, 10_000), help="With --list: at most that many.  [default: 20]")
 @options
 @click.pass_obj
 def checkpoint(
-    invocation: Invocation, workflow: str | None, message: str, tags: tuple[str, ...], listed: bool, limit: int
+    invocation: Invocation,
+    workflow: str | None,
+    message: str | None,
+    tags: tuple[str, ...],
+    listed: bool,
+    limit: int | None,
 ) -> None:
     """Keep WORKFLOW as it is now, whatever becomes of it; or list what is kept; or carry it to another store.
 
     WORKFLOW is an id, or the beginning of one. One that is called like a command stands behind `--`.
     """
     if listed:
-        _list(invocation, workflow, tags, limit)
+        if message is not None:
+            raise click.UsageError("--message is of a checkpoint that is made: --list makes none")
+        _list(invocation, workflow, tags, limit or _LISTED)
         return
+    if limit is not None:
+        raise click.UsageError("--limit goes with --list")
     if workflow is None:
         raise click.UsageError("name the workflow that is to be kept, or say --list")
     with writing(invocation) as store:
-        made = store.wp.create_checkpoint(workflow_id(store.store, workflow), message, tags).unwrap()
+        made = store.wp.create_checkpoint(workflow_id(store.store, workflow), message or "", tags).unwrap()
     if invocation.json:
         messages.print_json(describe.checkpoint(made))
         return
