@@ -255,7 +255,8 @@ def test_x06_an_unknown_variable_is_refused_and_others_are_left_alone() -> None:
     message = str(refusal(lambda: load(environment={"WAYPOST_COMPRESION_LEVEL": "3"})))
     assert "WAYPOST_COMPRESION_LEVEL" in message
     assert "did you mean WAYPOST_COMPRESSION_LEVEL?" in message
-    assert "did you mean" not in str(refusal(lambda: load(environment={"WAYPOST_QQQQQQQQQQQQ": "3"})))
+    for name in ("WAYPOST_QQQQQQQQQQQQ", "WAYPOST_BOGUS"):  # the beginning that all share makes none near
+        assert "did you mean" not in str(refusal(lambda name=name: load(environment={name: "3"})))
     refusal(lambda: load(environment={"WAYPOST_LEVEL": ""}))
     others = {
         "WAYPOST_STATE": "x",
@@ -290,6 +291,12 @@ def test_x06_an_unknown_option_is_refused(unknown: Any, nearest: str) -> None:
     assert message.startswith("unknown option")
     assert "(argument)" in message
     assert (f"did you mean {nearest}?" in message) if nearest else True
+
+
+def test_where_no_option_of_a_section_is_near_all_are_named() -> None:
+    """The section is known, so it is no advice to write it."""
+    message = str(refusal(lambda: load(config={"reliability": {"bogus": 1}})))
+    assert "did you mean" not in message and ": reliability has enable_wal, " in message
 
 
 def test_an_option_with_a_dot_in_its_name_is_told_where_to_stand() -> None:

@@ -195,7 +195,8 @@ def _of_environment(environment: Mapping[str, str]) -> Iterator[Setting]:
             continue
         option = _VARIABLES.get(variable)
         if option is None:
-            hint = _suggestion(variable, [*_VARIABLES, *_OTHER_VARIABLES])
+            known = [name.removeprefix(_PREFIX) for name in (*_VARIABLES, *_OTHER_VARIABLES)]
+            hint = _suggestion(variable.removeprefix(_PREFIX), known, _PREFIX)
             raise InvalidConfiguration(f"unknown variable {variable}{hint}", option=variable, source=variable)
         if text:  # set to nothing is the shell's way to unset for one command
             yield _setting(option, OPTIONS[option].taken.parse(text), variable)
@@ -264,19 +265,26 @@ def _shown(value: object) -> str:
 
 def _unknown(option: str, source: str) -> InvalidConfiguration:
     nested = ": options stand in the table of their section"
-    hint = nested if option in OPTIONS else _suggestion(option, [*OPTIONS, *_SECTIONS])
+    section, _, name = option.rpartition(".")
+    if option in OPTIONS:
+        hint = nested
+    elif section in _SECTIONS:
+        names = [each.removeprefix(f"{section}.") for each in OPTIONS if each.startswith(f"{section}.")]
+        hint = _suggestion(name, names, f"{section}.") or f": {section} has {', '.join(names)}"
+    else:
+        hint = _suggestion(option, [*OPTIONS, *_SECTIONS])
     return InvalidConfiguration(f"unknown option {option:.80} ({source}){hint}", option=option, source=source)
 
 
-def _suggestion(name: str, known: Iterable[str]) -> str:
-    """`: did you mean ...?`, or nothing where no name is near."""
+def _suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """`: did you mean ...?`, or nothing where no name is near; what stands before all of them makes none near."""
     from difflib import get_close_matches
 
     names = list(known)
     section, dot, last = name.rpartition(".")
     same_ending = [other for other in names if other.endswith(f".{last}") and other.startswith(section + dot)]
     nearest = (same_ending or get_close_matches(name, names, 1))[:1]
-    return f": did you mean {nearest[0]}?" if nearest else ""
+    return f": did you mean {prefix}{nearest[0]}?" if nearest else ""
 
 
 # --- the location -----------------------------------------------------------------------------------------------------
