@@ -100,3 +100,35 @@ def test_an_option_that_goes_with_nothing_is_refused(
     before = made.list_checkpoints("survey").total
     shown = call("checkpoint", *arguments)
     assert shown.status == 2 and "--list" in shown.err and made.list_checkpoints("survey").total == before
+
+
+# --- what is wrong, and where ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["checkpoint", "import", "text"], 2, "text: this is no export of a checkpoint: it does not begin like one"),
+        (["checkpoint", "import", "cut"], 6, "cut: the export is damaged at byte"),
+        (["session", "import", "text"], 2, "text: this is no export of a session: it does not begin like one"),
+        (["session", "import", "nowhere"], 2, "cannot read nowhere: No such file or directory"),
+        (["show", "survey", "--step", "zz"], 3, "workflow 'survey' has no step 'zz'"),
+        (["checkpoint", "export", "survey@c", "-o", ""], 2, "the name of the file is empty"),
+        (["checkpoint", "export", "survey@c", "-o", "."], 2, ". is a directory: name a file"),
+        (["list", "--offset", "9" * 20], 2, "is not in the range"),
+        (["session", "list", "--offset", "9" * 20], 2, "is not in the range"),
+        (["log", "survey", "--limit", "9" * 20], 2, "is not in the range"),
+        (["store", "sync", ""], 2, 'location is ""'),
+        (["blame", "survey", "nopath"], 2, "paths begin with workflow, order, steps, agents, outputs, context"),
+    ],
+)
+def test_an_error_says_what_is_wrong_and_where(
+    made: Waypost, call: Call, here: Path, arguments: list[str], status: int, said: str
+) -> None:
+    """The file, the workflow, the value or the names that there are; in one line."""
+    kept = made.create_checkpoint("survey").unwrap()
+    (here / "text").write_text("some text")
+    (here / "cut").write_bytes(made.export_checkpoint(kept.id)[:-9])
+    shown = call(*arguments)
+    assert shown.status == status and shown.err.startswith("error: ") and shown.err.count("\n") == 1
+    assert said in shown.err and "Errno" not in shown.err

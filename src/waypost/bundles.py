@@ -314,7 +314,8 @@ def _opened(path: str) -> BinaryIO:
         # a pipe that nobody writes to must not be waited for
         return open(path, "rb", buffering=0, opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))
     except (OSError, ValueError) as error:
-        raise InvalidInput(f"cannot read {path}: {error}", file=path) from error
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise InvalidInput(f"cannot read {path}: {why}", file=path) from error
 
 
 def _read_at(descriptor: int, path: str, length: int, offset: int) -> bytes:

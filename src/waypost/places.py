@@ -133,6 +133,9 @@ BOOKKEEPING: frozenset[str] = frozenset(
 )
 """The places that tell of the workflow's own past, and not of what it is: going back to a version leaves them alone."""
 
+_USUAL = ", ".join(name for name in _IN_ORDER if name not in BOOKKEEPING | {"tombstone", "parts"})
+"""What a workflow is made of, and what is changed about it."""
+
 SECTIONS: frozenset[Root] = frozenset({*_BY_ROOT, CONTEXT, (_OUTPUTS,), (_OTHER,)})
 """The places below which there are parts, and not only what stands in one."""
 
@@ -189,7 +192,7 @@ def place(path: str) -> Place:
     names = {step: name for name in _IN_ORDER for step in paths.of_keys(name)}
     top = names.get(steps[0])
     if top is None:
-        raise InvalidInput(f"{path!a:.200} begins with none of {', '.join(_IN_ORDER)}", path=path)
+        raise InvalidInput(f"{path!a:.200} leads nowhere: paths begin with {_USUAL}", path=path)
     if top == "context":
         group = next((root for root in _BY_ROOT if root[0] == top and paths.of_keys(*root) == steps[:2]), None)
         return Place((top,), tuple(steps[1:])) if group is None else _within(group, steps[2:])

@@ -109,8 +109,8 @@ class Syncing(Requests):
     def _place(self, location: Any) -> str:
         from waypost.config import find_location
 
-        if not isinstance(location, str) or not location:
-            raise InvalidInput("the location of a store is a text")
+        if not isinstance(location, str):
+            raise InvalidInput(f"the location of a store is a text, not {type(location).__name__}")
         place = find_location(location)
         if place == "memory:":
             raise InvalidInput("a store in memory is known by its open handle alone")

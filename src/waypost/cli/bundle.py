@@ -11,6 +11,7 @@ from typing import get_args
 import click
 
 from waypost.cli import messages
+from waypost.cli.carrying import named
 from waypost.cli.invocation import Invocation, config_of, is_there, options, reading, writing
 from waypost.cli.session import session_id
 from waypost.cli.text import count, size
@@ -79,8 +80,9 @@ def import_(invocation: Invocation, file: str, new_id: str | None, on_clash: OnC
     if file != "-" and not is_there(invocation):
         from waypost import bundles
 
-        bundles.look(file, config_of(invocation.location()).performance.max_file_size << 20)
-    with writing(invocation, create=True) as store, _bar("importing") as progress:
+        with named(file):
+            bundles.look(file, config_of(invocation.location()).performance.max_file_size << 20)
+    with writing(invocation, create=True) as store, _bar("importing") as progress, named(file):
         source = sys.stdin.buffer if file == "-" else file
         done = store.wp.import_session(source, new_id, on_clash=on_clash, progress=progress).unwrap()
     if invocation.json:

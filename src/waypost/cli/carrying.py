@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from hashlib import sha256
 
 import click
@@ -12,7 +14,7 @@ import click
 from waypost.cli import describe, messages
 from waypost.cli.invocation import Invocation, options, reading, writing
 from waypost.cli.text import size
-from waypost.errors import InvalidInput, StoreUnavailable
+from waypost.errors import InvalidInput, StoreUnavailable, WaypostError
 
 _MODE = 0o600
 
@@ -32,6 +34,8 @@ def export(invocation: Invocation, checkpoint: str, output: str | None, yes: boo
     """
     if output == "-" and invocation.json:
         raise click.UsageError("with --json the file cannot go to standard output: name one")
+    if output is not None and (not output or os.path.isdir(output)):
+        raise InvalidInput(f"{output} is a directory: name a file" if output else "the name of the file is empty")
     with reading(invocation) as store:
         kept = store.wp.get_checkpoint(checkpoint)
         data = store.wp.export_checkpoint(kept.id)
@@ -96,7 +100,7 @@ def import_(invocation: Invocation, file: str, new_id: str | None) -> None:
     first; - is standard input. Where there is no store, one is made.
     """
     data = _read(file)
-    with writing(invocation, create=True) as store:
+    with writing(invocation, create=True) as store, named(file):
         kept = store.wp.import_checkpoint(data, new_id).unwrap()
     if invocation.json:
         messages.print_json(describe.checkpoint(kept))
@@ -104,6 +108,17 @@ def import_(invocation: Invocation, file: str, new_id: str | None) -> None:
     from waypost.cli import screen
 
     screen.show(screen.text(("✓ ", "green"), (kept.id, "bold"), f"  is kept with workflow {kept.workflow_id}"))
+
+
+@contextmanager
+def named(file: str) -> Generator[None]:
+    """Have what is said of an export say which file that is."""
+    try:
+        yield
+    except WaypostError as error:
+        if error.message.startswith(("this is ", "the export ")):
+            error.message = f"{'standard input' if file == '-' else file}: {error.message}"
+        raise
 
 
 def _read(file: str) -> bytes:

@@ -229,8 +229,10 @@ def reference(opened: Reading, given: str) -> str:
     return workflow_id(store, given)
 
 
-def one_of(found: list[str], all_of: Iterable[str], given: str, noun: str, missing: type[WaypostError]) -> str:
-    """The only one that was found; else an error that names what there is."""
+def one_of(
+    found: list[str], all_of: Iterable[str], given: str, noun: str, missing: type[WaypostError], of: str = ""
+) -> str:
+    """The only one that was found; else an error that names what there is, and `of` what it is missing."""
     if len(found) == 1:
         return found[0]
     if found:
@@ -243,4 +245,5 @@ def one_of(found: list[str], all_of: Iterable[str], given: str, noun: str, missi
 
     near = get_close_matches(given, list(all_of)[:10_000], 1)
     hint = f": did you mean {near[0]!r}?" if near else ""
-    raise missing(f"there is no {noun} {given!r}{hint}", given=given)
+    there_is = f"{of} has" if of else "there is"
+    raise missing(f"{there_is} no {noun} {given!r}{hint}", given=given)

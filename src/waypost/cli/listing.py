@@ -55,7 +55,7 @@ def _since(_context: click.Context, _parameter: click.Parameter, given: str | No
 @click.option("--session", metavar="ID", help="Only those in which a session has written; the beginning will do.")
 @click.option("--since", metavar="TIME", callback=_since, help="Only those changed since: 30min, 2h, 7d, or a date.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="At most that many.")
-@click.option("--offset", default=0, type=click.IntRange(0), help="Leave out the first ones.")
+@click.option("--offset", default=0, type=click.IntRange(0, 1_000_000_000), help="Leave out the first ones.")
 @click.option("--sort", type=click.Choice(["updated", "created", "size"]), default="updated", show_default=True)
 @click.option("--reverse", is_flag=True, help="The smallest or oldest first.")
 @options

@@ -44,7 +44,9 @@ class Line:
 
 @click.command()
 @workflow_argument()
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="At most that many commits.")
+@click.option(
+    "--limit", default=50, show_default=True, type=click.IntRange(1, 1_000_000_000), help="At most that many commits."
+)
 @click.option("--before", metavar="VERSION", type=click.IntRange(1), help="Only commits of versions below this one.")
 @click.option("--oneline", is_flag=True, help="Only the id, the version and what each did.")
 @click.option("--graph", "drawn", is_flag=True, help="Draw where it went back, and go on with what it was forked from.")

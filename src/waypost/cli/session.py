@@ -44,7 +44,7 @@ def evidence(session: SessionState) -> str:
 )
 @click.option("--user", metavar="ID", help="Only those of one user.")
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="At most that many.")
-@click.option("--offset", default=0, type=click.IntRange(0), help="Leave out the first ones.")
+@click.option("--offset", default=0, type=click.IntRange(0, 1_000_000_000), help="Leave out the first ones.")
 @options
 @click.pass_obj
 def list_(invocation: Invocation, status: tuple[SessionStatus, ...], user: str | None, limit: int, offset: int) -> None:

@@ -90,7 +90,7 @@ def _state(store: Reading, name: str) -> WorkflowState:
 def _find_step(state: WorkflowState, given: str) -> WorkflowStep:
     ids = [step.id for step in state.workflow.steps]
     found = [given] if given in ids else [name for name in ids if name.startswith(given)]
-    return state.step(one_of(found, ids, given, "step", StepNotFound))
+    return state.step(one_of(found, ids, given, "step", StepNotFound, f"workflow {state.workflow.id!r}"))
 
 
 def _loads(output: StepOutput, everything: bool) -> bool:
