@@ -103,9 +103,13 @@ def test_no_store_is_made_for_what_cannot_be_taken_in(made: Waypost, call: Call,
     data = (here / "file").read_bytes()
     (here / "bad").write_bytes(data[: len(data) // 2])
     (here / "folder").mkdir()
+    kept = made.list_checkpoints("survey")[0]
+    (here / "cut").write_bytes(made.export_checkpoint(kept.id)[:-9])
     for arguments, status in (
         (("session", "import", "bad"), 6),
         (("session", "import", "folder"), 2),
+        (("checkpoint", "import", "folder/none"), 2),
+        (("checkpoint", "import", "cut"), 6),
         (("store", "restore", "folder"), 2),
         (("store", "restore", "nowhere"), 3),
     ):

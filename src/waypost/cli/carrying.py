@@ -12,9 +12,10 @@ from hashlib import sha256
 import click
 
 from waypost.cli import describe, messages
-from waypost.cli.invocation import Invocation, options, reading, writing
+from waypost.cli.invocation import Invocation, config_of, is_there, options, reading, writing
 from waypost.cli.text import size
 from waypost.errors import InvalidInput, StoreUnavailable, WaypostError
+from waypost.store import read_export
 
 _MODE = 0o600
 
@@ -100,6 +101,9 @@ def import_(invocation: Invocation, file: str, new_id: str | None) -> None:
     first; - is standard input. Where there is no store, one is made.
     """
     data = _read(file)
+    if not is_there(invocation):
+        with named(file):
+            read_export(data, config_of(invocation.location()).performance.max_file_size << 20)
     with writing(invocation, create=True) as store, named(file):
         kept = store.wp.import_checkpoint(data, new_id).unwrap()
     if invocation.json:
