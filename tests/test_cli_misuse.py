@@ -15,6 +15,8 @@ from waypost.blocking import Waypost
 
 __all__ = ["call", "call_json", "here", "wp"]  # fixtures
 
+_LISTED = ", and no checkpoint: `waypost checkpoint survey --list` shows those that there are"
+
 Call = Callable[..., Shown]
 CallJson = Callable[..., Any]
 
@@ -113,6 +115,14 @@ def test_an_option_that_goes_with_nothing_is_refused(
         (["session", "import", "text"], 2, "text: this is no export of a session: it does not begin like one"),
         (["session", "import", "nowhere"], 2, "cannot read nowhere: No such file or directory"),
         (["show", "survey", "--step", "zz"], 3, "workflow 'survey' has no step 'zz'"),
+        (["show", "survey@0"], 3, "versions of 'survey' begin at 1"),
+        (["show", "sur@-1"], 3, "'-1' is no version or checkpoint of 'survey'"),
+        (["diff", "survey@x", "survey"], 3, "'x' is no version or checkpoint of 'survey'"),
+        (["show", "servey@x"], 3, "there is no workflow 'servey@x'"),
+        (["restore", "survey@2"], 3, f"'survey@2' is a version{_LISTED}"),
+        (["fork", "sur@2", "x"], 3, f"'sur@2' is a version{_LISTED}"),
+        (["checkpoint", "export", "survey"], 3, f"'survey' is a workflow{_LISTED}"),
+        (["restore", "survey@c0"], 3, "there is no checkpoint 'survey@c0': `waypost checkpoint survey --list`"),
         (["checkpoint", "export", "survey@c", "-o", ""], 2, "the name of the file is empty"),
         (["checkpoint", "export", "survey@c", "-o", "."], 2, ". is a directory: name a file"),
         (["list", "--offset", "9" * 20], 2, "is not in the range"),

@@ -13,6 +13,7 @@ import click
 
 from waypost.cli import describe, messages
 from waypost.cli.invocation import Invocation, config_of, is_there, options, reading, writing
+from waypost.cli.invocation import checkpoint as checkpoint_of
 from waypost.cli.text import size
 from waypost.errors import InvalidInput, StoreUnavailable, WaypostError
 from waypost.store import read_export
@@ -38,7 +39,7 @@ def export(invocation: Invocation, checkpoint: str, output: str | None, yes: boo
     if output is not None and (not output or os.path.isdir(output)):
         raise InvalidInput(f"{output} is a directory: name a file" if output else "the name of the file is empty")
     with reading(invocation) as store:
-        kept = store.wp.get_checkpoint(checkpoint)
+        kept = checkpoint_of(store, checkpoint, invocation.flag())
         data = store.wp.export_checkpoint(kept.id)
     if output == "-":
         _to_output(data)

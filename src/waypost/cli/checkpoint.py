@@ -10,6 +10,7 @@ import click
 from waypost.cli import describe, diff, messages
 from waypost.cli.commands import Entry, Verb
 from waypost.cli.invocation import Invocation, options, reading, workflow_id, writing
+from waypost.cli.invocation import checkpoint as checkpoint_of
 from waypost.cli.text import ago, count, cut, listing
 from waypost.delta import Difference
 from waypost.errors import InvalidInput, WorkflowNotFound
@@ -123,7 +124,7 @@ def restore(invocation: Invocation, checkpoint: str, yes: bool) -> int:
     Shows what that changes, and asks. CHECKPOINT is an id, or the beginning of one.
     """
     with writing(invocation) as store:
-        kept = store.wp.get_checkpoint(checkpoint)
+        kept = checkpoint_of(store, checkpoint, invocation.flag())
         changes = _changes(store.wp, kept)
         if not yes and not _agreed(kept, changes, invocation.json):
             return 1
@@ -169,7 +170,7 @@ def fork(invocation: Invocation, checkpoint: str, new_id: str) -> None:
     CHECKPOINT is an id, or the beginning of one.
     """
     with writing(invocation) as store:
-        source = store.wp.get_checkpoint(checkpoint)
+        source = checkpoint_of(store, checkpoint, invocation.flag())
         made = store.wp.fork_workflow(source.id, new_id).unwrap()
     if invocation.json:
         messages.print_json({"checkpoint_id": source.id, **describe.state(made)})

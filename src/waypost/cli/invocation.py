@@ -16,12 +16,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
-from waypost.errors import InvalidInput, StoreNotFound, WaypostError, WorkflowNotFound
+from waypost.errors import (
+    CheckpointNotFound,
+    InvalidInput,
+    StoreNotFound,
+    VersionNotFound,
+    WaypostError,
+    WorkflowNotFound,
+)
 
 if TYPE_CHECKING:
     from waypost.blocking import Waypost
     from waypost.config import Config
     from waypost.definitions import Definitions
+    from waypost.models import StateCheckpoint
     from waypost.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -226,7 +234,39 @@ def reference(opened: Reading, given: str) -> str:
         is_one = any(each.startswith(given) for each in names)
         if is_one or not any(each.startswith(given) for each in store.documents("workflow")):
             return opened.wp.get_checkpoint(given).id
-    return workflow_id(store, given)
+    try:
+        return workflow_id(store, given)
+    except WorkflowNotFound as error:
+        known = _workflow_of(store, given)
+        if known is None:
+            raise
+        raise VersionNotFound(f"{version!r} is no version or checkpoint of {known!r}", given=given) from error
+
+
+def checkpoint(opened: Reading, given: str, flag: str) -> StateCheckpoint:
+    """The checkpoint that is meant, by its id or the beginning of one. `flag` names the store in a command."""
+    from waypost.references import is_number
+
+    try:
+        return opened.wp.get_checkpoint(given)
+    except CheckpointNotFound as error:
+        known, version = _workflow_of(opened.store, given), given.rpartition("@")[2]
+        if known is None:
+            raise
+        what = f"there is no checkpoint {given!r}"
+        if "@" not in given or is_number(version):
+            what = f"{given!r} is a {'version' if is_number(version) else 'workflow'}, and no checkpoint"
+        command = f"waypost checkpoint {shlex.quote(known)} --list{flag}"
+        raise CheckpointNotFound(f"{what}: `{command}` shows those that there are", checkpoint_id=given) from error
+
+
+def _workflow_of(store: Store, given: str) -> str | None:
+    """The workflow that a reference which leads nowhere is of; None where there is none."""
+    name, separator, _ = given.rpartition("@")
+    try:
+        return workflow_id(store, name if separator else given)
+    except WaypostError:
+        return None
 
 
 def one_of(

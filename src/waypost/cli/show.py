@@ -19,7 +19,7 @@ from waypost.cli import timeline as timelines
 from waypost.cli.invocation import Invocation, Reading, one_of, options, reading, reference, workflow_argument
 from waypost.cli.overview import condition, how_to_go_on
 from waypost.cli.text import ago, count, cut, duration, listing, size
-from waypost.errors import StepNotFound
+from waypost.errors import StepNotFound, VersionNotFound
 from waypost.models import StepOutput, WorkflowState, WorkflowStep
 from waypost.store import DocumentId, Store
 
@@ -80,7 +80,10 @@ def _state(store: Reading, name: str) -> WorkflowState:
     """A workflow as it is, or as it was at a version."""
     if name in store.store.documents("workflow"):
         return store.wp.load_workflow_state(name).unwrap()
-    then = loading.load(references.resolve(store.store, name))
+    view = references.resolve(store.store, name)
+    if not view.version:  # to `diff` it is the empty state
+        raise VersionNotFound(f"versions of {view.document.id!r} begin at 1", given=name)
+    then = loading.load(view)
     for step in then.workflow.steps:
         if step.status == "running":  # who was at it, and for how long, is told as of then
             step.owner, step.end_time = None, then.metadata.updated_at
