@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.test_cli import Shown, call, call_json, here, waypost, wp
+from waypost import errors
 from waypost.blocking import Waypost
 
 __all__ = ["call", "call_json", "here", "wp"]  # fixtures
@@ -26,6 +28,16 @@ def made(wp: Waypost) -> Waypost:
     wp.create_workflow("survey", "Survey", steps=["fetch", "parse"]).unwrap()
     wp.update_step_status("survey", "fetch", "completed", {"rows": 3}).unwrap()
     return wp
+
+
+def test_the_page_and_help_tell_the_same_statuses(call: Call) -> None:
+    """Those of all errors are among them."""
+    page = (Path(__file__).parents[1] / "docs/how-to/command-line.md").read_text(encoding="utf-8")
+    told = {int(number): said for number, said in re.findall(r"^\| (\d+) \| (.*) \|$", page, re.MULTILINE)}
+    statuses = {each.exit_status for each in vars(errors).values() if isinstance(each, type)}
+    assert set(told) == {0, 1, 130} | statuses
+    said = " ".join(call("--help").out.split())
+    assert "; ".join(f"{number} {each}" for number, each in told.items()) + "." in said
 
 
 # --- what the system refuses ---

@@ -2,8 +2,10 @@
 
 Commands load their modules when they are run, so that `waypost --help` stays light.
 
-Exit statuses are stable: 0 done; 1 something that was run failed; 2 the command line, a file or a value cannot be
-taken; 3 not found; 4 refused by a rule; 5 the store cannot do it; 6 bytes on disk are damaged; 130 interrupted.
+Exit statuses are stable: 0 done; 1 not all is well (a step failed, something was left, a guarantee does not hold), or a
+question was answered with no; 2 the command line, a file or a value cannot be taken; 3 not found; 4 refused by a rule;
+5 the store or the system cannot do it; 6 bytes on disk are damaged, or of a format that this release does not read;
+130 interrupted.
 """
 
 from __future__ import annotations

@@ -182,8 +182,11 @@ The store is the directory or postgresql://… that --state names, else
 $WAYPOST_STATE, else the nearest .claude/state from here upwards.
 
 \b
-Exit status: 0 done, 1 a step failed, 2 misuse, 3 not found, 4 refused,
-             5 store error, 6 damage, 130 interrupted.
+Exit status: 0 done; 1 not all is well (a step failed, something was left,
+             a guarantee does not hold), or a question was answered with no;
+             2 misuse; 3 not found; 4 refused; 5 the store or the system
+             cannot do it; 6 damage, or a format that this release does not
+             read; 130 interrupted.
 """
 
 
