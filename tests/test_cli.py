@@ -426,7 +426,8 @@ def test_status_tells_conditions_apart(call, call_json, many: blocking.Waypost) 
     assert f"a (process {os.getpid()} on " in shown.line("running") and ": alive)" in shown.line("running")
     assert ": dead)" in shown.line("interrupted")
     assert "a: out of luck" in shown.line("failed")
-    assert shown.out.rstrip().splitlines()[-1] == "go on with  waypost show interrupted"
+    assert shown.out.rstrip().splitlines()[-1] == "look at it  waypost show interrupted"
+    assert "\nit goes on when its program is started again\n" in shown.out and "go on with" not in shown.out
 
 
 def test_an_owner_that_cannot_be_seen_is_unknown(

@@ -75,7 +75,9 @@ def test_resume_shows_the_command_that_the_session_names(wp: Waypost, call: Call
     wp.create_workflow("w", "W", steps=["a"]).unwrap()
     assert call_json("resume")["go_on"] is None
     wp.pause_session(session_id).unwrap()
-    assert "go on with  python nightly.py" in call("resume").out
+    for command in ("resume", "status"):
+        assert "go on with  python nightly.py" in call(command).out
+        assert call_json(command)["go_on"] == "python nightly.py"
     wp.update_step_status("w", "a", "completed").unwrap()
     assert "nothing is unfinished in it" in call("resume").out
     wp.end_session(session_id).unwrap()

@@ -210,6 +210,18 @@ def how_to_go_on(state: WorkflowState) -> str:
     return f"waypost show {shlex.quote(state.workflow.id)}"
 
 
+def show_next(command: str) -> None:
+    """Tell people which command goes on. Where none is known, `how_to_go_on` is one that only shows what there is."""
+    from waypost.cli import screen
+
+    screen.show(screen.blank())
+    if command.startswith("waypost show "):
+        screen.show(screen.text(("it goes on when its program is started again", "dim")))
+        screen.show(screen.line("look at it  ", (command, "bold")))
+    else:
+        screen.show(screen.line("go on with  ", (command, "bold")))
+
+
 def show_waiting(events: int, flag: str) -> None:
     """Tell people that what they see is not all that happened, where events of other programs wait. `flag` names the
     store in a command, where it is not the default one.

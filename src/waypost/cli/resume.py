@@ -11,8 +11,8 @@ import click
 from waypost import loading, migrations, triage
 from waypost.cli import describe, messages
 from waypost.cli.invocation import Invocation, Reading, options, reading
-from waypost.cli.overview import Found, how_to_go_on, look, show_waiting
-from waypost.cli.session import evidence, session_id, workflow_line
+from waypost.cli.overview import Found, how_to_go_on, look, show_next, show_waiting
+from waypost.cli.session import evidence, resume_command, session_id, workflow_line
 from waypost.cli.text import ago
 from waypost.errors import WaypostError
 from waypost.hooks import spool
@@ -21,8 +21,6 @@ from waypost.session_models import SessionQuery, SessionState, WorkflowTriage
 from waypost.store import DocumentId
 
 _MOST_SESSIONS = 20
-RESUME_COMMAND = "resume_command"
-"""The key of a session's environment under which a program keeps the command that starts it again."""
 
 
 @dataclass
@@ -128,8 +126,7 @@ def _command_of(left: Left, invocation: Invocation) -> str | None:
 def _command_of_session(session: SessionState | None, commands: Sequence[str], invocation: Invocation) -> str | None:
     if session is None:
         return next(iter(commands), None)
-    own = session.environment.get(RESUME_COMMAND)
-    if isinstance(own, str):
+    if (own := resume_command(session)) is not None:
         return own
     runs = [command for command in commands if command.startswith("waypost run ")]
     if runs:
@@ -170,7 +167,7 @@ def _show(found: Sequence[Unfinished], command: str | None) -> None:
         if not each.workflows:
             screen.show(screen.indented(screen.text(("nothing is unfinished in it", "dim"))))
     if command is not None:
-        screen.show(screen.blank(), screen.text("go on with  ", (command, "bold")))
+        show_next(command)
 
 
 def _show_session(session: SessionState | None) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _EVIDENCE, _LONGEST_ID = 80, 40
+RESUME_COMMAND = "resume_command"
+"""The key of a session's environment under which a program keeps the command that starts it again."""
 
 
 def session_id(store: Reading, given: str) -> str:
@@ -33,6 +35,12 @@ def evidence(session: SessionState) -> str:
         return session.presence.evidence
     found = session.crash_recovery_data
     return found.error if session.status == "crashed" and found is not None else ""
+
+
+def resume_command(session: SessionState) -> str | None:
+    """The command that starts its program again, where that says so."""
+    own = session.environment.get(RESUME_COMMAND)
+    return own if isinstance(own, str) else None
 
 
 # --- listing ---

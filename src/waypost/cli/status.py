@@ -11,9 +11,10 @@ import click
 
 from waypost.cli import describe, messages
 from waypost.cli.invocation import Invocation, Reading, options, reading, workflow_id
-from waypost.cli.overview import IN_ORDER, MOST, Condition, Found, Overview, RunningStep, look, show_waiting
-from waypost.cli.session import evidence
+from waypost.cli.overview import IN_ORDER, MOST, Condition, Found, Overview, RunningStep, look, show_next, show_waiting
+from waypost.cli.session import evidence, resume_command
 from waypost.cli.text import ago, count, cut, duration, listing, short_session
+from waypost.errors import WaypostError
 from waypost.folding import WorkflowStatus
 from waypost.hooks import spool
 from waypost.session_models import SessionQuery, SessionState
@@ -61,10 +62,11 @@ def status(invocation: Invocation, workflow: str | None) -> None:
         location = store.location
         waiting = spool.waiting(invocation.location())
         sessions = _crashed(store) if only is None and not invocation.json else ()
+        command = _next(store, overview.found)
     if invocation.json:
-        messages.print_json({**_document(location, overview), "waiting_events": waiting})
+        messages.print_json({**_document(location, overview), "go_on": command, "waiting_events": waiting})
     else:
-        _show(location, overview, sessions, detailed=only is not None)
+        _show(location, overview, sessions, command, detailed=only is not None)
         show_waiting(waiting, invocation.flag())
 
 
@@ -76,10 +78,18 @@ def _with_place(found: Found, invocation: Invocation) -> Found:
     return found if found.go_on is None else replace(found, go_on=found.go_on + invocation.flag())
 
 
-def _next(found: Sequence[Found]) -> str | None:
-    """The one command to go on with: that of the first workflow nobody is at work on."""
+def _next(store: Reading, found: Sequence[Found]) -> str | None:
+    """The one command to go on with: that of the first workflow nobody is at work on, as its session names it."""
     waiting = [one for one in found if one.condition not in ("running", "completed")]
-    return waiting[0].go_on if waiting else None
+    if not waiting or waiting[0].condition == "damaged":
+        return waiting[0].go_on if waiting else None
+    try:
+        session_id = store.wp.load_workflow_state(waiting[0].id).unwrap().context.session_id
+        session = None if session_id is None else store.wp.get_session(session_id)
+    except WaypostError:  # its session is not here, or is damaged
+        session = None
+    own = resume_command(session) if session is not None and session.status in ("crashed", "paused") else None
+    return waiting[0].go_on if own is None else own
 
 
 def _document(location: str, overview: Overview) -> dict[str, object]:
@@ -89,7 +99,6 @@ def _document(location: str, overview: Overview) -> dict[str, object]:
         "counts": _counts(overview),
         "workflows": found,
         "not_looked_at": overview.beyond[None],
-        "go_on": _next(found),
     }
 
 
@@ -101,7 +110,9 @@ def _counts(overview: Overview) -> dict[Condition, int]:
 # --- for people ---
 
 
-def _show(location: str, overview: Overview, sessions: Sequence[SessionState], *, detailed: bool) -> None:
+def _show(
+    location: str, overview: Overview, sessions: Sequence[SessionState], command: str | None, *, detailed: bool
+) -> None:
     from waypost.cli import screen
 
     found, counts = overview.found, _counts(overview)
@@ -126,9 +137,8 @@ def _show(location: str, overview: Overview, sessions: Sequence[SessionState], *
     if overview.beyond[None]:
         rest = f"{overview.beyond[None]:,} more that run, failed or are paused were not looked at: waypost list"
         screen.show(screen.blank(), screen.text((rest, "dim")))
-    command = _next(found)
     if command is not None:
-        screen.show(screen.blank(), screen.line("go on with  ", (command, "bold")))
+        show_next(command)
     elif any(one.condition == "running" for one in found):
         screen.show(screen.blank(), screen.text("nothing waits for you: what is unfinished is being worked on"))
     elif found:
