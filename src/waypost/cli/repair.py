@@ -31,7 +31,8 @@ _SHOWN = 200
 def repair(invocation: Invocation, dry_run: bool, yes: bool) -> int:
     """Keep what is whole of a damaged store; what is not is moved aside into its directory `damaged`.
 
-    Nothing is deleted. What was lost is told document by document, here and in a file beside each original.
+    Nothing is deleted. What was lost is told document by document, here and in a file beside each original. Checkpoints
+    whose files are whole stay checkpoints, also those that were made in a version that is lost.
     Ends with 0 when nothing is amiss any more, and with 6 when something is, or would be mended.
     """
     location = invocation.location()
@@ -130,6 +131,8 @@ def _meaning(each: Repaired) -> list[str]:
         said.append(f"versions before {each.history_from:,} cannot be looked at any more")
     if each.lost_bytes:
         said.append(f"not whole: {listing(f'bytes {start:,} to {end:,}' for start, end in each.lost_bytes)}")
+    if each.action == "adopted":
+        said.append("can be listed, restored and forked as before")
     if each.original:
         said.append(f"the original is {each.original}")
     return said

@@ -40,12 +40,13 @@ def scrub_checkpoints(context: Context, version: View, erasures: Erasures, known
     with keeping.alone(context):
         for file in sorted(folder.names()):  # so each comes behind what it stands on
             if file.endswith(SUFFIX) and _is_of(context, folder, file, version.document, known):
-                _scrub(context, folder, file, erasures, adopted)
+                scrub(context, folder, file, erasures, adopted)
         folder.sync()
         keeping.are_durable(context)
 
 
-def _scrub(context: Context, folder: Directory, file: str, erasures: Erasures, adopted: set[str]) -> None:
+def scrub(context: Context, folder: Directory, file: str, erasures: Erasures, adopted: set[str]) -> None:
+    """Write one file again without what is erased, if it holds any of it; with the folder locked."""
     layer = checkpoints.read_file(context.apart(), folder, file)
     kept = None if layer is None else checkpoints.read(context.apart(), layer.name)
     if layer is None or kept is None:

@@ -8,17 +8,28 @@ computed anew from the parts themselves. The same function stands at the end of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from waypost.codec import bodies
 from waypost.codec.bodies import CommitBody, Extent, Part
 from waypost.codec.compression import Undecodable
-from waypost.codec.frame import FrameType, touched_parts
+from waypost.codec.frame import FrameType, Standing, touched_parts
 from waypost.errors import DocumentDamaged, StoreUnavailable, WaypostError
 from waypost.store import commits
 from waypost.store import parts as sums
 from waypost.store.contract import CHECKPOINT
-from waypost.store.directory import checkpoints, compaction, decisions, lease, participants, register, spooled
+from waypost.store.directory import (
+    checkpoints,
+    compaction,
+    decisions,
+    forgotten,
+    lease,
+    participants,
+    register,
+    spooled,
+)
 from waypost.store.directory.blocks import Blocks
 from waypost.store.directory.checkpoints import check_extent
 from waypost.store.directory.context import Context
@@ -33,6 +44,14 @@ from waypost.store.reports import Finding, Severity, Verification
 
 _MODULUS = 1 << 256
 _AT_A_TIME = 256
+
+
+class Unknown(NamedTuple):
+    """The file of a checkpoint that its document does not speak of."""
+
+    file: str
+    name: str
+    standing: Standing
 
 
 @dataclass(slots=True)
@@ -105,9 +124,12 @@ def _check_checkpoints(layout: Layout, report: Report, context: Context) -> None
     folder = layout.existing(checkpoints.FOLDER)
     found: set[str] = set()
     _check_arrivals(layout, report, context, found)  # first, since they may get their places meanwhile
+    unknown: dict[DocumentId, list[Unknown]] = {}
     for file in sorted(folder.names()) if folder else []:
         if folder and file != checkpoints.LOCK:
-            _check_checkpoint(folder, file, report, context, found)
+            _check_checkpoint(folder, file, report, context, found, unknown)
+    for document, files in unknown.items():
+        _tell_unknown(document, files, report, context)
     for name, place in report.checkpoints.items():
         if place is not None and name not in found:
             text = f"checkpoint {name!r} has no file, and history does not reach back to it"
@@ -136,7 +158,14 @@ def _check_arrivals(layout: Layout, report: Report, context: Context, found: set
                 report.findings.append(Finding("leftover", shown, None, "is being imported, or its writer died"))
 
 
-def _check_checkpoint(folder: Directory, file: str, report: Report, context: Context, found: set[str]) -> None:
+def _check_checkpoint(
+    folder: Directory,
+    file: str,
+    report: Report,
+    context: Context,
+    found: set[str],
+    unknown: dict[DocumentId, list[Unknown]],
+) -> None:
     shown = f"{folder.path}/{file}"
     if not file.endswith(checkpoints.SUFFIX):
         report.findings.append(Finding("damage", shown, None, "is no file of a store"))
@@ -150,7 +179,7 @@ def _check_checkpoint(folder: Directory, file: str, report: Report, context: Con
             return
         if layer.name not in report.checkpoints and layer.document in report.checked:
             # what it stands on may have been removed before it
-            report.findings.append(Finding("leftover", shown, None, "is a checkpoint that its document has no more"))
+            unknown.setdefault(layer.document, []).append(Unknown(shown, layer.name, layer.standing))
             return
         checkpoints.check_layer(layer)
         checkpoints.read(context, layer.name)  # with all that it stands on
@@ -158,6 +187,21 @@ def _check_checkpoint(folder: Directory, file: str, report: Report, context: Con
         report.cannot_read(shown, error)
         return
     found.add(layer.name)
+
+
+def _tell_unknown(document: DocumentId, files: list[Unknown], report: Report, context: Context) -> None:
+    """Tell checkpoints that a document has removed from those that its log has lost."""
+    told = None
+    with suppress(WaypostError):
+        told = forgotten.told_by_log(context, document)  # after their files were read, which are never ahead of it
+    for each in files:
+        text = "is a checkpoint that its document has no more"
+        if told is not None and each.name not in told.names and told.has_lost(each.name, each.standing):
+            text = (
+                f"is a checkpoint of version {each.standing.version:,}, which the log of {document.kind} "
+                f"{document.id!r} has lost or never had: `waypost store repair` has it adopted"
+            )
+        report.findings.append(Finding("leftover", each.file, None, text))
 
 
 def _check_participants(report: Report, context: Context) -> None:

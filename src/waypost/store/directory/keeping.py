@@ -28,7 +28,7 @@ from waypost.store.directory.compaction import Rewriter, commits
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File
 from waypost.store.directory.layout import new_file
-from waypost.store.directory.log import LOCK_TIMEOUT_S, NOTHING, Log, new_file_id
+from waypost.store.directory.log import LOCK_TIMEOUT_S, NOTHING, Frame, Log, new_file_id
 from waypost.store.directory.scrubbing import Scrubbed
 from waypost.store.directory.state import Source
 from waypost.store.erasures import NOTHING_ERASED, Erasures
@@ -411,7 +411,12 @@ def erasures_now(context: Context, document: DocumentId) -> Erasures:
 
 def once_there(log: Log, oldest: View | None) -> set[str]:
     """All checkpoints that a document had at any of the versions that its log tells of."""
+    return once_among(commits(log, log.end), oldest)
+
+
+def once_among(history: Iterable[Frame], oldest: View | None) -> set[str]:
+    """The same by the commits themselves, and the version before them."""
     names: set[str] = set() if oldest is None else set(checkpoints.names_in(oldest))
-    for each in commits(log, log.end):
+    for each in history:
         names.update(checkpoints.names_among(bodies.read_commit(each.content()[0]).puts))
     return names

@@ -15,7 +15,9 @@ from waypost.store.directory.log import Log
 from waypost.store.directory.salvage import KeyRange, Span
 from waypost.store.kinds import Kind
 
-Action = Literal["written anew", "cut", "renamed", "moved aside", "made", "closed to others", "taken out", "left"]
+Action = Literal[
+    "written anew", "cut", "renamed", "moved aside", "made", "closed to others", "taken out", "adopted", "left"
+]
 ASIDE = "damaged"
 
 

@@ -2,28 +2,60 @@
 
 What is neither in a file nor in history is lost, and its document is told so: a checkpoint that nobody can go back to
 is no checkpoint. Its bytes are in `damaged/` like everything that a repair takes away.
+
+The other way about, a file may be whole whose part in the document is lost with a damaged log: its document adopts it,
+as it does with what is left when all else of it was lost.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 from waypost import clock
+from waypost.codec.frame import Standing
 from waypost.errors import DocumentDamaged, UnsupportedFormat, WaypostError
 from waypost.store.contract import ADOPTED, CHECKPOINT, Change
-from waypost.store.directory import checkpoints
+from waypost.store.directory import beside, checkpoints, forgotten, keeping
+from waypost.store.directory.checkpoints import Kept
+from waypost.store.directory.context import Context
 from waypost.store.directory.document import Document
 from waypost.store.directory.files import Directory
-from waypost.store.directory.layout import SUFFIXES
+from waypost.store.directory.forgotten import Told
+from waypost.store.directory.layout import SUFFIXES, Layout
 from waypost.store.directory.log import Log
-from waypost.store.directory.mending import Mender
+from waypost.store.directory.mending import Mender, RepairReport
+from waypost.store.directory.salvage import KeyRange, is_within
 from waypost.store.kinds import DocumentId
 from waypost.store.views import Transaction
+
+
+class Salvaged(NamedTuple):
+    """What a repair has kept of a damaged log: what that tells of checkpoints, and which keys it may have lost."""
+
+    told: Told | None
+    lost_parts: list[str]
+    lost_keys: list[KeyRange]
+
+    def may_have_lost(self, key: str) -> bool:
+        return key in self.lost_parts or any(is_within(key, each) for each in self.lost_keys)
 
 
 class CheckpointMender(Mender):
     """What a repair does about checkpoints, once it has mended logs."""
 
+    def __init__(
+        self, layout: Layout, context: Context, report: RepairReport, salvaged: dict[DocumentId, Salvaged]
+    ) -> None:
+        super().__init__(layout, context, report)
+        self._salvaged = salvaged
+        self._whole: dict[DocumentId, dict[str, Standing]] = {}
+        """The files that are whole in themselves."""
+
     def mend(self) -> None:
         self._mend_files()
+        for identifier, names in self._whole.items():
+            self._adopt_lost(identifier, names)
         if not self.is_dry and (self.report.repaired or self.context.layout.existing(checkpoints.FOLDER) is not None):
             for document in self._documents():
                 self._mend_document(document)
@@ -48,10 +80,81 @@ class CheckpointMender(Mender):
                 self.move_aside(folder, name, f"holds {layer.name!r}, whose file has another name")
             elif layer is not None:
                 checkpoints.check_layer(layer)
+                self._whole.setdefault(layer.document, {})[layer.name] = layer.standing
         except DocumentDamaged as error:
             self.move_aside(folder, name, str(error))
         except UnsupportedFormat as error:
             self.note(folder, name, str(error), "left")
+
+    def _adopt_lost(self, identifier: DocumentId, names: dict[str, Standing]) -> None:
+        """Have a document speak again of checkpoints that its log has lost. A dry run knows what will be left of it."""
+        salvaged = self._salvaged.get(identifier)
+        try:
+            told = self._told(identifier, salvaged, names)
+        except (DocumentDamaged, UnsupportedFormat):
+            return  # it is told of already
+        if told is None:
+            return
+        found = [name for name, standing in names.items() if self._is_lost_by(told, salvaged, name, standing)]
+        said: dict[str, bytes] = {}
+        for name in sorted(found, reverse=True):
+            kept = self._kept(name)
+            if kept is not None:
+                _note_said(kept, name, said)
+        adopted = {name: said[name] for name in sorted(found) if name in said}
+        folder = self.layout.folder(checkpoints.FOLDER)
+        for name in adopted:
+            text = (
+                f"is of version {names[name].version:,} of {identifier.kind} {identifier.id!r}, whose log has lost it"
+            )
+            self.note(folder, checkpoints.file_name(name), text, "adopted")
+        if adopted and not self.is_dry:
+            self._scrub(identifier, adopted)
+            self._submit(identifier, adopted)
+
+    def _told(self, identifier: DocumentId, salvaged: Salvaged | None, names: Iterable[str]) -> Told | None:
+        if salvaged is not None and self.is_dry:
+            return salvaged.told
+        if checkpoints.names_now(self.context, identifier).issuperset(names):
+            return None  # so that not every log is gone through
+        return forgotten.told_by_log(self.context, identifier)
+
+    @staticmethod
+    def _is_lost_by(told: Told, salvaged: Salvaged | None, name: str, standing: Standing) -> bool:
+        if name in told.names:
+            return False
+        return told.has_lost(name, standing) or (salvaged is not None and salvaged.may_have_lost(CHECKPOINT + name))
+
+    def _kept(self, name: str) -> Kept | None:
+        """A checkpoint with all that it stands on; one that lacks some of that goes aside."""
+        try:
+            return checkpoints.read(self.context, name)
+        except DocumentDamaged as error:
+            self.move_aside(self.layout.folder(checkpoints.FOLDER), checkpoints.file_name(name), str(error))
+            return None
+
+    def _scrub(self, identifier: DocumentId, names: Iterable[str]) -> None:
+        """What is adopted counts as older than any erasure, like all that does not stand in the log's own history."""
+        erasures = keeping.erasures_now(self.context, identifier)
+        if not erasures:
+            return
+        folder = self.layout.folder(checkpoints.FOLDER)
+        with keeping.alone(self.context):
+            for name in sorted(names):  # so each comes behind what it stands on
+                beside.scrub(self.context, folder, checkpoints.file_name(name), erasures, {name})
+            folder.sync()
+            keeping.are_durable(self.context)
+
+    def _submit(self, identifier: DocumentId, said: dict[str, bytes]) -> None:
+        def work(tx: Transaction) -> None:
+            for name, data in said.items():
+                tx.put(ADOPTED + name, data)
+
+        document = Document(self.context, identifier, lambda _: None, lambda _: False)
+        try:
+            document.submit(Change(identifier, work, clock.new_id("op"), "repair"), None).result()
+        finally:
+            document.close()
 
     def _documents(self) -> list[DocumentId]:
         found: list[DocumentId] = []
@@ -89,6 +192,17 @@ class CheckpointMender(Mender):
             else:
                 self.note(folder, file, str(error), "taken out")
             return True
+
+
+def _note_said(kept: Kept, name: str, said: dict[str, bytes]) -> None:
+    """Note what a version says of its checkpoint, and of those that were adopted before it: of these the newest."""
+    for key in kept.keys(ADOPTED):
+        data = kept.get(key)
+        if data is not None:
+            said.setdefault(key.removeprefix(ADOPTED), data)
+    own = kept.get(CHECKPOINT + name)
+    if own is not None:
+        said.setdefault(name, own)
 
 
 def _is_begun(log: Log) -> bool:

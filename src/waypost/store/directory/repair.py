@@ -18,7 +18,7 @@ from waypost.codec.bodies import FileBody, read_file
 from waypost.codec.compression import Undecodable
 from waypost.config import Config
 from waypost.errors import DocumentDamaged, LockTimeout, StoreNotFound, UnsupportedFormat
-from waypost.store.directory import check, compaction, lease, loading, register, restoring
+from waypost.store.directory import check, compaction, forgotten, lease, loading, register, restoring
 from waypost.store.directory.compaction import Origin
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File, open_path
@@ -34,7 +34,7 @@ from waypost.store.directory.layout import (
 )
 from waypost.store.directory.log import Log
 from waypost.store.directory.mending import ASIDE, Mender, Repaired, RepairReport
-from waypost.store.directory.recollecting import CheckpointMender
+from waypost.store.directory.recollecting import CheckpointMender, Salvaged
 from waypost.store.directory.salvage import Kept, Salvage, find_frames, salvage
 from waypost.store.directory.state import Mark, Snapshot
 from waypost.store.directory.transactions import TransactionMender
@@ -85,6 +85,7 @@ class _Repair(Mender):
     """One run over one store."""
 
     def run(self) -> None:
+        self._salvaged: dict[DocumentId, Salvaged] = {}
         self._mend_lease()
         with self._leased():
             self._finish_restore()
@@ -100,7 +101,7 @@ class _Repair(Mender):
             self._decisions.mend_torn()
             self._mend_fixed("FORMAT", FORMAT_TEXT)
             self._mend_fixed(".gitignore", IGNORE_TEXT)
-            CheckpointMender(self.layout, self.context, self.report).mend()
+            CheckpointMender(self.layout, self.context, self.report, self._salvaged).mend()
             self._clear_temp()
             self._mend_index()
 
@@ -308,6 +309,8 @@ class _Repair(Mender):
             size = source.file.identity().size
         result = salvage(source, loading.blocks_of(source, self.context), document, body, size)
         kept = result.kept
+        told = None if kept is None else forgotten.told_by_kept(kept)
+        self._salvaged[document] = Salvaged(told, result.lost_parts, result.lost_keys)
         entry = _described(log, document, result, found, self.layout.path)
         source.body = body or loading.first_body(document)
         if kept is None:

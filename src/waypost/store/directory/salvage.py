@@ -346,7 +346,7 @@ class _Reading:
         self._put_by()
         held, missing = self.whole_rows(snapshot)
         for key, part in self._parts.held.items():
-            if any(_within(key, gap) for gap in missing):
+            if any(is_within(key, gap) for gap in missing):
                 held[key] = part  # as it was before; whether it still is so the sum will tell
         self._parts, self._standing = _Parts(held), found.standing
         self._proven = self._parts.are(found.header)
@@ -381,7 +381,8 @@ class _Reading:
                 pass  # its bytes are among those that are named as lost
 
 
-def _within(key: str, keys: KeyRange) -> bool:
+def is_within(key: str, keys: KeyRange) -> bool:
+    """Whether a key is in a range of them."""
     first, behind = keys
     return key >= first and (behind is None or key < behind)
 

@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable
 
 from waypost.errors import WaypostError
-from waypost.store.directory import checkpoints, keeping, spooled, upkeep
-from waypost.store.directory.checkpoints import FOLDER, SUFFIX, file_name
+from waypost.store.directory import checkpoints, forgotten, keeping, spooled, upkeep
+from waypost.store.directory.checkpoints import FOLDER, SUFFIX, Layer, file_name
 from waypost.store.directory.context import Context
 from waypost.store.directory.document import Document
 from waypost.store.kinds import DocumentId
@@ -25,7 +25,7 @@ def sweep(context: Context, open_: Callable[[DocumentId], Document]) -> int:
     """Remove files of checkpoints that their documents have no more: whoever removed one died before its file went.
 
     Gives how many bytes they took, and what was refused of the spool long ago. Those of documents that are lost stay,
-    being all that is left of these.
+    being all that is left of these, and so do those that only their log has lost.
     """
     folder = context.layout.existing(FOLDER)
     spool = context.layout.existing(spooled.FOLDER)
@@ -38,9 +38,14 @@ def sweep(context: Context, open_: Callable[[DocumentId], Document]) -> int:
             restores, size = context.restores, folder.allocated(file) or 0
             view = open_(layer.document).view(durable=True)  # newer than the file, which follows its commit
             names = checkpoints.names_in(view)
-            if view.version and layer.name not in names:
+            if view.version and layer.name not in names and not _is_lost(context, layer):
                 keeping.let_go(context, keeping.Wanted(layer.document, names, {layer.name}, restores))
                 freed += size
         except WaypostError as error:
             _LOG.warning("%s", error)  # whose it is cannot be told, or is told wrongly: repair sees to it
     return freed
+
+
+def _is_lost(context: Context, layer: Layer) -> bool:
+    told = forgotten.told_by_log(context, layer.document)
+    return told is None or told.has_lost(layer.name, layer.standing)
