@@ -119,6 +119,23 @@ def test_checkpoints_of_a_lost_workflow_are_listed(made: Waypost, call: Call, he
     assert call("fork", kept.id, "again").status == 0
 
 
+def test_what_a_damaged_log_costs_is_said_once(made: Waypost, call: Call, call_json: CallJson, here: Any) -> None:
+    """One warning in each command, however often the log is asked; resume says what can be done."""
+    kept = made.create_checkpoint("survey", "whole").unwrap()
+    made.close()
+    log = here / ".claude/state/workflows/survey.state"
+    data = bytearray(log.read_bytes())
+    data[len(data) // 2] ^= 1
+    log.write_bytes(data)
+    for arguments in (["checkpoint", "survey", "--list"], ["fork", kept.id, "again"], ["resume"]):
+        shown = call(*arguments)
+        assert (shown.status, shown.err.count("looked for without its log")) == (0, 1)
+    assert "go on with  waypost store repair --dry-run" in shown.out
+    assert call_json("resume")["go_on"] == "waypost store repair --dry-run"
+    assert call("store", "repair", "--yes").status == 0
+    assert call("restore", kept.id, "--yes").status == 0
+
+
 # --- carrying ---
 
 

@@ -14,13 +14,14 @@ from waypost.cli.invocation import Invocation, Reading, options, reading
 from waypost.cli.overview import Found, how_to_go_on, look, show_next, show_waiting
 from waypost.cli.session import evidence, resume_command, session_id, workflow_line
 from waypost.cli.text import ago
-from waypost.errors import WaypostError
+from waypost.errors import DocumentDamaged, WaypostError
 from waypost.hooks import spool
 from waypost.models import WorkflowState
 from waypost.session_models import SessionQuery, SessionState, WorkflowTriage
 from waypost.store import DocumentId
 
 _MOST_SESSIONS = 20
+_REPAIR = "waypost store repair --dry-run"
 
 
 @dataclass
@@ -95,10 +96,21 @@ def look_at(store: Reading, session_id: str | None, name: str) -> Left | None:
         return None
     try:
         best = store.wp.get_recovery_suggestions(name).recommended_recovery_point
-        go_on = how_to_go_on(_shown(store, name)) if sorted_.loads else None
+        go_on = how_to_go_on(_shown(store, name)) if sorted_.loads else _mending(store, name)
     except WaypostError:
-        return Left(sorted_, sorted_.checkpoint_id, None)
+        return Left(sorted_, sorted_.checkpoint_id, _mending(store, name))
     return Left(sorted_, None if best is None else best.id, go_on)
+
+
+def _mending(store: Reading, name: str) -> str | None:
+    """What comes before anything else where the file of a workflow is damaged: nothing can be written to it."""
+    try:
+        store.store.view(DocumentId("workflow", name), durable=False)
+    except DocumentDamaged:
+        return _REPAIR
+    except WaypostError:
+        pass
+    return None
 
 
 def _shown(store: Reading, name: str) -> WorkflowState:
@@ -118,12 +130,15 @@ def command_of(found: Sequence[Unfinished], invocation: Invocation) -> str | Non
 def _command_of(left: Left, invocation: Invocation) -> str | None:
     if left.go_on is not None:
         return left.go_on + invocation.flag()
-    return (
-        None if left.checkpoint_id is None else f"waypost restore {shlex.quote(left.checkpoint_id)}{invocation.flag()}"
-    )
+    if left.checkpoint_id is None or left.triage.in_doubt:
+        return None
+    return f"waypost restore {shlex.quote(left.checkpoint_id)}{invocation.flag()}"
 
 
 def _command_of_session(session: SessionState | None, commands: Sequence[str], invocation: Invocation) -> str | None:
+    mending = next((command for command in commands if command.startswith(_REPAIR)), None)
+    if mending is not None:
+        return mending  # no program could go on before
     if session is None:
         return next(iter(commands), None)
     if (own := resume_command(session)) is not None:

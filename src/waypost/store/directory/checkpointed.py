@@ -104,7 +104,7 @@ class CheckpointedDocument(OpenDocument):
             has_own_blocks = any(isinstance(made.part(key), Extent) for key in made.differing(longer.view()))
             return None if has_own_blocks else made
         except (DocumentDamaged, UnsupportedFormat, StoreUnavailable) as error:
-            _LOG.warning("%s %r: a checkpoint is looked for in its file: %s", self.id.kind, self.id.id, error)
+            self._warn_once("a checkpoint is looked for in its file: %s", error)
             return None
 
     def checkpoints(self) -> list[str]:
@@ -117,9 +117,16 @@ class CheckpointedDocument(OpenDocument):
         try:
             view = self.view(durable=False)
         except (DocumentDamaged, UnsupportedFormat) as error:
-            _LOG.warning("%s %r: its checkpoints are looked for without its log: %s", self.id.kind, self.id.id, error)
+            self._warn_once("its checkpoints are looked for without its log: %s", error)
             return None
         return view if view.version else None
+
+    def _warn_once(self, text: str, error: WaypostError) -> None:
+        """Log why something is done the longer way, which is asked for again and again."""
+        said = self.id, text % error
+        if said not in self._context.told:
+            self._context.told.add(said)
+            _LOG.warning("%s %r: %s", self.id.kind, self.id.id, said[1])
 
     def _has_checkpoint(self, name: str) -> bool:
         return checkpoints.has(self.view(durable=False), name)

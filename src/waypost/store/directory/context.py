@@ -16,6 +16,7 @@ from waypost.store.directory.files import Directory, File, mount_of
 from waypost.store.directory.hopped import Hopped
 from waypost.store.directory.layout import Layout
 from waypost.store.directory.log import Log
+from waypost.store.kinds import DocumentId
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
@@ -57,6 +58,8 @@ class Context:
         writing such files had failed by then.
         """
         self.keeping_failures = 0
+        self.told: set[tuple[DocumentId, str]] = set()
+        """What was said of documents in warnings that need be seen once."""
         self.hopped = Hopped()
         self.listeners: WeakSet[Waiting] = WeakSet()
         """Those who wait for commits."""
