@@ -15,7 +15,8 @@ def repair(location: str | os.PathLike[str] | None = None, dry_run: bool = False
 
     The location is found as `waypost.open` finds it. With `dry_run` nothing is changed, and the report says what
     would be. Afterwards `waypost verify` finds nothing amiss, and each workflow of which anything is left can be
-    opened. It may be run again at any time, also after it was killed.
+    opened; where not (`is_complete`), the report says what is left to do. It may be run again at any time, also
+    after it was killed.
 
     Raises InvalidInput for a store in memory, StoreNotFound, StoreLeased, LockTimeout, StoreUnavailable, and
     UnsupportedFormat for a store of a newer release.

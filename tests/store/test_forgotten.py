@@ -165,3 +165,40 @@ def test_one_that_lacks_what_it_stood_on_goes_aside(path: Path) -> None:
     done = waypost.repair(path).repaired
     assert [(each.file, each.action) for each in done[1:]] == [(f"checkpoints/{file_of(path, 3).name}", "moved aside")]
     assert set(known(path)) == {0, 1} and severities(path) == set()
+
+
+@pytest.mark.parametrize("harm", ["gone", "empty"])
+def test_checkpoints_whose_log_is_gone_are_told_of(path: Path, harm: str) -> None:
+    """A document that is deleted keeps its log, so something is amiss; a repair says what brings it back."""
+    made = closed_with(path, 3)
+    log = path / "workflows" / "wf.state"
+    log.unlink()
+    if harm == "empty":
+        log.touch()
+    text = (
+        f"the log of workflow 'wf' is gone or empty, and 3 checkpoints of it are whole: `waypost restore {name_of(2)}`"
+    )
+    with closing(directory_store(path, read_only=True)) as store:
+        report = store.verify()
+        (found,) = [each for each in report.findings if each.severity != "note"]
+        assert (found.severity, found.file) == ("damage", str(log)) and found.text.startswith(text)
+        assert not report.sound
+    for dry_run in (True, False):
+        told = waypost.repair(path, dry_run=dry_run)
+        (each,) = told.repaired
+        assert (each.file, each.action, told.is_complete) == ("workflows/wf.state", "left", False)
+        assert each.found == found.text
+    assert by_files(path) == made
+
+
+def test_what_a_repair_moved_aside_is_not_amiss_once_more(path: Path) -> None:
+    """It was told of, and the checkpoints are there to go back to."""
+    made = closed_with(path, 3)
+    log = path / "workflows" / "wf.state"
+    log.write_bytes(b"?" * log.stat().st_size)
+    assert mended(path) == [("workflows/wf.state", "moved aside")]
+    assert mended(path) == []
+    with closing(directory_store(path, read_only=True)) as store:
+        report = store.verify()
+        assert report.sound and ["is gone" in each.text for each in report.findings] == [True]
+    assert known(path) == made

@@ -23,7 +23,8 @@ _STYLES = {"damage": "bold red", "torn tail": "bold red", "leftover": "yellow", 
 def verify(invocation: Invocation) -> int:
     """Check every byte of the store: checksums, links, versions, sums. Nothing is changed.
 
-    Ends with 0 when all that was ever acknowledged is whole, and with 6 when it is not.
+    Ends with 0 when nothing that the store holds or speaks of is amiss, and with 6 when something is. What left no
+    trace it cannot miss: a workflow of which no file is there, or the newest commits where a log is an older copy.
     """
     with reading(invocation) as store:
         report = store.store.verify()

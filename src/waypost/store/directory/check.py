@@ -34,7 +34,7 @@ from waypost.store.directory.blocks import Blocks
 from waypost.store.directory.checkpoints import check_extent
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory
-from waypost.store.directory.layout import FOLDERS, FORMAT_TEXT, IGNORE_TEXT, SUFFIXES, Layout, encode_id
+from waypost.store.directory.layout import FOLDERS, FORMAT_TEXT, IGNORE_TEXT, SUFFIXES, Layout, encode_id, file_name
 from waypost.store.directory.log import LACKS_BASE, Frame, Log
 from waypost.store.directory.participants import Marks, Place, Torn
 from waypost.store.directory.state import Snapshot
@@ -52,6 +52,16 @@ class Unknown(NamedTuple):
     file: str
     name: str
     standing: Standing
+
+
+class _Kept(NamedTuple):
+    """What was seen of the files of checkpoints: those that are whole, those that their documents do not speak of, and
+    those of documents that have no log, or none that could be checked.
+    """
+
+    found: set[str]
+    unknown: dict[DocumentId, list[Unknown]]
+    unchecked: dict[DocumentId, list[str]]
 
 
 @dataclass(slots=True)
@@ -122,14 +132,16 @@ def verify(layout: Layout, context: Context) -> Report:
 def _check_checkpoints(layout: Layout, report: Report, context: Context) -> None:
     """Each file of a checkpoint on its own and with those that it stands on, and whether one is missing."""
     folder = layout.existing(checkpoints.FOLDER)
-    found: set[str] = set()
+    kept = _Kept(set(), {}, {})
+    found = kept.found
     _check_arrivals(layout, report, context, found)  # first, since they may get their places meanwhile
-    unknown: dict[DocumentId, list[Unknown]] = {}
     for file in sorted(folder.names()) if folder else []:
         if folder and file != checkpoints.LOCK:
-            _check_checkpoint(folder, file, report, context, found, unknown)
-    for document, files in unknown.items():
+            _check_checkpoint(folder, file, report, context, kept)
+    for document, files in kept.unknown.items():
         _tell_unknown(document, files, report, context)
+    for document, names in kept.unchecked.items():
+        _tell_gone(layout, document, names, report, context)
     for name, place in report.checkpoints.items():
         if place is not None and name not in found:
             text = f"checkpoint {name!r} has no file, and history does not reach back to it"
@@ -158,14 +170,7 @@ def _check_arrivals(layout: Layout, report: Report, context: Context, found: set
                 report.findings.append(Finding("leftover", shown, None, "is being imported, or its writer died"))
 
 
-def _check_checkpoint(
-    folder: Directory,
-    file: str,
-    report: Report,
-    context: Context,
-    found: set[str],
-    unknown: dict[DocumentId, list[Unknown]],
-) -> None:
+def _check_checkpoint(folder: Directory, file: str, report: Report, context: Context, kept: _Kept) -> None:
     shown = f"{folder.path}/{file}"
     if not file.endswith(checkpoints.SUFFIX):
         report.findings.append(Finding("damage", shown, None, "is no file of a store"))
@@ -179,14 +184,16 @@ def _check_checkpoint(
             return
         if layer.name not in report.checkpoints and layer.document in report.checked:
             # what it stands on may have been removed before it
-            unknown.setdefault(layer.document, []).append(Unknown(shown, layer.name, layer.standing))
+            kept.unknown.setdefault(layer.document, []).append(Unknown(shown, layer.name, layer.standing))
             return
         checkpoints.check_layer(layer)
         checkpoints.read(context, layer.name)  # with all that it stands on
     except WaypostError as error:
         report.cannot_read(shown, error)
         return
-    found.add(layer.name)
+    kept.found.add(layer.name)
+    if layer.document not in report.checked:
+        kept.unchecked.setdefault(layer.document, []).append(layer.name)
 
 
 def _tell_unknown(document: DocumentId, files: list[Unknown], report: Report, context: Context) -> None:
@@ -202,6 +209,15 @@ def _tell_unknown(document: DocumentId, files: list[Unknown], report: Report, co
                 f"{document.id!r} has lost or never had: `waypost store repair` has it adopted"
             )
         report.findings.append(Finding("leftover", each.file, None, text))
+
+
+def _tell_gone(layout: Layout, document: DocumentId, names: list[str], report: Report, context: Context) -> None:
+    """A log that is gone was there: a document that is deleted keeps its own."""
+    if forgotten.is_gone(context, document):
+        # a repair that moved it aside has told of it
+        severity: Severity = "note" if forgotten.is_aside(layout, document) else "damage"
+        shown = f"{layout.path}/{FOLDERS[document.kind]}/{file_name(document)}"
+        report.findings.append(Finding(severity, shown, None, forgotten.told_of_gone(document, names)))
 
 
 def _check_participants(report: Report, context: Context) -> None:

@@ -7,13 +7,15 @@ process left: there the log knows the version that it was made in, or its histor
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from waypost.codec.frame import Standing
+from waypost.errors import WaypostError
 from waypost.store import parts
 from waypost.store.directory import checkpoints, compaction, keeping, loading
 from waypost.store.directory.context import Context
+from waypost.store.directory.layout import Layout, file_name
 from waypost.store.directory.salvage import Kept
 from waypost.store.kinds import DocumentId
 
@@ -44,6 +46,27 @@ def told_by_log(context: Context, document: DocumentId) -> Told | None:
     oldest = loading.load_at(context.apart(), document, log.dropped_versions) if log.dropped_versions else None
     behind = [found.header.commit_id for found in compaction.commits(log, log.end)]
     return Told(names, names | keeping.once_there(log, oldest), [*_ids(log.body.dropped), *behind])
+
+
+def is_gone(context: Context, document: DocumentId) -> bool:
+    """Whether a document has no log, or one that holds nothing; one that cannot be read is not gone."""
+    try:
+        return not checkpoints.view_now(context, document).version
+    except WaypostError:
+        return False
+
+
+def is_aside(layout: Layout, document: DocumentId) -> bool:
+    """Whether a repair has moved a log of a document out of the way."""
+    folder, name = layout.existing("damaged"), file_name(document)
+    return folder is not None and any(each.rpartition(".")[0] == name for each in folder.names())
+
+
+def told_of_gone(document: DocumentId, names: Collection[str]) -> str:
+    """What there is to say of a document of which only checkpoints are left."""
+    whole = "a checkpoint of it is whole" if len(names) == 1 else f"{len(names):,} checkpoints of it are whole"
+    text = f"the log of {document.kind} {document.id!r} is gone or empty, and {whole}"
+    return f"{text}: `waypost restore {max(names)}` brings it back" if document.kind == "workflow" else text
 
 
 def told_by_kept(kept: Kept) -> Told:

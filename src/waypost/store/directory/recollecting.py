@@ -22,7 +22,7 @@ from waypost.store.directory.context import Context
 from waypost.store.directory.document import Document
 from waypost.store.directory.files import Directory
 from waypost.store.directory.forgotten import Told
-from waypost.store.directory.layout import SUFFIXES, Layout
+from waypost.store.directory.layout import FOLDERS, SUFFIXES, Layout, file_name
 from waypost.store.directory.log import Log
 from waypost.store.directory.mending import Mender, RepairReport
 from waypost.store.directory.salvage import KeyRange, is_within
@@ -94,6 +94,7 @@ class CheckpointMender(Mender):
         except (DocumentDamaged, UnsupportedFormat):
             return  # it is told of already
         if told is None:
+            self._tell_gone(identifier)
             return
         found = [name for name, standing in names.items() if self._is_lost_by(told, salvaged, name, standing)]
         said: dict[str, bytes] = {}
@@ -111,6 +112,16 @@ class CheckpointMender(Mender):
         if adopted and not self.is_dry:
             self._scrub(identifier, adopted)
             self._submit(identifier, adopted)
+
+    def _tell_gone(self, identifier: DocumentId) -> None:
+        """Say what brings a document back whose log is gone: which of its checkpoints to go back to is not ours to say.
+        Of a log that a repair has moved aside that was told.
+        """
+        is_aside = identifier in self._salvaged or forgotten.is_aside(self.layout, identifier)
+        names = [] if is_aside else checkpoints.names_of(self.context, identifier)
+        if names and forgotten.is_gone(self.context, identifier):
+            folder = self.layout.existing(FOLDERS[identifier.kind]) or self.layout.root
+            self.note(folder, file_name(identifier), forgotten.told_of_gone(identifier, names), "left")
 
     def _told(self, identifier: DocumentId, salvaged: Salvaged | None, names: Iterable[str]) -> Told | None:
         if salvaged is not None and self.is_dry:
