@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 
 from waypost.cli.describe import owner
 from waypost.cli.text import count
-from waypost.errors import StoreError, WorkflowNotFound
+from waypost.errors import StoreError, StoreUnavailable, WorkflowNotFound
 from waypost.folding import WorkflowStatus
 from waypost.models import WorkflowState, WorkflowStep, WorkflowSummary
 from waypost.queries import StateQuery
@@ -143,7 +143,9 @@ def damaged(reading: Reading, names: Iterator[str] | Sequence[str]) -> Iterator[
         except WorkflowNotFound:
             continue
         except StoreError as error:
-            yield Found(name, "damaged", error=str(error), go_on="waypost verify")
+            # of what may not be read, verify would say no more
+            go_on = None if isinstance(error, StoreUnavailable) else "waypost verify"
+            yield Found(name, "damaged", error=str(error), go_on=go_on)
 
 
 def _from_afar(summary: WorkflowSummary, condition: Condition) -> Found:

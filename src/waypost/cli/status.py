@@ -80,7 +80,8 @@ def _with_place(found: Found, invocation: Invocation) -> Found:
 
 def _next(store: Reading, found: Sequence[Found]) -> str | None:
     """The one command to go on with: that of the first workflow nobody is at work on, as its session names it."""
-    waiting = [one for one in found if one.condition not in ("running", "completed")]
+    # of one that may not be read nothing is known that goes on with it
+    waiting = [one for one in found if one.condition not in ("running", "completed") and one.go_on is not None]
     if not waiting or waiting[0].condition == "damaged":
         return waiting[0].go_on if waiting else None
     try:

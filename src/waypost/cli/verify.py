@@ -9,12 +9,12 @@ import click
 from waypost.cli import messages
 from waypost.cli.invocation import Invocation, options, reading
 from waypost.cli.text import count, size
-from waypost.errors import DocumentDamaged
+from waypost.errors import DocumentDamaged, StoreUnavailable
 from waypost.store.reports import Finding, Verification
 
 _SHOWN = 200
-_SEVERITIES = ("damage", "torn tail", "leftover", "note")
-_STYLES = {"damage": "bold red", "torn tail": "bold red", "leftover": "yellow", "note": "dim"}
+_SEVERITIES = ("damage", "torn tail", "unreadable", "leftover", "note")
+_STYLES = {"damage": "bold red", "torn tail": "bold red", "unreadable": "bold red", "leftover": "yellow", "note": "dim"}
 
 
 @click.command()
@@ -23,8 +23,9 @@ _STYLES = {"damage": "bold red", "torn tail": "bold red", "leftover": "yellow", 
 def verify(invocation: Invocation) -> int:
     """Check every byte of the store: checksums, links, versions, sums. Nothing is changed.
 
-    Ends with 0 when nothing that the store holds or speaks of is amiss, and with 6 when something is. What left no
-    trace it cannot miss: a workflow of which no file is there, or the newest commits where a log is an older copy.
+    Ends with 0 when nothing that the store holds or speaks of is amiss, with 6 when something is, and with 5
+    when a file may not be read. What left no trace it cannot miss: a workflow of which no file is there, or the newest
+    commits where a log is an older copy.
     """
     with reading(invocation) as store:
         report = store.store.verify()
@@ -32,7 +33,13 @@ def verify(invocation: Invocation) -> int:
         messages.print_json({**_counts(report), "findings": [found._asdict() for found in report.findings]})
     else:
         _show(report)
-    return 0 if report.sound else DocumentDamaged.exit_status
+    if report.sound:
+        return 0
+    return DocumentDamaged.exit_status if _is_damaged(report) else StoreUnavailable.exit_status
+
+
+def _is_damaged(report: Verification) -> bool:
+    return any(found.severity in ("damage", "torn tail") for found in report.findings)
 
 
 def _counts(report: Verification) -> dict[str, object]:
@@ -64,7 +71,9 @@ def _show(report: Verification) -> None:
     if len(findings) > _SHOWN:
         screen.show(screen.text(f"… and {len(findings) - _SHOWN:,} more: --json has all"))
     verdict = ("✓ sound: nothing that was acknowledged is amiss", "green")
-    if not report.sound:
+    if not report.sound and not _is_damaged(report):
+        verdict = ("✗ not all could be read: verify it as somebody who may", "bold red")
+    elif not report.sound:
         verdict = ("✗ not sound: waypost store repair --dry-run says what can be kept", "bold red")
     screen.show(screen.blank(), screen.text(verdict))
 

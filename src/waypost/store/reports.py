@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-Severity = Literal["damage", "torn tail", "leftover", "note"]
+Severity = Literal["damage", "torn tail", "unreadable", "leftover", "note"]
 
 
 class Finding(NamedTuple):
     """Something that is not as in a store that was closed cleanly.
 
     `damage`: bytes that were acknowledged are not what they were. `torn tail`: bytes that no sync is on record for.
-    `leftover`: a file of a process that died. `note`: nothing wrong (a log that is open, bytes moved aside). `file`
-    names what it is about: a file, or a document where a store has none.
+    `unreadable`: a file that this process may not read. `leftover`: a file of a process that died, or one that nothing
+    speaks of. `note`: nothing wrong (a log that is open, bytes moved aside). `file` names what it is about: a file, or
+    a document where a store has none.
     """
 
     severity: Severity
@@ -24,7 +25,7 @@ class Finding(NamedTuple):
 
 @dataclass(slots=True)
 class Verification:
-    """What was read, and what was found. `sound` when no byte that was acknowledged is amiss."""
+    """What was read, and what was found. `sound` when all was read, and no byte that was acknowledged is amiss."""
 
     location: str
     documents: int = 0
@@ -36,4 +37,4 @@ class Verification:
 
     @property
     def sound(self) -> bool:
-        return not any(found.severity in ("damage", "torn tail") for found in self.findings)
+        return not any(found.severity in ("damage", "torn tail", "unreadable") for found in self.findings)

@@ -44,6 +44,9 @@ from waypost.store.reports import Finding, Severity, Verification
 
 _MODULUS = 1 << 256
 _AT_A_TIME = 256
+_NOT_ALLOWED = ("EACCES", "EPERM")
+_HIDING: tuple[Severity, ...] = ("damage", "unreadable")
+"""Of what was found in a file, or of it, after which there may be more that was not seen."""
 
 
 class Unknown(NamedTuple):
@@ -94,7 +97,8 @@ class Report(Verification):
     def cannot_read(self, file: str, error: WaypostError, offset: int | None = None) -> None:
         """Note what kept a file from being read to its end."""
         found = error.details.get("offset", offset)
-        self.findings.append(Finding("damage", file, found if isinstance(found, int) else None, str(error)))
+        severity: Severity = "unreadable" if error.details.get("errno") in _NOT_ALLOWED else "damage"
+        self.findings.append(Finding(severity, file, found if isinstance(found, int) else None, str(error)))
         if isinstance(error, StoreUnavailable):
             self.refused.append(error)
 
@@ -222,7 +226,7 @@ def _tell_gone(layout: Layout, document: DocumentId, names: list[str], report: R
 
 def _check_participants(report: Report, context: Context) -> None:
     """Whether each transaction is there as a whole. What cannot be read is told as damage, and not once more here."""
-    if any(found.severity == "damage" for found in report.findings):
+    if any(found.severity in _HIDING for found in report.findings):
         return
     for each in report.marks.torn():
         torn = participants.still_torn(each, context)
@@ -362,7 +366,7 @@ class _LogCheck:
             self._found("damage", log.end, LACKS_BASE)
 
     def _note_checkpoints(self) -> None:
-        if all(each.severity != "damage" for each in self._report.findings):  # else there may be checkpoints unseen
+        if all(each.severity not in _HIDING for each in self._report.findings):  # else there may be checkpoints unseen
             self._report.checked.add(self._document)
         for name in checkpoints.names_among(self._parts):
             place = None if CHECKPOINT + name in self._checkpoints else Place(self._log.file.name, self._log.end)

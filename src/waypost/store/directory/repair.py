@@ -224,9 +224,11 @@ class _Repair(Mender):
             if identity is not None:
                 break  # else somebody has replaced it meanwhile
         try:
-            findings = check.check_log(folder, name, kind, self.context).findings
-            texts = [found.text for found in findings if found.severity == "damage"]
-            torn = [found.text for found in findings if found.severity == "torn tail"]
+            checked = check.check_log(folder, name, kind, self.context)
+            if any(found.severity == "unreadable" for found in checked.findings):
+                raise checked.refused[0]  # what may not be read is not known to be damaged
+            texts = [found.text for found in checked.findings if found.severity == "damage"]
+            torn = [found.text for found in checked.findings if found.severity == "torn tail"]
             if texts or torn:
                 self._mend_damaged(log, kind, identity.size, "; ".join(texts or torn), torn_only=not texts)
         except UnsupportedFormat as error:
