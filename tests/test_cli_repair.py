@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,3 +40,22 @@ def test_what_may_not_be_read_is_no_damage(call: Call, call_json: CallJson, here
         shown = call("status")
         assert "Permission denied" in shown.line("closed") and "waypost verify" not in shown.out
     assert call("verify").status == 0 and not (here / ".claude/state/damaged").exists()
+
+
+def test_a_store_without_its_format_is_called_one(call: Call, here: Path, wp: Waypost) -> None:
+    """Nobody hears that there is no store where his workflows are, nor that one was created."""
+    wp.create_workflow("w", "W", steps=["a"]).unwrap()
+    wp.close()
+    mark = here / ".claude/state/FORMAT"
+    mark.unlink()
+    for command in (["status"], ["verify"], ["restore", "w@c1"]):
+        shown = call(*command)
+        assert shown.status == 3 and "there is no store" not in shown.err
+        command = re.search(r"FORMAT is missing: `waypost (store repair --state [^`]+)` makes it", shown.err)
+        assert command is not None
+    assert call(*shlex.split(command[1]), "--yes").status == 0
+    assert call("verify").status == 0 and "w" in call("status").out
+    mark.unlink()
+    (here / "two.toml").write_text('name = "two"\n[steps.a]\nrun = "true"\n')
+    shown = call("run", "two.toml")
+    assert shown.status == 0 and "created a store" not in shown.err and "had lost its file FORMAT" in shown.err

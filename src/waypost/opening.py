@@ -36,7 +36,9 @@ def open_definitions(
     loaded = configuration_.load_with_sources(preset, config, place if is_directory else None)
     is_new = is_directory and not os.path.exists(os.path.join(place, "FORMAT"))
     store = open_store(place, loaded.config)
-    if is_new:
+    if is_new and next(iter(store.documents("workflow")), None) is not None:
+        logger.warning("the store %s had lost its file FORMAT, which is there again", place)
+    elif is_new:
         logger.info("created a store in %s", place)
     if store.durability != "power":
         logger.info("the store %s is %s durable: a loss of power may take commits back", place, store.durability)

@@ -186,6 +186,9 @@ def is_there(invocation: Invocation) -> bool:
 def no_store(location: str, error: StoreNotFound) -> StoreNotFound:
     from waypost.config import is_directory
 
+    if error.details.get("missing") is not None:
+        why = f"{location} looks like a store whose file FORMAT is missing: "
+        return StoreNotFound(f"{why}`waypost store repair --state {shlex.quote(location)}` makes it", location=location)
     # the error of a server holds no password
     where, known = (f"there is no store in {location}", location) if is_directory(location) else (str(error), "")
     return StoreNotFound(

@@ -135,6 +135,9 @@ def open_layout(path: str, *, create: bool, read_only: bool) -> tuple[Layout, bo
     if marker is not None:
         _check_format(marker, path)
     elif read_only or not create:
+        if _holds_logs(root):
+            why = f"{path} looks like a store whose file FORMAT is missing: `waypost store repair` makes it"
+            raise StoreNotFound(why, location=path, missing="FORMAT")
         raise StoreNotFound(f"{path} is not a store: it has no FORMAT file", location=path)
     layout = Layout(path, root, read_only=read_only)
     if made:
@@ -142,6 +145,14 @@ def open_layout(path: str, *, create: bool, read_only: bool) -> tuple[Layout, bo
     elif not read_only:
         root.sync()  # whoever put FORMAT there may have died before doing so
     return layout, made
+
+
+def _holds_logs(root: Directory) -> bool:
+    for kind, name in FOLDERS.items():
+        folder = root.open_directory(name) if root.kind(name) == "directory" else None
+        if folder is not None and any(each.endswith(SUFFIXES[kind]) for each in folder.names()):
+            return True
+    return False
 
 
 def _check_format(marker: File, path: str) -> None:
