@@ -13,6 +13,7 @@ from typing import Any
 from tests.store.support import system_calls
 from tests.test_cli import Shown, call, call_json, here, wp
 from waypost.blocking import Waypost
+from waypost.store.directory import checkpoints
 
 __all__ = ["call", "call_json", "here", "wp"]  # fixtures
 
@@ -59,3 +60,23 @@ def test_a_store_without_its_format_is_called_one(call: Call, here: Path, wp: Wa
     (here / "two.toml").write_text('name = "two"\n[steps.a]\nrun = "true"\n')
     shown = call("run", "two.toml")
     assert shown.status == 0 and "created a store" not in shown.err and "had lost its file FORMAT" in shown.err
+
+
+def test_verify_says_of_a_damaged_checkpoint_that_it_is_not_whole(
+    call: Call, call_json: CallJson, here: Path, wp: Waypost
+) -> None:
+    """Its row names the file, so the text need not, nor a place that is not known, nor the command that says it."""
+    wp.create_workflow("w", "W", steps=["a"]).unwrap()
+    kept = wp.create_checkpoint("w").unwrap().id
+    wp.close()
+    file = here / ".claude/state/checkpoints" / checkpoints.file_name(kept)
+    data = bytearray(file.read_bytes())
+    data[60] ^= 1
+    file.write_bytes(data)
+    found = next(each for each in call_json("verify", status=6)["findings"] if each["severity"] == "damage")
+    assert found == {"severity": "damage", "file": str(file), "offset": None, "text": "is not whole"}
+    data[60] ^= 1
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    found = next(each for each in call_json("verify", status=6)["findings"] if each["severity"] == "damage")
+    assert found["file"] == str(file) and str(file) not in found["text"] and "waypost" not in found["text"]

@@ -14,6 +14,7 @@ from waypost.store import erasures
 from waypost.store.directory.files import File
 from waypost.store.values import Pieces
 
+HOW_TO_MEND = "waypost store repair keeps what is whole"
 _PART_BYTES, _EXTENT_BYTES, _BLOCK_BYTES = 200, 280, 200  # of Python's objects, beside their content
 
 
@@ -149,7 +150,7 @@ def _memory_of(entries: dict[str, Part], stored: int) -> int:
 
 def damaged(file: File, offset: int, error: Exception) -> DocumentDamaged:
     return DocumentDamaged(
-        f"{file.name}: damaged at byte {offset}: {error} (waypost store repair keeps what is whole)",
+        f"{file.name}: damaged at byte {offset}: {error} ({HOW_TO_MEND})",
         file=file.name,
         offset=offset,
         reason=str(error),

@@ -98,7 +98,7 @@ class Report(Verification):
         """Note what kept a file from being read to its end."""
         found = error.details.get("offset", offset)
         severity: Severity = "unreadable" if error.details.get("errno") in _NOT_ALLOWED else "damage"
-        self.findings.append(Finding(severity, file, found if isinstance(found, int) else None, str(error)))
+        self.findings.append(Finding(severity, file, found if isinstance(found, int) else None, _told(file, error)))
         if isinstance(error, StoreUnavailable):
             self.refused.append(error)
 
@@ -131,6 +131,12 @@ def verify(layout: Layout, context: Context) -> Report:
         text = f"{amiss}; it is derived, and written anew when the store is closed"
         report.findings.append(Finding("note", f"{layout.path}/{register.NAME}", None, text))
     return report
+
+
+def _told(file: str, error: WaypostError) -> str:
+    """What is wrong, without what the finding says already; an error may be about a file that this one stands on."""
+    reason = error.details.get("reason")
+    return str(reason) if reason is not None and error.details.get("file") == file else str(error)
 
 
 def _check_checkpoints(layout: Layout, report: Report, context: Context) -> None:
@@ -208,10 +214,7 @@ def _tell_unknown(document: DocumentId, files: list[Unknown], report: Report, co
     for each in files:
         text = "is a checkpoint that its document has no more"
         if told is not None and each.name not in told.names and told.has_lost(each.name, each.standing):
-            text = (
-                f"is a checkpoint of version {each.standing.version:,}, which the log of {document.kind} "
-                f"{document.id!r} has lost or never had: `waypost store repair` has it adopted"
-            )
+            text = forgotten.told_of_lost(document, each.standing)
         report.findings.append(Finding("leftover", each.file, None, text))
 
 

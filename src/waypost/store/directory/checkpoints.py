@@ -20,7 +20,7 @@ from waypost.errors import DocumentDamaged, UnsupportedFormat
 from waypost.store import parts as sums
 from waypost.store.contract import ADOPTED, CHECKPOINT
 from waypost.store.directory import loading
-from waypost.store.directory.blocks import Blocks, damaged
+from waypost.store.directory.blocks import HOW_TO_MEND, Blocks, damaged
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import missing_from
 from waypost.store.directory.files import Directory, File
@@ -321,7 +321,8 @@ def read_file(context: Context, folder: Directory, file: str) -> Layer | None:
     size = log.file.identity().size
     first, last = log.first(size), log.last(size)
     if first is None or last is None or log.body is None or log.body.checkpoint is None:
-        raise log.damage(0, "it is not whole")
+        why = "is not whole"  # where it is not cannot be told
+        raise DocumentDamaged(f"{log.file.name}: {why} ({HOW_TO_MEND})", file=log.file.name, reason=why)
     # it was synced before it got its name, so that only damage can end it before its seal
     if last.header.type != FrameType.SEAL or last.end != size or last.header.synced != last.offset:
         raise log.damage(last.end, "it does not end with its seal")

@@ -69,6 +69,15 @@ def told_of_gone(document: DocumentId, names: Collection[str]) -> str:
     return f"{text}: `waypost restore {max(names)}` brings it back" if document.kind == "workflow" else text
 
 
+def told_of_lost(document: DocumentId, standing: Standing) -> str:
+    """What there is to say of a checkpoint that a log has lost."""
+    whose = f"the log of {document.kind} {document.id!r}"
+    return (
+        f"is a checkpoint of version {standing.version:,}, which {whose} has lost or never had: "
+        "`waypost store repair` has it adopted"
+    )
+
+
 def told_by_kept(kept: Kept) -> Told:
     """By what a repair keeps of a log."""
     names = set(checkpoints.names_in(kept.view))

@@ -240,6 +240,7 @@ class Log:
             "(waypost verify shows all of it, waypost store repair keeps what is whole)",
             file=self.file.name,
             offset=offset,
+            reason=why,
         )
 
     def lacks(self, file_id: int, offset: int, end: int) -> bool:
