@@ -13,8 +13,9 @@ from tests.store.needed import calm, path
 from tests.store.support import WF, directory_store
 from tests.store.test_checkpoints import commit, contents, make, name_of, put, remove, without_history
 from tests.store.test_checkpoints_found import by_files, closed_with, dying_before_its_files_go, file_of
-from waypost.store.contract import ADOPTED
+from waypost.store.contract import ADOPTED, CHECKPOINT
 from waypost.store.directory import compaction, keeping, loading
+from waypost.store.directory.recollecting import CheckpointMender
 from waypost.testing import erasing
 from waypost.testing.checkpoints import adopt
 
@@ -73,6 +74,53 @@ def test_a_repair_has_checkpoints_adopted_that_their_log_has_lost(path: Path) ->
     assert {number: {"a": each["a"]} for number, each in known(path).items()} == {
         number: {"a": each["a"]} for number, each in made.items() if each is not None
     }
+
+
+def test_d14_a_repair_that_is_killed_before_it_adopts_is_done_by_the_next(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is lost is told by the log that was written anew and the files, not by what the one who died knew."""
+    made = closed_with(path, 5)
+    taken_back(path, 3)
+
+    def die(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointMender, "_submit", die)
+        with pytest.raises(KeyboardInterrupt):
+            waypost.repair(path)
+    assert set(known(path)) == {0, 1}
+    assert mended(path) == [(f"checkpoints/{file_of(path, number).name}", "adopted") for number in (2, 3, 4)]
+    assert known(path) == made
+
+
+def test_what_may_have_been_lost_from_the_version_that_is_kept_is_adopted(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a block of the only snapshot is gone, nobody can tell whether the part was in it: nobody removed it."""
+    closed_with(path, 3)
+    with closing(directory_store(path)) as store:
+        commit(store, lambda tx: [tx.put(f"k{each:04}", b"%d" % each * 100) for each in range(2000)])
+        without_history(store, monkeypatch)
+    with closing(directory_store(path, read_only=True)) as store:
+        log, state = loading.load(store._context, WF)
+        assert log is not None
+        base = state.base
+        row = max(each for each, key in enumerate(base.body.keys) if key <= CHECKPOINT)
+        offset = base.offset(row)
+    file = path / "workflows" / "wf.state"
+    data = bytearray(file.read_bytes())
+    data[offset] ^= 1
+    file.write_bytes(data)
+    report = waypost.repair(path)
+    assert report.repaired[0].lost_keys
+    assert {int(name[3:]) for name in known_names(path)} == {0, 1, 2}
+
+
+def known_names(path: Path) -> list[str]:
+    with closing(directory_store(path, read_only=True)) as store:
+        return store.checkpoints(WF)
 
 
 def test_cleanup_leaves_what_a_log_has_lost_before_any_repair(path: Path) -> None:
