@@ -191,7 +191,8 @@ def test_trap_13_every_checkpoint_comes_back_whatever_is_lost(
             found = again.checkpoint(WF, name_of(number))
             assert contents(found) == held, number
             assert found is not None and [*found.keys("k1")] == [key for key in held if key.startswith("k1")]
-        assert not [found for found in again.verify().findings if found.severity != "note"]
+        amiss = [found.file for found in again.verify().findings if found.severity != "note"]
+        assert amiss == ([str(path / "workflows" / "wf.state")] if lost == "log" else [])
         again.close()
 
 
