@@ -33,20 +33,26 @@ def scrub_checkpoints(context: Context, version: View, erasures: Erasures, known
     for a file that cannot be read.
     """
     arriving.settle(context)
+    adopted = {key.removeprefix(ADOPTED) for key in version.keys(ADOPTED)}
+    scrub_files(context, erasures, adopted, lambda folder, file: _is_of(context, folder, file, version.document, known))
+
+
+def scrub_files(
+    context: Context, erasures: Erasures, adopted: set[str], is_wanted: Callable[[Directory, str], bool]
+) -> None:
+    """The same of all files that are wanted."""
     folder = context.layout.existing(FOLDER)
     if folder is None:
         return
-    adopted = {key.removeprefix(ADOPTED) for key in version.keys(ADOPTED)}
     with keeping.alone(context):
         for file in sorted(folder.names()):  # so each comes behind what it stands on
-            if file.endswith(SUFFIX) and _is_of(context, folder, file, version.document, known):
-                scrub(context, folder, file, erasures, adopted)
+            if file.endswith(SUFFIX) and is_wanted(folder, file):
+                _scrub(context, folder, file, erasures, adopted)
         folder.sync()
         keeping.are_durable(context)
 
 
-def scrub(context: Context, folder: Directory, file: str, erasures: Erasures, adopted: set[str]) -> None:
-    """Write one file again without what is erased, if it holds any of it; with the folder locked."""
+def _scrub(context: Context, folder: Directory, file: str, erasures: Erasures, adopted: set[str]) -> None:
     layer = checkpoints.read_file(context.apart(), folder, file)
     kept = None if layer is None else checkpoints.read(context.apart(), layer.name)
     if layer is None or kept is None:

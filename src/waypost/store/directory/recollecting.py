@@ -147,14 +147,9 @@ class CheckpointMender(Mender):
     def _scrub(self, identifier: DocumentId, names: Iterable[str]) -> None:
         """What is adopted counts as older than any erasure, like all that does not stand in the log's own history."""
         erasures = keeping.erasures_now(self.context, identifier)
-        if not erasures:
-            return
-        folder = self.layout.folder(checkpoints.FOLDER)
-        with keeping.alone(self.context):
-            for name in sorted(names):  # so each comes behind what it stands on
-                beside.scrub(self.context, folder, checkpoints.file_name(name), erasures, {name})
-            folder.sync()
-            keeping.are_durable(self.context)
+        if erasures:
+            files = set(map(checkpoints.file_name, names))
+            beside.scrub_files(self.context, erasures, set(names), lambda _, file: file in files)
 
     def _submit(self, identifier: DocumentId, said: dict[str, bytes]) -> None:
         def work(tx: Transaction) -> None:
