@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.conftest import make_config, opened
@@ -20,7 +21,8 @@ from waypost.api import AsyncWaypost
 from waypost.blocking import Waypost
 from waypost.definitions import Definitions
 from waypost.models import StateCheckpoint, WorkflowStep
-from waypost.store import DocumentId
+from waypost.records import CHECKPOINT, VARIABLE
+from waypost.store import Change, DocumentId, Transaction
 
 Handles = Callable[..., Waypost]
 DAY_US = 24 * 3600 * 1_000_000
@@ -273,6 +275,37 @@ def test_what_a_commit_that_failed_took_away_goes_with_the_next(
     assert [one.description[:2] for one in passing(wp)] == ["s1", "s2", "s3"]
     complete(wp, ["s4"])
     assert [one.description[:2] for one in passing(wp)] == ["s2", "s3", "s4"]
+
+
+def test_what_a_batch_that_lost_its_race_took_away_goes_as_it_is_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two commits of one batch took one each: the two oldest go, and neither is left for good."""
+    monkeypatch.setattr(retention, "time", SimpleNamespace(monotonic=lambda: 1000.0))  # there is no look at all of them
+    document, made = DocumentId("workflow", "w"), list[str]()
+    with opened(tmp_path / "s") as wp, opened(tmp_path / "s") as other:
+        wp.create_workflow("w", "W", steps=steps(4)).unwrap()
+        complete(wp, steps(4))
+        store = wp.definitions.store
+        before = sorted(name for name in store.checkpoints(document) if checkpoint_ids.is_passing(name))
+        limits = msgspec.structs.replace(
+            make_config().retention, max_checkpoints=len(before), min_checkpoints=1, max_workflow_size=1000
+        )
+        ours = retention.Retention(limits, lambda _: {})
+
+        def making(tx: Transaction) -> None:
+            tx.get(VARIABLE + "x")
+            made.append(checkpoint_ids.new(tx, passing=True)[0])
+            tx.put(CHECKPOINT + made[-1], b"c")
+            ours.make_room(tx, made[-1])
+            if len(made) == 2:  # another commits before this batch does
+                other.update_context("w", variables={"x": 1}).unwrap()
+
+        tickets = [store.submit(Change(document, making, clock.new_id("op"), "test")) for _ in range(2)]
+        for ticket in tickets:
+            ticket.result()
+        after = sorted(name for name in store.checkpoints(document) if checkpoint_ids.is_passing(name))
+        assert len(made) == 4 and after == [*before[2:], *made[2:]]
 
 
 def _then(first: Callable[..., Any], second: Callable[..., Any]) -> Callable[..., Any]:

@@ -103,7 +103,20 @@ def _close_unused(opening: asyncio.Future[Definitions]) -> None:
         threading.Thread(target=opening.result().close).start()
 
 
-_WAKINGS, _WAKE_AGAIN_S = 100, 0.01
+_TRIES, _TRY_AGAIN_S = 100, 0.01
+
+
+def _patiently(act: Callable[[], R]) -> R:
+    """Do what somebody waits for, and nobody else would do later, again where memory ran out."""
+    tries_left = _TRIES
+    while True:
+        try:
+            return act()
+        except MemoryError:
+            tries_left -= 1
+            if not tries_left:
+                raise
+            time.sleep(_TRY_AGAIN_S)
 
 
 class _Completions:
@@ -129,30 +142,23 @@ class _Completions:
 
     def _put(self, tickets: Sequence[Ticket]) -> None:
         """Called in a thread of the store."""
-        with self._lock:
-            self._done += tickets
-            if self._is_due:
-                return
-            self._is_due = True
+        if not _patiently(partial(self._add, tickets)):
+            return
         try:
-            self._wake()
+            _patiently(partial(self.loop.call_soon_threadsafe, self._deliver))
+        except RuntimeError:
+            # the loop is closed, and nobody waits any more; the commits are made all the same
+            self._deliver()
         except BaseException:
             self._is_due = False  # whoever comes next wakes for these as well
             raise
 
-    def _wake(self) -> None:
-        for tries_left in reversed(range(_WAKINGS)):
-            try:
-                self.loop.call_soon_threadsafe(self._deliver)
-                return
-            except RuntimeError:
-                # the loop is closed, and nobody waits any more; the commits are made all the same
-                self._deliver()
-                return
-            except MemoryError:
-                if not tries_left:
-                    raise
-                time.sleep(_WAKE_AGAIN_S)  # somebody waits for it, and nobody else may come to wake him
+    def _add(self, tickets: Sequence[Ticket]) -> bool:
+        """Whether the loop is to be woken."""
+        with self._lock:
+            self._done += tickets
+            is_first, self._is_due = not self._is_due, True
+        return is_first
 
     def _deliver(self) -> None:
         with self._lock:

@@ -27,6 +27,8 @@ _KNOWN_AT_MOST_S = 5.0
 _OTHERS_US = 2_000_000
 """For so long a checkpoint is left to its own process: several that clear up the same would get in each other's way."""
 _MOST_WORKFLOWS = 64
+_MOST_TAKEN = 256
+"""So many are remembered, which is more than a batch of commits takes away."""
 
 
 def is_passing(type: str, tags: Iterable[str]) -> bool:
@@ -59,7 +61,7 @@ def number_too_large(names: Iterable[str], passing: Sequence[str], sizes: Mappin
 class _Known:
     """The checkpoints of a workflow that may go, as far as they are known, and until when that counts."""
 
-    __slots__ = ("adopted", "names", "none_too_old_before_us", "taken", "taken_of", "to_go", "until")
+    __slots__ = ("adopted", "names", "none_too_old_before_us", "seen_version", "taken", "to_go", "until")
 
     def __init__(self, names: Sequence[str], adopted: set[str], too_large: int, max_age_us: int, began: float) -> None:
         self.names = deque(names)
@@ -70,22 +72,24 @@ class _Known:
         """Those of them that no commit of this history made: they came with a merge."""
         self.to_go = too_large
         """How many of them have to go for what checkpoints may take on the medium, or as their turn had come before."""
-        self.taken: list[str] = []
-        """What was taken away since it was last seen that the commits which did so are there."""
-        self.taken_of = 0
-        """The version that this was taken from."""
+        self.taken: deque[str] = deque(maxlen=_MOST_TAKEN)
+        """What was taken away, the newest last: it may turn out that the commit which did so came to nothing."""
+        self.seen_version = 0
+        """That of the transaction that looked last."""
         now = time.monotonic()
         self.until = now + min(max(_KNOWN_FOR_S, _SHARE * (now - began)), _KNOWN_AT_MOST_S)
 
     def put_back_what_stayed(self, tx: Transaction) -> None:
         """Take those in again that are there still, since the commit that took them away came to nothing."""
-        stayed = [name for name in self.taken if tx.size_of(self.key(name)) is not None]
-        if stayed:
+        came_to_nothing = bool(self.taken) and (
+            tx.version <= self.seen_version or tx.size_of(self.key(self.taken[-1])) is not None
+        )
+        self.seen_version = tx.version
+        if came_to_nothing:  # of all that was tried together, since others of a batch may have taken some before
+            stayed = [name for name in self.taken if tx.size_of(self.key(name)) is not None]
             self.names = deque(sorted([*stayed, *self.names]))
             self.to_go += len(stayed)
-            self.taken = [name for name in self.taken if name not in stayed]
-        if tx.version != self.taken_of:  # else those that are not there may be so in this transaction alone
-            self.taken, self.taken_of = [], tx.version
+            self.taken = deque((name for name in self.taken if name not in stayed), _MOST_TAKEN)
 
     def key(self, name: str) -> str:
         return (ADOPTED if name in self.adopted else CHECKPOINT) + name

@@ -133,3 +133,21 @@ def failing(name: str, at: int, error: int = errno.EIO, *, onwards: bool = False
                 raise OSError(error, os.strerror(error))
 
     return fault
+
+
+@contextmanager
+def breaking(place: Any, name: str, at: int, error: type[BaseException]) -> Iterator[None]:
+    """The n-th call of a function from now on is broken off before it does anything."""
+    real: Callable[..., Any] = getattr(place, name)
+    calls = iter(range(1, 1_000_000))
+
+    def broken(*arguments: Any) -> Any:
+        if next(calls) == at:
+            raise error
+        return real(*arguments)
+
+    setattr(place, name, broken)
+    try:
+        yield
+    finally:
+        setattr(place, name, real)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.store.support import WF, TestedStore, directory_store, putting
+from tests.store.support import WF, TestedStore, breaking, directory_store, putting
 from waypost import api, open_async
 from waypost.errors import StoreUnavailable
 from waypost.store.contract import Ticket
@@ -129,6 +130,99 @@ def test_without_a_thread_a_change_is_refused_and_not_made(store: TestedStore, m
     assert sorted(store.view(WF).keys()) == ["a", "b", "c"] and not refused.told
 
 
+@pytest.mark.parametrize("relaxed", [False, True])
+def test_without_a_thread_for_upkeep_a_change_is_made_and_the_next_asks_again(
+    tmp_path: Path, relaxed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody's call fails for it, and what is due is done once a thread can be had."""
+    store = directory_store(tmp_path / "upkept", enable_wal=not relaxed, sync_frequency=3_600_000)
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        for number in range(120):
+            store.submit(putting(a=b"%d" % number)).result()
+    looked = threading.Event()
+    monkeypatch.setattr(store._upkeep, "_look_after", lambda _: looked.set())
+    store.submit(putting(b=b"1")).result()
+    assert looked.wait(WAIT_S)
+    store.close()
+
+
+@pytest.mark.parametrize("name", ["_settle", "_pause_s"])
+def test_upkeep_goes_on_though_memory_ran_out_in_its_thread(
+    store: TestedStore, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread goes on, or another is made when one is asked for."""
+    upkeep, failed, settled = store._upkeep, threading.Event(), threading.Event()
+    real = getattr(upkeep, name)
+
+    def fails(*_: Any) -> Any:
+        setattr(upkeep, name, real if name == "_pause_s" else settled.set)
+        failed.set()
+        raise MemoryError
+
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    setattr(upkeep, name, fails)
+    if name == "_pause_s":
+        upkeep._settle = settled.set
+        upkeep._period_s = 3600.0
+        upkeep.start_ticking()
+    else:
+        upkeep.ask_to_settle()
+    assert failed.wait(WAIT_S)
+    deadline = time.monotonic() + WAIT_S
+    while not settled.is_set() and time.monotonic() < deadline:
+        upkeep.ask_to_settle()
+        settled.wait(0.01)
+    assert settled.is_set()
+
+
+def test_a_change_whose_caller_was_interrupted_is_not_made_later(store: TestedStore) -> None:
+    """Before anybody took it: the next commit is made without it."""
+    opened = store._document(WF)
+    ticket = opened.submit(putting(late=b"1"), None)
+    with breaking(Document, "_take", 1, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        ticket.result()
+    store.submit(putting(b=b"1")).result()
+    assert sorted(store.view(WF).keys()) == ["a", "b"] and store.view(WF).version == 2
+
+
+def test_a_change_that_memory_ran_out_for_as_it_was_taken_is_not_made_later(store: TestedStore) -> None:
+    """Its caller is told so, once."""
+    opened = store._document(WF)
+
+    class Full(set[Any]):
+        def add(self, _: Any) -> None:
+            raise MemoryError
+
+    real, opened._flying = opened._flying, Full()
+    ticket = opened.submit(putting(late=b"1"), None)
+    with pytest.raises(MemoryError):
+        ticket.result()
+    opened._flying = real
+    store.submit(putting(b=b"1")).result()
+    assert sorted(store.view(WF).keys()) == ["a", "b"]
+
+
+def test_what_is_refused_to_one_document_holds_no_other_up(store: TestedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change is taken back without the lock that all documents' threads need."""
+    held: list[bool] = []
+
+    def withdraw(self: Document, given: submission.Submission) -> bool:
+        held.append(store._drivers._lock.locked())
+        return real(self, given)
+
+    real = Document.withdraw
+    monkeypatch.setattr(Document, "withdraw", withdraw)
+    monkeypatch.setattr(threading.Thread, "start", raises(RuntimeError))
+    with pytest.raises(StoreUnavailable):
+        store.submit(putting(b=b"1"), Notified())
+    assert held == [False]
+
+
 class _Loop:
     """An event loop of which one method fails as often as a test says."""
 
@@ -140,11 +234,25 @@ class _Loop:
         if name != self._name or not self._left:
             return real
 
-        def fails(*_: object) -> None:
+        def fails(*given: Any) -> Any:
+            if not self._left:
+                return real(*given)
             self._left -= 1
             raise MemoryError
 
         return fails
+
+
+class _Full(list[Ticket]):
+    """Tickets that are done, to which none can be added the first times."""
+
+    left = 3
+
+    def __iadd__(self, other: Any) -> Any:  # type: ignore[override]
+        if self.left:
+            self.left -= 1
+            raise MemoryError
+        return super().__iadd__(other)
 
 
 async def updates(path: Path, name: str, times: int, count: int, patch: pytest.MonkeyPatch) -> list[Any]:
@@ -165,6 +273,20 @@ def test_a_loop_that_could_not_be_woken_is_woken_again(tmp_path: Path, monkeypat
     """Memory runs out as it is woken, three times: every caller is told all the same."""
     found = asyncio.run(updates(tmp_path / "s", "call_soon_threadsafe", 3, 6, monkeypatch))
     assert len(found) == 6 and not [each for each in found if isinstance(each, BaseException)]
+
+
+def test_a_ticket_that_could_not_be_noted_is_delivered(tmp_path: Path) -> None:
+    """Memory runs out as it is, three times: its caller is told all the same."""
+
+    async def act() -> None:
+        async with open_async(tmp_path / "s") as wp:
+            (await wp.create_workflow("w", "W", steps=["a"])).unwrap()
+            assert wp._completions is not None
+            wp._completions._done = full = _Full()
+            await asyncio.wait_for(wp.update_context("w", variables={"n": 1}), WAIT_S)
+            assert not full.left
+
+    asyncio.run(act())
 
 
 def test_who_cannot_wait_hands_nothing_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.store.support import WF, TestedStore, change, directory_store, putting, system_calls
+from tests.store.support import WF, TestedStore, breaking, change, directory_store, putting, system_calls
+from waypost import clock
 from waypost.codec import bodies
-from waypost.errors import DocumentTooLarge, StoreUnavailable
+from waypost.errors import DocumentDamaged, DocumentTooLarge, StoreUnavailable
+from waypost.store import DocumentId, JointChange
 from waypost.store.contract import CHECKPOINT
 from waypost.store.directory import document, state
 from waypost.store.directory.recent import Recent
@@ -48,24 +49,6 @@ def held(view: View | None) -> dict[str, bytes | None]:
 
 def amiss(store: TestedStore) -> list[str]:
     return [found.text for found in store.verify().findings if found.severity != "note"]
-
-
-@contextmanager
-def breaking(place: Any, name: str, at: int, error: type[BaseException]) -> Iterator[None]:
-    """The n-th call of a function from now on is broken off before it does anything."""
-    real: Callable[..., Any] = getattr(place, name)
-    calls = iter(range(1, 1_000_000))
-
-    def broken(*arguments: Any) -> Any:
-        if next(calls) == at:
-            raise error
-        return real(*arguments)
-
-    setattr(place, name, broken)
-    try:
-        yield
-    finally:
-        setattr(place, name, real)
 
 
 @pytest.mark.parametrize(("place", "name"), [(bodies, "read_commit"), (Recent, "note"), (state, "Undecoded")])
@@ -262,3 +245,56 @@ def test_a_compaction_gives_the_old_file_back(here: TestedStore) -> None:
     links = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
     names = [os.readlink(link) for link in links if os.path.islink(link)]
     assert not [name for name in names if name.startswith(here.location) and name.endswith("(deleted)")]
+
+
+V = DocumentId("workflow", "v")
+
+
+def putting_jointly(store: TestedStore) -> None:
+    """Clear one workflow and change another, in one commit."""
+    joint = store.begin()
+    cleared = joint.document(WF)
+    cleared.clear()
+    cleared.put("only", b"new")
+    joint.document(V).put("x", b"joint")
+    store.commit(joint, JointChange(clock.new_id("op"), "test"))
+
+
+def test_a_joint_commit_that_cannot_read_what_it_hides_is_not_decided(tmp_path: Path) -> None:
+    """Neither workflow is changed, and no decision is left."""
+    store = directory_store(tmp_path / "s")
+    for number in range(130):
+        put(store, **{f"k{number}": os.urandom(700)})
+    store.submit(change(V, lambda tx: tx.put("x", b"1"))).result()
+    store.close()
+    store = directory_store(tmp_path / "s")
+    base = store._document(WF).state_now().base
+    (log,) = tmp_path.glob("s/workflows/wf.*")
+    with log.open("r+b") as file:
+        file.seek(base.offset(0) + 9)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 0xFF]))
+    store._context.cache.clear()
+    with pytest.raises(DocumentDamaged):
+        putting_jointly(store)
+    assert held(store.view(V)) == {"x": b"1"} and not os.listdir(tmp_path / "s" / "transactions")
+    store.close()
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable, DocumentDamaged])
+def test_what_was_decided_has_happened_whatever_fails_behind_it(
+    here: TestedStore, error: type[StoreUnavailable | DocumentDamaged], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame that could not be written or taken in is there by the decision."""
+    put(here, a=b"1")
+    here.submit(change(V, lambda tx: tx.put("x", b"1"))).result()
+
+    def fails(*_: object) -> None:
+        raise error("cannot be read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(document.Document, "note_made", fails)
+        putting_jointly(here)
+    assert (held(here.view(WF)), held(here.view(V))) == ({"only": b"new"}, {"x": b"joint"})
+    assert amiss(here) == []

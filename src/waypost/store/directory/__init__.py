@@ -138,11 +138,11 @@ class DirectoryStore(Following, Looking):
     def submit(self, change: Change, on_done: OnDone | None = None) -> Ticket:
         self._check_writable()
         document = self._document(change.document)
+        if not self._context.durable:
+            self._upkeep.start_ticking()
         submission = document.submit(change, on_done)
         if on_done is not None:
             self._drivers.see_to(document, submission)
-        if not self._context.durable:
-            self._upkeep.start_ticking()
         return submission
 
     def begin(self) -> JointStaging:

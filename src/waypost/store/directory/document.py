@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from threading import RLock
 
@@ -82,11 +82,9 @@ class Document(CheckpointedDocument):
         return submission
 
     def withdraw(self, submission: Submission) -> bool:
-        """Take back what is still queued, and whether it was."""
+        """Take back what is still queued; whether it was."""
         with self.lock:
-            is_queued = submission in self._queue
-            if is_queued:
-                self._queue.remove(submission)
+            is_queued, submission.taken = not submission.taken, True
         return is_queued
 
     @property
@@ -98,11 +96,7 @@ class Document(CheckpointedDocument):
         batch: list[Submission] = []
         try:
             with self.lock:
-                while self._queue and len(batch) < self._context.config.performance.batch_size:
-                    # in this order an interrupt in between leaves no submission that nobody settles
-                    batch.append(self._queue[0])
-                    self._flying.add(self._queue[0])
-                    self._queue.popleft().taken = True
+                self._take(batch)
                 if not batch:
                     return
                 try:
@@ -114,6 +108,8 @@ class Document(CheckpointedDocument):
                     return
             self._acknowledge(outcomes, log, covered)
         except Exception as error:
+            if not batch:
+                raise
             for submission in batch:
                 submission.fail(_copy_of(error))
         finally:
@@ -127,6 +123,19 @@ class Document(CheckpointedDocument):
                 self.let_go_of_lock()
                 if batch:
                     self.look_after()
+
+    def _take(self, batch: list[Submission]) -> None:
+        """Take what is queued into a batch. What is there already was taken, or withdrawn, and is only to be left out.
+
+        In this order an interrupt in between leaves none that nobody settles, and none that another carries out later.
+        """
+        while self._queue and len(batch) < self._context.config.performance.batch_size:
+            submission = self._queue[0]
+            if not submission.taken:
+                self._flying.add(submission)
+                batch.append(submission)
+                submission.taken = True
+            self._queue.popleft()
 
     def _acknowledge(self, outcomes: Outcomes, log: Log | None, covered: int) -> None:
         """Settle what was committed, once a sync covers it."""
@@ -232,6 +241,7 @@ class Document(CheckpointedDocument):
             log.file.unlock()
 
     def _append(self, log: Log, state: DocumentState, prepared: list[Prepared], size: int) -> None:
+        check_what_is_hidden(prepared, state)
         frames, data = compose(prepared, state, log)
         self.put(log, state, prepared, frames, data, size)
 
@@ -242,8 +252,6 @@ class Document(CheckpointedDocument):
 
         What fails behind the write has the document read again from disk, and says that its outcome is unknown.
         """
-        if any(each.body.cleared for each in prepared):
-            list(state.view().keys())  # they are asked for again below, and what cannot be read is met before the write
         log.put(data, size)
         try:
             self._take_in(log, state, prepared, frames)
@@ -311,11 +319,8 @@ class Document(CheckpointedDocument):
         """Ask for upkeep when there is some to do. It is nobody's commit that fails when none can be had."""
         state = self._state
         if state is not None and (self.is_to_keep or self.snapshot_is_due(state)):
-            try:
+            with suppress(MemoryError):
                 self._ask_for_upkeep(self)
-            except (RuntimeError, MemoryError) as error:
-                with suppress(MemoryError):
-                    _LOG.warning("%s %r: no upkeep: %s", self.id.kind, self.id.id, error)
 
     def snapshot_is_due(self, state: DocumentState) -> bool:
         """Whether replay would cost more than a snapshot: about 100 frames, and as many bytes as the last one had.
@@ -406,6 +411,13 @@ class Document(CheckpointedDocument):
                 log.file.unlock()
             log.file.sync_all()
             return
+
+
+def check_what_is_hidden(prepared: Iterable[Prepared], state: DocumentState) -> None:
+    """Read what a commit that clears everything will hide: what cannot be read is to be met before the write."""
+    if any(each.body.cleared for each in prepared):
+        for _ in state.view().keys():
+            pass
 
 
 def _is_due(base: Snapshot, frames: float, frame_bytes: float) -> bool:

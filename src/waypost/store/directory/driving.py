@@ -32,26 +32,28 @@ class Drivers:
 
         Raises StoreClosed, and StoreUnavailable where no thread can be had: then it is not carried out.
         """
-        with self._lock:
-            if not self._closed and document.driver_is_due:
-                return
-            try:
-                self._begin(document)
-            except BaseException as error:
-                document.driver_is_due = False
-                # what another thread took with its own is told of by that one
-                if document.withdraw(submission) or not isinstance(error, Exception):
-                    raise
+        try:
+            with self._lock:
+                self._have_driven(document)
+        except BaseException as error:
+            # what another thread took with its own is told of by that one
+            if document.withdraw(submission) or not isinstance(error, Exception):
+                raise
 
-    def _begin(self, document: Document) -> None:
+    def _have_driven(self, document: Document) -> None:
         if self._closed:
             raise StoreClosed(f"the store of {document.id.kind} {document.id.id!r} is closed")
+        if document.driver_is_due:
+            return
         document.driver_is_due = True
         try:
             if self._pool is None:
                 self._pool = self._new_pool("waypost")
             self._pool.submit(self._drive, document)
-        except RuntimeError as error:
+        except BaseException as error:
+            document.driver_is_due = False
+            if not isinstance(error, RuntimeError):
+                raise
             raise StoreUnavailable(f"no thread could be had to carry out a change: {error}") from error
 
     def _drive(self, document: Document) -> None:

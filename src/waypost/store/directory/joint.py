@@ -13,13 +13,20 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from waypost.codec.bodies import DecidedFrames, Extent, JointMark, Part, Participant
-from waypost.errors import DocumentTooLarge, LockTimeout, StoreClosed, StoreUnavailable, WaypostError
+from waypost.errors import (
+    DocumentDamaged,
+    DocumentTooLarge,
+    LockTimeout,
+    StoreClosed,
+    StoreUnavailable,
+    WaypostError,
+)
 from waypost.store.contract import Change, Counters, JointChange, Receipt, Reception
 from waypost.store.directory import loading
 from waypost.store.directory.batch import Prepared, Tentative, compose
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import new_transaction_id
-from waypost.store.directory.document import Document
+from waypost.store.directory.document import Document, check_what_is_hidden
 from waypost.store.directory.layout import document_id
 from waypost.store.directory.log import Frame, Log
 from waypost.store.directory.receiving import Arriving, Received
@@ -205,6 +212,8 @@ def _write(
         for each in written:
             each.log.check_poison()
         composed = _compose(written, change, context)
+        for each in composed:
+            check_what_is_hidden([each.prepared], each.entered.state)
         if len(composed) > 1 or arriving:
             _decide(composed, arriving, context, received)
             decided = True
@@ -278,7 +287,7 @@ def _append(composed: Composed, *, decided: bool) -> None:
         document.put(log, state, [composed.prepared], composed.frames, composed.data, composed.entered.size)
         if decided:
             log.decided = log.end
-    except StoreUnavailable as error:
+    except (StoreUnavailable, DocumentDamaged) as error:
         if not decided:
             raise
         # it has happened: readers see it by the decision, and the next writer writes it

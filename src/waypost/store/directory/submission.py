@@ -44,8 +44,12 @@ class Submission:
             self._done.release()
 
     def result(self) -> Receipt:
-        while self.outcome is None and not self.taken:
-            self._drive()
+        try:
+            while self.outcome is None and not self.taken:
+                self._drive()
+        except BaseException:
+            self.taken = True  # nobody waits for it any more, and nobody else is to carry it out later
+            raise
         if self.outcome is None:
             self._done.acquire()
             self._done.release()

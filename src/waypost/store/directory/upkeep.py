@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from waypost import clock
@@ -312,7 +313,7 @@ class Upkeep:
 
     def ask(self, document: Document) -> None:
         """Have a document looked after soon."""
-        if document in self._due:
+        if document in self._due and self._thread is not None:
             return
         with self._wake:
             if self._closing:
@@ -323,7 +324,7 @@ class Upkeep:
 
     def ask_to_settle(self) -> None:
         """Have decisions over several documents carried out soon."""
-        if self._unsettled:
+        if self._unsettled and self._thread is not None:
             return
         with self._wake:
             if self._closing:
@@ -340,12 +341,24 @@ class Upkeep:
                     self._start()
 
     def _start(self) -> None:
+        """Have a thread for it. It is nobody's call that fails when none can be had: the next that asks tries again."""
         if self._thread is None:
-            thread = threading.Thread(target=self._run, name="waypost-upkeep", daemon=True)
-            thread.start()
-            self._thread = thread
+            try:
+                thread = threading.Thread(target=self._run, name="waypost-upkeep", daemon=True)
+                thread.start()
+                self._thread = thread
+            except (RuntimeError, MemoryError) as error:
+                with suppress(MemoryError):
+                    _LOG.warning("no upkeep for want of a thread: %s", error)
 
     def _run(self) -> None:
+        try:
+            self._go_on()
+        finally:  # also where memory runs out: whoever asks next has another
+            if self._thread is threading.current_thread():
+                self._thread = None
+
+    def _go_on(self) -> None:
         next_tick = time.monotonic() + (self._period_s or 0)
         while True:
             with self._wake:
@@ -362,10 +375,10 @@ class Upkeep:
             if document is not None:
                 self._look_after(document)
             if unsettled:
-                self._settle()
                 self._unsettled = False
+                _attempt("carrying decisions out", self._settle)
             if self._period_s is not None and time.monotonic() >= next_tick:
-                self._tick()
+                _attempt("syncing what was acknowledged", self._tick)
                 next_tick = time.monotonic() + self._period_s
 
     def _pause_s(self, next_tick: float) -> float:
@@ -374,13 +387,13 @@ class Upkeep:
         return max(0.0, min([pause, *(at - time.monotonic() for at in self._later.values())]))
 
     def _look_after(self, document: Document) -> None:
-        try:
+        def act() -> None:
             if document.is_to_keep:
                 self._keep_checkpoints(document)
             take_snapshot(document, self._context)
             compact_if_due(document, self._context, closing=False)
-        except Exception as error:  # it harms nobody, and must not end the thread
-            _LOG.warning("%s %r: upkeep failed: %s", document.id.kind, document.id.id, error)
+
+        _attempt(f"upkeep of {document.id.kind} {document.id.id!r}", act)
 
     def _keep_checkpoints(self, document: Document) -> None:
         """Write the newest checkpoint out, a moment after the first was made or another was written out: whoever has a
@@ -420,3 +433,12 @@ class Upkeep:
     def after_fork(self) -> None:
         """In the child: the thread was not copied."""
         self.__init__(self._context, self._tick, self._settle, self._period_s)
+
+
+def _attempt(what: str, act: Callable[[], None]) -> None:
+    """Do what harms nobody when it fails, and must not end the thread then."""
+    try:
+        act()
+    except Exception as error:
+        with suppress(MemoryError):
+            _LOG.warning("%s failed: %s", what, error)
