@@ -14,6 +14,7 @@ import pytest
 from tests.test_cli import Shown, call, call_json, here, waypost, wp
 from waypost import errors
 from waypost.blocking import Waypost
+from waypost.store.directory import restoring
 
 __all__ = ["call", "call_json", "here", "wp"]  # fixtures
 
@@ -154,3 +155,25 @@ def test_an_error_says_what_is_wrong_and_where(
     shown = call(*arguments)
     assert shown.status == status and shown.err.startswith("error: ") and shown.err.count("\n") == 1
     assert said in shown.err and "Errno" not in shown.err
+
+
+@pytest.mark.parametrize("command", ["checkpoint", "session"])
+def test_a_restore_that_was_cut_off_is_carried_out_by_an_import(
+    made: Waypost, here: Path, call: Call, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """An import opens a store to write, as whatever finishes a restore does, also where it then refuses its file."""
+    store, state = made.definitions.store, here / ".claude/state"
+    store.backup(str(here / "backup"))
+    (here / "nonsense").write_bytes(b"x")
+
+    def cut_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(restoring, "_carry_out", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            store.restore_backup(str(here / "backup"))
+    made.close()
+    assert (state / "restoring").exists()
+    assert call(command, "import", "nonsense").status == 2
+    assert not (state / "restoring").exists()

@@ -181,6 +181,8 @@ def is_there(invocation: Invocation) -> bool:
             return True
     except StoreNotFound:
         return False
+    except WaypostError:
+        return True  # whoever opens it for writing carries on what was cut off, or says what is amiss
 
 
 def no_store(location: str, error: StoreNotFound) -> StoreNotFound:

@@ -106,7 +106,7 @@ def tell_unavailable(error: OSError, as_json: bool) -> int:
         forget_output()
         note(f"error: standard output cannot be written: {full.strerror}")
         return StoreError.exit_status
-    why = error.strerror or str(error)
+    why = error.strerror or str(error) or type(error).__name__
     if not named and isinstance(error, FileNotFoundError) and _is_nowhere():
         why = "the working directory is gone"
     return tell_error(StoreError(f"{error.filename}: {why}" if named else why), as_json)
