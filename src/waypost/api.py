@@ -106,19 +106,6 @@ def _close_unused(opening: asyncio.Future[Definitions]) -> None:
 _TRIES, _TRY_AGAIN_S = 100, 0.01
 
 
-def _patiently(act: Callable[[], R]) -> R:
-    """Do what somebody waits for, and nobody else would do later, again where memory ran out."""
-    tries_left = _TRIES
-    while True:
-        try:
-            return act()
-        except MemoryError:
-            tries_left -= 1
-            if not tries_left:
-                raise
-            time.sleep(_TRY_AGAIN_S)
-
-
 class _Completions:
     """Brings tickets from the threads that finished them to the loop that waits, a batch for each wake-up."""
 
@@ -141,24 +128,32 @@ class _Completions:
         return future
 
     def _put(self, tickets: Sequence[Ticket]) -> None:
-        """Called in a thread of the store."""
-        if not _patiently(partial(self._add, tickets)):
-            return
-        try:
-            _patiently(partial(self.loop.call_soon_threadsafe, self._deliver))
-        except RuntimeError:
-            # the loop is closed, and nobody waits any more; the commits are made all the same
-            self._deliver()
-        except BaseException:
-            self._is_due = False  # whoever comes next wakes for these as well
-            raise
-
-    def _add(self, tickets: Sequence[Ticket]) -> bool:
-        """Whether the loop is to be woken."""
-        with self._lock:
-            self._done += tickets
-            is_first, self._is_due = not self._is_due, True
-        return is_first
+        """Called in a thread of the store. Where memory runs out it tries again: nobody else would."""
+        tries_left, is_added = _TRIES, False
+        while True:
+            try:
+                if not is_added:
+                    with self._lock:
+                        self._done += tickets
+                        is_added = True
+                        if self._is_due:
+                            return
+                        self._is_due = True
+                self.loop.call_soon_threadsafe(self._deliver)
+                return
+            except RuntimeError:
+                # the loop is closed, and nobody waits any more; the commits are made all the same
+                self._deliver()
+                return
+            except MemoryError:
+                tries_left -= 1
+                if not tries_left:
+                    self._is_due = False  # whoever comes next wakes for these as well
+                    raise
+                time.sleep(_TRY_AGAIN_S)
+            except BaseException:
+                self._is_due = False
+                raise
 
     def _deliver(self) -> None:
         with self._lock:

@@ -17,7 +17,7 @@ import pytest
 
 from tests.store.support import WF, TestedStore, breaking, directory_store, putting
 from waypost import api, open_async
-from waypost.errors import StoreUnavailable
+from waypost.errors import StoreError, StoreUnavailable
 from waypost.store.contract import Ticket
 from waypost.store.directory import submission
 from waypost.store.directory.document import Document
@@ -207,20 +207,36 @@ def test_a_change_that_memory_ran_out_for_as_it_was_taken_is_not_made_later(stor
     assert sorted(store.view(WF).keys()) == ["a", "b"]
 
 
-def test_what_is_refused_to_one_document_holds_no_other_up(store: TestedStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A change is taken back without the lock that all documents' threads need."""
-    held: list[bool] = []
+def test_who_was_interrupted_and_asks_again_learns_that_nothing_is_known(store: TestedStore) -> None:
+    """A ticket that was given up answers at once."""
+    ticket = store._document(WF).submit(putting(late=b"1"), None)
+    with breaking(Document, "_take", 1, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        ticket.result()
+    for _ in range(2):
+        with pytest.raises(StoreError, match="interrupted") as caught:
+            ticket.result()
+        assert caught.value.details["outcome"] == "unknown"
 
-    def withdraw(self: Document, given: submission.Submission) -> bool:
-        held.append(store._drivers._lock.locked())
-        return real(self, given)
 
-    real = Document.withdraw
-    monkeypatch.setattr(Document, "withdraw", withdraw)
-    monkeypatch.setattr(threading.Thread, "start", raises(RuntimeError))
-    with pytest.raises(StoreUnavailable):
-        store.submit(putting(b=b"1"), Notified())
-    assert held == [False]
+def test_a_thread_of_upkeep_that_is_not_the_one_ends(store: TestedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An interrupt can come as one is started: the next that is asked for is the only one that works on."""
+    upkeep = store._upkeep
+    real, started = threading.Thread.start, []
+
+    def start(thread: threading.Thread) -> None:
+        real(thread)
+        started.append(thread)
+        if len(started) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    upkeep._period_s = 3600.0
+    with pytest.raises(KeyboardInterrupt):
+        upkeep.start_ticking()
+    upkeep.start_ticking()
+    upkeep.ask_to_settle()
+    started[0].join(WAIT_S)
+    assert not started[0].is_alive() and started[1].is_alive() and upkeep._thread is started[1]
 
 
 class _Loop:

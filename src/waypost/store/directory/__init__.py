@@ -142,7 +142,13 @@ class DirectoryStore(Following, Looking):
             self._upkeep.start_ticking()
         submission = document.submit(change, on_done)
         if on_done is not None:
-            self._drivers.see_to(document, submission)
+            try:
+                self._drivers.see_to(document)
+            except BaseException as error:
+                # without a call, since memory may be out; what a thread has taken by now is told of by that one
+                was_taken, submission.taken = submission.taken, True
+                if not was_taken or not isinstance(error, Exception):
+                    raise
         return submission
 
     def begin(self) -> JointStaging:

@@ -26,7 +26,6 @@ from waypost.errors import (
     DocumentTooLarge,
     LockTimeout,
     StoreClosed,
-    StoreError,
     StorePoisoned,
     StoreUnavailable,
     WaypostError,
@@ -39,7 +38,7 @@ from waypost.store.directory.content import Ahead
 from waypost.store.directory.context import Context
 from waypost.store.directory.log import NOTHING, Frame, Log
 from waypost.store.directory.state import DocumentState, Snapshot
-from waypost.store.directory.submission import Outcomes, Submission, tell
+from waypost.store.directory.submission import Outcomes, Submission, finish, tell
 from waypost.store.kinds import DocumentId
 from waypost.store.values import ContentLost
 
@@ -81,12 +80,6 @@ class Document(CheckpointedDocument):
         self._queue.append(submission)
         return submission
 
-    def withdraw(self, submission: Submission) -> bool:
-        """Take back what is still queued; whether it was."""
-        with self.lock:
-            is_queued, submission.taken = not submission.taken, True
-        return is_queued
-
     @property
     def has_work(self) -> bool:
         return bool(self._queue)
@@ -113,10 +106,7 @@ class Document(CheckpointedDocument):
             for submission in batch:
                 submission.fail(_copy_of(error))
         finally:
-            for submission in batch:  # an interrupt belongs to the thread that it hit, and nobody else waits for ever
-                if submission.outcome is None:
-                    submission.settle(StoreError("the commit was interrupted", outcome="unknown"))
-                self._flying.discard(submission)
+            finish(batch, self._flying)
             try:
                 tell(batch)
             finally:
@@ -125,17 +115,22 @@ class Document(CheckpointedDocument):
                     self.look_after()
 
     def _take(self, batch: list[Submission]) -> None:
-        """Take what is queued into a batch. What is there already was taken, or withdrawn, and is only to be left out.
+        """Take what is queued into a batch. What is there already was taken, or given up, and is only to be left out.
 
-        In this order an interrupt in between leaves none that nobody settles, and none that another carries out later.
+        Whatever interrupts it, what is in the batch is settled, and carried out by nobody later.
         """
-        while self._queue and len(batch) < self._context.config.performance.batch_size:
-            submission = self._queue[0]
-            if not submission.taken:
-                self._flying.add(submission)
-                batch.append(submission)
-                submission.taken = True
-            self._queue.popleft()
+        try:
+            while self._queue and len(batch) < self._context.config.performance.batch_size:
+                submission = self._queue[0]
+                if not submission.taken:
+                    batch.append(submission)
+                    self._flying.add(submission)
+                    submission.taken = True
+                self._queue.popleft()
+        except BaseException:
+            if batch:
+                batch[-1].taken = True
+            raise
 
     def _acknowledge(self, outcomes: Outcomes, log: Log | None, covered: int) -> None:
         """Settle what was committed, once a sync covers it."""

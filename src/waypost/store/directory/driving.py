@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from waypost.errors import StoreClosed, StoreUnavailable
 from waypost.store.directory.document import Document
-from waypost.store.directory.submission import Submission
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
 _LOG = logging.getLogger("waypost")
+_AGAIN_S = 0.01
 
 
 class Drivers:
@@ -27,18 +28,13 @@ class Drivers:
         self._pool: Executor | None = None
         self._closed = False
 
-    def see_to(self, document: Document, submission: Submission) -> None:
-        """Have a submission carried out that is queued for a document.
+    def see_to(self, document: Document) -> None:
+        """Have what is queued for a document carried out.
 
-        Raises StoreClosed, and StoreUnavailable where no thread can be had: then it is not carried out.
+        Raises StoreClosed, and StoreUnavailable where no thread can be had.
         """
-        try:
-            with self._lock:
-                self._have_driven(document)
-        except BaseException as error:
-            # what another thread took with its own is told of by that one
-            if document.withdraw(submission) or not isinstance(error, Exception):
-                raise
+        with self._lock:
+            self._have_driven(document)
 
     def _have_driven(self, document: Document) -> None:
         if self._closed:
@@ -63,6 +59,7 @@ class Drivers:
             except BaseException:  # all who wait were told of what came of theirs, and what is queued goes on
                 with suppress(Exception):
                     _LOG.exception("%s %r: a thread was disturbed", document.id.kind, document.id.id)
+                time.sleep(_AGAIN_S)  # memory may be had by then
 
     def _is_driven_on(self, document: Document) -> bool:
         """Whether there is more to do. What comes in later finds no driver due; a pool that closes takes no new one."""

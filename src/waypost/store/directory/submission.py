@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from threading import Lock
 
-from waypost.errors import WaypostError
+from waypost.errors import StoreError, WaypostError
 from waypost.store.contract import Change, Counters, OnDone, Receipt, Ticket
 
 _LOG = logging.getLogger("waypost")
+_INTERRUPTED = StoreError("the commit was interrupted", outcome="unknown")
 
 
 class Submission:
@@ -48,15 +49,28 @@ class Submission:
             while self.outcome is None and not self.taken:
                 self._drive()
         except BaseException:
-            self.taken = True  # nobody waits for it any more, and nobody else is to carry it out later
+            if not self.taken:
+                self.taken = True  # nobody waits for it any more, and nobody else is to carry it out later
+                self.settle(_INTERRUPTED)
             raise
         if self.outcome is None:
             self._done.acquire()
             self._done.release()
         assert self.outcome is not None
         if isinstance(self.outcome, BaseException):
-            raise self.outcome
+            raise self.outcome.with_traceback(None)
         return self.outcome
+
+
+def finish(batch: Sequence[Submission], flying: set[Submission]) -> None:
+    """Settle what nobody has settled. It asks for no memory, since that may be out, and others wait."""
+    number = 0
+    while number < len(batch):
+        submission = batch[number]
+        if submission.outcome is None:  # an interrupt belongs to the thread that it hit, and nobody else waits for ever
+            submission.settle(_INTERRUPTED)
+        flying.discard(submission)
+        number += 1
 
 
 def tell(batch: Sequence[Submission]) -> None:
@@ -64,30 +78,35 @@ def tell(batch: Sequence[Submission]) -> None:
 
     Everyone is told, whatever comes of telling others; an interrupt is raised when all were.
     """
-    told: Iterable[tuple[OnDone, Sequence[Ticket]]]
     try:
         told = _by_callback(batch)
     except MemoryError:
-        told = ((each.on_done, (each,)) for each in batch if each.on_done is not None)
+        told = None
     escaped: BaseException | None = None
-    for on_done, tickets in told:
+    number = 0  # and no iterators, which need memory
+    while number < len(batch if told is None else told):
         try:
-            on_done(tickets)
+            if told is not None:
+                on_done, tickets = told[number]
+                on_done(tickets)
+            elif (alone := batch[number].on_done) is not None:
+                alone((batch[number],))
         except Exception:  # it is the caller's, and others wait
             with suppress(MemoryError):
                 _LOG.exception("a callback of a commit failed")
         except BaseException as error:
             escaped = error
+        number += 1
     if escaped is not None:
         raise escaped
 
 
-def _by_callback(batch: Sequence[Submission]) -> Iterable[tuple[OnDone, Sequence[Ticket]]]:
+def _by_callback(batch: Sequence[Submission]) -> Sequence[tuple[OnDone, Sequence[Ticket]]]:
     told: dict[int, tuple[OnDone, list[Ticket]]] = {}
     for each in batch:
         if each.on_done is not None:  # by which one it is, since not each can be hashed
             told.setdefault(id(each.on_done), (each.on_done, []))[1].append(each)
-    return told.values()
+    return list(told.values())
 
 
 Outcomes = list[tuple[Submission, Receipt | Exception]]

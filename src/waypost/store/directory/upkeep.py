@@ -29,7 +29,7 @@ from waypost.store.erasures import Erasures
 from waypost.store.kinds import DocumentId
 
 _LOG = logging.getLogger("waypost")
-_LINGER_S = 0.5
+_LINGER_S, _AGAIN_S = 0.5, 0.01
 _APART_S = 1.0
 _SHARE = 20
 _COMPACT_FROM = 128 * 1024
@@ -290,6 +290,10 @@ def _put_backup(context: Context, log: Log, name: str, backup: str) -> bool:
     return True
 
 
+class _Ended(Exception):
+    """A thread has nothing to do any more."""
+
+
 class Upkeep:
     """Runs upkeep for the documents of a store in a thread of its own, which ends when it has nothing to do.
 
@@ -344,42 +348,54 @@ class Upkeep:
         """Have a thread for it. It is nobody's call that fails when none can be had: the next that asks tries again."""
         if self._thread is None:
             try:
-                thread = threading.Thread(target=self._run, name="waypost-upkeep", daemon=True)
-                thread.start()
-                self._thread = thread
+                self._thread = threading.Thread(target=self._run, name="waypost-upkeep", daemon=True)
+                self._thread.start()
             except (RuntimeError, MemoryError) as error:
+                self._thread = None
                 with suppress(MemoryError):
                     _LOG.warning("no upkeep for want of a thread: %s", error)
+            except BaseException:
+                self._thread = None  # one that was started all the same sees that it is not the one, and ends
+                raise
 
     def _run(self) -> None:
+        next_tick = time.monotonic() + (self._period_s or 0)
         try:
-            self._go_on()
-        finally:  # also where memory runs out: whoever asks next has another
-            if self._thread is threading.current_thread():
+            while True:
+                try:
+                    next_tick = self._turn(next_tick)
+                except MemoryError:
+                    time.sleep(_AGAIN_S)  # it may be had by then
+        except _Ended:
+            pass
+        finally:
+            if self._thread is threading.current_thread():  # whoever asks next has another
                 self._thread = None
 
-    def _go_on(self) -> None:
-        next_tick = time.monotonic() + (self._period_s or 0)
-        while True:
-            with self._wake:
-                if not self._due and not self._unsettled and not self._closing:
-                    self._wake.wait(self._pause_s(next_tick))
-                self._waken()
-                if self._closing or not (self._due or self._later or self._unsettled or self._period_s is not None):
-                    self._thread = None
-                    return
-                document = next(iter(self._due), None)
-                if document is not None:
-                    del self._due[document]
-                unsettled = self._unsettled
+    def _turn(self, next_tick: float) -> float:
+        """Do what is due, or wait until something is; when to tick next. Raises _Ended when there is nothing to do."""
+        with self._wake:
+            if self._thread is not threading.current_thread():
+                raise _Ended  # an interrupt came as it was started, and another may be at work
+            if not self._due and not self._unsettled and not self._closing:
+                self._wake.wait(self._pause_s(next_tick))
+            self._waken()
+            if self._closing or not (self._due or self._later or self._unsettled or self._period_s is not None):
+                self._thread = None
+                raise _Ended
+            document = next(iter(self._due), None)
             if document is not None:
-                self._look_after(document)
-            if unsettled:
-                self._unsettled = False
-                _attempt("carrying decisions out", self._settle)
-            if self._period_s is not None and time.monotonic() >= next_tick:
-                _attempt("syncing what was acknowledged", self._tick)
-                next_tick = time.monotonic() + self._period_s
+                del self._due[document]
+            unsettled = self._unsettled
+        if document is not None:
+            self._look_after(document)
+        if unsettled:
+            self._unsettled = False
+            _attempt("carrying decisions out", self._settle)
+        if self._period_s is not None and time.monotonic() >= next_tick:
+            _attempt("syncing what was acknowledged", self._tick)
+            return time.monotonic() + self._period_s
+        return next_tick
 
     def _pause_s(self, next_tick: float) -> float:
         """How long to wait when there is nothing to do: until something is, or for the thread's end."""
