@@ -212,9 +212,7 @@ def _tell_unknown(document: DocumentId, files: list[Unknown], report: Report, co
     with suppress(WaypostError):
         told = forgotten.told_by_log(context, document)  # after their files were read, which are never ahead of it
     for each in files:
-        text = "is a checkpoint that its document has no more"
-        if told is not None and each.name not in told.names and told.has_lost(each.name, each.standing):
-            text = forgotten.told_of_lost(document, each.standing)
+        text = forgotten.told_of_file(document, told, each.name, each.standing)
         report.findings.append(Finding("leftover", each.file, None, text))
 
 

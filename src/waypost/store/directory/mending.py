@@ -105,8 +105,10 @@ class Mender:
         aside.sync()
         return f"{name}.{number}"
 
-    def put_in_place(self, log: Log, entry: Repaired, write: Callable[[File], None] | None) -> None:
-        """Put what `write` writes in a log's place, durably, or nothing; the old one goes aside with its report."""
+    def put_in_place(self, log: Log, entry: Repaired, write: Callable[[File], None] | None, **more: list[str]) -> None:
+        """Put what `write` writes in a log's place, durably, or nothing; the old one goes aside with its report, which
+        says `more` to later repairs.
+        """
         if self.is_dry:
             self.report.repaired.append(entry)
             return
@@ -118,7 +120,7 @@ class Mender:
                 file.sync_all()
             kept = self.keep(log.folder, log.name)
             entry = dataclasses.replace(entry, original=f"{ASIDE}/{kept}")
-            told = json.dumps(asdict(entry), indent=2, sort_keys=True)
+            told = json.dumps({**asdict(entry), **more}, indent=2, sort_keys=True)
             replace(self.layout, self.aside(), f"{kept}.json", told.encode() + b"\n")
             if write is not None:
                 temp.move(temporary, log.folder, log.name)

@@ -10,7 +10,6 @@ as it does with what is left when all else of it was lost.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from waypost import clock
 from waypost.codec.frame import Standing
@@ -25,28 +24,17 @@ from waypost.store.directory.forgotten import Told
 from waypost.store.directory.layout import FOLDERS, SUFFIXES, Layout, file_name
 from waypost.store.directory.log import Log
 from waypost.store.directory.mending import Mender, RepairReport
-from waypost.store.directory.salvage import KeyRange, is_within
 from waypost.store.kinds import DocumentId
 from waypost.store.views import Transaction
-
-
-class Salvaged(NamedTuple):
-    """What a repair has kept of a damaged log: what that tells of checkpoints, and which keys it may have lost."""
-
-    told: Told | None
-    lost_parts: list[str]
-    lost_keys: list[KeyRange]
-
-    def may_have_lost(self, key: str) -> bool:
-        return key in self.lost_parts or any(is_within(key, each) for each in self.lost_keys)
 
 
 class CheckpointMender(Mender):
     """What a repair does about checkpoints, once it has mended logs."""
 
     def __init__(
-        self, layout: Layout, context: Context, report: RepairReport, salvaged: dict[DocumentId, Salvaged]
+        self, layout: Layout, context: Context, report: RepairReport, salvaged: dict[DocumentId, Told | None]
     ) -> None:
+        """`salvaged` is what is told by what is kept of the logs that were not whole, where there is any."""
         super().__init__(layout, context, report)
         self._salvaged = salvaged
         self._whole: dict[DocumentId, dict[str, Standing]] = {}
@@ -88,15 +76,14 @@ class CheckpointMender(Mender):
 
     def _adopt_lost(self, identifier: DocumentId, names: dict[str, Standing]) -> None:
         """Have a document speak again of checkpoints that its log has lost. A dry run knows what will be left of it."""
-        salvaged = self._salvaged.get(identifier)
         try:
-            told = self._told(identifier, salvaged, names)
+            told = self._told(identifier, names)
         except (DocumentDamaged, UnsupportedFormat):
             return  # it is told of already
         if told is None:
             self._tell_gone(identifier)
             return
-        found = [name for name, standing in names.items() if self._is_lost_by(told, salvaged, name, standing)]
+        found = [name for name, standing in names.items() if told.fate(name, standing) == "lost"]
         said: dict[str, bytes] = {}
         for name in sorted(found, reverse=True):
             kept = self._kept(name)
@@ -123,18 +110,12 @@ class CheckpointMender(Mender):
             folder = self.layout.existing(FOLDERS[identifier.kind]) or self.layout.root
             self.note(folder, file_name(identifier), forgotten.told_of_gone(identifier, names), "left")
 
-    def _told(self, identifier: DocumentId, salvaged: Salvaged | None, names: Iterable[str]) -> Told | None:
-        if salvaged is not None and self.is_dry:
-            return salvaged.told
+    def _told(self, identifier: DocumentId, names: Iterable[str]) -> Told | None:
+        if identifier in self._salvaged and self.is_dry:
+            return self._salvaged[identifier]
         if checkpoints.names_now(self.context, identifier).issuperset(names):
             return None  # so that not every log is gone through
         return forgotten.told_by_log(self.context, identifier)
-
-    @staticmethod
-    def _is_lost_by(told: Told, salvaged: Salvaged | None, name: str, standing: Standing) -> bool:
-        if name in told.names:
-            return False
-        return told.has_lost(name, standing) or (salvaged is not None and salvaged.may_have_lost(CHECKPOINT + name))
 
     def _kept(self, name: str) -> Kept | None:
         """A checkpoint with all that it stands on; one that lacks some of that goes aside."""

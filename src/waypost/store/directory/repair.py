@@ -22,6 +22,7 @@ from waypost.store.directory import check, compaction, forgotten, lease, loading
 from waypost.store.directory.compaction import Origin
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File, open_path
+from waypost.store.directory.forgotten import Told
 from waypost.store.directory.layout import (
     FOLDERS,
     FORMAT_TEXT,
@@ -34,7 +35,7 @@ from waypost.store.directory.layout import (
 )
 from waypost.store.directory.log import Log
 from waypost.store.directory.mending import ASIDE, Mender, Repaired, RepairReport
-from waypost.store.directory.recollecting import CheckpointMender, Salvaged
+from waypost.store.directory.recollecting import CheckpointMender
 from waypost.store.directory.salvage import Kept, Salvage, find_frames, salvage
 from waypost.store.directory.state import Mark, Snapshot
 from waypost.store.directory.transactions import TransactionMender
@@ -85,7 +86,7 @@ class _Repair(Mender):
     """One run over one store."""
 
     def run(self) -> None:
-        self._salvaged: dict[DocumentId, Salvaged] = {}
+        self._salvaged: dict[DocumentId, Told | None] = {}
         self._mend_lease()
         with self._leased():
             self._finish_restore()
@@ -311,14 +312,15 @@ class _Repair(Mender):
             size = source.file.identity().size
         result = salvage(source, loading.blocks_of(source, self.context), document, body, size)
         kept = result.kept
-        told = None if kept is None else forgotten.told_by_kept(kept)
-        self._salvaged[document] = Salvaged(told, result.lost_parts, result.lost_keys)
+        loss = None if kept is None else forgotten.loss_of(result, kept)
+        self._salvaged[document] = forgotten.told_by_kept(self.layout, kept, loss) if kept and loss else None
         entry = _described(log, document, result, found, self.layout.path)
         source.body = body or loading.first_body(document)
         if kept is None:
             self.put_in_place(log, entry, None)
         else:
-            self.put_in_place(log, entry, partial(_write_kept, source, kept, self.context))
+            gone = [] if loss is None else sorted(loss.removed)
+            self.put_in_place(log, entry, partial(_write_kept, source, kept, self.context), removed_checkpoints=gone)
 
 
 def _write_kept(log: Log, kept: Kept, context: Context, file: File) -> None:

@@ -38,7 +38,7 @@ from waypost.store.kinds import DocumentId
 from waypost.store.views import OperationRecord
 
 _WINDOW = 1 << 20
-_UNKNOWN_ID = bytes(32)
+UNKNOWN_ID = bytes(32)
 
 Span = tuple[int, int]
 KeyRange = tuple[str, str | None]
@@ -58,7 +58,8 @@ class Salvage(NamedTuple):
 
     `newest` is the newest version that left a trace. `lost_parts` are keys of the kept version whose values are
     gone; `lost_keys` are ranges of keys (from, up to but without) of which nothing is known; `lost_changes` are keys
-    that commits behind the kept version changed; `lost_bytes` are the stretches of the file that hold nothing whole.
+    that commits behind the kept version changed; `lost_bytes` are the stretches of the file that hold nothing whole;
+    `reading` has all frames that can be read.
     """
 
     kept: Kept | None
@@ -68,6 +69,7 @@ class Salvage(NamedTuple):
     lost_keys: list[KeyRange]
     lost_changes: list[str]
     lost_bytes: list[Span]
+    reading: _Reading
 
 
 def salvage(log: Log, blocks: Blocks, document: DocumentId, body: FileBody | None, size: int) -> Salvage:
@@ -397,7 +399,7 @@ def _judge(reading: _Reading, document: DocumentId, body: FileBody | None, size:
         is_exact = False
     lost_bytes = _merged(_between(reading.log, reading.frames, size) + _not_whole(reading.log, reading.frames))
     if best is None:
-        return Salvage(None, reading.newest, False, [], lost_keys, reading.changed_behind(0), lost_bytes)
+        return Salvage(None, reading.newest, False, [], lost_keys, reading.changed_behind(0), lost_bytes, reading)
     lost_changes = reading.changed_behind(best.standing.version)
     lost_parts = _without_value(reading, best.parts)
     ids = {number + 1: at for number, at in enumerate(_cut(body.dropped))} if body is not None else {}
@@ -410,7 +412,7 @@ def _judge(reading: _Reading, document: DocumentId, body: FileBody | None, size:
         is_exact = False
         best = _as_new_version(best, lost_parts, ids, reading.log.file_id)
     kept = _with_history(reading, document, best, ids, operations)
-    return Salvage(kept, reading.newest, is_exact, lost_parts, lost_keys, lost_changes, lost_bytes)
+    return Salvage(kept, reading.newest, is_exact, lost_parts, lost_keys, lost_changes, lost_bytes, reading)
 
 
 def _cut(dropped: bytes) -> list[bytes]:
@@ -479,7 +481,7 @@ def _with_history(
         return DocumentView(document, Snapshot(reading.blocks), dict(parts), standing, False, remembered, Kinds(parts))
 
     cut = past_standing.version
-    dropped = b"".join(ids.get(version, _UNKNOWN_ID) for version in range(1, cut + 1))
+    dropped = b"".join(ids.get(version, UNKNOWN_ID) for version in range(1, cut + 1))
     history = History(cut, dropped, commits)
     return Kept(view(best.parts, best.standing), view(past_parts, past_standing) if cut else None, history, operations)
 

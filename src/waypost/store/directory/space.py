@@ -48,4 +48,4 @@ def sweep(context: Context, open_: Callable[[DocumentId], Document]) -> int:
 
 def _is_lost(context: Context, layer: Layer) -> bool:
     told = forgotten.told_by_log(context, layer.document)
-    return told is None or told.has_lost(layer.name, layer.standing)
+    return told is None or told.fate(layer.name, layer.standing) != "removed"
