@@ -42,11 +42,12 @@ class CheckpointMender(Mender):
 
     def mend(self) -> None:
         self._mend_files()
-        for identifier, names in self._whole.items():
-            self._adopt_lost(identifier, names)
+        # first, since what is lost may stand on what history has, and what is written again from there
         if not self.is_dry and (self.report.repaired or self.context.layout.existing(checkpoints.FOLDER) is not None):
             for document in self._documents():
                 self._mend_document(document)
+        for identifier, names in self._whole.items():
+            self._adopt_lost(identifier, names)
 
     def _mend_files(self) -> None:
         if self.layout.root.kind(checkpoints.FOLDER) not in (None, "directory"):
@@ -119,18 +120,21 @@ class CheckpointMender(Mender):
 
     def _kept(self, name: str) -> Kept | None:
         """A checkpoint with all that it stands on; one that lacks some of that goes aside."""
+        folder, file = self.layout.folder(checkpoints.FOLDER), checkpoints.file_name(name)
         try:
             return checkpoints.read(self.context, name)
         except DocumentDamaged as error:
-            self.move_aside(self.layout.folder(checkpoints.FOLDER), checkpoints.file_name(name), str(error))
-            return None
+            self.move_aside(folder, file, str(error))
+        except WaypostError as error:  # such as one of a later format, which stays what it is
+            self.note(folder, file, str(error), "left")
+        return None
 
     def _scrub(self, identifier: DocumentId, names: Iterable[str]) -> None:
         """What is adopted counts as older than any erasure, like all that does not stand in the log's own history."""
         erasures = keeping.erasures_now(self.context, identifier)
         if erasures:
             files = set(map(checkpoints.file_name, names))
-            beside.scrub_files(self.context, erasures, set(names), lambda _, file: file in files)
+            beside.scrub_files(self.context, erasures, lambda _: False, lambda _, file: file in files)
 
     def _submit(self, identifier: DocumentId, said: dict[str, bytes]) -> None:
         def work(tx: Transaction) -> None:
