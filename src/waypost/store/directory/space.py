@@ -10,6 +10,7 @@ from waypost.store.directory import checkpoints, forgotten, keeping, spooled, up
 from waypost.store.directory.checkpoints import FOLDER, SUFFIX, Layer, file_name
 from waypost.store.directory.context import Context
 from waypost.store.directory.document import Document
+from waypost.store.directory.forgotten import Told
 from waypost.store.kinds import DocumentId
 
 _LOG = logging.getLogger("waypost")
@@ -30,6 +31,7 @@ def sweep(context: Context, open_: Callable[[DocumentId], Document]) -> int:
     folder = context.layout.existing(FOLDER)
     spool = context.layout.existing(spooled.FOLDER)
     freed = 0 if spool is None else spooled.keep_bounds(spool, by_age=True)
+    told: dict[tuple[DocumentId, int], Told | None] = {}
     for file in folder.names() if folder else []:
         try:
             layer = checkpoints.read_file(context, folder, file) if folder and file.endswith(SUFFIX) else None
@@ -38,7 +40,12 @@ def sweep(context: Context, open_: Callable[[DocumentId], Document]) -> int:
             restores, size = context.restores, folder.allocated(file) or 0
             view = open_(layer.document).view(durable=True)  # newer than the file, which follows its commit
             names = checkpoints.names_in(view)
-            if view.version and layer.name not in names and not _is_lost(context, layer):
+            if not view.version or layer.name in names:
+                continue
+            asked = layer.document, restores
+            if asked not in told:  # once, since it takes going through the log; what is made later counts as lost
+                told[asked] = forgotten.told_by_log(context, layer.document)
+            if _was_removed(told[asked], layer):
                 keeping.let_go(context, keeping.Wanted(layer.document, names, {layer.name}, restores))
                 freed += size
         except WaypostError as error:
@@ -46,6 +53,5 @@ def sweep(context: Context, open_: Callable[[DocumentId], Document]) -> int:
     return freed
 
 
-def _is_lost(context: Context, layer: Layer) -> bool:
-    told = forgotten.told_by_log(context, layer.document)
-    return told is None or told.fate(layer.name, layer.standing) != "removed"
+def _was_removed(told: Told | None, layer: Layer) -> bool:
+    return told is not None and told.fate(layer.name, layer.standing) == "removed"
