@@ -12,11 +12,14 @@ import waypost
 from tests.store.needed import calm, path
 from tests.store.support import WF, TestedStore, directory_store
 from tests.store.test_checkpoints import commit, make, name_of, put, remove, without_history
-from tests.store.test_checkpoints_found import closed_with, dying_before_its_files_go, file_of
-from tests.store.test_forgotten import known, mended
+from tests.store.test_checkpoints_found import closed_with, dying_before_its_files_go, file_of, flip
+from tests.store.test_forgotten import known, mended, severities
+from waypost import clock
+from waypost.errors import UnsupportedFormat
 from waypost.store.contract import ADOPTED, CHECKPOINT
-from waypost.store.directory import compaction, keeping, loading
+from waypost.store.directory import checkpoints, compaction, forgotten, keeping, loading
 from waypost.store.directory.recollecting import CheckpointMender
+from waypost.testing import erasing
 from waypost.testing.checkpoints import adopt
 
 __all__ = ["calm", "path"]
@@ -170,3 +173,73 @@ def test_what_a_lost_version_removed_stays_away_where_that_can_be_read(
     assert mended(path)[1:] == [(f"checkpoints/{file_of(path, number).name}", "adopted") for number in (1, 2)]
     assert known(path) == {number: made[number] for number in (0, 1, 2)}
     assert mended(path) == []
+
+
+def test_what_stands_on_one_that_is_mended_is_adopted(path: Path) -> None:
+    """History has the damaged one, so that its file is written again before others are looked at."""
+    made = closed_with(path, 5)
+    hurt_commit(path, 4)
+    flip(file_of(path, 1))
+    waypost.repair(path)
+    assert known(path) == made and severities(path) == set()
+
+
+def test_one_that_stands_on_a_later_format_is_left(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The repair goes on to its end, and says what it could not mend."""
+    closed_with(path, 5)
+    hurt_commit(path, 4)
+    real, newer = checkpoints.read_file, file_of(path, 2).name
+
+    def read_file(context: Any, folder: Any, file: str) -> Any:
+        if file == newer:
+            raise UnsupportedFormat(f"{file} is written in a newer format (9)", file=file)
+        return real(context, folder, file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "read_file", read_file)
+        done = waypost.repair(path)
+    assert (f"checkpoints/{file_of(path, 3).name}", "left") in [(each.file, each.action) for each in done.repaired]
+    assert not done.is_complete and file_of(path, 3).exists() and file_of(path, 4).exists()
+
+
+def test_an_erased_value_goes_from_lost_checkpoints_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their times may be those of another clock, which was ahead."""
+    real, secret = clock.now_us, b"the secret value of all"
+    other = directory_store(path.with_name("other"))
+    with monkeypatch.context() as patch:
+        patch.setattr(clock, "now_us", lambda: real() + 3600 * 1_000_000)
+        make(other, 7, secret=secret)
+    store = directory_store(path)
+    make(store, 0, secret=secret)
+    store.close()
+    older = (path / "workflows" / "wf.state").read_bytes()
+    version = other.checkpoint(WF, name_of(7))
+    assert version is not None
+    with closing(directory_store(path)) as store:
+        adopt(store, version, name_of(7))
+        store._document(WF).keep_checkpoints(newest_only=False)
+    other.close()
+    (path / "workflows" / "wf.state").write_bytes(older)
+    with closing(directory_store(path)) as store:
+        commit(store, lambda tx: tx.delete("secret"))
+        erasing.erase(store, "secret")
+    assert file_of(path, 7).exists()
+    assert not any(secret in each.read_bytes() for each in (path / "checkpoints").iterdir())
+
+
+def test_cleanup_asks_a_log_once_for_all_its_leftovers(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = directory_store(path)
+    for number in range(8):
+        make(store, number, a=b"%d" % number)
+    store.close()
+    dying_before_its_files_go(directory_store(path), *range(6))
+    asked: list[Any] = []
+    real = forgotten.told_by_log
+
+    def told_by_log(context: Any, document: Any) -> Any:
+        asked.append(document)
+        return real(context, document)
+
+    monkeypatch.setattr(forgotten, "told_by_log", told_by_log)
+    assert swept(path) > 0
+    assert asked == [WF] and set(known(path)) == {6, 7} and not file_of(path, 0).exists()

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from waypost.errors import DocumentDamaged, UnsupportedFormat, WaypostError
-from waypost.store.contract import ADOPTED
+from waypost.store.contract import ADOPTED, CHECKPOINT
 from waypost.store.directory import arriving, checkpoints, decisions, keeping, receiving
 from waypost.store.directory.checkpoints import FOLDER, SUFFIX
 from waypost.store.directory.context import Context
@@ -29,35 +29,45 @@ def scrub_checkpoints(context: Context, version: View, erasures: Erasures, known
     """Write the files of checkpoints of a document again that hold something of what is erased, durably. `known` are
     names of checkpoints that it has or had. What dead processes took in gets its place first, or goes.
 
-    What was imported counts as older than any erasure: its times are those of another clock. Raises DocumentDamaged
+    What does not stand in the document's own line, being imported, adopted or lost, counts as older than any erasure:
+    its times are those of another clock. Raises DocumentDamaged
     for a file that cannot be read.
     """
     arriving.settle(context)
-    adopted = {key.removeprefix(ADOPTED) for key in version.keys(ADOPTED)}
-    scrub_files(context, erasures, adopted, lambda folder, file: _is_of(context, folder, file, version.document, known))
+
+    def is_own(name: str) -> bool:
+        key, document = CHECKPOINT + name, version.document
+        if version.size_of(key) is not None or version.size_of(ADOPTED + name) is not None:
+            return version.size_of(key) is not None
+        return checkpoints.view_now(context, document).size_of(key) is not None  # it may have been made just now
+
+    scrub_files(context, erasures, is_own, lambda folder, file: _is_of(context, folder, file, version.document, known))
 
 
 def scrub_files(
-    context: Context, erasures: Erasures, adopted: set[str], is_wanted: Callable[[Directory, str], bool]
+    context: Context,
+    erasures: Erasures,
+    is_own: Callable[[str], bool],
+    is_wanted: Callable[[Directory, str], bool],
 ) -> None:
-    """The same of all files that are wanted."""
+    """The same of all files that are wanted, by their times those that are in the document's own line."""
     folder = context.layout.existing(FOLDER)
     if folder is None:
         return
     with keeping.alone(context):
         for file in sorted(folder.names()):  # so each comes behind what it stands on
             if file.endswith(SUFFIX) and is_wanted(folder, file):
-                _scrub(context, folder, file, erasures, adopted)
+                _scrub(context, folder, file, erasures, is_own)
         folder.sync()
         keeping.are_durable(context)
 
 
-def _scrub(context: Context, folder: Directory, file: str, erasures: Erasures, adopted: set[str]) -> None:
+def _scrub(context: Context, folder: Directory, file: str, erasures: Erasures, is_own: Callable[[str], bool]) -> None:
     layer = checkpoints.read_file(context.apart(), folder, file)
     kept = None if layer is None else checkpoints.read(context.apart(), layer.name)
     if layer is None or kept is None:
         return
-    scrubbed = Scrubbed.of(kept, erasures, 0 if layer.name in adopted else None)
+    scrubbed = Scrubbed.of(kept, erasures, None if is_own(layer.name) else 0)
     if scrubbed is not kept:
         parent = None if layer.parent is None else checkpoints.read(context.apart(), layer.parent)
         keeping.put_in_place(context, layer.name, scrubbed, parent)
