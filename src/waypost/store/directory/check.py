@@ -15,7 +15,7 @@ from typing import NamedTuple
 from waypost.codec import bodies
 from waypost.codec.bodies import CommitBody, Extent, Part
 from waypost.codec.compression import Undecodable
-from waypost.codec.frame import FrameType, Standing, touched_parts
+from waypost.codec.frame import FrameType, touched_parts
 from waypost.errors import DocumentDamaged, StoreUnavailable, WaypostError
 from waypost.store import commits
 from waypost.store import parts as sums
@@ -34,6 +34,7 @@ from waypost.store.directory.blocks import Blocks
 from waypost.store.directory.checkpoints import check_extent
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory
+from waypost.store.directory.forgotten import Unknown
 from waypost.store.directory.layout import FOLDERS, FORMAT_TEXT, IGNORE_TEXT, SUFFIXES, Layout, encode_id, file_name
 from waypost.store.directory.log import LACKS_BASE, Frame, Log
 from waypost.store.directory.participants import Marks, Place, Torn
@@ -49,22 +50,14 @@ _HIDING: tuple[Severity, ...] = ("damage", "unreadable")
 """Of what was found in a file, or of it, after which there may be more that was not seen."""
 
 
-class Unknown(NamedTuple):
-    """The file of a checkpoint that its document does not speak of."""
-
-    file: str
-    name: str
-    standing: Standing
-
-
 class _Kept(NamedTuple):
     """What was seen of the files of checkpoints: those that are whole, those that their documents do not speak of, and
-    those of documents that have no log, or none that could be checked.
+    documents of such that have no log, or none that could be checked.
     """
 
     found: set[str]
     unknown: dict[DocumentId, list[Unknown]]
-    unchecked: dict[DocumentId, list[str]]
+    unchecked: set[DocumentId]
 
 
 @dataclass(slots=True)
@@ -76,8 +69,10 @@ class Report(Verification):
 
     marks: Marks = field(default_factory=Marks)
     torn: list[Torn] = field(default_factory=list[Torn])
-    checkpoints: dict[str, Place | None] = field(default_factory=dict[str, "Place | None"])
-    """Those that documents have, each with the place where it is missed if it has no file."""
+    checkpoints: dict[str, tuple[DocumentId, Place] | None] = field(
+        default_factory=dict[str, "tuple[DocumentId, Place] | None"]
+    )
+    """Those that documents have, each with whose it is and the place where it is missed if it has no file."""
     checked: set[DocumentId] = field(default_factory=set[DocumentId])
     refused: list[StoreUnavailable] = field(default_factory=list[StoreUnavailable])
     """Why something could not be read, which may be found whole another time."""
@@ -142,7 +137,7 @@ def _told(file: str, error: WaypostError) -> str:
 def _check_checkpoints(layout: Layout, report: Report, context: Context) -> None:
     """Each file of a checkpoint on its own and with those that it stands on, and whether one is missing."""
     folder = layout.existing(checkpoints.FOLDER)
-    kept = _Kept(set(), {}, {})
+    kept = _Kept(set(), {}, set())
     found = kept.found
     _check_arrivals(layout, report, context, found)  # first, since they may get their places meanwhile
     for file in sorted(folder.names()) if folder else []:
@@ -150,12 +145,12 @@ def _check_checkpoints(layout: Layout, report: Report, context: Context) -> None
             _check_checkpoint(folder, file, report, context, kept)
     for document, files in kept.unknown.items():
         _tell_unknown(document, files, report, context)
-    for document, names in kept.unchecked.items():
-        _tell_gone(layout, document, names, report, context)
-    for name, place in report.checkpoints.items():
-        if place is not None and name not in found:
+    for document in kept.unchecked:
+        _tell_gone(layout, document, report, context)
+    for name, missed in report.checkpoints.items():
+        if missed is not None and name not in found and forgotten.is_missing(context, missed[0], name):
             text = f"checkpoint {name!r} has no file, and history does not reach back to it"
-            report.findings.append(Finding("damage", *place, text))
+            report.findings.append(Finding("damage", *missed[1], text))
 
 
 def _check_arrivals(layout: Layout, report: Report, context: Context, found: set[str]) -> None:
@@ -203,7 +198,7 @@ def _check_checkpoint(folder: Directory, file: str, report: Report, context: Con
         return
     kept.found.add(layer.name)
     if layer.document not in report.checked:
-        kept.unchecked.setdefault(layer.document, []).append(layer.name)
+        kept.unchecked.add(layer.document)
 
 
 def _tell_unknown(document: DocumentId, files: list[Unknown], report: Report, context: Context) -> None:
@@ -212,13 +207,21 @@ def _tell_unknown(document: DocumentId, files: list[Unknown], report: Report, co
     with suppress(WaypostError):
         told = forgotten.told_by_log(context, document)  # after their files were read, which are never ahead of it
     for each in files:
-        text = forgotten.told_of_file(document, told, each.name, each.standing)
-        report.findings.append(Finding("leftover", each.file, None, text))
+        text = forgotten.told_of_file(document, told, each)
+        if told is None or each.name not in told.names:
+            report.findings.append(Finding("leftover", each.file, None, text))
+            continue
+        try:
+            checkpoints.verify(context, each.name)  # it was made just now
+        except WaypostError as error:
+            report.cannot_read(each.file, error)
 
 
-def _tell_gone(layout: Layout, document: DocumentId, names: list[str], report: Report, context: Context) -> None:
+def _tell_gone(layout: Layout, document: DocumentId, report: Report, context: Context) -> None:
     """A log that is gone was there: a document that is deleted keeps its own."""
-    if forgotten.is_gone(context, document):
+    # looked at again, since a restore may have taken both away
+    names = sorted(checkpoints.names_of(context, document)) if forgotten.is_gone(context, document) else []
+    if names:
         # a repair that moved it aside has told of it
         severity: Severity = "note" if forgotten.is_aside(layout, document) else "damage"
         shown = f"{layout.path}/{FOLDERS[document.kind]}/{file_name(document)}"
@@ -370,8 +373,8 @@ class _LogCheck:
         if all(each.severity not in _HIDING for each in self._report.findings):  # else there may be checkpoints unseen
             self._report.checked.add(self._document)
         for name in checkpoints.names_among(self._parts):
-            place = None if CHECKPOINT + name in self._checkpoints else Place(self._log.file.name, self._log.end)
-            self._report.checkpoints[name] = place
+            place = Place(self._log.file.name, self._log.end)
+            self._report.checkpoints[name] = None if CHECKPOINT + name in self._checkpoints else (self._document, place)
 
     def _note_erasures(self) -> None:
         names = {key.removeprefix(ERASED) for key in self._parts if key.startswith(ERASED)}

@@ -9,6 +9,7 @@ may have lost of a log, and what it saw removed there, the report beside the ori
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -20,7 +21,7 @@ from waypost.store.contract import ADOPTED, CHECKPOINT
 from waypost.store.directory import checkpoints, compaction, keeping, loading
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory
-from waypost.store.directory.layout import Layout, file_name
+from waypost.store.directory.layout import RESTORING, Layout, file_name
 from waypost.store.directory.salvage import UNKNOWN_ID, Kept, KeyRange, Salvage, is_within
 from waypost.store.directory.state import Snapshot
 from waypost.store.kinds import DocumentId
@@ -49,6 +50,14 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
     def may_have_lost_any(self, *keys: str) -> bool:
         """The same of keys."""
         return any(key in self.lost_parts or any(is_within(key, each) for each in self.lost_keys) for key in keys)
+
+
+class Unknown(NamedTuple):
+    """The file of a checkpoint that its document does not speak of."""
+
+    file: str
+    name: str
+    standing: Standing
 
 
 class Told(NamedTuple):
@@ -97,11 +106,25 @@ def told_by_log(context: Context, document: DocumentId) -> Told | None:
 
 
 def is_gone(context: Context, document: DocumentId) -> bool:
-    """Whether a document has no log, or one that holds nothing; one that cannot be read is not gone."""
+    """Whether a document has no log, or one that holds nothing; one that cannot be read is not gone, and none is
+    during a restore.
+    """
     try:
-        return not checkpoints.view_now(context, document).version
+        if checkpoints.view_now(context, document).version:
+            return False
     except WaypostError:
         return False
+    return context.layout.root.kind(RESTORING) is None
+
+
+def is_missing(context: Context, document: DocumentId, name: str) -> bool:
+    """Whether a document still has a checkpoint, and there is no file of it, also none that cannot be read."""
+    with suppress(WaypostError):
+        if not checkpoints.has(checkpoints.view_now(context, document), name):
+            return False  # it was removed just now
+    folder = context.layout.existing(checkpoints.FOLDER)
+    is_there = folder is not None and folder.kind(checkpoints.file_name(name)) is not None
+    return not is_there and context.layout.root.kind(RESTORING) is None
 
 
 def is_aside(layout: Layout, document: DocumentId) -> bool:
@@ -117,12 +140,12 @@ def told_of_gone(document: DocumentId, names: Collection[str]) -> str:
     return f"{text}: `waypost restore {max(names)}` brings it back" if document.kind == "workflow" else text
 
 
-def told_of_file(document: DocumentId, told: Told | None, name: str, standing: Standing) -> str:
+def told_of_file(document: DocumentId, told: Told | None, file: Unknown) -> str:
     """What there is to say of the file of a checkpoint that a document does not have."""
-    fate = "cannot be told" if told is None else told.fate(name, standing)
+    fate = "cannot be told" if told is None else told.fate(file.name, file.standing)
     if fate == "removed":
         return "is a checkpoint that its document has no more"
-    what, whose = f"is a checkpoint of version {standing.version:,}", f"the log of {document.kind} {document.id!r}"
+    what, whose = f"is a checkpoint of version {file.standing.version:,}", f"the log of {document.kind} {document.id!r}"
     if fate == "lost":
         return f"{what}, which {whose} has lost or never had: `waypost store repair` has it adopted"
     return f"{what}; whether it was removed or {whose} has lost it cannot be told, so nothing removes its file"

@@ -22,6 +22,8 @@ SUFFIXES: dict[Kind, str] = {"workflow": ".state", "session": ".session", "threa
 FOLDERS: dict[Kind, str] = {"workflow": "workflows", "session": "sessions", "thread": "threads"}
 ON_DEMAND: frozenset[Kind] = frozenset({"thread"})
 """Of these kinds the folder is made with the first document: earlier releases made stores without it."""
+RESTORING = "restoring"
+"""What is there while a restore is carried out, or was cut off."""
 _NEW_TRIES = 16
 _LONGEST, _KEPT, _DIGEST = 120, 72, 40
 _RESERVED = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]")

@@ -29,11 +29,11 @@ from waypost.store.directory import check, checkpoints, decisions, loading
 from waypost.store.directory.backup import MANIFEST, copy, new_file, remove_tree
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File, open_path
-from waypost.store.directory.layout import FOLDERS, ON_DEMAND, SUFFIXES, Layout
+from waypost.store.directory.layout import FOLDERS, ON_DEMAND, RESTORING, SUFFIXES, Layout
 from waypost.store.directory.log import LOCK_TIMEOUT_S
 from waypost.store.kinds import DocumentId, Kind
 
-_STAGED, DECIDED, _PLAN = "restore", "restoring", "plan.json"
+_STAGED, DECIDED, _PLAN = "restore", RESTORING, "plan.json"
 _KEPT_IN = re.compile(r"before-restore\.[0-9]{1,9}")
 _MANIFEST_MOST = 64 << 20
 _SLACK_BYTES = 2 << 20  # what a log may hold beside the frames that its limit counts: fill and a seal
