@@ -227,6 +227,20 @@ def test_an_erased_value_goes_from_lost_checkpoints_too(path: Path, monkeypatch:
     assert not any(secret in each.read_bytes() for each in (path / "checkpoints").iterdir())
 
 
+def test_a_log_that_goes_after_a_repair_is_missed(path: Path) -> None:
+    """The repair kept what was whole of it: the original in `damaged/` is not why there is none."""
+    made = closed_with(path, 5)
+    hurt_commit(path, 4)
+    mended(path)
+    log = path / "workflows" / "wf.state"
+    log.unlink()
+    assert severities(path) == {"damage"}
+    assert mended(path) == [("workflows/wf.state", "left")]
+    log.write_bytes(b"?" * 5000)
+    assert mended(path) == [("workflows/wf.state", "moved aside")]
+    assert severities(path) == set() and known(path) == made
+
+
 def test_cleanup_asks_a_log_once_for_all_its_leftovers(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = directory_store(path)
     for number in range(8):

@@ -128,9 +128,16 @@ def is_missing(context: Context, document: DocumentId, name: str) -> bool:
 
 
 def is_aside(layout: Layout, document: DocumentId) -> bool:
-    """Whether a repair has moved a log of a document out of the way."""
-    folder, name = layout.existing("damaged"), file_name(document)
-    return folder is not None and any(each.rpartition(".")[0] == name for each in folder.names())
+    """Whether the last repair that found the log of a document not whole moved it out of the way, with none instead."""
+    folder, name = layout.existing(_ASIDE), file_name(document)
+    found = [each.rpartition(".") for each in folder.names()] if folder else []
+    numbers = [int(number) for stem, _, number in found if stem == name and number.isdecimal()]
+    if folder is None or not numbers:
+        return False
+    report = f"{name}.{max(numbers)}.json"
+    loss = _read_loss(folder, report)
+    # what holds nothing that is whole goes aside without a report
+    return folder.kind(report) is None or (loss is not None and loss.action == "moved aside")
 
 
 def told_of_gone(document: DocumentId, names: Collection[str]) -> str:
