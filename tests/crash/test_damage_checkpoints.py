@@ -57,7 +57,7 @@ class Kept:
                 pass
         report = check.Report("")
         folder = self.store.layout.folder(checkpoints.FOLDER)
-        check._check_checkpoint(folder, self.file, report, self.store._context, check._Kept(set(), {}, {}))
+        check._check_checkpoint(folder, self.file, report, self.store._context, check._Kept(set(), {}, set()))
         return [found.severity for found in report.findings]
 
 
