@@ -109,7 +109,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/checkpointed.py::CheckpointedDocument.keep_checkpoints::self.sync()": by(f"{KEPT_SYNCS}::test_d19_no_file_is_ahead_of_the_log"),
     "store/directory/checkpointed.py::CheckpointedDocument.sync::log.sync_to(log.end)": by(f"{ORDER}::test_d19_what_was_acknowledged_before_its_sync_is_synced_every_so_often"),
     # --- store/directory/checkpoints.py ---
-    "store/directory/forgotten.py::Told.has_lost::standing.commit_id not in self.commit_ids[standing.version - 1 : standing.version]": by(f"{FORGOTTEN}::test_a_repair_has_checkpoints_adopted_that_their_log_has_lost"),
+    "store/directory/forgotten.py::Told.fate::known == [standing.commit_id]": by(f"{FORGOTTEN}::test_a_repair_has_checkpoints_adopted_that_their_log_has_lost"),
     "store/directory/checkpoints.py::Kept._adds_up::(sums.add_to_checksum(checksum, added), size + grown) == (self.checksum, self.size_bytes)": by(f"{KEPT_FOUND}::test_d10_a_file_of_another_store_is_no_part_of_a_checkpoint"),
     "store/directory/checkpoints.py::_is_current::folder.identity(file_name(layer.name)) == layer.blocks.file.identity()": by(f"{KEPT_FOUND}::test_c06_a_reader_meets_files_that_are_written_again"),
     "store/directory/checkpoints.py::check_extent::(digest.digest(), length) != (extent.digest, extent.length)": by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
