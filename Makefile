@@ -33,7 +33,7 @@ demo: .venv/runtime.stamp ## see Waypost lose a process and carry on
 	@$(BIN)/waypost demo $(ARGS)
 
 # In the order of their names the long files come first; else those of few tests, which take longest, would be the last.
-test: .venv/dev.stamp ## run all tests, those of crash among them: about 18 minutes on two cores
+test: .venv/dev.stamp ## run all tests, those of crash among them: 17 to 35 minutes on two cores
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 CRASH := tests/crash tests/postgres/test_cuts.py tests/postgres/test_cuts_two_stores.py tests/postgres/test_killed.py
