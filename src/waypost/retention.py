@@ -28,7 +28,7 @@ _OTHERS_US = 2_000_000
 """For so long a checkpoint is left to its own process: several that clear up the same would get in each other's way."""
 _MOST_WORKFLOWS = 64
 _MOST_TAKEN = 256
-"""So many are remembered, which is more than a batch of commits takes away."""
+"""So many are remembered; of what a larger batch took the next look tells."""
 
 
 def is_passing(type: str, tags: Iterable[str]) -> bool:

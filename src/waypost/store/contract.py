@@ -178,7 +178,7 @@ class Store(Protocol):
 
         Without `on_done` the caller is expected to call `result()`, and the work may run in that
         call. With it the store drives the change itself and tells `on_done` of the ticket from one of its
-        threads, exactly once, after which `result()` does not block. Tickets that are done together and have one
+        threads, exactly once, after which `result()` does not block. Tickets that are done together and have the same
         `on_done` may be told in one call, and should be: whoever is told of each by itself wakes for each.
         """
         ...

@@ -57,8 +57,10 @@ class Submission:
             self._done.acquire()
             self._done.release()
         assert self.outcome is not None
+        if self.outcome is _INTERRUPTED:  # one for all: whoever raises it has an error of his own
+            raise StoreError(_INTERRUPTED.message, **_INTERRUPTED.details)
         if isinstance(self.outcome, BaseException):
-            raise self.outcome.with_traceback(None)
+            raise self.outcome
         return self.outcome
 
 
