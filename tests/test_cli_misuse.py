@@ -177,3 +177,32 @@ def test_a_restore_that_was_cut_off_is_carried_out_by_an_import(
     assert (state / "restoring").exists()
     assert call(command, "import", "nonsense").status == 2
     assert not (state / "restoring").exists()
+
+
+# --- what changes meanwhile ---
+
+
+@pytest.fixture
+def deleted_meanwhile(made: Waypost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The workflow `gone` is at work when workflows are listed, and deleted before any of them is looked at."""
+    made.create_workflow("gone", "Gone", steps=["a"]).unwrap()
+    made.update_step_status("gone", "a", "running").unwrap()
+    list_workflows = Waypost.list_workflows
+
+    def listed(wp: Waypost, query: Any = None) -> Any:
+        page = list_workflows(wp, query)
+        made.delete_workflow("gone")
+        return page
+
+    monkeypatch.setattr(Waypost, "list_workflows", listed)
+
+
+def test_what_is_deleted_since_it_was_listed_is_not_looked_at(deleted_meanwhile: None, call_json: CallJson) -> None:
+    """An overview leaves it out."""
+    assert [one["id"] for one in call_json("status")["workflows"]] == ["survey"]
+
+
+def test_a_page_shows_what_was_listed(deleted_meanwhile: None, call_json: CallJson) -> None:
+    """One that is deleted since then is told of as it was, with nobody at work on it."""
+    listed = call_json("list")["workflows"]
+    assert [(one["id"], one["condition"]) for one in listed] == [("gone", "unfinished"), ("survey", "unfinished")]

@@ -116,8 +116,11 @@ def look(reading: Reading, only: str | None = None, *, closely: int = MOST) -> O
     for summary in (one for page in pages for one in page):
         guess = likely(summary.status)
         is_near = summary.step_counts["running"] > 0 or (guess != "completed" and seen[guess] < closely)
-        found.append(_look_at(reading, summary) if is_near else _from_afar(summary, guess))
-        seen[found[-1].condition] += 1
+        one = _look_at(reading, summary) if is_near else _from_afar(summary, guess)
+        if one is None:
+            continue
+        found.append(one)
+        seen[one.condition] += 1
     if left_out.any or only is not None:
         names = reading.store.documents("workflow") if only is None else [only]
         found.extend(damaged(reading, names))
@@ -160,11 +163,15 @@ def _from_afar(summary: WorkflowSummary, condition: Condition) -> Found:
     )
 
 
-def _look_at(reading: Reading, summary: WorkflowSummary) -> Found:
+def _look_at(reading: Reading, summary: WorkflowSummary) -> Found | None:
+    """A workflow from nearby; None where it was deleted since it was listed."""
     found = _from_afar(summary, "completed")
     if summary.status == "completed":
         return found
-    state = reading.wp.load_workflow_state(summary.id).unwrap()
+    try:
+        state = reading.wp.load_workflow_state(summary.id).unwrap()
+    except WorkflowNotFound:
+        return None
     found.running = [_running_step(step) for step in state.workflow.steps if step.status == "running"]
     found.failed = [step.id for step in state.workflow.steps if step.status == "failed"]
     found.condition = _condition(summary.status, found.running)
@@ -173,10 +180,9 @@ def _look_at(reading: Reading, summary: WorkflowSummary) -> Found:
 
 
 def condition_of(reading: Reading, summary: WorkflowSummary) -> Condition:
-    """The condition of one workflow; only one that has running steps is looked at more closely."""
-    if summary.step_counts["running"]:
-        return _look_at(reading, summary).condition
-    return likely(summary.status)
+    """The condition of one workflow; only one that has running steps is looked at more closely, if it is still there."""
+    found = _look_at(reading, summary) if summary.step_counts["running"] else None
+    return likely(summary.status) if found is None else found.condition
 
 
 def likely(status: WorkflowStatus) -> Condition:
