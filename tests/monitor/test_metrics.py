@@ -210,12 +210,22 @@ def test_loads_of_every_store_are_hits_once_it_is_held(wp: Waypost) -> None:
     assert wp.get_performance_metrics().cache_hit_rate in (0.5, 1)
 
 
-def test_memory_is_that_of_the_process(wp: Waypost) -> None:
-    """What is resident grows by what the process takes, and is not the figure of an option."""
+TAKING = """
+import waypost
+
+with waypost.open("memory:") as wp:
     before = wp.get_performance_metrics().memory_usage_bytes
     taken = bytearray(b"x" * (64 << 20))
-    assert wp.get_performance_metrics().memory_usage_bytes - before > 32 << 20
-    del taken
+    print(wp.get_performance_metrics().memory_usage_bytes - before)
+"""
+
+
+def test_memory_is_that_of_the_process() -> None:
+    """What is resident grows by what the process takes, and is not the figure of an option. In a process of its own,
+    since tests before this one may have left memory that is given back at any time.
+    """
+    done = subprocess.run([sys.executable, "-c", TAKING], capture_output=True, text=True, timeout=60, check=True)
+    assert 32 << 20 < int(done.stdout) < 96 << 20
 
 
 def test_memory_is_told_where_the_system_has_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:

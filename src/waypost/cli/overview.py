@@ -180,7 +180,7 @@ def _look_at(reading: Reading, summary: WorkflowSummary) -> Found | None:
 
 
 def condition_of(reading: Reading, summary: WorkflowSummary) -> Condition:
-    """The condition of one workflow; only one that has running steps is looked at more closely, if it is still there."""
+    """The condition of one workflow; one that has running steps is looked at more closely, while it is there."""
     found = _look_at(reading, summary) if summary.step_counts["running"] else None
     return likely(summary.status) if found is None else found.condition
 
