@@ -87,9 +87,10 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/batch.py::Prepared.__init__::written.file_id not in (0, before.file_id)": by("tests/store/test_streams.py::test_a_compaction_on_the_way_has_the_stream_written_again"),
     "store/directory/batch.py::Prepared.check_told::told[1:3] != (after.commit_id, after.time_us)": by(f"{FOLLOWING}::test_what_is_not_what_its_id_says_is_refused"),
     "store/directory/batch.py::Prepared.check_told::(told.size_bytes, told.checksum) != (after.size_bytes, after.checksum)": by(f"{FOLLOWING}::test_what_is_not_what_its_id_says_is_refused"),
-    # --- store/directory/check.py ---
-    "store/directory/check.py::_is_named_right::commits.id_behind(parent, body, content_hash) == commit_id": by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
-    'store/directory/check.py::_LogCheck._check_sums::(checksum % _MODULUS).to_bytes(32, "big") != header.document_checksum': by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
+    # --- store/directory/log_check.py ---
+    "store/directory/log_check.py::_is_named_right::commits.id_behind(parent, body, content_hash) == commit_id": by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
+    'store/directory/log_check.py::_LogCheck._check_sums::(checksum % _MODULUS).to_bytes(32, "big") != header.document_checksum': by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
+    "store/directory/log_check.py::_LogCheck._read_what_was_being_written::log.lock()": by("tests/store/test_checked_meanwhile.py::test_c06_what_is_being_written_is_no_torn_tail[100]"),
     # --- store/directory/claims.py ---
     "store/directory/claims.py::Claims.sight::file.try_lock(shared=True)": by(f"{CLAIMS}::test_s07_a_claim_is_one_s_alone"),
     "store/directory/claims.py::Claims.sweep::logs.identity(name) is None": by(f"{CLAIMS}::test_s02_whoever_sweeps_is_not_taken_for_a_holder", instead="True"),

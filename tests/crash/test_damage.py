@@ -20,9 +20,10 @@ from tests.store.support import WF, TestedStore, directory_store, putting
 from tests.totals import Totals, ring_size
 from waypost.codec.frame import FrameType, read_header
 from waypost.errors import DocumentDamaged, UnsupportedFormat
-from waypost.store.directory import check, compaction, files
+from waypost.store.directory import compaction, files
 from waypost.store.directory.blocks import BlockCache
 from waypost.store.directory.document import Document
+from waypost.store.directory.log_check import check_log
 
 SAID = f"repeat it with WAYPOST_TEST_SEED={SEED}"
 NOTICED = {"damage", "torn tail"}
@@ -125,7 +126,7 @@ class Reference:
     def findings(self) -> set[str]:
         """What `verify` says of the log."""
         folder = self.store.layout.documents("workflow")
-        report = check.check_log(folder, "wf.state", "workflow", self.store._context)
+        report = check_log(folder, "wf.state", "workflow", self.store._context)
         return {found.severity for found in report.findings}
 
     def examine(self, data: bytes | bytearray) -> set[str]:

@@ -18,6 +18,7 @@ from waypost.errors import DocumentDamaged, UnsupportedFormat
 from waypost.store import DocumentId
 from waypost.store.directory import check, checkpoints, files
 from waypost.store.directory.blocks import BlockCache
+from waypost.store.directory.log_check import Report
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 WF = DocumentId("workflow", "survey")
@@ -55,7 +56,7 @@ class Kept:
                 assert self._read(name) == self.expected[name], f"{name} was never that"
             except (DocumentDamaged, UnsupportedFormat):
                 pass
-        report = check.Report("")
+        report = Report("")
         folder = self.store.layout.folder(checkpoints.FOLDER)
         check._check_checkpoint(folder, self.file, report, self.store._context, check._Kept(set(), {}, set()))
         return [found.severity for found in report.findings]

@@ -13,8 +13,9 @@ from tests.store.support import directory_store
 from tests.totals import Totals, ring_size
 from waypost.errors import DocumentDamaged, UnsupportedFormat
 from waypost.store import DocumentId
-from waypost.store.directory import check, files, loading
+from waypost.store.directory import files, loading
 from waypost.store.directory.blocks import BlockCache
+from waypost.store.directory.log_check import check_log
 from waypost.store.directory.state import DocumentView
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -62,7 +63,7 @@ class Golden:
         except (DocumentDamaged, UnsupportedFormat):
             pass
         folder = self.store.layout.documents(self.document.kind)
-        report = check.check_log(folder, self.name, self.document.kind, self.store._context)
+        report = check_log(folder, self.name, self.document.kind, self.store._context)
         return {found.severity for found in report.findings}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.store.test_checkpoints_found import closed_with, file_of
 from tests.store.test_fates import filled
 from waypost.errors import StoreUnavailable
 from waypost.store.directory import check, checkpoints, files
+from waypost.store.directory import log as logs
 from waypost.store.kinds import DocumentId
 from waypost.store.reports import Finding
 
@@ -113,3 +115,61 @@ def test_a_file_that_may_not_be_read_is_not_missed(path: Path, monkeypatch: pyte
     with closing(directory_store(path, read_only=True)) as store:
         found = [(each.severity, each.file) for each in store.verify().findings if each.severity != "note"]
     assert found == [("unreadable", str(file_of(path, 2)))]
+
+
+def written_meanwhile(path: Path, monkeypatch: pytest.MonkeyPatch, cut: int, lost: bool) -> list[Finding]:
+    """What verify finds where somebody who writes to a log has the lock, and has `cut` the last but one of its frames;
+    it is written to its end before the lock is given back, unless that writer is `lost`.
+    """
+    with closing(directory_store(path)) as store:
+        for number in range(3):
+            commit(store, lambda tx, number=number: tx.put("a", bytes(range(200)) * (number + 1)), WF)
+        log = store._document(WF)._log
+        assert log is not None
+        file = Path(log.file.name)
+        frames = list(log.hop(0, 0, log.end))
+        place = frames[-2].offset + cut
+        whole = file.read_bytes()
+    with file.open("r+b") as writing:
+        writing.truncate(place)
+        fcntl.flock(writing, fcntl.LOCK_EX)
+        real = files.File.lock
+
+        def lock(given: Any, *arguments: Any, **options: Any) -> None:
+            if given.name == str(file):
+                if not lost:
+                    writing.seek(place)
+                    writing.write(whole[place:])
+                    writing.flush()
+                fcntl.flock(writing, fcntl.LOCK_UN)
+            real(given, *arguments, **options)
+
+        monkeypatch.setattr(files.File, "lock", lock)
+        with closing(directory_store(path, read_only=True)) as reader:
+            return [each for each in reader.verify().findings if each.severity != "note"]
+
+
+@pytest.mark.parametrize("cut", [1, 40, 100, 150])
+def test_c06_what_is_being_written_is_no_torn_tail(path: Path, monkeypatch: pytest.MonkeyPatch, cut: int) -> None:
+    """A log of a live store is read on under the lock, where it does not end with a whole frame."""
+    assert written_meanwhile(path, monkeypatch, cut, lost=False) == []
+
+
+def test_c06_what_nobody_writes_to_its_end_is_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [each.severity for each in written_meanwhile(path, monkeypatch, 100, lost=True)] == ["torn tail"]
+
+
+def test_c06_a_writer_that_stopped_in_a_write_is_not_waited_for_without_end(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is seen is told then."""
+    with closing(directory_store(path)) as store:
+        commit(store, lambda tx: tx.put("a", b"1" * 400), WF)
+        commit(store, lambda tx: tx.put("a", b"2" * 400), WF)
+    file = next((path / "workflows").glob("*.state"))
+    monkeypatch.setattr(logs, "LOCK_TIMEOUT_S", 0.05)
+    with file.open("r+b") as writing:
+        writing.truncate(file.stat().st_size - 100)
+        fcntl.flock(writing, fcntl.LOCK_EX)
+        with closing(directory_store(path, read_only=True)) as reader:
+            assert [each.severity for each in reader.verify().findings if each.severity != "note"] == ["torn tail"]

@@ -20,7 +20,8 @@ from tests.store.needed import die
 from tests.store.support import WF, TestedStore, directory_store, failing, system_calls
 from tests.store.test_checkpoints import contents, make, name_of, put, remove
 from waypost.errors import StoreUnavailable
-from waypost.store.directory import check, keeping, register, upkeep
+from waypost.store.directory import keeping, register, upkeep
+from waypost.store.directory.log_check import Report
 from waypost.store.directory.repair import repair
 from waypost.store.directory.upkeep import Upkeep
 
@@ -416,7 +417,7 @@ def test_a_copy_and_a_backup_need_none(path: Path, tmp_path: Path) -> None:
     shutil.copytree(path, tmp_path / "copied")
     with closing(directory_store(tmp_path / "copied")) as store:
         make(store, 2, a=b"2")
-    assert is_true(tmp_path / "copied") and check.Report("").sound
+    assert is_true(tmp_path / "copied") and Report("").sound
 
 
 def test_a_store_without_checkpoints_has_no_index(path: Path) -> None:

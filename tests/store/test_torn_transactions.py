@@ -14,10 +14,10 @@ from tests.store.support import TestedStore, change, directory_store
 from waypost.errors import DocumentDamaged
 from waypost.store import DocumentId, JointChange
 from waypost.store.directory import backup, compaction, loading
-from waypost.store.directory.check import Report
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import Piece
 from waypost.store.directory.document import Document
+from waypost.store.directory.log_check import Report
 from waypost.store.directory.mending import RepairReport
 from waypost.store.directory.repair import repair
 from waypost.store.directory.upkeep import Upkeep

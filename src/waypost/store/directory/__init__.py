@@ -51,7 +51,6 @@ from waypost.store.directory import (
     space,
     upkeep,
 )
-from waypost.store.directory.check import Report
 from waypost.store.directory.context import Context
 from waypost.store.directory.document import Document
 from waypost.store.directory.driving import Drivers
@@ -60,6 +59,7 @@ from waypost.store.directory.following import Following
 from waypost.store.directory.joint import commit as commit_over
 from waypost.store.directory.joint import settle
 from waypost.store.directory.layout import SUFFIXES, Layout, open_layout, scratch, sweep
+from waypost.store.directory.log_check import Report
 from waypost.store.directory.looking import Looking
 from waypost.store.kinds import DocumentId, Kind
 from waypost.store.staging import JointStaging

@@ -15,7 +15,7 @@ from waypost.codec.bodies import SnapshotBody
 from waypost.codec.compression import Compressor
 from waypost.errors import DocumentDamaged, InvalidInput, StoreUnavailable, WaypostError
 from waypost.store.contract import Change
-from waypost.store.directory import check, compaction, loading, snapshots
+from waypost.store.directory import compaction, loading, snapshots
 from waypost.store.directory.batch import Prepared, Tentative
 from waypost.store.directory.compaction import Origin, Rewriter
 from waypost.store.directory.context import Context
@@ -23,6 +23,7 @@ from waypost.store.directory.decisions import IMPORT, remove_folder
 from waypost.store.directory.files import Directory
 from waypost.store.directory.layout import file_name
 from waypost.store.directory.log import Log, new_file_id
+from waypost.store.directory.log_check import check_log
 from waypost.store.directory.state import DocumentState
 from waypost.store.directory.submission import Submission
 from waypost.store.directory.transcript import Transcript
@@ -111,7 +112,7 @@ class Received:
 
     def _verify(self, folder: Directory, document: DocumentId) -> None:
         """Read the log back, and compare every commit with its id and its sums."""
-        report = check.check_log(folder, file_name(document), document.kind, self._context.apart(_CACHE_BYTES))
+        report = check_log(folder, file_name(document), document.kind, self._context.apart(_CACHE_BYTES))
         if report.refused:
             raise report.refused[0]
         amiss = [found.text for found in report.findings if found.severity != "note"]

@@ -18,7 +18,7 @@ from waypost.codec.bodies import FileBody, read_file
 from waypost.codec.compression import Undecodable
 from waypost.config import Config
 from waypost.errors import DocumentDamaged, LockTimeout, StoreNotFound, UnsupportedFormat
-from waypost.store.directory import check, compaction, forgotten, lease, loading, register, restoring
+from waypost.store.directory import compaction, forgotten, lease, loading, register, restoring
 from waypost.store.directory.compaction import Origin
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File, open_path
@@ -34,6 +34,7 @@ from waypost.store.directory.layout import (
     replace,
 )
 from waypost.store.directory.log import Log
+from waypost.store.directory.log_check import check_log
 from waypost.store.directory.mending import ASIDE, Mender, Repaired, RepairReport
 from waypost.store.directory.recollecting import CheckpointMender
 from waypost.store.directory.salvage import Kept, Salvage, find_frames, salvage
@@ -225,7 +226,7 @@ class _Repair(Mender):
             if identity is not None:
                 break  # else somebody has replaced it meanwhile
         try:
-            checked = check.check_log(folder, name, kind, self.context)
+            checked = check_log(folder, name, kind, self.context)
             if any(found.severity == "unreadable" for found in checked.findings):
                 raise checked.refused[0]  # what may not be read is not known to be damaged
             texts = [found.text for found in checked.findings if found.severity == "damage"]

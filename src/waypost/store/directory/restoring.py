@@ -25,12 +25,13 @@ from waypost.errors import (
     WaypostError,
 )
 from waypost.store.copies import BackedUp, BackedUpFile, Backup, Restored
-from waypost.store.directory import check, checkpoints, decisions, loading
+from waypost.store.directory import checkpoints, decisions, loading
 from waypost.store.directory.backup import MANIFEST, copy, new_file, remove_tree
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File, open_path
 from waypost.store.directory.layout import FOLDERS, ON_DEMAND, RESTORING, SUFFIXES, Layout
 from waypost.store.directory.log import LOCK_TIMEOUT_S
+from waypost.store.directory.log_check import check_log
 from waypost.store.kinds import DocumentId, Kind
 
 _STAGED, DECIDED, _PLAN = "restore", RESTORING, "plan.json"
@@ -184,7 +185,7 @@ def _copy(origin: Directory, target: Directory, each: BackedUp | BackedUpFile) -
 
 def _stage_one(origin: Directory, target: Directory, each: BackedUp, context: Context) -> None:
     _copy(origin, target, each)
-    report = check.check_log(target, each.file, each.kind, context)
+    report = check_log(target, each.file, each.kind, context)
     if report.refused:
         raise report.refused[0]
     if report.findings:
