@@ -155,6 +155,22 @@ def test_c06_what_is_being_written_is_no_torn_tail(path: Path, monkeypatch: pyte
     assert written_meanwhile(path, monkeypatch, cut, lost=False) == []
 
 
+def test_c06_what_is_written_behind_the_lock_is_none_either(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands behind the last frame is judged while no write is under way."""
+    real = files.File.unlock
+
+    def unlock(given: Any) -> None:
+        real(given)
+        if tidied:
+            with open(given.name, "ab") as writing:
+                writing.write(b"the beginning of another frame")
+
+    tidied: list[str] = []
+    monkeypatch.setattr(check, "_check_fixed_files", lambda *_: tidied.append("all that was to be written is"))
+    monkeypatch.setattr(files.File, "unlock", unlock)
+    assert written_meanwhile(path, monkeypatch, 100, lost=False) == []
+
+
 def test_c06_what_nobody_writes_to_its_end_is_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [each.severity for each in written_meanwhile(path, monkeypatch, 100, lost=True)] == ["torn tail"]
 

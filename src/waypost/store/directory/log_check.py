@@ -23,6 +23,7 @@ from waypost.store.directory.blocks import Blocks
 from waypost.store.directory.checkpoints import check_extent
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory
+from waypost.store.directory.frames import Tail
 from waypost.store.directory.layout import SUFFIXES, encode_id
 from waypost.store.directory.log import LACKS_BASE, Frame, Log
 from waypost.store.directory.participants import Marks, Place, Torn
@@ -109,6 +110,7 @@ class _LogCheck:
         self._version = 0
         self._commit_id = sums.NO_COMMIT
         self._size_bytes = 0
+        self._tail = Tail(0, False, 0)
         log.thorough = True
 
     def _found(self, severity: Severity, offset: int, text: str) -> None:
@@ -116,7 +118,7 @@ class _LogCheck:
 
     def run(self) -> None:
         is_whole = self._read_on()
-        if is_whole and not self._alone and self._is_amiss():
+        if is_whole and not self._alone and (self._tail.damaged or self._tail.torn_bytes):
             is_whole = self._read_what_was_being_written()
         self._report.size_bytes += self._size_bytes
         if self._log.end == 0:
@@ -132,12 +134,12 @@ class _LogCheck:
             self._found("damage", self._log.end, LACKS_BASE)
 
     def _read_on(self) -> bool:
-        """Check the frames from the last one on that was whole; False behind one that says what cannot be."""
+        """Check the frames from the last one on that was whole, and look at what stands behind them; False behind one
+        that says what cannot be.
+        """
         log = self._log
         size = self._size_bytes = log.file.identity().size
-        if log.end == 0 and not self._begin(size):
-            return True
-        for found in log.hop(log.end, log.link, size):
+        for found in log.hop(log.end, log.link, size) if log.end or self._begin(size) else ():
             log.take_note(found)
             self._report.frames += 1
             try:
@@ -145,6 +147,7 @@ class _LogCheck:
             except Undecodable as error:
                 self._found("damage", found.offset, str(error))
                 return False
+        self._tail = log.tail(size)
         return True
 
     def _begin(self, size: int) -> bool:
@@ -157,10 +160,6 @@ class _LogCheck:
         self._report.frames += 1
         self._blocks.file_id = self._log.file_id
         return True
-
-    def _is_amiss(self) -> bool:
-        tail = self._log.tail(self._size_bytes)
-        return tail.damaged or tail.torn_bytes > 0
 
     def _read_what_was_being_written(self) -> bool:
         """Read on with the lock, so that no write is under way: what is no frame then is none."""
@@ -200,15 +199,14 @@ class _LogCheck:
             self._found("damage", 0, f"holds {body.kind} {body.id!r}, whose file has another name")
 
     def _check_end(self) -> None:
-        log, size = self._log, self._size_bytes
-        tail = log.tail(size)
+        log, tail = self._log, self._tail
         if tail.damaged:
             self._found("damage", log.end, "a frame that was synced is not whole")
         elif tail.torn_bytes:
             self._found("torn tail", log.end, f"{tail.torn_bytes} bytes that belong to no whole frame")
         elif log.last_type != FrameType.SEAL:
             self._found("note", log.end, "is open, or was not closed cleanly; nothing is missing")
-        elif log.end != size:
+        elif log.end != self._size_bytes:
             self._found("note", log.end, "is closed, but not trimmed")
 
     def _check_frame(self, found: Frame) -> None:
