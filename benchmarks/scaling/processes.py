@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from functools import partial
 
 from benchmarks.crew import Crew, Worker, ask_all, turn_of_all
+from benchmarks.scaling.engine import WORKFLOW
 from benchmarks.scaling.growth import Curve
 from benchmarks.scaling.site import Site
-from waypost.bench.turns import Order, take_turns
+from waypost.bench.turns import Order, Turn, take_turns
 
 REGION = 4 << 20
 STEPS = 320
@@ -29,7 +30,7 @@ def measure(site: Site, sizes: Sequence[int]) -> list[Curve]:
         ask_all(floors, "open", [{"path": path, "frame_bytes": frame, "length": REGION} for path in files])
         lanes = {"apart": apart, "together": together, "floor": floors}
         order: Order[tuple[str, int]] = [
-            ((name, size), partial(turn_of_all, workers[:size], "rate", site.amount.window))
+            ((name, size), partial(_turn, workers[:size], site.amount.window, WORKFLOW if name == "together" else None))
             for size in sizes
             for name, workers in lanes.items()
         ]
@@ -52,6 +53,13 @@ def _prepare(site: Site, apart: list[Worker], together: list[Worker]) -> None:
     for number, worker in enumerate(apart):
         worker.ask("create", workflow=f"measured-{number}", steps=STEPS)
         worker.ask("use", workflow=f"measured-{number}", steps=STEPS)
-    together[0].ask("create", workflow="measured", steps=STEPS)
+    together[0].ask("create", workflow=WORKFLOW, steps=STEPS)
     for number, worker in enumerate(together):
-        worker.ask("use", workflow="measured", steps=STEPS, share=number, shares=len(together))
+        worker.ask("use", workflow=WORKFLOW, steps=STEPS, share=number, shares=len(together))
+
+
+def _turn(workers: list[Worker], seconds: float, workflow: str | None) -> Turn:
+    """All in the same window; of a workflow of all, what others wrote while some were idle is taken in before it."""
+    if workflow is not None:
+        ask_all(workers, "load", [{"workflow": workflow, "whole": False, "cold": False, "count": 1}] * len(workers))
+    return turn_of_all(workers, "rate", seconds)
