@@ -8,6 +8,7 @@ crash test.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 from waypost.errors import WaypostError
@@ -54,10 +55,11 @@ def verify(layout: Layout, context: Context) -> Report:
                 tasks.append((folder, name, kind))
             else:
                 report.findings.append(Finding("damage", _shown(layout, kind, name), None, "is no file of a store"))
+    check_live = partial(check_log, alone=False)
     with context.new_pool() as pool:
         # some at a time, since a hundred thousand that wait would take more memory than they do
         for start in range(0, len(tasks), _AT_A_TIME):
-            some = [pool.submit(check_log, *task, context, alone=False) for task in tasks[start : start + _AT_A_TIME]]
+            some = [pool.submit(check_live, *task, context) for task in tasks[start : start + _AT_A_TIME]]
             for checked in some:
                 report.add(checked.result())
     _check_transactions(layout, report)
