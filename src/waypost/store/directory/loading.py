@@ -250,7 +250,8 @@ def versions(
     context: Context, document: DocumentId, wanted: Iterable[int], *, decided: list[Piece] | None = None
 ) -> Iterator[DocumentView]:
     """The document as it was at versions, given in rising order, in one reading of its log; those that history does
-    not reach back to are left out.
+    not reach back to are left out. Each can be compared with the one given before it by what the commits between them
+    touched, unless these are many.
     """
     folder = context.layout.readable(document.kind)
     reader = None if folder is None else context.open_log(folder, file_name(document), write=False, decided=decided)
@@ -262,6 +263,7 @@ def versions(
     state = DocumentState(document, Snapshot(blocks))
     asked = iter(wanted)
     sought = next(asked, -1)
+    last: DocumentView | None = None
     for found in reader.hop(first.end, first.header.checksum, size):
         header = found.header
         if header.type == FrameType.SNAPSHOT and state.standing.version <= header.version:
@@ -270,7 +272,16 @@ def versions(
             state.follow(found)
         while 0 <= sought <= state.standing.version:
             if sought == state.standing.version and sought:
-                yield state.view()
+                last = _behind(last, state)
+                yield last
             sought = next(asked, -1)
         if sought < 0:
             return
+
+
+def _behind(last: DocumentView | None, state: DocumentState) -> DocumentView:
+    view = state.view()
+    touched = None if last is None or last is view else state.touched_since(last.version)
+    if last is not None and touched is not None:
+        last.note_next(view, touched)
+    return view

@@ -77,6 +77,15 @@ class Recent:
         for laid in self._laid:
             yield from laid.before
 
+    def touched_since(self, version: int) -> set[str] | None:
+        """The keys that the commits behind one of these versions touched; None where it is none of them."""
+        touched = set[str]()
+        for laid in reversed(self._laid):
+            if laid.standing.version == version:
+                return touched
+            touched.update(laid.before)
+        return None
+
     def version_touching(self, key: str) -> int | None:
         """The last of these versions whose commit touched a part; None where none did."""
         return next((laid.standing.version for laid in reversed(self._laid) if key in laid.before), None)

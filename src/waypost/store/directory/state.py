@@ -248,6 +248,8 @@ class DocumentView(Stands):
         changed = self._touched_until(other)
         if changed is None:
             changed = other._touched_until(self)
+        if changed is None:
+            changed = self._touched_beside(other)
         if changed is None and other._base is self._base:  # the rest stands in the snapshot that both stand on
             changed = {*self.overlay, *other.overlay}
         return changed
@@ -260,6 +262,17 @@ class DocumentView(Stands):
         if later is None or self._base.blocks.file_id != other._base.blocks.file_id:
             return None
         return later.touched if later.commit_id == other.commit_id else None
+
+    def _touched_beside(self, other: DocumentView) -> set[str] | None:
+        """What the commits between two versions touched, and some more, where both know those up to the same later one."""
+        mine, its = self._later, other._later
+        if mine is None or its is None or mine.commit_id != its.commit_id:
+            return None
+        return mine.touched | its.touched if self._base.blocks.file_id == other._base.blocks.file_id else None
+
+    def note_next(self, view: DocumentView, touched: set[str]) -> None:
+        """Remember what the commits from here to a later version touched: all that may differ between the two."""
+        self._later = Later(view.commit_id, touched)
 
     def operation(self, operation_id: str) -> OperationRecord | None:
         found = self._since.get(operation_id)
@@ -433,6 +446,11 @@ class DocumentState:
             return None
         overlay, standing, compressed, later = found
         return DocumentView(self.document, self.base, overlay, standing, compressed, self._since, self._kinds, later)
+
+    def touched_since(self, version: int) -> set[str] | None:
+        """The keys that the commits behind one of the last versions touched; None where it is not at hand."""
+        self.decode()
+        return self._recent.touched_since(version)
 
     def version_that_put(self, key: str) -> int | None:
         """The version whose commit put a part that is there; None where that is too long ago."""
