@@ -32,6 +32,8 @@ FOLLOWING = "tests/store/test_following.py"
 RECEIVING = "tests/store/test_receiving.py"
 HOPPED = "tests/store/test_hopped.py"
 BUNDLES = "tests/store/test_bundles.py"
+WRITTEN_OUT = "tests/store/test_written_out.py"
+IN_A_ROW = "tests/store/test_versions_in_a_row.py"
 SPOOL = "tests/crash/test_spool.py::test_t02_d24_a_power_cut_loses_no_event_and_doubles_none"
 
 
@@ -112,7 +114,8 @@ MUTATIONS: dict[str, Mutation] = {
     # --- store/directory/checkpoints.py ---
     "store/directory/forgotten.py::Told.fate::known == [standing.commit_id]": by(f"{FORGOTTEN}::test_a_repair_has_checkpoints_adopted_that_their_log_has_lost"),
     "store/directory/checkpoints.py::Kept._adds_up::(sums.add_to_checksum(checksum, added), size + grown) == (self.checksum, self.size_bytes)": by(f"{KEPT_FOUND}::test_d10_a_file_of_another_store_is_no_part_of_a_checkpoint"),
-    "store/directory/checkpoints.py::_is_current::folder.identity(file_name(layer.name)) == layer.blocks.file.identity()": by(f"{KEPT_FOUND}::test_c06_a_reader_meets_files_that_are_written_again"),
+    "store/directory/checkpoints.py::_layers::is_current(folder, layer)": by(f"{KEPT_FOUND}::test_c06_a_reader_meets_files_that_are_written_again"),
+    "store/directory/checkpoints.py::is_current::folder.identity(file_name(layer.name)) == layer.blocks.file.identity()": by(f"{KEPT_FOUND}::test_c06_a_reader_meets_files_that_are_written_again"),
     "store/directory/checkpoints.py::check_extent::(digest.digest(), length) != (extent.digest, extent.length)": by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
     # --- store/directory/decisions.py ---
     "store/directory/decisions.py::Decisions.confirm::_sync_if_possible(self._folder)": by(f"{SYNCS}::test_t20_who_finds_a_decision_makes_sure_of_it[reader]"),
@@ -203,6 +206,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/keeping.py::give_place::folder.sync()": by(f"{ARRIVING}::test_d14_what_a_dead_process_was_giving_its_place_has_it"),
     "store/directory/keeping.py::write_out::folder.identity(file_name(name)) is None": by(f"{KEPT}::test_trap_13_every_checkpoint_comes_back_whatever_is_lost"),
     "store/directory/keeping.py::_place_again::folder.sync()": by(f"{KEPT_FOUND}::test_d16_a_file_whose_name_was_not_synced_is_written_again_before_history_goes"),
+    "store/directory/keeping.py::write_out::checkpoints.is_current(folder, last.layer)": by(f"{WRITTEN_OUT}::test_c04_none_is_written_on_one_that_goes_meanwhile"),
     "store/directory/keeping.py::write_out::folder.sync()": by(f"{KEPT_SYNCS}::test_t20_checkpoints_outlive_the_history_that_held_them"),
     "store/directory/keeping.py::put_in_place::file.sync_all()": by(f"{KEPT_SYNCS}::test_t20_checkpoints_outlive_the_history_that_held_them"),
     "store/directory/keeping.py::put_in_place::folder.sync()": by(f"{KEPT_SYNCS}::test_t20_checkpoints_outlive_the_history_that_held_them"),
@@ -313,6 +317,8 @@ MUTATIONS: dict[str, Mutation] = {
     # --- store/directory/standing.py ---
     "store/directory/standing.py::is_surely_same::one[:2] == other[:2]": by(f"{KEPT}::test_large_parts_in_files_and_in_the_log_are_told_apart_by_their_digests"),
     # --- store/directory/state.py ---
+    "store/directory/state.py::DocumentView._touched_beside::mine.commit_id != its.commit_id": by(f"{IN_A_ROW}::test_what_differs_is_what_lies_between"),
+    "store/directory/state.py::DocumentView._touched_beside::self._base.blocks.file_id == other._base.blocks.file_id": by(f"{IN_A_ROW}::test_what_was_erased_between_differs"),
     "store/directory/state.py::DocumentView._touched_until::self._base.blocks.file_id != other._base.blocks.file_id": by("tests/store/test_recent.py::test_a_version_that_was_held_while_something_was_erased_differs_in_it"),
     "store/directory/state.py::DocumentView._touched_until::later.commit_id == other.commit_id": by("tests/store/test_recent.py::test_what_differs_from_a_moment_ago_is_told_by_what_was_touched_since"),
     "store/directory/blocks.py::BlockCache::self._lock": by(f"{LOCKS}::test_c05_threads_take_turns_on_cached_blocks_and_decisions"),

@@ -21,6 +21,7 @@ from tests.store.support import WF, TestedStore, directory_store, failing, syste
 from tests.store.test_checkpoints import contents, make, name_of, put, remove
 from waypost.errors import StoreUnavailable
 from waypost.store.directory import keeping, register, upkeep
+from waypost.store.directory.files import Directory
 from waypost.store.directory.log_check import Report
 from waypost.store.directory.repair import repair
 from waypost.store.directory.upkeep import Upkeep
@@ -277,6 +278,24 @@ def test_closing_tells_of_no_more_files_than_are_soon_told_of(path: Path, monkey
         kept._next_at = 0.0
         kept.look_after()
         assert len(ids(path)) == 3
+
+
+@pytest.mark.usefixtures("calm")
+def test_closing_does_not_even_list_a_long_folder(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where every process is soon gone, nobody writes an index: each would list a hundred thousand files."""
+    with closing(directory_store(path)) as store:
+        make(store, 1, a=b"1")
+    (path / register.NAME).unlink()
+    length = (path / "checkpoints").stat().st_size
+    listed: list[str] = []
+    names = Directory.names
+    monkeypatch.setattr(Directory, "names", lambda given: listed.append(given.path) or names(given))
+    for most, is_told in (length - 1, False), (length, True):
+        monkeypatch.setattr(register, "_MOST_AT_CLOSE_BYTES", most)
+        listed.clear()
+        directory_store(path).close()
+        assert any(each.endswith("checkpoints") for each in listed) == (path / register.NAME).exists() == is_told
+    assert ids(path) == [name_of(1)]
 
 
 @pytest.mark.usefixtures("calm")

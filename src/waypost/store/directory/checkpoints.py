@@ -266,12 +266,13 @@ def _layers(context: Context, name: str, above: Mapping[str, Kept]) -> list[Laye
             _follow_chain(context, folder, name, layers, above)
             return layers
         except DocumentDamaged:
-            if all(_is_current(folder, layer) for layer in layers):
+            if all(is_current(folder, layer) for layer in layers):
                 raise
             # one was written again meanwhile, because what it stood on was to go
 
 
-def _is_current(folder: Directory, layer: Layer) -> bool:
+def is_current(folder: Directory, layer: Layer) -> bool:
+    """Whether a checkpoint's file is still the one that was read, which is open, so that no other has its inode."""
     return folder.identity(file_name(layer.name)) == layer.blocks.file.identity()
 
 

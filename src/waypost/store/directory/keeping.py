@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -23,7 +24,16 @@ from waypost.codec.frame import ERASED_FORMAT, FORMAT_VERSION, part_hash, touche
 from waypost.errors import DocumentDamaged, LockTimeout, StoreUnavailable
 from waypost.store.contract import CHECKPOINT
 from waypost.store.directory import checkpoints
-from waypost.store.directory.checkpoints import ARRIVING, FOLDER, LOCK, LONGEST_CHAIN, Kept, arrival_name, file_name
+from waypost.store.directory.checkpoints import (
+    ARRIVING,
+    FOLDER,
+    LOCK,
+    LONGEST_CHAIN,
+    Kept,
+    Layer,
+    arrival_name,
+    file_name,
+)
 from waypost.store.directory.compaction import Rewriter, commits
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File
@@ -46,14 +56,15 @@ def find_versions(log: Log, names: Iterable[str]) -> dict[str, int]:
     """The versions whose commits put these checkpoints, as far as history reaches back; headers tell of most commits
     that they do not.
     """
-    keys = {CHECKPOINT + name: part_hash((CHECKPOINT + name).encode()) for name in names}
+    keys = {CHECKPOINT + name for name in names}
+    hashes = {part_hash(key.encode()) for key in keys}
     found: dict[str, int] = {}
     for each in commits(log, log.end):
         touched = touched_parts(each.header, each.data)
-        if touched is not None and not any(sought in touched for sought in keys.values()):
+        if touched is not None and hashes.isdisjoint(touched):
             continue
         puts = bodies.read_commit(each.content()[0]).puts
-        found.update((key.removeprefix(CHECKPOINT), each.header.version) for key in keys if key in puts)
+        found.update((key.removeprefix(CHECKPOINT), each.header.version) for key in puts if key in keys)
     return found
 
 
@@ -204,15 +215,17 @@ def give_place(context: Context, name: str) -> None:
 def write_out(context: Context, wanted: Wanted, rounds: Rounds, *, anew: bool = False) -> None:
     """Write files for these checkpoints, also where there are some if they are to be written `anew`."""
     folder = context.layout.folder(FOLDER)
+    last: _Last | None = None
     for some in rounds:  # asked for outside of the lock, since that may wait for a document's
         versions = iter(some)
         first = next(versions)
         with alone(context, wanted.restores):
-            found = erasures_now(context, wanted.document)
-            stood_on = {_parent_of(context, folder, each) for each in wanted.names if each > first[0]}
-            last: _Last | None = None  # nobody else writes, so what was written last is as it was
+            erased = erasures_now(context, wanted.document)
+            if last is not None and not checkpoints.is_current(folder, last.layer):
+                last = None  # from now on nobody else writes, so that what was written last stays as it is
+            stood_on = {_parent_of(context, folder, each) for each in _later(folder, wanted.names, first[0])}
             for name, read in chain([first], versions):
-                version = Scrubbed.of(read, found)  # it may be older than the decision to erase some of it
+                version = Scrubbed.of(read, erased)  # it may be older than the decision to erase some of it
                 if anew or folder.identity(file_name(name)) is None:
                     # a chain that grew longer in its middle could become too long at its end
                     parent = None if name in stood_on else _parent_for(context, wanted.names, name, version, last)
@@ -226,12 +239,23 @@ class _Last(NamedTuple):
 
     kept: Kept
     version: Source
+    layer: Layer
+
+
+def _later(folder: Directory, names: list[str], first: str) -> list[str]:
+    """Those of the names behind one that have files; they are many where few files are written yet."""
+    later = names[bisect_right(names, first) :]
+    if len(later) <= AT_A_TIME:
+        return later
+    there = set(folder.names())
+    return [name for name in later if file_name(name) in there]
 
 
 def _parent_for(context: Context, names: list[str], name: str, version: Source, last: _Last | None) -> Kept | None:
     """What a checkpoint is best written as a delta on; None where it is better a base."""
-    for candidate in reversed(names):
-        if candidate >= name or not checkpoints.has(version, candidate):
+    for at in range(bisect_left(names, name) - 1, -1, -1):
+        candidate = names[at]
+        if not checkpoints.has(version, candidate):
             continue
         try:
             known = last.kept if last is not None and last.kept.name == candidate else None
@@ -274,7 +298,7 @@ def put_in_place(
     layer = checkpoints.read_layer(context.apart(), folder, name)
     if layer is None:
         return None
-    return _Last(Kept(layer) if parent is None else parent.below(layer), version)
+    return _Last(Kept(layer) if parent is None else parent.below(layer), version, layer)
 
 
 def _write(context: Context, file: File, name: str, version: Source, parent: Kept | None, near: Source | None) -> None:

@@ -132,9 +132,10 @@ def _is_stale(layout: Layout) -> bool:
 
 
 def _is_short(layout: Layout) -> bool:
-    """Whether there are few files, as the length of the index tells, and where that is short their number."""
-    found = layout.root.identity(NAME)
-    if found is not None and found.size > _MOST_AT_CLOSE_BYTES:
+    """Whether there are few files, as the length of the index tells, or that of the folder where the file system keeps
+    one, and where these are short their number.
+    """
+    if any(found.size > _MOST_AT_CLOSE_BYTES for name in (NAME, FOLDER) if (found := layout.root.identity(name))):
         return False
     folder = layout.existing(FOLDER)  # it may hold many that a short index does not know: a crash may have left them
     return folder is None or len(folder.names()) <= _MOST_AT_CLOSE

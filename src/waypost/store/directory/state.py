@@ -264,7 +264,7 @@ class DocumentView(Stands):
         return later.touched if later.commit_id == other.commit_id else None
 
     def _touched_beside(self, other: DocumentView) -> set[str] | None:
-        """What the commits between two versions touched, and some more, where both know those up to the same later one."""
+        """What commits between two versions touched, and some more, where both know those up to the same later one."""
         mine, its = self._later, other._later
         if mine is None or its is None or mine.commit_id != its.commit_id:
             return None
