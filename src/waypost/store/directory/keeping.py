@@ -243,7 +243,7 @@ class _Last(NamedTuple):
 
 
 def _later(folder: Directory, names: list[str], first: str) -> list[str]:
-    """Those of the names behind one that have files; they are many where few files are written yet."""
+    """The names behind one that may have files: where they are many, those that do, by one look at the folder."""
     later = names[bisect_right(names, first) :]
     if len(later) <= AT_A_TIME:
         return later
