@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import Literal, NamedTuple
 
@@ -85,7 +87,8 @@ class Choice(NamedTuple):
     fill: str = "zeros"
 
 
-class Crash(NamedTuple):
+@dataclass(frozen=True)
+class Crash:
     """A moment at which the power may go: what is on the medium for sure, and which operations may be."""
 
     event: int
@@ -100,16 +103,19 @@ class Crash(NamedTuple):
 
     def legal(self, taken: frozenset[int]) -> frozenset[int]:
         """Without those that cannot be there since what they need is not."""
-        there = {id(self.operations[at]) for at in taken | self.durable}
-        open_ones = {id(each) for each in self.operations}
-        kept: set[int] = set()
-        for at in sorted(taken):
-            operation = self.operations[at]
-            if all(id(need) in there or id(need) not in open_ones for need in operation.needs):
-                kept.add(at)
-            else:
-                there.discard(id(operation))
-        return frozenset(kept)
+        there = taken | self.durable
+        gone: set[int] = set()
+        for at, needs in self._needing:
+            if at in taken and not all(need in there and need not in gone for need in needs):
+                gone.add(at)
+        return taken - gone if gone else taken
+
+    @cached_property
+    def _needing(self) -> list[tuple[int, list[int]]]:
+        """The operations that need others which are open, in their order, and which these are."""
+        places = {id(each): at for at, each in enumerate(self.operations)}
+        needs = ([places[id(need)] for need in each.needs if id(need) in places] for each in self.operations)
+        return [(at, needed) for at, needed in enumerate(needs) if needed]
 
     def state(self, choice: Choice) -> Tree:
         """What the medium holds then."""
@@ -126,8 +132,12 @@ class Crash(NamedTuple):
         """Legal choices: the telling ones first, then samples (True) without end, some of which come twice."""
         rng = random.Random(seed)
         optional = self.optional()
-        subsets = list(dict.fromkeys(map(self.legal, _subsets(optional))))
-        yield from ((False, Choice(each)) for each in subsets)
+        found: dict[frozenset[int], None] = {}
+        for each in map(self.legal, _subsets(optional)):
+            if each not in found:
+                found[each] = None
+                yield False, Choice(each)
+        subsets = list(found)
         if not optional:
             return
         tears = [(at, *tear) for at in optional for tear in self._tears(self.operations[at])]

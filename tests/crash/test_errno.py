@@ -115,7 +115,7 @@ def test_e01_t05_every_error_at_every_call_is_told_and_harms_nothing(workload: W
     with bench() as place:
         trace = count_calls(place, workload).trace
         met, turn = 0, WORKLOADS.index(workload)
-        step = ring_size(5, 1)  # odd, so that a workload meets errors once as well as from then on
+        step = ring_size(7, 1)  # odd, so that a workload meets errors once as well as from then on
         for number, kind, onwards in list(cases_of(telling(workload, trace), turn))[turn % step :: step]:
             fault = fail_at(number, kind, onwards=onwards, any_call=RING == "N")
             where = f"{kind} at call {number} ({trace[number - 1].name}){' and from then on' if onwards else ''}"
@@ -129,7 +129,7 @@ def test_e01_t05_what_is_done_and_said_to_have_failed_harms_nothing(workload: Wo
     """A call that changes something, does it, and fails, as file systems of a network do, is told as truly."""
     with bench() as place:
         trace = count_calls(place, workload).trace
-        step = ring_size(7, 1)
+        step = ring_size(9, 1)
         calls = [call for call in unlike(trace) if call.name in CHANGING]
         points = workload.some(calls[WORKLOADS.index(workload) % step :: step])
         for turn, call in enumerate(points):

@@ -45,7 +45,7 @@ def test_trap_02_t01_d01_a_kill_at_any_call_loses_nothing(workload: Workload, to
     """SIGKILL before each call of each operation, on a new and on a used store."""
     with bench() as place:
         shim = count_calls(place, workload)
-        step = ring_size(3, 1)
+        step = ring_size(5, 1)
         numbers = numbered(shim, is_worth_a_kill)[WORKLOADS.index(workload) % step :: step]
         points = [*workload.some(numbers), len(shim.trace) + 1]
         for point in points:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,10 +22,11 @@ def test_probe(waive_floor):
 def _run(tmp_path: Path, points: int, probes: str = PROBE) -> subprocess.CompletedProcess[str]:
     probe = tmp_path / "test_probe.py"
     probe.write_text(probes.format(points=points))
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "tests.totals", "--floors", str(probe)]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "xdist", "-p", "tests.totals", "--floors"]
     return subprocess.run(
-        [*command, "--totals", str(tmp_path / "out" / "totals.txt"), "-p", "no:cacheprovider"],
+        [*command, str(probe), "--totals", str(tmp_path / "out" / "totals.txt"), "-p", "no:cacheprovider"],
         cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # each plugin is loaded three times
         capture_output=True,
         text=True,
         check=False,
