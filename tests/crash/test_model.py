@@ -59,7 +59,7 @@ from waypost.store.directory.document import Document
 from waypost.store.directory.upkeep import Upkeep
 from waypost.store.memory import MemoryStore
 
-PARTS = ring_size(8, 400)
+PARTS = ring_size(8, 120)
 STEPS_OF_A_PART = ring_size(1_500, 2_200)
 
 _DAY_US = 24 * 3600 * 1_000_000

@@ -26,7 +26,7 @@ from waypost.store.contract import ADOPTED, CHECKPOINT
 from waypost.store.directory.layout import file_name
 from waypost.store.memory import MemoryStore
 
-PARTS = ring_size(1, 100)
+PARTS = ring_size(1, 40)
 STEPS_OF_A_PART = ring_size(600, 2_000)
 
 

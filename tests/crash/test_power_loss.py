@@ -28,7 +28,7 @@ from tests.crash.stories import (
 from tests.totals import Totals, ring_size
 
 pytestmark = [pytest.mark.usefixtures("quiet"), pytest.mark.timeout(ring_size(600, 3600))]
-PARTS = range(ring_size(1, 8))
+PARTS = range(ring_size(1, 4))
 """Each with a seed of its own, so that a night is spread over the cores."""
 each_workload = pytest.mark.parametrize("chosen", WORKLOADS.values(), ids=list(WORKLOADS))
 
@@ -67,7 +67,7 @@ def test_t02_a_crash_loses_nothing_that_was_promised(chosen: Workload, part: int
 @each_workload
 def test_t03_after_the_end_of_all_processes_others_go_on_and_the_power_goes(chosen: Workload, totals: Totals) -> None:
     """All processes die before any one change; what they left unsynced in the page cache is what others build on."""
-    states = _cut_short(chosen, record_with_a_kill, ring_size(6, 150), "died before change", ring_size(2, 1))
+    states = _cut_short(chosen, record_with_a_kill, ring_size(6, 100), "died before change", ring_size(2, 1))
     totals("crash states within recovery", states)
 
 
@@ -75,7 +75,7 @@ def test_t03_after_the_end_of_all_processes_others_go_on_and_the_power_goes(chos
 def test_d14_a_crash_within_recovery_and_one_within_that(chosen: Workload, totals: Totals) -> None:
     """From states that a crash left, through a recovery that is cut off by a crash, through another such recovery."""
     first = Campaign(recorded(chosen), "weak", title=f"workload {chosen.name}")
-    several = chosen.some(ring_size(4, 80))
+    several = chosen.some(ring_size(4, 40))
     for number, (moment, _, tree) in enumerate(_spread(first, several)):
         recovery = record_recovery(tree, first.recording.story, moment.standing, chosen.options)
         second = Campaign(recovery, "weak", seed=SEED + number, title=f"workload {chosen.name}, recovery {number}")
@@ -91,7 +91,7 @@ def test_d14_a_crash_within_recovery_and_one_within_that(chosen: Workload, total
 @each_workload
 def test_t06_after_a_failed_sync_nothing_acknowledged_is_lost(chosen: Workload, totals: Totals) -> None:
     """Each sync fails in turn, and its data is lost for good unless it is written again; others go on after it."""
-    states = _cut_short(chosen, record_with_a_failed_sync, ring_size(32, 1_000), "failed sync")
+    states = _cut_short(chosen, record_with_a_failed_sync, ring_size(32, 260), "failed sync")
     totals("crash states after a failed sync", states)
 
 

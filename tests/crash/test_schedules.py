@@ -289,7 +289,7 @@ def test_t11_one_thread_interrupted_at_every_call(place: Path, totals: Totals, n
     rng = random.Random(f"{SEED}{name}")
     ran = 0
     for thread in (0, 1):
-        for again in range(ring_size(1, 25)):
+        for again in range(ring_size(1, 5)):
             at, length = 0, 1
             while at < length:
                 turns = [(thread, at), (1 - thread, rng.randrange(1, 120) if again else 10_000), (thread, 10_000)]

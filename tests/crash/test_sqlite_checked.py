@@ -46,7 +46,7 @@ for number in range(1, int(transactions) + 1):
     database.execute("COMMIT")
     os.write(1, b"promised %d" % number)
 """
-STATES = ring_size(500, 20_000)
+STATES = ring_size(500, 5_000)
 STATEMENTS = [
     "CREATE TABLE IF NOT EXISTS parts (number INTEGER, part INTEGER, text TEXT, PRIMARY KEY (number, part))",
     """INSERT INTO parts WITH RECURSIVE part(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM part WHERE n < 4)
