@@ -69,6 +69,8 @@ class Cost:
     frame_bytes: float
     bytes: float | None
     syncs: float
+    disk_writes: float | None
+    """Of all processes meanwhile: those of the journal are among them."""
     peer_bytes: float | None
     peer_syncs: float | None
     counted_by: str

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import waypost
-from benchmarks.machine import bytes_handed_over, bytes_on_medium
+from benchmarks.machine import bytes_handed_over, bytes_on_medium, disk_writes
 from waypost.bench import engine, states
 from waypost.bench.engine import PRESET, Work
 from waypost.instruments import Instruments
@@ -61,25 +61,35 @@ class Engine(engine.Engine):
             instruments.note(("update_step_status", True, started, 200_000 + number, counters, None))
         return (time.perf_counter_ns() - started) / count
 
-    def account(self, count: int, dry: bool = False) -> dict[str, float]:
-        """What updates cost: bytes of their frames, bytes handed to the system in all, and syncs as they are reported.
+    def account(self, count: int, dry: bool = False) -> dict[str, float | None]:
+        """What updates cost: bytes of their frames, bytes handed to the system in all, syncs as they are reported, and
+        writes of the disk, None where these are not told.
 
         In all means with what the store writes beside them, such as snapshots and zeros ahead of the log's end; only
         the frames of the resets are taken off. With `dry` all is done but the updates.
         """
         before = bytes_handed_over()
         done = frames = resets = syncs = 0
+        written: list[int | None] = []
         while done < count:
             chosen = self._choose(count - done)
             resets += self._reset(chosen)
             done += len(chosen)
+            already = disk_writes(self._path)
             for step_id in () if dry else chosen:
                 result = self._open().update_step_status(self._workflow, step_id, "completed", next(self._outputs))
                 result.unwrap()
                 frames += result.performance.bytes_written
                 syncs += result.performance.syncs
+            now = disk_writes(self._path)
+            written.append(None if already is None or now is None else now - already)
         time.sleep(UPKEEP)
-        return {"frame_bytes": frames, "bytes": bytes_handed_over() - before - resets, "syncs": syncs}
+        return {
+            "frame_bytes": frames,
+            "bytes": bytes_handed_over() - before - resets,
+            "syncs": syncs,
+            "disk_writes": None if None in written else sum(filter(None, written)),
+        }
 
     def settle(self, seconds: float) -> None:
         """Leave time for what the store does later, so that it falls into nobody else's turn."""

@@ -138,12 +138,12 @@ def _replace(owner: Any, name: str, value: object) -> None:
 
 OPTIMISATIONS = {
     "filling": Optimisation((1,), "logs are filled ahead, so that a sync has no size to write", _filling),
-    "kept-state": Optimisation((1, 3), "the newest state stays in memory", _kept_state),
+    "kept-state": Optimisation((1, 3, 7), "the newest state stays in memory", _kept_state),
     "upkeep-beside": Optimisation((2,), "checkpoints are written out beside commits", _upkeep_beside),
     "lazy-loading": Optimisation((4,), "a step is decoded when it is touched", _lazy_loading),
     "recent-versions": Optimisation((5,), "what the last commits laid over stays in memory", _recent_versions),
     "own-locks": Optimisation((6,), "each workflow has a lock of its own", _own_locks),
-    "batches": Optimisation((7, 8), "commits that wait go into one sync", _batches),
+    "batches": Optimisation((8,), "commits that wait go into one sync", _batches),
     "bare-interpreter": Optimisation((9,), "the hook does without site and packages", _bare_interpreter),
     "compression": Optimisation((10,), "frames are compressed", _compression),
 }

@@ -175,12 +175,13 @@ def _goal_line(goal: Goal) -> list[str]:
 
 
 def _costs(costs: list[Cost], with_peer: bool) -> Sheet:
-    heads = ["steps", "syncs counted by", "syncs", "frame", "all bytes written"]
+    heads = ["steps", "syncs counted by", "syncs", "writes of the disk", "frame", "all bytes written"]
     if with_peer:
         heads += ["SqliteSaver's syncs", "bytes written"]
     lines: list[list[str]] = []
     for cost in costs:
-        line = [f"{cost.steps:,}", cost.counted_by, _count(cost.syncs), _bytes(cost.frame_bytes), _bytes(cost.bytes)]
+        counts = [_count(cost.syncs), _count(cost.disk_writes), _bytes(cost.frame_bytes), _bytes(cost.bytes)]
+        line = [f"{cost.steps:,}", cost.counted_by, *counts]
         lines.append(line + ([_count(cost.peer_syncs), _bytes(cost.peer_bytes)] if with_peer else []))
     return Sheet("What one update costs: syncs, and bytes handed to the system", heads, lines)
 

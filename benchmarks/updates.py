@@ -131,6 +131,7 @@ def _report_costs(bench: Bench, ours: dict[int, Worker], peers: dict[int, Worker
                 frame_bytes=cost["frame_bytes"] / scale.accounted,
                 bytes=cost["bytes"] / scale.accounted if cost["bytes"] > 0 else None,
                 syncs=syncs,
+                disk_writes=None if cost["disk_writes"] is None else cost["disk_writes"] / scale.accounted,
                 peer_bytes=theirs["bytes"] / saves if theirs["bytes"] else None,
                 peer_syncs=peer_syncs,
                 counted_by=counted_by,

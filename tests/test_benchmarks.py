@@ -165,6 +165,18 @@ def test_bytes_on_the_medium_are_counted_in_blocks(tmp_path):
     assert machine.bytes_on_medium(str(tmp_path)) >= empty + (1 << 16)
 
 
+def test_writes_of_the_disk_are_counted_where_the_system_tells(tmp_path):
+    """A file that is synced is written; a file system that has no disk of its own tells nothing."""
+    device = os.stat(tmp_path).st_dev
+    before = machine.disk_writes(str(tmp_path))
+    assert (before is not None) == os.path.exists(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat")
+    with open(tmp_path / "file", "wb") as file:
+        file.write(bytes(1 << 16))
+        os.fsync(file.fileno())
+    assert before is None or machine.disk_writes(str(tmp_path)) > before
+    assert machine.disk_writes("/proc") is None and machine.disk_writes("postgresql://server/base") is None
+
+
 def test_steps_are_the_same_in_each_run_and_about_as_large_as_said():
     """States are seeded, and a step with its output is 1.2 KB give or take a tenth."""
     steps = states.make_steps(200)

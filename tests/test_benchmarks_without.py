@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import bench, hooks, machine, removals, table
+from benchmarks import bench, hooks, machine, removals, table, without
 from benchmarks.__main__ import main
-from benchmarks.figures import Findings
+from benchmarks.figures import Cost, Findings
 
 from waypost.bench.goals import Goal
 
@@ -116,9 +116,16 @@ def test_what_shows_nowhere_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert main(command) == 1
     filling, batches = json.loads((tmp_path / "found.json").read_text())
     assert (filling["with_it"], filling["without"], filling["shows"]) == ([2.0, 2.2], [3.0, 4.0], True)
-    assert (batches["row"], batches["without"], batches["shows"]) == (7, [9.9, 10.1], False)
+    assert (batches["row"], batches["without"], batches["shows"]) == (8, [9.9, 10.1], False)
     printed = capsys.readouterr().out
     assert "NOTHING SHOWS that batches was removed" in printed and "that filling" not in printed
+
+
+def test_what_a_removal_costs_the_disk_is_seen_beside_the_goals() -> None:
+    """Of row 1 also the writes of the disk are compared, where the system tells of them."""
+    costs = [Cost(10, 900, 4_000, 1, 3.0, None, None, "strace"), Cost(60, 900, 900, 1, None, None, None, "strace")]
+    (found,) = without._reached(Findings({}, costs=costs))
+    assert (found[0].row, found[0].name, found[1]) == (1, "update at 10 steps, writes of the disk", 3.0)
 
 
 def test_a_name_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
