@@ -14,6 +14,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -224,9 +225,17 @@ class StoreMachine(RuleBasedStateMachine):
             self.handles[at].submit(each, finished(number))
         for _ in asked:
             assert left.acquire(timeout=60)
+        self.let_drivers_end(at)
         for each, outcomes in zip(asked, told, strict=True):
             (outcome,) = outcomes
             self.mirror(each, outcome)
+
+    def let_drivers_end(self, at: int) -> None:
+        """Wait for the threads that carried out a batch: one that is not done yet would take what is queued next."""
+        until = time.monotonic() + 60
+        while any(document.driver_is_due for document in tuple(self.handles[at]._documents.values())):
+            assert time.monotonic() < until
+            time.sleep(0.0005)
 
     @rule(at=any_handle, plan=any_plan, operation=any_operation | st.none())
     def transact(self, at: int, plan: Plan, operation: int | None) -> None:
