@@ -18,7 +18,7 @@ MODULES = ("codec/frame.py", "codec/bodies.py", "codec/compression.py", "streams
 """Those beside the directory store in which sums are compared."""
 
 _SYNCS = {"sync", "sync_all", "sync_to", "sync_above", "confirm", "fsync", "fdatasync", "fcntl"}
-_SYNCS |= {"_sync_data", "_sync_full", "_sync_if_possible"}
+_SYNCS |= {"_sync_data", "_sync_full", "_sync_if_possible", "_sync_at_once"}
 _LOCKS = {"lock", "try_lock", "flock", "enter", "try_alone", "share_again"}
 _THREAD_LOCKS = {"Lock", "RLock"}
 _CHECKS = {"intact", "blocks_whole", "is_current"}

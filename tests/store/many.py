@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 from waypost.codec import bodies, frame
-from waypost.codec.frame import Draft, FrameType, Place, Standing
+from waypost.codec.frame import Draft, FrameType, Place, Standing, new_file_id
 from waypost.store.directory.files import open_path
 from waypost.store.directory.layout import encode_id
-from waypost.store.directory.log import NOTHING, Frame, Log, new_file_id
+from waypost.store.directory.log import NOTHING, Frame, Log
 
 
 def read_frames(path: Path) -> list[Frame]:

@@ -17,7 +17,7 @@ from waypost.blocking import Waypost
 from waypost.codec import bodies, frame
 from waypost.codec.bodies import FileBody
 from waypost.codec.compression import Compressor
-from waypost.codec.frame import FORMAT_VERSION, Draft, FrameType
+from waypost.codec.frame import FORMAT_VERSION, Draft, FrameType, new_file_id
 from waypost.definitions import Definitions
 from waypost.errors import (
     DocumentDamaged,
@@ -32,7 +32,7 @@ from waypost.store import Change, DocumentId, Whole, open_store, read_bundle
 from waypost.store.directory import bundle
 from waypost.store.directory.bundle import _Listed, _Section, _Sink
 from waypost.store.directory.compaction import Rewriter
-from waypost.store.directory.log import NOTHING, new_file_id
+from waypost.store.directory.log import NOTHING
 from waypost.store.directory.transcript import Transcript
 from waypost.store.memory import MemoryStore
 

@@ -11,11 +11,11 @@ import pytest
 
 from tests.store.support import WF, change, directory_store, putting
 from waypost.codec import frame
-from waypost.codec.frame import Draft, FrameType, Place
+from waypost.codec.frame import Draft, FrameType, Place, new_file_id
 from waypost.errors import DocumentDamaged, StoreUnavailable, UnsupportedFormat
 from waypost.store.directory import compaction
 from waypost.store.directory.layout import decode_id, encode_id
-from waypost.store.directory.log import NOTHING, new_file_id
+from waypost.store.directory.log import NOTHING
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ says whether the bytes at an offset are the frame that belongs there, and nothin
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Sequence
 from enum import IntEnum
@@ -204,3 +205,8 @@ def touched_parts(header: Header, data: bytes | memoryview, at: int = 0) -> tupl
     if header.touched == ANYTHING_TOUCHED:
         return None
     return struct.unpack_from(f"<{header.touched}I", data, at + HEADER_BYTES)
+
+
+def new_file_id() -> int:
+    """A random number that names one generation of a file; never 0."""
+    return int.from_bytes(os.urandom(8), "little") or 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 
+from waypost.codec.frame import new_file_id
 from waypost.errors import DocumentDamaged, LockTimeout, WaypostError
 from waypost.store.directory import checkpoints, exported, keeping
 from waypost.store.directory.checkpoints import ARRIVING, FOLDER, arrival_name, file_name
@@ -17,7 +18,6 @@ from waypost.store.directory.compaction import Rewriter
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File
 from waypost.store.directory.layout import new_file
-from waypost.store.directory.log import new_file_id
 from waypost.store.directory.scrubbing import Scrubbed
 from waypost.store.kinds import DocumentId
 from waypost.store.values import ContentLost

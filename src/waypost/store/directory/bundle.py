@@ -28,7 +28,7 @@ from waypost.store.directory.compaction import Rewriter
 from waypost.store.directory.files import Directory, File, Identity
 from waypost.store.directory.frames import Frame
 from waypost.store.directory.layout import document_id
-from waypost.store.directory.log import NOTHING, Log, new_file_id
+from waypost.store.directory.log import NOTHING, Log
 from waypost.store.directory.past import LogPast
 from waypost.store.directory.state import DocumentState, Snapshot
 from waypost.store.directory.transcript import Transcript
@@ -94,18 +94,18 @@ def write(
 ) -> Written:
     """Write a bundle piece by piece. Raises what reading the documents raises, and what `put` does."""
     sink, compressor = _Sink(put), Compressor(compression)
-    whole = Rewriter(_Section(sink), new_file_id(), _NO_LIMIT, compressor)
+    whole = Rewriter(_Section(sink), frame.new_file_id(), _NO_LIMIT, compressor)
     whole.put(bodies.file_draft(FileBody(FORMAT_VERSION, KIND, session_id, 0, clock.now_us(), b"")), NOTHING)
     listed: list[_Listed] = []
     for each in documents:
         transcript = Transcript(
-            Rewriter(_Section(sink), new_file_id(), _NO_LIMIT, compressor), compressor, compression.chunk_size
+            Rewriter(_Section(sink), frame.new_file_id(), _NO_LIMIT, compressor), compressor, compression.chunk_size
         )
         transcript.write(each.document, each.past)
         transcript.seal()
         listed.append(_Listed(*each.document, transcript.standing.version, transcript.standing.commit_id))
         for name, version in each.kept.items():
-            out = Rewriter(_Section(sink), new_file_id(), _NO_LIMIT, compressor)
+            out = Rewriter(_Section(sink), frame.new_file_id(), _NO_LIMIT, compressor)
             source = exported.as_source(version(), compressor, compression.chunk_size)
             keeping.put_checkpoint(out, compressor, name, source, None)
     closing = msgspec.msgpack.encode((listed, sink.digest.digest()))

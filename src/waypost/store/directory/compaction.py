@@ -24,7 +24,7 @@ from waypost.store.directory import scrubbing, snapshots
 from waypost.store.directory.blocks import damaged
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import File
-from waypost.store.directory.log import NOTHING, Frame, Log, new_file_id
+from waypost.store.directory.log import NOTHING, Frame, Log
 from waypost.store.directory.scrubbing import Scrubbed
 from waypost.store.directory.state import DocumentView, Mark, Snapshot, Source
 from waypost.store.erasures import NOTHING_ERASED, Erasures
@@ -227,7 +227,7 @@ def rewrite(
     assert log.body is not None
     compressor = Compressor(context.config.compression)
     erasures = Erasures.of(origin.view)
-    out = Rewriter(file, new_file_id(), context.limit_bytes, compressor, erasures)
+    out = Rewriter(file, frame.new_file_id(), context.limit_bytes, compressor, erasures)
     out.shortened = len(history.dropped) > len(log.body.dropped)
     number = max(log.body.format, ERASED_FORMAT if erasures else FORMAT_VERSION)
     body = log.body._replace(

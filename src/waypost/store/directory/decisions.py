@@ -22,7 +22,7 @@ from waypost.codec.frame import FrameType, Place, Standing
 from waypost.errors import DocumentDamaged, StoreUnavailable
 from waypost.store.directory.files import Directory, File, Identity
 from waypost.store.directory.layout import Layout, file_name, new_file
-from waypost.store.directory.log import NOTHING, Frame, Log, new_file_id
+from waypost.store.directory.log import NOTHING, Frame, Log
 from waypost.store.kinds import DocumentId
 
 FOLDER = "transactions"
@@ -234,7 +234,7 @@ class Decisions:
     def _put(self, body: DecisionBody) -> None:
         draft = bodies.decision_draft(body)
         standing = Standing(0, clock.now_us(), 0, NOTHING.checksum, NOTHING.commit_id)
-        data, _ = frame.assemble(draft, Place(0, new_file_id(), 0, 0, 0), standing)
+        data, _ = frame.assemble(draft, Place(0, frame.new_file_id(), 0, 0, 0), standing)
         folder, temp = self._layout.folder(FOLDER), self._layout.folder("temp")
         name, file = new_file(self._layout)
         try:

@@ -23,7 +23,6 @@ from waypost.store.directory.compaction import Rewriter
 from waypost.store.directory.files import File, Identity
 from waypost.store.directory.frames import Frame
 from waypost.store.directory.layout import document_id
-from waypost.store.directory.log import new_file_id
 from waypost.store.directory.scrubbing import Scrubbed
 from waypost.store.directory.standing import Stands
 from waypost.store.directory.state import DocumentView, Snapshot, Source
@@ -64,7 +63,7 @@ class HeldFile(File):
 def write(version: View, name: str, compression: CompressionConfig) -> bytes:
     """A version as the file of a checkpoint of that name, read back before it is given. Raises DocumentDamaged."""
     file, compressor = HeldFile(bytearray()), Compressor(compression)
-    out = Rewriter(file, new_file_id(), frame.MAX_FRAME_BYTES, compressor)
+    out = Rewriter(file, frame.new_file_id(), frame.MAX_FRAME_BYTES, compressor)
     keeping.put_checkpoint(out, compressor, name, as_source(version, compressor, compression.chunk_size), None)
     data = bytes(file.data)
     try:

@@ -38,7 +38,7 @@ from waypost.store.directory.compaction import Rewriter, commits
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File
 from waypost.store.directory.layout import new_file
-from waypost.store.directory.log import LOCK_TIMEOUT_S, NOTHING, Frame, Log, new_file_id
+from waypost.store.directory.log import LOCK_TIMEOUT_S, NOTHING, Frame, Log
 from waypost.store.directory.scrubbing import Scrubbed
 from waypost.store.directory.state import Source
 from waypost.store.erasures import NOTHING_ERASED, Erasures
@@ -305,7 +305,7 @@ def _write(context: Context, file: File, name: str, version: Source, parent: Kep
     """Write a base, or a delta on `parent`, which is the version `near` where that is known."""
     compressor = context.take_compressor()
     put_checkpoint(
-        Rewriter(file, new_file_id(), context.limit_bytes, compressor), compressor, name, version, parent, near
+        Rewriter(file, frame.new_file_id(), context.limit_bytes, compressor), compressor, name, version, parent, near
     )
     context.give_back(compressor)
 

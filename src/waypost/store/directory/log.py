@@ -12,7 +12,6 @@ without, since syncs must not stop others from appending.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
@@ -340,7 +339,7 @@ class Log:
     def begin(self, body: FileBody, size: int) -> None:
         """Start a log that has no first frame yet, with the lock held; what a making cut short left is moved aside."""
         self._clear_tail(size)
-        self.file_id, self.body = new_file_id(), body
+        self.file_id, self.body = frame.new_file_id(), body
         self._ready_to_append = True
 
     def _prepare_to_append(self, size: int) -> None:
@@ -370,16 +369,12 @@ class Log:
             yield offset, self.file.read(min(_PIECE, end - offset), offset)
 
     def _set_aside(self, end: int) -> None:
-        _LOG.warning(
-            "%s: %d bytes behind byte %d were never acknowledged and are moved aside",
-            self.file.name,
-            end - self.end,
-            self.end,
-        )
+        said = "%s: %d bytes behind byte %d were never acknowledged and are moved aside"
+        _LOG.warning(said, self.file.name, end - self.end, self.end)
         self._keep(self.name, self.end, (data for _, data in self._pieces(self.end, end)))
         for offset, data in self._pieces(self.end, end):
             self.file.write_all(bytes(len(data)), offset)
-        self.file.sync()
+        self._sync_at_once()
 
     def append(self, drafts: list[tuple[Draft, Standing]], size: int) -> list[Frame]:
         """Write frames behind the log end; see `put`."""
@@ -411,7 +406,8 @@ class Log:
     def put(self, data: bytes, size: int) -> None:
         """Write behind the log end with one positioned write, and zeros ahead when it reaches the end of the file.
 
-        On any failure the file is cut back to what it was, or poisoned when that fails too.
+        On any failure the file is cut back to the frames that are whole, or poisoned when that fails too; where a
+        commit may be among them, the error says that the outcome is unknown.
         """
         end = self.end + len(data)
         if end > size and self._prewrite and len(data) < _FILL_MOST:
@@ -423,24 +419,44 @@ class Log:
                 pass  # there may be room for the frames alone
         try:
             self.file.write_all(data, self.end)
-        except StoreUnavailable:
+        except StoreUnavailable as error:
             # an interrupt leaves what was written: others may have read it by now
-            self._cut_back()
+            if self._cut_back(end):
+                error.details["outcome"] = "unknown"
             raise
 
-    def _cut_back(self) -> None:
-        """Undo a write that came short, durably, before anything else is appended."""
+    def _cut_back(self, end: int) -> bool:
+        """Undo a write that came short, durably, before anything else is appended; whether a commit of it stays.
+
+        A frame that is whole is not taken away: others may have read it by now, and go on from it.
+        """
+        stays = True
         try:
-            self.file.truncate(self.end)
-            self.file.sync()
+            whole = list(self.hop(self.end, self.link, min(end, self.file.identity().size)))
+            stays = any(found.header.type == FrameType.COMMIT for found in whole)
+            self.file.truncate(whole[-1].end if whole else self.end)
+            self._sync_at_once()
         except StoreUnavailable as error:
             self.poison(f"a write came short and could not be undone: {error}")
+        return stays
 
     def trim(self) -> None:
         """Give back the zeros behind the log end (with the lock held)."""
         self.file.truncate(self.end)
 
     # --- syncing (without the lock) -----------------------------------------------------------
+
+    def _sync_at_once(self) -> None:
+        """Sync what is no commit. It waits its turn too, and when it fails, so has the sync of all who wait: the kernel
+        tells of a page that it could not write once for each open file, and takes it for written from then on.
+        """
+        with self._sync_lock:
+            self.check_poison()
+            try:
+                self.file.sync()
+            except StoreUnavailable as error:
+                self.poison(str(error))
+                raise
 
     def sync_to(self, offset: int) -> int:
         """Return once everything up to an offset is synced; how many syncs that took (0 or 1).
@@ -480,8 +496,3 @@ class Log:
                 file=self.file.name,
                 outcome="unknown",
             )
-
-
-def new_file_id() -> int:
-    """A random number that names one generation of a file; never 0."""
-    return int.from_bytes(os.urandom(8), "little") or 1

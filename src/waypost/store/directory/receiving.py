@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from waypost.codec.bodies import SnapshotBody
 from waypost.codec.compression import Compressor
+from waypost.codec.frame import new_file_id
 from waypost.errors import DocumentDamaged, InvalidInput, StoreUnavailable, WaypostError
 from waypost.store.contract import Change
 from waypost.store.directory import compaction, loading, snapshots
@@ -22,7 +23,7 @@ from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import IMPORT, remove_folder
 from waypost.store.directory.files import Directory
 from waypost.store.directory.layout import file_name
-from waypost.store.directory.log import Log, new_file_id
+from waypost.store.directory.log import Log
 from waypost.store.directory.log_check import check_log
 from waypost.store.directory.state import DocumentState
 from waypost.store.directory.submission import Submission
