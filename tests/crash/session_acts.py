@@ -155,15 +155,16 @@ def enter(run: Run, operation: str, *args: Any, by: Waypost | None = None, **kwa
     wp, name = by or run.wp, _named(run, operation)
     if name is None:
         return False
-    held = set(wp.definitions.sessions.held.held())
+    held, entered = set(wp.definitions.sessions.held.held()), None
     if operation == "start_session":
         kwargs["operation_id"] = name
     try:
         with _naming(run, wp.definitions.store, name), _by(run, by):
             entered = getattr(wp, operation)(*args, **kwargs)
     except BaseException as error:
-        with run.shim.paused():
-            assert held >= set(wp.definitions.sessions.held.held()), "what was not entered is held"
+        if entered is None:  # else it was done, and only what stands around it was broken off
+            with run.shim.paused():
+                assert held >= set(wp.definitions.sessions.held.held()), "what was not entered is held"
         if isinstance(error, WaypostError):
             run.tell(f"failed {operation} {type(error).__name__}: {error}")
         elif not isinstance(error, Cut):
