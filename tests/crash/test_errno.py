@@ -56,15 +56,17 @@ def telling(workload: Workload, trace: list[Call]) -> Sequence[Call]:
 
 
 def cases_of(calls: Sequence[Call], position: int) -> Iterator[tuple[int, str, bool]]:
-    """(call, error, from then on): all of them at night; with each change one error for each call, in turns."""
+    """(call, error, from then on): with each change one error for each call, in turns, at night every second one."""
     for call in calls:
         kinds = [kind for kind in ERRNOS if can_give(call, kind, any_call=RING == "N")]
         if not kinds:
             continue
+        turn = call.number + position
         if RING == "N":
-            yield from ((call.number, kind, onwards) for kind in kinds for onwards in (False, True))
+            for at, kind in enumerate(kinds, turn):
+                if at % 2:
+                    yield call.number, kind, bool(at // 2 % 2)
         else:
-            turn = call.number + position
             yield call.number, kinds[turn // 2 % len(kinds)], bool(turn % 2)
 
 
