@@ -11,6 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -333,6 +334,34 @@ def test_c05_threads_take_turns_on_the_list_of_open_documents(path: Path, monkey
     monkeypatch.setattr(store, "_new_document", new_document)
     store.view(WF)
     assert held == [True]
+    store.close()
+
+
+class NotedLock:
+    """The lock of a document, which notes when it is taken."""
+
+    def __init__(self, note: Callable[[], None]) -> None:
+        self._note, self._real = note, threading.RLock()
+
+    def __enter__(self) -> None:
+        self._note()
+        self._real.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._real.release()
+
+
+def test_c05_a_restore_waits_for_documents_in_the_order_of_transactions(path: Path) -> None:
+    """A restore takes the locks of documents in the order of their ids, whichever was used last, so that it and a
+    transaction never wait for each other.
+    """
+    store = directory_store(path)
+    first, second = DocumentId("workflow", "a"), DocumentId("workflow", "b")
+    taken: list[DocumentId] = []
+    for each in (second, first):
+        store._document(each).lock = NotedLock(partial(taken.append, each))  # type: ignore[assignment]
+    with store._at_rest():
+        assert taken[:2] == [first, second]
     store.close()
 
 

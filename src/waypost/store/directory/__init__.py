@@ -354,7 +354,7 @@ class DirectoryStore(Following, Looking):
     def _at_rest(self) -> Generator[None]:
         """Nothing is being committed in this process, and no log is open."""
         with self._lock, ExitStack() as held:
-            documents = list(self._documents.values())
+            documents = [document for _, document in sorted(self._documents.items())]  # as transactions take them
             for document in documents:
                 held.enter_context(document.lock)
             for document in documents:
