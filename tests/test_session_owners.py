@@ -201,6 +201,34 @@ def test_s05_a_stopped_owner_that_was_taken_over_from_writes_no_more(path: Path)
         assert [each.id for each in wp.list_workflows()] == ["w"]
 
 
+def test_s05_who_restored_a_backup_is_in_no_session_of_before(path: Path, tmp_path: Path) -> None:
+    """Numbers are given out again from where the backup stands, and never to two owners: who restored it has let go of
+    all sessions, those that it does not hold as well, and writes in the name of none.
+    """
+    with opened(path) as wp:
+        wp.create_workflow("w", "W", steps=["a", "b", "c"]).unwrap()
+        session_id = wp.start_session().session_id
+        wp.update_step_status("w", "a", "running").unwrap()
+        wp.pause_session(session_id).unwrap()
+        wp.backup(tmp_path / "backup").unwrap()
+        wp.resume_session(session_id)
+        wp.update_step_status("w", "a", "completed").unwrap()
+        wp.start_session(session_id="later")
+        assert not wp.restore_backup(tmp_path / "backup").success
+        assert wp.session_id == "later"
+        wp.restore_backup(tmp_path / "backup", allow_older=True).unwrap()
+        assert wp.session_id is None
+        assert list((path / "owners").iterdir()) == []
+        with owner(path) as process:
+            assert process.ask(f"wp.resume_session({session_id!r}).status") == "'active'"
+            assert process.ask("wp.update_step_status('w', 'b', 'running').success") == "True"
+            held = wp.definitions.sessions.held
+            assert (held.number_of(session_id), held.has_entered(session_id, "w")) == (None, False)
+            wp.update_step_status("w", "c", "running").unwrap()
+            assert wp.history("w")[0].session_id is None
+        wp.start_session(session_id="later")
+
+
 def test_s07_of_those_who_find_a_dead_session_one_resumes_it(path: Path) -> None:
     """Eight processes that resume the same crashed session at once: one has it, seven are told who."""
     with owner(path) as process:

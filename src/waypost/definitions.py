@@ -399,7 +399,8 @@ class Definitions(CheckpointDefinitions, ErasingDefinitions, SessionDefinitions,
     def restore_backup(
         self, path: str | os.PathLike[str], *, allow_older: bool = False
     ) -> Request[OperationResult[Restored]]:
-        """Put a backup in the place of all that the store holds, all or nothing; what was there is kept aside.
+        """Put a backup in the place of all that the store holds, all or nothing; what was there is kept aside. The
+        handle is in no session then: it may resume those that came back.
 
         No other process may be writing. Fails with Refused if the store holds something newer than the backup, unless
         `allow_older` says that this may be taken back; with InvalidInput and DocumentDamaged for what is no whole
@@ -407,7 +408,12 @@ class Definitions(CheckpointDefinitions, ErasingDefinitions, SessionDefinitions,
         """
 
         def restore(_: Counters) -> Restored:
-            return self.store.restore_backup(os.fspath(path), allow_older=allow_older)
+            restored = self.store.restore_backup(os.fspath(path), allow_older=allow_older)
+            # numbers are given out again from where the backup stands, and one of before may be another's by then
+            self.sessions.held.forget_all()
+            if not self._is_bound:
+                self.session_id = None
+            return restored
 
         return Load(self.store, "restore_backup", restore, self.observer)
 

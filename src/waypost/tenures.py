@@ -101,6 +101,14 @@ class Tenures:
         if held is not None:
             let_go(session_id, held[1])
 
+    def forget_all(self) -> None:
+        """Forget every session: the store is another than the one that they were entered in."""
+        with self._lock:
+            held, self._claims = self._claims, {}
+            self._numbers, self._announced = {}, set()
+        for session_id, (_, claim) in held.items():
+            let_go(session_id, claim)
+
     def enter_anew(self, session_id: str) -> None:
         """Let a session that is not held be entered under the number that it has by now."""
         if session_id not in self.held():
