@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 from waypost.errors import (
     DocumentDamaged,
     LockTimeout,
-    StoreClosed,
     StoreError,
     StorePoisoned,
     StoreReadOnly,
@@ -56,6 +55,7 @@ from waypost.store.directory.document import Document
 from waypost.store.directory.driving import Drivers
 from waypost.store.directory.files import File
 from waypost.store.directory.following import Following
+from waypost.store.directory.holding import Holding
 from waypost.store.directory.joint import commit as commit_over
 from waypost.store.directory.joint import settle
 from waypost.store.directory.layout import SUFFIXES, Layout, open_layout, scratch, sweep
@@ -69,10 +69,9 @@ if TYPE_CHECKING:
     from waypost.config import Config
 
 _LOG = logging.getLogger("waypost")
-_MOST_OPEN, _CHECK_MEMORY_EVERY = 128, 64
 
 
-class DirectoryStore(Following, Looking):
+class DirectoryStore(Following, Holding, Looking):
     """Documents as logs in a directory; fulfils `contract.Store`. Safe to use from any thread, and after a fork."""
 
     def __init__(self, layout: Layout, config: Config, *, made: bool) -> None:
@@ -137,19 +136,20 @@ class DirectoryStore(Following, Looking):
 
     def submit(self, change: Change, on_done: OnDone | None = None) -> Ticket:
         self._check_writable()
-        document = self._document(change.document)
-        if not self._context.durable:
-            self._upkeep.start_ticking()
-        submission = document.submit(change, on_done)
-        if on_done is not None:
-            try:
-                self._drivers.see_to(document)
-            except BaseException as error:
-                # without a call, since memory may be out; what a thread has taken by now is told of by that one
-                was_taken, submission.taken = submission.taken, True
-                if not was_taken or not isinstance(error, Exception):
-                    raise
-        return submission
+        with self._opening() as open_:
+            document = open_(change.document)
+            if not self._context.durable:
+                self._upkeep.start_ticking()
+            submission = document.submit(change, on_done)
+            if on_done is not None:
+                try:
+                    self._drivers.see_to(document)
+                except BaseException as error:
+                    # without a call, since memory may be out; what a thread has taken by now is told of by that one
+                    was_taken, submission.taken = submission.taken, True
+                    if not was_taken or not isinstance(error, Exception):
+                        raise
+            return submission
 
     def begin(self) -> JointStaging:
         self._check_open()
@@ -161,7 +161,8 @@ class DirectoryStore(Following, Looking):
 
     def commit(self, joint: JointTransaction, change: JointChange, received: Reception | None = None) -> Receipt | None:
         self._check_writable()
-        receipt = commit_over(joint, received, change, self._context, self._document)
+        with self._opening() as open_:
+            receipt = commit_over(joint, received, change, self._context, open_)
         if not self._context.durable:
             self._upkeep.start_ticking()
         return receipt
@@ -170,24 +171,28 @@ class DirectoryStore(Following, Looking):
         self, document: DocumentId, key: str, length: int, pieces: Callable[[int], Iterable[bytes]]
     ) -> content.Written:
         self._check_writable()
-        append = self._document(document).append_ahead
-        return content.write(self._context, key, length, pieces, append)
+        with self._opening() as open_:
+            return content.write(self._context, key, length, pieces, open_(document).append_ahead)
 
     def scratch(self) -> File:
         self._check_writable()
         return scratch(self.layout)
 
     def view(self, document: DocumentId, *, durable: bool = True, counters: Counters | None = None) -> View:
-        return self._document(document).view(durable=durable, counters=counters)
+        with self._opening() as open_:
+            return open_(document).view(durable=durable, counters=counters)
 
     def view_at(self, document: DocumentId, version: int) -> View | None:
-        return self._document(document).view_at(version)
+        with self._opening() as open_:
+            return open_(document).view_at(version)
 
     def checkpoint(self, document: DocumentId, name: str) -> View | None:
-        return self._document(document).checkpoint(name)
+        with self._opening() as open_:
+            return open_(document).checkpoint(name)
 
     def checkpoints(self, document: DocumentId) -> list[str]:
-        return self._document(document).checkpoints()
+        with self._opening() as open_:
+            return open_(document).checkpoints()
 
     def verify_checkpoint(self, document: DocumentId, name: str) -> None:
         if not checkpoints.verify(self._context, name) and self.checkpoint(document, name) is None:
@@ -195,11 +200,13 @@ class DirectoryStore(Following, Looking):
 
     def reclaim(self, document: DocumentId) -> None:
         self._check_writable()
-        space.reclaim(self._context, self._document(document))
+        with self._opening() as open_:
+            space.reclaim(self._context, open_(document))
 
     def sweep(self) -> int:
         self._check_writable()
-        return space.sweep(self._context, self._document)
+        with self._opening(one_by_one=True) as open_:
+            return space.sweep(self._context, open_)
 
     def take_in(self, version: View, name: str) -> arriving.Taken:
         self._check_writable()
@@ -207,7 +214,8 @@ class DirectoryStore(Following, Looking):
 
     def erase(self, document: DocumentId) -> list[str]:
         (self._check_open if self.layout.read_only else self._check_writable)()
-        return erasing.carry_out(self._context, self._document(document), self._settle)
+        with self._opening() as open_:
+            return erasing.carry_out(self._context, open_(document), self._settle)
 
     def left(self, kind: Kind) -> dict[str, list[str]]:
         return checkpoints.left(self._context, kind, set(self.documents(kind)))
@@ -366,57 +374,10 @@ class DirectoryStore(Following, Looking):
                 held.enter_context(keeping.alone(self._context))
             yield
 
-    # --- documents ----------------------------------------------------------------------------
-
-    def _document(self, identifier: DocumentId) -> Document:
-        with self._lock:
-            self._check_open()
-            document = self._documents.get(identifier)
-            if document is None:
-                document = self._documents[identifier] = self._new_document(identifier)
-            else:
-                self._documents.move_to_end(identifier)
-            self._uses += 1
-            idle = (
-                self._too_many() if self._uses % _CHECK_MEMORY_EVERY == 0 or len(self._documents) > _MOST_OPEN else []
-            )
-        for each in idle:
-            self._let_go(each)
-        return document
-
-    def _new_document(self, identifier: DocumentId) -> Document:
-        return Document(self._context, identifier, self._upkeep.ask, self._compact)
-
-    @staticmethod
-    def _let_go(document: Document) -> None:
-        """Release a document that is not in use; it is nobody's call that fails when that does."""
-        try:
-            document.release()
-        except WaypostError as error:
-            _LOG.warning("%s %r was not sealed: %s", document.id.kind, document.id.id, error)
-
-    def _too_many(self) -> list[Document]:
-        """Documents to let go of, the least recently used first, until descriptors and memory are within bounds."""
-        room = self._context.memory_bytes - self._context.cache.bytes
-        held = sum(document.memory_bytes() for document in self._documents.values())
-        idle: list[Document] = []
-        for identifier, document in list(self._documents.items())[:-1]:
-            if len(self._documents) <= _MOST_OPEN and held <= room:
-                break
-            if not document.is_poisoned:  # what is poisoned must not be opened as if nothing had happened
-                del self._documents[identifier]
-                held -= document.memory_bytes()
-                idle.append(document)
-        return idle
-
     def _check_writable(self) -> None:
         if self.layout.read_only:
             raise StoreReadOnly(f"{self.location} is open for reading only", location=self.location)
         self._share_lease()
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise StoreClosed(f"the store {self.location} is closed", location=self.location)
 
     def _share_lease(self) -> None:
         if self._lease is None:
@@ -427,12 +388,10 @@ class DirectoryStore(Following, Looking):
 
     # --- upkeep and closing --------------------------------------------------------------------
 
-    def _compact(self, document: Document) -> bool:
-        return upkeep.compact(document, self._context)
-
     def _settle(self) -> None:
         """Carry out decisions over several documents to the end, and forget them. What fails is tried again later."""
-        settle(self._context, self._document)
+        with self._opening(one_by_one=True) as open_:
+            settle(self._context, open_)
 
     def _sync_all(self, *, newest_only: bool = True) -> None:
         """Sync what was acknowledged before its sync, and write out checkpoints."""

@@ -70,6 +70,8 @@ class Document(CheckpointedDocument):
         self._queue: deque[Submission] = deque()
         self._flying: set[Submission] = set()
         self.driver_is_due = False
+        self.users = 0
+        """How many calls are about it; counted with the lock of the list in which it is."""
         self._brought_due: tuple[int, int] | None = None
         """The place of the snapshot that a commit of this process left too far behind."""
 
@@ -83,6 +85,11 @@ class Document(CheckpointedDocument):
     @property
     def has_work(self) -> bool:
         return bool(self._queue)
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether something is being done with it, or queued."""
+        return bool(self.users or self._queue or self._flying)
 
     def drive(self) -> None:
         """Carry out one batch of what is queued."""
