@@ -447,6 +447,37 @@ def test_what_was_carried_out_while_it_was_looked_for_is_no_damage(tmp_path: Pat
     reader.close()
 
 
+@pytest.mark.parametrize("is_settled", [False, True])
+def test_c10_an_interrupt_behind_its_arrival_does_not_take_a_log_away(
+    tmp_path: Path, source: MemoryStore, monkeypatch: pytest.MonkeyPatch, is_settled: bool
+) -> None:
+    """A log that has its place keeps it when its writer is interrupted right behind that, be it that others have
+    committed to it and removed the decision by then.
+    """
+    store, other = unsettled(tmp_path), unsettled(tmp_path)
+    real = decisions.Whole.put_in_place
+
+    def put_in_place(self: decisions.Whole, *place: Any) -> None:
+        real(self, *place)
+        monkeypatch.undo()
+        if is_settled:
+            other.submit(putting(A, "new", b"1")).result()
+            other._settle()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(decisions.Whole, "put_in_place", put_in_place)
+    received = take(store, source, A)
+    with pytest.raises(KeyboardInterrupt):
+        arrive(store, received)
+    assert os.listdir(tmp_path / "store" / "workflows") == ["a.state"]
+    received.close()
+    store.close()
+    other.close()
+    reader = directory_store(tmp_path / "store", read_only=True)
+    assert reader.view(A).version == source.view(A).version + is_settled
+    reader.close()
+
+
 def _placed_in_vain(path: Path, source: MemoryStore) -> TestedStore:
     """A store whose logs have arrived, and the sync of their names has failed; what was decided is still pending."""
     store = unsettled(path)

@@ -191,9 +191,9 @@ def _leave(document: Document, log: Log) -> None:
 
 
 def _remove_if_empty(log: Log) -> None:
-    # without the lock it may be the file that another has just begun
+    # without the lock it may be the file that another has just begun, and the name a log's that was put in its place
     try:
-        if log.file.is_locked and log.end == 0 and log.file.identity().size == 0:
+        if log.file.is_locked and log.end == 0 and log.file.identity().size == 0 and log.is_current():
             log.folder.remove(log.name)
     except StoreUnavailable as error:
         _LOG.warning("%s: an empty file is left: %s", log.file.name, error)
