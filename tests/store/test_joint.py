@@ -17,6 +17,8 @@ from tests.store.support import SystemCalls, TestedStore, change, directory_stor
 from waypost import clock
 from waypost.errors import DocumentDamaged, StoreUnavailable
 from waypost.store import DocumentId, JointChange, Receipt, Store, View
+from waypost.store.directory.document import Document
+from waypost.store.directory.state import DocumentView
 from waypost.store.directory.upkeep import Upkeep
 
 A, B, C = (DocumentId("workflow", name) for name in "abc")
@@ -48,6 +50,47 @@ def test_write_skew_is_a_conflict(tmp_path: Path) -> None:
     assert store.commit(first, joint_change())
     assert store.commit(second, joint_change()) is None
     store.close()
+
+
+def test_t12_what_goes_and_comes_back_is_not_read_beside_what_it_never_stood_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction that only reads gives values that stood side by side, also where each that it has read is there
+    again whenever it is looked at.
+    """
+    store, other = directory_store(tmp_path / "store"), directory_store(tmp_path / "store")
+    put_in_all(other, b"1", A, B)
+    joint = store.begin()
+    assert joint.document(A).get("x") == b"1"
+    put_in_all(other, b"2", A, B)
+    assert joint.document(B).get("x") == b"2"
+    put_in_all(other, b"1", A, B)
+    real, looks = Document.view, iter([A, B])
+
+    def view(self: Document, **how: bool) -> DocumentView:
+        found = real(self, **how)  # type: ignore[arg-type]
+        if self.id == next(looks, None) == A:
+            put_in_all(other, b"2", A, B)  # between the second looks at A and B
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Document, "view", view)
+        assert store.commit(joint, joint_change()) is None
+    store.close()
+    other.close()
+
+
+def test_a_transaction_that_only_reads_is_in_nobody_s_way(tmp_path: Path) -> None:
+    """What others change beside what it has read, also while it looks again, does not have it read again."""
+    store, other = directory_store(tmp_path / "store"), directory_store(tmp_path / "store")
+    put_in_all(other, b"1", A, B)
+    joint = store.begin()
+    assert [joint.document(each).get("x") for each in (A, B)] == [b"1", b"1"]
+    for each in (A, B):
+        other.submit(change(each, lambda tx: tx.put("y", b"1"))).result()
+    assert store.commit(joint, joint_change()) == Receipt(0, changed=False)
+    store.close()
+    other.close()
 
 
 def pending(path: Path) -> list[str]:

@@ -132,12 +132,19 @@ def _is_written(opened: Opened, change: JointChange) -> bool:
 
 
 def _read_at_one_moment(touched: Sequence[Opened]) -> Receipt | None:
-    """After a look at each document all were read, and before it none had changed: so they stood side by side."""
-    for each in touched:
-        now = each.document.view(durable=False)
-        if not _is_same(each, now):
+    """Where none of them was changed between two looks at all, they stood side by side in between. The reading is the
+    first look; where others have committed since, what was read must stand there still, and they are looked at again.
+    """
+    before = [each.view for each in touched]
+    for look in range(_TRIES):
+        # what is not the version that was read is passed on with it, and so must not be lost
+        now = [each.document.view(durable=look > 0) for each in touched]
+        if all(one.commit_id == other.commit_id for one, other in zip(before, now, strict=True)):
+            return Receipt(0, changed=False)
+        if not all(_is_same(each, view) for each, view in zip(touched, now, strict=True)):
             return None
-    return Receipt(0, changed=False)
+        before = now
+    return None
 
 
 def _is_as_read(opened: Opened, state: DocumentState, change: JointChange) -> bool:
