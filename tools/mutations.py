@@ -217,7 +217,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/keeping.py::let_go_alone::folder.sync()": by(f"{KEPT_SYNCS}::test_t20_what_stood_on_a_checkpoint_that_goes_survives_it"),
     "store/directory/keeping.py::let_go_alone::folder.sync() #2": by(f"{KEPT_SYNCS}::test_t20_what_stood_on_a_checkpoint_that_goes_survives_it"),
     # --- store/directory/layout.py ---
-    "store/directory/layout.py::Layout.folder::self.root.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
+    "store/directory/layout.py::Layout.folder::self.root.sync()": by("tests/crash/test_power_found.py::test_d02_a_folder_of_a_dead_maker_is_synced_before_anything_in_it_is_promised"),
     "store/directory/layout.py::open_layout::root.sync()": by(f"{SYNCS}::test_t20_a_store_below_directories_that_it_made_is_found_again"),
     "store/directory/layout.py::_furnish::sync_above(layout.path)": by(f"{SYNCS}::test_t20_a_store_below_directories_that_it_made_is_found_again"),
     "store/directory/layout.py::new_file::file.try_lock()": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),

@@ -8,7 +8,10 @@ import pytest
 
 from tests.store.support import WF, change, directory_store, failing, putting, system_calls
 from waypost.errors import StorePoisoned, StoreUnavailable
-from waypost.store.directory import document, log, upkeep
+from waypost.store import DocumentId
+from waypost.store.directory import document, keeping, log, upkeep
+
+THREAD = DocumentId("thread", "t")
 
 
 @pytest.fixture
@@ -101,6 +104,44 @@ def test_d02_the_names_that_a_dead_maker_of_the_store_left_unsynced_are_synced(p
         calls.fault = failing("fsync", 1)
         with pytest.raises(StoreUnavailable):
             directory_store(path / "deep")
+
+
+def _syncs_of_root(store, calls):
+    """How often the store's directory was synced."""
+    return [(name, where) for name, where, _ in calls.trace].count(("fsync", store.layout.root.descriptor))
+
+
+@pytest.mark.parametrize("name", ["threads", "checkpoints"])
+def test_d02_a_folder_of_a_dead_maker_is_synced_before_anything_in_it_is_promised(path, name):
+    """Who writes into a folder that came after he opened the store syncs its name first, once, also where somebody
+    else made it.
+    """
+    directory_store(path).close()
+    store = directory_store(path, enabled=False)
+    (path / name).mkdir(mode=0o700)
+    with system_calls() as calls:
+        for number in (b"1", b"2"):
+            if name == "threads":
+                store.submit(change(THREAD, lambda tx, number=number: tx.put("a", number))).result()
+            else:
+                with keeping.alone(store._context):
+                    pass
+        assert _syncs_of_root(store, calls) == 1
+    store.close()
+
+
+def test_d02_a_folder_whose_name_failed_to_become_durable_is_synced_by_the_next_call(path):
+    """When the sync behind the making of a folder fails, nothing in it is promised before one succeeds."""
+    directory_store(path).close()
+    store = directory_store(path)
+    with system_calls() as calls:
+        calls.fault = failing("fsync", 1)
+        with pytest.raises(StoreUnavailable):
+            store.submit(change(THREAD, lambda tx: tx.put("a", b"1"))).result()
+        calls.fault = None
+        store.submit(change(THREAD, lambda tx: tx.put("a", b"1"))).result()
+        assert _syncs_of_root(store, calls) == 1
+    store.close()
 
 
 @pytest.mark.parametrize("error", [errno.EACCES, errno.EROFS])

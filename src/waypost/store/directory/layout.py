@@ -77,21 +77,25 @@ class Layout:
         self.root = root
         self.read_only = read_only
         self._folders: dict[str, Directory] = {}
+        self.durable: set[str] = set()
+        """What is known to keep its name in the store's directory through a power cut."""
 
     def folder(self, name: str) -> Directory:
-        """A directory of the store; made when it is missing and the store may be written to."""
-        found = self._folders.get(name)
-        if found is not None:
-            return found
-        opened = self.root.open_directory(name)
-        if opened is None and not self.read_only:
+        """A directory of the store; made when it is missing and the store may be written to.
+
+        Its name is durable then. Who made it may have died, or failed, before that.
+        """
+        found = self._folders.get(name) or self.root.open_directory(name)
+        if found is None and not self.read_only:
             self.root.make_directory(name)
-            self.root.sync()
-            opened = self.root.open_directory(name)
-        if opened is None:
+            found = self.root.open_directory(name)
+        if found is None:
             raise StoreNotFound(f"{self.path} has no directory {name}", location=self.path)
-        self._folders[name] = opened
-        return opened
+        self._folders[name] = found
+        if not self.read_only and name not in self.durable:
+            self.root.sync()
+            self.durable.add(name)
+        return found
 
     def existing(self, name: str) -> Directory | None:
         """A directory of the store; None where it was never needed, or is gone."""
@@ -145,7 +149,9 @@ def open_layout(path: str, *, create: bool, read_only: bool) -> tuple[Layout, bo
     if made:
         _furnish(layout)
     elif not read_only:
+        names = root.names()
         root.sync()  # whoever put FORMAT there may have died before doing so
+        layout.durable.update(names)
     return layout, made
 
 
