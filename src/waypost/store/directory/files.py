@@ -51,27 +51,25 @@ def unavailable(error: OSError, doing: str, name: str) -> StoreUnavailable:
     return StoreUnavailable(f"cannot {doing} {name}: {error.strerror} ({kind})", file=name, errno=kind)
 
 
-_OPEN_FILES: WeakSet[File] = WeakSet()
+_OPEN: WeakSet[_Opened] = WeakSet()
 
 
 def detach_all() -> None:
-    """In the child of a fork: share no open file with the parent."""
-    for file in list(_OPEN_FILES):
-        file.detach()
+    """In the child of a fork: share nothing that is open with the parent."""
+    for each in list(_OPEN):
+        each.detach()
 
 
-class File:
-    """An open regular file. Closed when it is no longer referred to, so that a view can outlive a compaction."""
+class _Opened:
+    """An open descriptor, and the lock that belongs to it. Closed when it is no longer referred to."""
 
-    __slots__ = ("__weakref__", "_locked", "_place", "descriptor", "name", "tally")
+    __slots__ = ("__weakref__", "_locked", "descriptor", "name")
 
     def __init__(self, descriptor: int, name: str) -> None:
         self.descriptor = descriptor
         self._locked = False  # what closing looks at, should there be no memory for the rest
-        _OPEN_FILES.add(self)
-        self._place: tuple[int, int] | None = None
+        _OPEN.add(self)
         self.name = name
-        self.tally = Counters()
 
     def __del__(self) -> None:
         self.close()
@@ -107,6 +105,73 @@ class File:
             own = os.open(f"/proc/self/fd/{self.descriptor}", os.O_RDONLY | os.O_CLOEXEC)
             os.dup2(own, self.descriptor, inheritable=False)
             os.close(own)
+
+    def try_lock(self, *, shared: bool = False) -> bool:
+        """Take the lock if it is free."""
+        self._locked = True  # noted first: an interrupt may come right behind the call
+        try:
+            fcntl.flock(self.descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except OSError as error:
+            self._locked = False
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                return False
+            raise unavailable(error, "lock", self.name) from error
+        return True
+
+    def lock(self, timeout_s: float, timed_out: Callable[[], StoreError], *, shared: bool = False) -> None:
+        """Take the lock, waiting at most `timeout_s`; then raise what `timed_out` gives."""
+        if self.try_lock(shared=shared):
+            return
+        pause, longest = _LOCK_RETRY_S
+        deadline = time.monotonic() + timeout_s
+        while not self.try_lock(shared=shared):
+            if time.monotonic() >= deadline:
+                raise timed_out()
+            time.sleep(pause)
+            pause = min(pause * 1.5, longest)
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether the lock is held, be it that it could not be given back."""
+        return self._locked
+
+    def unlock(self) -> None:
+        """Give the lock back. Where the system refuses, what was done under it stands, and `let_go` has to follow."""
+        if self.descriptor < 0:
+            return
+        try:
+            fcntl.flock(self.descriptor, fcntl.LOCK_UN)
+            self._locked = False
+        except OSError:
+            pass  # the descriptor is needed still: what was written has to be synced
+
+    def let_go(self) -> None:
+        """Give the lock back if something left it held, with the descriptor if it must be."""
+        if self._locked:
+            self.unlock()
+        if self._locked:
+            self.close()
+
+    def lock_holder(self) -> str:
+        """Who holds the lock, as far as the system tells (on Linux the lock table in proc)."""
+        try:
+            inode = str(os.fstat(self.descriptor).st_ino)
+            with open("/proc/locks", encoding="ascii") as table:
+                rows = [line.split() for line in table if "FLOCK" in line and "->" not in line]
+            return next(f"process {row[4]}" for row in rows if row[5].rpartition(":")[2] == inode)
+        except (OSError, IndexError, StopIteration):
+            return "another process"
+
+
+class File(_Opened):
+    """An open regular file, so that a view can outlive a compaction."""
+
+    __slots__ = ("_place", "tally")
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        super().__init__(descriptor, name)
+        self._place: tuple[int, int] | None = None
+        self.tally = Counters()
 
     def identity(self) -> Identity:
         """Device and inode, which a descriptor keeps, and the length now, which is asked as `statx` says."""
@@ -178,62 +243,6 @@ class File:
         except OSError as error:
             raise unavailable(error, "cut", self.name) from error
 
-    def try_lock(self, *, shared: bool = False) -> bool:
-        """Take the lock if it is free."""
-        self._locked = True  # noted first: an interrupt may come right behind the call
-        try:
-            fcntl.flock(self.descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except OSError as error:
-            self._locked = False
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                return False
-            raise unavailable(error, "lock", self.name) from error
-        return True
-
-    def lock(self, timeout_s: float, timed_out: Callable[[], StoreError], *, shared: bool = False) -> None:
-        """Take the lock, waiting at most `timeout_s`; then raise what `timed_out` gives."""
-        if self.try_lock(shared=shared):
-            return
-        pause, longest = _LOCK_RETRY_S
-        deadline = time.monotonic() + timeout_s
-        while not self.try_lock(shared=shared):
-            if time.monotonic() >= deadline:
-                raise timed_out()
-            time.sleep(pause)
-            pause = min(pause * 1.5, longest)
-
-    @property
-    def is_locked(self) -> bool:
-        """Whether the lock is held, be it that it could not be given back."""
-        return self._locked
-
-    def unlock(self) -> None:
-        """Give the lock back. Where the system refuses, what was done under it stands, and `let_go` has to follow."""
-        if self.descriptor < 0:
-            return
-        try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_UN)
-            self._locked = False
-        except OSError:
-            pass  # the descriptor is needed still: what was written has to be synced
-
-    def let_go(self) -> None:
-        """Give the lock back if something left it held, with the descriptor if it must be."""
-        if self._locked:
-            self.unlock()
-        if self._locked:
-            self.close()
-
-    def lock_holder(self) -> str:
-        """Who holds the lock, as far as the system tells (on Linux the lock table in proc)."""
-        inode = str(self.identity().inode)
-        try:
-            with open("/proc/locks", encoding="ascii") as table:
-                rows = [line.split() for line in table if "FLOCK" in line and "->" not in line]
-            return next(f"process {row[4]}" for row in rows if row[5].rpartition(":")[2] == inode)
-        except (OSError, IndexError, StopIteration):
-            return "another process"
-
 
 if sys.platform == "darwin":
 
@@ -256,25 +265,14 @@ else:
         os.fsync(descriptor)
 
 
-class Directory:
+class Directory(_Opened):
     """An open directory; files in it are reached by name only."""
 
-    __slots__ = ("descriptor", "path")
+    __slots__ = ("path",)
 
     def __init__(self, descriptor: int, path: str) -> None:
-        self.descriptor = descriptor
+        super().__init__(descriptor, path)
         self.path = path
-
-    def __del__(self) -> None:
-        self.close()
-
-    def close(self) -> None:
-        descriptor, self.descriptor = self.descriptor, -1
-        if descriptor >= 0:
-            try:
-                os.close(descriptor)
-            except OSError:
-                pass
 
     def _shown(self, name: str) -> str:
         return f"{self.path}/{name}"
@@ -349,16 +347,6 @@ class Directory:
         """What the name itself stands for, links not followed; None where there is nothing of that name."""
         found = self._look(name, os.stat)
         return None if found is None else _KINDS.get(stat.S_IFMT(found.st_mode), "other")
-
-    def try_lock(self) -> bool:
-        """Take the lock of the directory itself, if it is free; closing gives it back."""
-        try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                return False
-            raise unavailable(error, "lock", self.path) from error
-        return True
 
     def make_private(self) -> None:
         """Take from others what they may do here."""
