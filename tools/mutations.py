@@ -27,6 +27,7 @@ ORDER = "tests/store/test_needed_order.py"
 REPAIRS = "tests/store/test_needed_repairs.py"
 RESTORES = "tests/crash/test_needed_restores.py"
 ERASING = "tests/crash/test_erasing.py"
+CARRYING_OUT = "tests/store/test_carrying_out.py"
 TORN = "tests/store/test_torn_transactions.py"
 FOLLOWING = "tests/store/test_following.py"
 RECEIVING = "tests/store/test_receiving.py"
@@ -80,7 +81,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/backup.py::_copy_checkpoints::target.sync()": by(f"{KEPT_SYNCS}::test_t20_a_backup_that_has_its_name_has_its_checkpoints"),
     "store/directory/backup.py::_read_to_its_end::log.lock()": by(f"{LOCKS}::test_c04_what_others_wrote_is_taken_in_under_the_lock"),
     "store/directory/backup.py::_read_to_its_end::log.sync_to(log.data_end)": by(f"{COPIES}::test_t20_a_backup_passes_on_nothing_that_the_store_could_still_lose"),
-    "store/directory/backup.py::_point::context.decisions.confirm(piece.transaction_id)": by(f"{COPIES}::test_t20_a_backup_passes_on_no_decision_that_the_store_could_still_lose"),
+    "store/directory/backup.py::_point::context.decisions.confirm(piece.transaction_id)": by(f"{COPIES}::test_t20_a_backup_passes_on_no_decision_that_the_store_could_still_lose", instead="True"),
     "store/directory/backup.py::_fill::folder.sync()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
     "store/directory/backup.py::_fill::root.sync()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
     "store/directory/backup.py::_put::file.sync_all()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
@@ -119,9 +120,11 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/checkpoints.py::check_extent::(digest.digest(), length) != (extent.digest, extent.length)": by("tests/store/test_repair.py::test_e10_each_damage_is_named_and_mended"),
     # --- store/directory/decisions.py ---
     "store/directory/decisions.py::Decisions.confirm::_sync_if_possible(self._folder)": by(f"{SYNCS}::test_t20_who_finds_a_decision_makes_sure_of_it[reader]"),
+    "store/directory/decisions.py::Decisions.confirm::folder.identity(transaction_id) is None": by(f"{CARRYING_OUT}::test_d12_a_decision_that_was_carried_out_does_not_come_back"),
+    "store/directory/decisions.py::Decisions._locked::folder.lock(LOCK_TIMEOUT_S, partial(_locked_too_long, folder), shared=shared)": by(f"{CARRYING_OUT}::test_d12_no_decision_is_removed_while_it_is_written_again", instead="None"),
     "store/directory/decisions.py::Decisions._put::file.sync_all()": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
     "store/directory/decisions.py::Decisions._put::folder.sync()": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
-    "store/directory/decisions.py::Decisions.carry_out::self.confirm(piece.transaction_id)": by(f"{SYNCS}::test_t20_who_finds_a_decision_makes_sure_of_it[commits]"),
+    "store/directory/decisions.py::Decisions.carry_out::self.confirm(piece.transaction_id)": by(f"{SYNCS}::test_t20_who_finds_a_decision_makes_sure_of_it[commits]", instead="True"),
     "store/directory/decisions.py::_sync_if_possible::folder.sync()": by(f"{SYNCS}::test_t20_who_finds_a_decision_makes_sure_of_it[reader]"),
     "store/directory/decisions.py::read::frame.intact(header, data, 0, 0)": by("tests/store/test_joint.py::test_a_damaged_decision_is_refused_by_name"),
     "store/directory/decisions.py::read::body.transaction_id != name": by(f"{TORN}::test_e10_a_decision_under_the_name_of_another_is_refused"),
@@ -172,7 +175,7 @@ MUTATIONS: dict[str, Mutation] = {
     'store/directory/receiving.py::Received.sync::self._context.layout.folder("temp").sync()': by(f"{RECEIVING}::test_d12_a_decision_comes_after_all_that_it_names_is_durable"),
     "store/directory/receiving.py::sweep::folder.try_lock()": by(f"{RECEIVING}::test_c05_what_a_living_process_takes_in_is_left_alone"),
     "store/directory/joint.py::_decide::received.sync()": by(f"{RECEIVING}::test_d12_a_decision_comes_after_all_that_it_names_is_durable"),
-    "store/directory/decisions.py::Decisions.place::self.confirm(piece.transaction_id)": by(f"{RECEIVING}::test_d12_who_puts_it_in_place_makes_sure_of_the_decision"),
+    "store/directory/decisions.py::Decisions.place::self.confirm(piece.transaction_id)": by(f"{RECEIVING}::test_d12_who_puts_it_in_place_makes_sure_of_the_decision", instead="True"),
     "store/directory/decisions.py::Decisions.place_for_good::log.folder.identity(log.name) == whole.file.identity()": by(f"{RECEIVING}::test_d13_a_log_that_was_written_anew_since_keeps_its_place"),
     "store/directory/decisions.py::Decisions.remove::folder.sync()": by(f"{RECEIVING}::test_d12_the_decision_is_gone_for_good_before_what_it_names"),
     "store/directory/decisions.py::Whole.put_in_place::folder.sync()": by(f"{RECEIVING}::test_d02_the_name_of_a_log_is_durable_once_it_has_its_place"),
@@ -269,7 +272,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/opened.py::OpenDocument._recent::log.is_current()": by(f"{CHECKS}::test_c04_an_earlier_version_is_looked_at_in_the_file_that_the_name_stands_for"),
     "store/directory/opened.py::OpenDocument.view::log.is_current()": by(f"{CHECKS}::test_c04_a_reader_looks_at_the_file_that_the_name_stands_for"),
     "store/directory/opened.py::OpenDocument.view::self.sync_to(log, covered)": by(f"{SYNCS}::test_t20_what_is_shown_is_synced_first"),
-    "store/directory/opened.py::OpenDocument._with_decided::self._context.decisions.confirm(piece.transaction_id)": by(f"{SYNCS}::test_t20_who_finds_a_decision_makes_sure_of_it[reader]"),
+    "store/directory/opened.py::OpenDocument._with_decided::self._context.decisions.confirm(piece.transaction_id)": by(f"{SYNCS}::test_t20_who_finds_a_decision_makes_sure_of_it[reader]", instead="True"),
     "store/directory/opened.py::OpenDocument._carried_out_what_was_decided::self.enter()": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked", instead="int()"),
     "store/directory/opened.py::OpenDocument.enter::log.lock(wait=wait)": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
     "store/directory/opened.py::OpenDocument.sync_to::log.sync_to(covered)": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),

@@ -98,6 +98,8 @@ def test_t21_c05_c14_d12_a_transaction_makes_these_calls_and_no_other(tmp_path: 
             "lock workflows/b.state",
             "unlock workflows/b.state",
             "fdatasync workflows/b.state",
+            "lock transactions",
             "unlink in transactions",
+            "unlock transactions",
         ]
     store.close()

@@ -355,11 +355,11 @@ def test_a_directory_that_another_takes_for_a_leftover_is_not_used(
     swept: list[str] = []
     real = receiving.Directory.try_lock
 
-    def swept_first(self: Any) -> bool:
+    def swept_first(self: Any, **how: bool) -> bool:
         if not swept and self.path.endswith(decisions.IMPORT):
             swept.append(self.path)
             os.rmdir(self.path)
-        return real(self)
+        return real(self, **how)
 
     monkeypatch.setattr(receiving.Directory, "try_lock", swept_first)
     received = take(store, source)

@@ -143,8 +143,8 @@ def _point(kind: Kind, name: str, context: Context) -> Point | None:
             continue  # it was compacted meanwhile, and this is the old file
         missing = missing_from(log, pieces)
         if missing:
-            for piece in missing:
-                context.decisions.confirm(piece.transaction_id)
+            if not all(context.decisions.confirm(piece.transaction_id) for piece in missing):
+                continue  # it was carried out meanwhile
             log = context.open_log(folder, name, write=False, decided=missing)
         if log is None:
             return None

@@ -10,7 +10,9 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import partial
 from threading import Lock
 from typing import NamedTuple
 
@@ -19,10 +21,10 @@ from waypost.codec import bodies, frame
 from waypost.codec.bodies import DecidedFrames, DecisionBody
 from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType, Place, Standing
-from waypost.errors import DocumentDamaged, StoreUnavailable
+from waypost.errors import DocumentDamaged, LockTimeout, StoreUnavailable
 from waypost.store.directory.files import Directory, File, Identity
 from waypost.store.directory.layout import Layout, file_name, new_file
-from waypost.store.directory.log import NOTHING, Frame, Log
+from waypost.store.directory.log import LOCK_TIMEOUT_S, NOTHING, Frame, Log
 from waypost.store.kinds import DocumentId
 
 FOLDER = "transactions"
@@ -216,20 +218,41 @@ class Decisions:
         """
         self._put(DecisionBody(transaction_id, participants, folder))
 
-    def confirm(self, transaction_id: str) -> None:
-        """Make sure of a decision that another made, before anything rests on it.
+    def confirm(self, transaction_id: str) -> bool:
+        """Make sure of a decision that another made, before anything rests on it. False where it is gone by now,
+        carried out: then all of it is in the logs.
 
         It is written again, identically: had the sync of its name failed, the kernel would take that for clean, and no
         later sync would cover it.
         """
         if transaction_id in self._confirmed:
-            return
-        body = self._pending.get(transaction_id)
+            return True
         if self._layout.read_only:
             if self._folder is not None:
                 _sync_if_possible(self._folder)
-        elif body is not None:
+            return True
+        body = self._pending.get(transaction_id)
+        with self._locked(shared=True) as folder:
+            if body is None or folder.identity(transaction_id) is None:
+                return False
             self._put(body)
+        return True
+
+    @contextmanager
+    def _locked(self, *, shared: bool) -> Generator[Directory]:
+        """The folder of decisions, locked by those who write them again, or by one who removes some: what was removed
+        must not come back, since what it names may be gone. Raises LockTimeout.
+
+        With this lock held nobody waits for that of a document, since whoever has that may wait for this one. Who
+        decides does not take it, nor who reads what was confirmed, so that nobody waits for one who was stopped there.
+        """
+        folder = self._layout.folder(FOLDER).open_directory(".")  # a lock belongs to the opening
+        assert folder is not None
+        try:
+            folder.lock(LOCK_TIMEOUT_S, partial(_locked_too_long, folder), shared=shared)
+            yield folder
+        finally:
+            folder.close()
 
     def _put(self, body: DecisionBody) -> None:
         draft = bodies.decision_draft(body)
@@ -261,7 +284,8 @@ class Decisions:
             if isinstance(piece.frames, Whole):
                 continue  # it has its place, or gets it from who begins the log
             if log.lacks(piece.file_id, piece.offset, piece.end):
-                self.confirm(piece.transaction_id)
+                if not self.confirm(piece.transaction_id):
+                    continue  # it goes once this log holds it, so a repair has moved it away
                 log.file_id = piece.file_id
                 log.put(piece.frames[log.end - piece.offset :], size)
                 news += log.news()
@@ -276,9 +300,9 @@ class Decisions:
         """
         for piece in self.pieces_for(document):
             if isinstance(piece.frames, Whole):
-                self.confirm(piece.transaction_id)
-                piece.frames.put_in_place(log.folder, log.name)
-                self._placed.setdefault(piece.transaction_id, set()).add(document)
+                if self.confirm(piece.transaction_id):
+                    piece.frames.put_in_place(log.folder, log.name)
+                    self._placed.setdefault(piece.transaction_id, set()).add(document)
                 return True
         return False
 
@@ -301,7 +325,8 @@ class Decisions:
         changes nothing; so the logs that it lets arrive go only after it.
         """
         folder = self._layout.folder(FOLDER)
-        folder.remove(transaction_id)
+        with self._locked(shared=False):
+            folder.remove(transaction_id)
         self._confirmed.discard(transaction_id)
         self._placed.pop(transaction_id, None)
         if arrived_in:
@@ -330,6 +355,12 @@ def is_name(name: str) -> bool:
 
 def _do_nothing() -> None:
     pass
+
+
+def _locked_too_long(what: File | Directory) -> LockTimeout:
+    holder = what.lock_holder()
+    why = f"{what.name} was locked for {LOCK_TIMEOUT_S:g} seconds by {holder}"
+    return LockTimeout(why, file=what.name, holder=holder)
 
 
 def _took_back(temp: Directory, name: str) -> bool:

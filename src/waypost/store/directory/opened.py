@@ -52,30 +52,34 @@ class OpenDocument:
                     state, log = self._current(), self._log
                 if log is not None:
                     self.catch_up(log)
-            view = state.view()
+            view: DocumentView | None = state.view()
             if self.is_poisoned and log is not None:  # it may not reach to where the newest of them stand
                 pieces = [piece for piece in pieces if piece.offset <= log.end]
             if pieces:
-                view = self._with_decided(view, log, pieces, durable=durable)
+                view = self._with_decided(state.view(), log, pieces, durable=durable)
             covered = log.data_end if log else 0
             if counters is not None and log is not None:
                 counters.reads += 1
                 counters.hits += known is self._state
                 counters.bytes_read += log.file.tally.bytes_read - (before if log is held else 0)
+        if view is None:
+            return self.view(durable=durable, counters=counters)
         if durable and log is not None and self._context.durable and log.poisoned is None:
             syncs = self.sync_to(log, covered)
             if counters is not None:
                 counters.syncs += syncs
         return view
 
-    def _with_decided(self, view: DocumentView, log: Log | None, pieces: list[Piece], *, durable: bool) -> DocumentView:
-        """The version that was decided on, also where the log lacks it still."""
+    def _with_decided(
+        self, view: DocumentView, log: Log | None, pieces: list[Piece], *, durable: bool
+    ) -> DocumentView | None:
+        """The version that was decided on, also where the log lacks it still; None where it lacks it no more."""
         missing = missing_from(log, pieces)
         if not missing:
             return view
         for piece in missing:
-            if durable:
-                self._context.decisions.confirm(piece.transaction_id)
+            if durable and not self._context.decisions.confirm(piece.transaction_id):
+                return None
         return loading.load(self._context, self.id, decided=missing)[1].view()
 
     def view_at(self, version: int) -> DocumentView | None:
