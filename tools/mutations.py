@@ -26,6 +26,7 @@ KEPT_SYNCS = "tests/crash/test_needed_checkpoints.py"
 ORDER = "tests/store/test_needed_order.py"
 REPAIRS = "tests/store/test_needed_repairs.py"
 RESTORES = "tests/crash/test_needed_restores.py"
+BACKED_UP = "tests/store/test_backup_found.py"
 ERASING = "tests/crash/test_erasing.py"
 CARRYING_OUT = "tests/store/test_carrying_out.py"
 TORN = "tests/store/test_torn_transactions.py"
@@ -297,6 +298,9 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/restoring.py::_copy::file.sync_all()": by(f"{RESTORES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
     "store/directory/restoring.py::_stage_checkpoints::target.sync()": by(f"{KEPT_SYNCS}::test_t20_a_restore_that_was_decided_has_the_checkpoints"),
     "store/directory/restoring.py::_stage_one::(standing.version, standing.commit_id.hex()) != (each.version, each.commit_id)": by("tests/store/test_backup.py::test_n07_what_is_no_whole_backup_is_refused_and_nothing_is_changed"),
+    "store/directory/restoring.py::_leads_to::(held.version, held.commit_id.hex()) == (each.version, each.commit_id)": by(f"{BACKED_UP}::test_e06_what_went_another_way_is_not_taken_back_unasked"),
+    "store/directory/restoring.py::_leads_to::found.header.commit_id == held.commit_id": by(f"{BACKED_UP}::test_e06_what_went_another_way_is_not_taken_back_unasked"),
+    "store/directory/restoring.py::_leads_to::past.dropped_id(held.version) == held.commit_id": by(f"{BACKED_UP}::test_e06_what_went_another_way_is_not_taken_back_unasked"),
     "store/directory/restoring.py::plan::file.sync_all()": by(f"{RESTORES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
     "store/directory/restoring.py::plan::staged.sync()": by(f"{RESTORES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs"),
     "store/directory/restoring.py::decide::layout.root.sync()": by(f"{RESTORES}::test_t20_a_restore_that_was_decided_has_all_that_it_needs", f"{RESTORES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),

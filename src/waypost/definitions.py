@@ -402,9 +402,9 @@ class Definitions(CheckpointDefinitions, ErasingDefinitions, SessionDefinitions,
         """Put a backup in the place of all that the store holds, all or nothing; what was there is kept aside. The
         handle is in no session then: it may resume those that came back.
 
-        No other process may be writing. Fails with Refused if the store holds something newer than the backup, unless
-        `allow_older` says that this may be taken back; with InvalidInput and DocumentDamaged for what is no whole
-        backup; and with LockTimeout, StorePoisoned, StoreUnavailable.
+        No other process may be writing. Fails with Refused if the store holds something that is not in the backup,
+        unless `allow_older` says that this may be taken back; with InvalidInput and DocumentDamaged for what is no
+        whole backup; and with LockTimeout, StorePoisoned, StoreUnavailable.
         """
 
         def restore(_: Counters) -> Restored:

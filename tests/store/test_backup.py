@@ -209,7 +209,7 @@ def test_restoring_takes_the_place_of_all_and_keeps_what_was_there(tmp_path: Pat
     saved = state(tmp_path / "backup")
     put(store, WF, b"2")
     put(store, DocumentId("workflow", "new"), b"1")
-    with pytest.raises(Refused, match="something newer"):
+    with pytest.raises(Refused, match="something that is not in it"):
         store.restore_backup(str(tmp_path / "backup"))
     assert store.view(WF).version == 3
     restored = store.restore_backup(str(tmp_path / "backup"), allow_older=True)
@@ -249,17 +249,6 @@ def test_a_restore_forward_needs_no_leave(tmp_path: Path) -> None:
     store.restore_backup(str(tmp_path / "early"), allow_older=True)
     assert store.restore_backup(str(tmp_path / "late")).taken_back == ()
     assert store.view(WF).get("a") == b"2"
-    store.close()
-
-
-def test_e06_an_older_generation_is_noticed(tmp_path: Path) -> None:
-    """A log that was compacted since the backup is newer, though its version is the same."""
-    store = filled(tmp_path / "store")
-    store.backup(str(tmp_path / "backup"))
-    assert store.tidy(WF, "compact")
-    with pytest.raises(Refused) as caught:
-        store.restore_backup(str(tmp_path / "backup"))
-    assert caught.value.details["documents"] == ["wf"]
     store.close()
 
 

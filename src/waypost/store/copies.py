@@ -47,7 +47,7 @@ class Backup:
 class Restored:
     """A backup that was restored: how many documents it held, and where what they replaced is kept in the store.
 
-    `taken_back` names the documents of which the store held something newer.
+    `taken_back` names the documents of which the store held something that the backup does not.
     """
 
     location: str

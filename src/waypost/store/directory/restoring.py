@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from waypost.codec.frame import Standing
 from waypost.errors import (
     DocumentDamaged,
     InvalidInput,
@@ -27,11 +28,13 @@ from waypost.errors import (
 from waypost.store.copies import BackedUp, BackedUpFile, Backup, Restored
 from waypost.store.directory import checkpoints, decisions, loading
 from waypost.store.directory.backup import MANIFEST, copy, new_file, remove_tree
+from waypost.store.directory.compaction import commits
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File, open_path
 from waypost.store.directory.layout import FOLDERS, ON_DEMAND, RESTORING, SUFFIXES, Layout
 from waypost.store.directory.log import LOCK_TIMEOUT_S
 from waypost.store.directory.log_check import check_log
+from waypost.store.directory.past import LogPast
 from waypost.store.kinds import DocumentId, Kind
 
 _STAGED, DECIDED, _PLAN = "restore", RESTORING, "plan.json"
@@ -207,9 +210,11 @@ def give_up(layout: Layout) -> None:
 
 
 def taken_back(layout: Layout, context: Context, backup: Backup) -> list[str]:
-    """The ids of documents of which the store holds something newer than the backup, or something it has not."""
+    """The ids of documents of which the store holds a commit that what was staged does not: the backup is older, or
+    has gone another way since.
+    """
     saved = {(each.kind, each.file): each for each in backup.documents}
-    newer: list[str] = []
+    lost: list[str] = []
     for kind in FOLDERS:
         folder = layout.existing_documents(kind)
         for name in folder.names() if folder else []:
@@ -221,28 +226,46 @@ def taken_back(layout: Layout, context: Context, backup: Backup) -> list[str]:
                 continue  # what cannot be read is no reason to keep what can from its place
             if held is None:
                 continue
-            identifier, generation, version = held
+            identifier, standing = held
             each = saved.get((kind, name))
-            if each is None or (generation, version) > (each.generation, each.version) or version > each.version:
-                newer.append(identifier)
-    return sorted(newer)
+            if each is None or not _leads_to(layout, context, each, standing):
+                lost.append(identifier)
+    return sorted(lost)
 
 
-def _held(layout: Layout, context: Context, kind: Kind, name: str) -> tuple[str, int, int] | None:
+def _held(layout: Layout, context: Context, kind: Kind, name: str) -> tuple[str, Standing] | None:
     log = context.open_log(layout.documents(kind), name, write=False)
     if log is None or log.first(log.file.identity().size) is None or log.body is None:
         return None
-    state = loading.read(log, context, DocumentId(kind, log.body.id))
-    return (log.body.id, log.body.generation, state.standing.version) if state.standing.version else None
+    standing = loading.read(log, context, DocumentId(kind, log.body.id)).standing
+    return (log.body.id, standing) if standing.version else None
+
+
+def _leads_to(layout: Layout, context: Context, each: BackedUp, held: Standing) -> bool:
+    """Whether the history of a document, as it was staged, has the commit that the store is at. The commit's id names
+    all before it; how often either file was written anew says nothing.
+    """
+    if held.version >= each.version:
+        return (held.version, held.commit_id.hex()) == (each.version, each.commit_id)
+    staged = layout.folder("temp").open_directory(_STAGED)
+    folder = None if staged is None else staged.open_directory(FOLDERS[each.kind])
+    log = None if folder is None else context.open_log(folder, each.file, write=False)
+    assert log is not None  # it was staged just now
+    document = DocumentId(each.kind, each.id)
+    loading.read(log, context, document)
+    past = LogPast(context, document, log, each.version)
+    if held.version <= past.first:
+        return past.dropped_id(held.version) == held.commit_id
+    return any(found.header.commit_id == held.commit_id for found in commits(log, log.end))
 
 
 def check_may_take_back(newer: list[str], backup: Backup, path: str) -> None:
-    """Refuse to put an older state over a newer one without being told to."""
+    """Refuse to take commits back without being told to."""
     if newer:
         named = ", ".join(repr(each) for each in newer[:5]) + (", …" if len(newer) > 5 else "")
         raise Refused(
-            f"{path} was made {backup.made}, and of {len(newer)} documents the store holds something newer ({named}), "
-            "which restoring would take back: say so (allow_older=True, --yes) to go on",
+            f"{path} was made {backup.made}, and of {len(newer)} documents the store holds something that is not in it "
+            f"({named}), which restoring would take back: say so (allow_older=True, --yes) to go on",
             path=path,
             documents=newer,
         )
