@@ -7,6 +7,7 @@ hold what was erased is worth less than the promise that none does.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from waypost.errors import DocumentDamaged, UnsupportedFormat, WaypostError
@@ -23,6 +24,8 @@ from waypost.store.kinds import DocumentId
 from waypost.store.views import View
 
 _BEFORE_RESTORE = "before-restore."
+# as they are named where they stand, or with the number that who moves them aside puts behind it
+_DECISION_OR_DRAFT = re.compile(r"([0-9a-f]{32}|[0-9a-f]{16}\.new)(\.[0-9]+)?")
 
 
 def scrub_checkpoints(context: Context, version: View, erasures: Erasures, known: set[str]) -> None:
@@ -83,25 +86,19 @@ def remove_leftovers(context: Context, document: DocumentId, known: set[str]) ->
     def is_of(name: str) -> bool:
         return name.startswith(f"{log_name}.")
 
-    def is_aside(folder: Directory, name: str) -> bool:
-        return is_of(name) or _is_of(context, folder, name, document, known)
-
     def was_of(folder: Directory, name: str) -> bool:
-        is_its = name == log_name or _is_of(context, folder, name, document, known)
-        return is_its or (decisions.is_name(name) and _speaks_of(folder, name, document))
+        return name == log_name or is_of(name) or _is_of(context, folder, name, document, known)
 
     sweep(layout)
     receiving.sweep(context)
     layout.folder(decisions.FOLDER).sync()  # where a decision was removed, that lasts
     for name in ("temp", "backups"):
         removed += _remove(layout.existing(name), name, lambda _, each: is_of(each))
-    removed += _remove(layout.existing("damaged"), "damaged", is_aside)
+    removed += _remove_below(layout.existing("damaged"), "damaged", was_of)
     backups = layout.existing("backups")
     for kept_in in sorted(backups.names()) if backups else []:
         kept = backups.open_directory(kept_in) if backups and kept_in.startswith(_BEFORE_RESTORE) else None
-        for name in sorted(kept.names()) if kept else []:
-            inner = kept.open_directory(name) if kept and kept.kind(name) == "directory" else None
-            removed += _remove(inner, f"backups/{kept_in}/{name}", was_of)
+        removed += _remove_below(kept, f"backups/{kept_in}", was_of)
     return removed
 
 
@@ -115,22 +112,35 @@ def _remove(folder: Directory | None, shown: str, is_going: Callable[[Directory,
     return [f"{shown}/{name}" for name in going]
 
 
+def _remove_below(folder: Directory | None, shown: str, is_going: Callable[[Directory, str], bool]) -> list[str]:
+    """The same in all directories that are in it, too: what was to arrive, or to be restored, is moved aside whole."""
+    removed = _remove(folder, shown, is_going)
+    for name in sorted(folder.names()) if folder else []:
+        if folder and folder.kind(name) == "directory":
+            removed += _remove_below(folder.open_directory(name), f"{shown}/{name}", is_going)
+    return removed
+
+
 def _speaks_of(folder: Directory, name: str, document: DocumentId) -> bool:
-    """Whether a decision that a restore put by holds frames of a document, or cannot be read."""
+    """Whether a decision that was put by holds frames of a document, or cannot be read."""
     try:
-        body = decisions.read(folder, name)
+        body = decisions.read(folder, name, name.partition(".")[0])
     except WaypostError:
         return True
     return body is not None and any((each.kind, each.id) == document for each in body.participants)
 
 
 def _is_of(context: Context, folder: Directory, name: str, document: DocumentId, known: set[str]) -> bool:
-    """Whether a file is a log or a checkpoint of a document: by what it says, or else by its name."""
+    """Whether a file is a log or a checkpoint of a document, or a decision that speaks of it: by what it says, or else
+    by its name. Of what died while it was written nobody may be able to tell.
+    """
     try:
         owner = checkpoints.owner_of(context, folder, name)
     except (DocumentDamaged, UnsupportedFormat):
         owner = None
     if owner is not None:
         return owner == document
+    if _DECISION_OR_DRAFT.fullmatch(name):
+        return _speaks_of(folder, name, document)
     files = {checkpoints.file_name(each) for each in known}
     return name in files or name.rpartition(".")[0] in files

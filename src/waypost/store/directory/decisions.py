@@ -384,8 +384,10 @@ def _sync_if_possible(folder: Directory) -> None:
             raise
 
 
-def read(folder: Directory, name: str) -> DecisionBody | None:
-    """A decision; None where it is gone. Raises DocumentDamaged."""
+def read(folder: Directory, name: str, transaction_id: str | None = None) -> DecisionBody | None:
+    """A decision; None where it is gone. Its name is that of its transaction, unless that is given. Raises
+    DocumentDamaged.
+    """
     file = folder.open(name)
     if file is None:
         return None
@@ -397,7 +399,7 @@ def read(folder: Directory, name: str) -> DecisionBody | None:
         if not (frame.fits(header, len(data)) and frame.intact(header, data, 0, 0)):
             raise Undecodable("its checksum does not match")
         body = bodies.read_decision(memoryview(data)[header.body_offset : header.blocks_offset])
-        if body.transaction_id != name:
+        if body.transaction_id != (transaction_id or name):
             raise Undecodable(f"it is that of transaction {body.transaction_id}")
     except Undecodable as error:
         raise DocumentDamaged(
