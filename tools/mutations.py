@@ -78,8 +78,8 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/driving.py::Drivers::self._lock": by("tests/store/test_shared_regressions.py::test_a_change_that_comes_in_as_its_driver_ends_is_told_though_the_store_closes"),
     # --- store/directory/backup.py ---
     "store/directory/backup.py::write::parent.sync()": by(f"{COPIES}::test_t20_a_backup_that_has_its_name_is_whole_and_one_that_was_told_of_is_there"),
-    "store/directory/backup.py::_copy_checkpoints::file.sync_all()": by(f"{KEPT_SYNCS}::test_t20_a_backup_that_has_its_name_has_its_checkpoints"),
-    "store/directory/backup.py::_copy_checkpoints::target.sync()": by(f"{KEPT_SYNCS}::test_t20_a_backup_that_has_its_name_has_its_checkpoints"),
+    "store/directory/backup.py::_CheckpointFiles._copy::file.sync_all()": by(f"{KEPT_SYNCS}::test_t20_a_backup_that_has_its_name_has_its_checkpoints"),
+    "store/directory/backup.py::_CheckpointFiles.keep_only::self.folder.sync()": by(f"{KEPT_SYNCS}::test_t20_a_backup_that_has_its_name_has_its_checkpoints"),
     "store/directory/backup.py::_read_to_its_end::log.lock()": by(f"{LOCKS}::test_c04_what_others_wrote_is_taken_in_under_the_lock"),
     "store/directory/backup.py::_read_to_its_end::log.sync_to(log.data_end)": by(f"{COPIES}::test_t20_a_backup_passes_on_nothing_that_the_store_could_still_lose"),
     "store/directory/backup.py::_point::context.decisions.confirm(piece.transaction_id)": by(f"{COPIES}::test_t20_a_backup_passes_on_no_decision_that_the_store_could_still_lose", instead="True"),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.store.support import WF
+from tests.store.support import WF, directory_store
 from tests.store.test_backup import filled, put
-from tests.store.test_checkpoints import without_history
+from tests.store.test_checkpoints import contents, make, name_of, remove, without_history, written
+from tests.store.test_checkpoints_found import file_of, keep
 from waypost.errors import Refused
+from waypost.store.directory import backup
 
 
 def test_e06_what_went_another_way_is_not_taken_back_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,3 +52,37 @@ def test_a_restore_over_a_log_that_was_written_anew_takes_nothing_back(
     store.restore_backup(str(tmp_path / "second"), allow_older=True)
     assert store.restore_backup(str(tmp_path / "third")).taken_back == ()
     store.close()
+
+
+def test_e05_a_checkpoint_that_is_removed_meanwhile_is_in_the_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log is copied as it was before: the files are there that it needs, with what they stand on, and no others."""
+    path = tmp_path / "store"
+    store = directory_store(path)
+    made = {number: make(store, number, a=b"%d" % number, **{f"k{number}": b"1"}) for number in range(4)}
+    keep(store)
+    left = file_of(path, 3).read_bytes()
+    remove(store, 3)
+    without_history(store, monkeypatch)
+    assert written(path, 0, 1, 2)
+    file_of(path, 3).write_bytes(left)  # a dead process did not come to removing it
+    real = backup.points
+
+    def points(*args: Any) -> list[backup.Point]:
+        found = real(*args)
+        remove(store, 0, 1)
+        without_history(store, monkeypatch)
+        return found
+
+    monkeypatch.setattr(backup, "points", points)
+    store.backup(str(tmp_path / "backup"))
+    assert not {name_of(0), name_of(1)} & set(store.checkpoints(WF))
+    store.close()
+    assert written(tmp_path / "backup", 0, 1, 2)
+    copy = directory_store(tmp_path / "backup", read_only=True)
+    assert {number: contents(copy.checkpoint(WF, name_of(number))) for number in range(3)} == {
+        number: made[number] for number in range(3)
+    }
+    assert copy.verify().sound
+    copy.close()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import NamedTuple
@@ -26,7 +27,7 @@ from waypost.store.copies import BackedUp, BackedUpFile, Backup
 from waypost.store.directory import check, checkpoints, loading, register
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import missing_from
-from waypost.store.directory.files import Directory, File, make_path, open_path
+from waypost.store.directory.files import Directory, File, Identity, make_path, open_path
 from waypost.store.directory.layout import (
     FOLDERS,
     FORMAT_TEXT,
@@ -233,6 +234,8 @@ def _point_at(document: DocumentId, version: int, context: Context) -> Point | N
 def _fill(parent: Directory, partial: str, layout: Layout, context: Context, path: str) -> Backup:
     root = _opened(parent, partial)
     folders: dict[Kind, Directory] = {}
+    files = _CheckpointFiles(root, context)
+    files.take_all()
     found = points(layout, context)
     needed = {point.document.kind for point in found}
     for kind, name in FOLDERS.items():
@@ -243,7 +246,7 @@ def _fill(parent: Directory, partial: str, layout: Layout, context: Context, pat
     documents = tuple(_copied(point, folders[point.document.kind]) for point in found)
     for folder in folders.values():
         folder.sync()
-    kept = _copy_checkpoints(root, Context(_layout_of(parent, partial, root), context.config), context, documents)
+    kept = _keep_checkpoints(files, Context(_layout_of(parent, partial, root), context.config), documents)
     backup = Backup(path, datetime.now(UTC).isoformat(timespec="seconds"), documents, kept)
     _put(root, ".gitignore", IGNORE_TEXT)
     _put(root, MANIFEST, msgspec.json.format(msgspec.json.encode(backup)) + b"\n")
@@ -257,25 +260,65 @@ def _layout_of(parent: Directory, partial: str, root: Directory) -> Layout:
     return Layout(f"{parent.path}/{partial}", root, read_only=True)
 
 
-def _copy_checkpoints(
-    root: Directory, made: Context, context: Context, documents: Iterable[BackedUp]
+class _CheckpointFiles:
+    """The files of checkpoints in a backup: each comes with those that it stands on, as they are at that moment."""
+
+    def __init__(self, root: Directory, context: Context) -> None:
+        root.make_directory(checkpoints.FOLDER)
+        self.folder = _opened(root, checkpoints.FOLDER)
+        self.copied: dict[str, BackedUpFile] = {}
+        self._context = context
+        self._sources: dict[str, Identity] = {}
+
+    def take_all(self) -> None:
+        """Copy what is there before a point of any log is noted: a checkpoint that is removed later may be in the log
+        up to its point, and nowhere else. One that is made later has its version in history there.
+        """
+        folder = self._context.layout.existing(checkpoints.FOLDER)
+        for file in sorted(folder.names()) if folder else []:
+            if folder and file.endswith(checkpoints.SUFFIX):
+                found: list[tuple[str, File]] = []
+                with suppress(WaypostError):  # what a document needs is looked for again, and told of then
+                    layer = checkpoints.read_file(self._context, folder, file)
+                    found = [] if layer is None else checkpoints.files_of(self._context, layer.name)
+                self._copy(found)
+
+    def take(self, name: str) -> None:
+        """Copy a checkpoint, where it has a file, unless that was done. Raises what opening a log raises."""
+        self._copy(checkpoints.files_of(self._context, name))
+
+    def _copy(self, found: list[tuple[str, File]]) -> None:
+        for name, source in found:
+            identity = source.identity()
+            if self._sources.get(name) == identity:
+                continue
+            self.folder.remove(name)  # it was written again since, and may stand on others now
+            file = new_file(self.folder, name)
+            self.copied[name] = BackedUpFile(name, identity.size, copy(source, identity.size, file))
+            file.sync_all()
+            self._sources[name] = identity
+
+    def keep_only(self, names: set[str]) -> tuple[BackedUpFile, ...]:
+        """Remove the other files, and sync; what is left."""
+        for name in self.copied.keys() - names:
+            self.folder.remove(name)
+        self.folder.sync()
+        return tuple(self.copied[name] for name in sorted(names))
+
+
+def _keep_checkpoints(
+    files: _CheckpointFiles, made: Context, documents: Iterable[BackedUp]
 ) -> tuple[BackedUpFile, ...]:
-    """Copy the files of the checkpoints that the copied documents have, and of those that they stand on. One that has
-    no file yet stands in the history of its log.
+    """See that there are the files of the checkpoints that the copied documents have, and of those that they stand on,
+    and no others. One that has no file stands in the history of its log.
     """
-    copied: dict[str, BackedUpFile] = {}
-    root.make_directory(checkpoints.FOLDER)
-    target = _opened(root, checkpoints.FOLDER)
+    needed: set[str] = set()
     for each in documents:
         _, state = loading.load(made, DocumentId(each.kind, each.id))
-        for kept in checkpoints.names_in(state.view()):
-            for name, found in checkpoints.files_of(context, kept):
-                if name not in copied:
-                    file, size = new_file(target, name), found.identity().size
-                    copied[name] = BackedUpFile(name, size, copy(found, size, file))
-                    file.sync_all()
-    target.sync()
-    return tuple(copied[name] for name in sorted(copied))
+        for name in checkpoints.names_in(state.view()):
+            files.take(name)
+            needed.update(file for file, _ in checkpoints.files_of(made, name))
+    return files.keep_only(needed)
 
 
 def _opened(above: Directory, name: str) -> Directory:
