@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+import waypost
 from tests.store.support import WF, directory_store
 from tests.store.test_backup import filled, put
 from tests.store.test_checkpoints import contents, make, name_of, remove, without_history, written
 from tests.store.test_checkpoints_found import file_of, keep
-from waypost.errors import Refused
+from waypost.errors import InvalidInput, Refused
 from waypost.store.directory import backup
 
 
@@ -86,3 +87,40 @@ def test_e05_a_checkpoint_that_is_removed_meanwhile_is_in_the_backup(
     }
     assert copy.verify().sound
     copy.close()
+
+
+def _looked_into(path: Path) -> None:
+    """All that opening a backup for writing, and doing nothing, may leave there."""
+    with waypost.open(path) as wp:
+        assert wp.list_workflows().total == 1
+    for name in ("transactions", "owners", "index"):
+        (path / name).mkdir(exist_ok=True)
+    for name in ("index/workflows", "checkpoints/lock", "lease", "checkpoint-index.json"):
+        (path / name).touch()
+
+
+def test_a_backup_that_somebody_has_looked_into_can_be_restored(tmp_path: Path) -> None:
+    """Opening it for writing makes folders and derived files; its documents are what they were."""
+    with waypost.open(tmp_path / "store") as wp:
+        wp.create_workflow("w", "W", steps=["a"]).unwrap()
+        wp.create_checkpoint("w", "one").unwrap()
+        wp.backup(tmp_path / "backup").unwrap()
+        _looked_into(tmp_path / "backup")
+        assert wp.restore_backup(tmp_path / "backup").unwrap().documents == 1
+        assert "one" in [each.description for each in wp.list_checkpoints("w").items]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["transactions/" + "0" * 32, "owners/w.state", "index/inner/x", "checkpoints/lock/x", "lease/x", "backups/x"],
+)
+def test_n07_what_opening_a_backup_does_not_make_is_refused_in_it(tmp_path: Path, name: str) -> None:
+    """A decision that is still to be carried out, a claim, another kind of file: then it is no whole backup."""
+    store = filled(tmp_path / "store")
+    store.backup(str(tmp_path / "backup"))
+    made = tmp_path / "backup" / name
+    made.parent.mkdir(parents=True, exist_ok=True)
+    made.write_bytes(b"x")
+    with pytest.raises(InvalidInput, match="does not belong into a backup"):
+        store.restore_backup(str(tmp_path / "backup"))
+    store.close()

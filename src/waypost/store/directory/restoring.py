@@ -26,7 +26,7 @@ from waypost.errors import (
     WaypostError,
 )
 from waypost.store.copies import BackedUp, BackedUpFile, Backup, Restored
-from waypost.store.directory import checkpoints, decisions, loading
+from waypost.store.directory import checkpoints, claims, decisions, loading, register
 from waypost.store.directory.backup import MANIFEST, copy, new_file, remove_tree
 from waypost.store.directory.compaction import commits
 from waypost.store.directory.context import Context
@@ -42,6 +42,9 @@ _KEPT_IN = re.compile(r"before-restore\.[0-9]{1,9}")
 _MANIFEST_MOST = 64 << 20
 _SLACK_BYTES = 2 << 20  # what a log may hold beside the frames that its limit counts: fill and a seal
 _ALLOWED = frozenset({"FORMAT", ".gitignore", MANIFEST, "temp", checkpoints.FOLDER, *FOLDERS.values()})
+# what is there once somebody has opened a backup to look into it; nothing of that is restored
+_DERIVED, _EMPTY = "index", (decisions.FOLDER, claims.FOLDER)
+_OF_OPENING = {"lease": "file", register.NAME: "file", **dict.fromkeys((_DERIVED, *_EMPTY), "directory")}
 
 
 class _Plan(NamedTuple):
@@ -79,13 +82,19 @@ def look(path: str) -> tuple[Directory, Backup]:
 
 def _check_names(source: Directory, backup: Backup) -> None:
     own = ("temp", checkpoints.FOLDER)
-    _check_only(source, {name: "directory" if name in own else None for name in _ALLOWED}, some=True)
+    ours = {name: "directory" if name in own else None for name in _ALLOWED}
+    _check_only(source, {**ours, **_OF_OPENING}, some=True)
+    for name in (_DERIVED, *_EMPTY):
+        opened = source.open_directory(name)
+        if opened is not None:
+            _check_only(opened, dict.fromkeys(opened.names() if name == _DERIVED else (), "file"), some=False)
     kept = source.open_directory(checkpoints.FOLDER)
     names = [each.file for each in backup.checkpoints]
     if not all(name.endswith(checkpoints.SUFFIX) for name in names) or len(set(names)) < len(names):
         raise InvalidInput(f"{source.path}: the names of its checkpoints are not what they may be", path=source.path)
     if kept is not None or names:
-        _check_only(kept or source, dict.fromkeys(names, "file"), some=False)
+        lock = [checkpoints.LOCK] if kept is not None and kept.kind(checkpoints.LOCK) is not None else []
+        _check_only(kept or source, dict.fromkeys([*names, *lock], "file"), some=False)
     for kind, name in FOLDERS.items():
         if source.kind(name) != "directory" and (kind not in ON_DEMAND or _holds(backup, kind)):
             raise InvalidInput(f"{source.path}/{name} is no directory", path=source.path)
