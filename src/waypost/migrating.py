@@ -26,7 +26,7 @@ from waypost.store import View
 _INLINE_BYTES = 64 * 1024
 """Up to this size the value of an output stands in the output's own part."""
 
-_SIZE, _CHECKSUM, _VALUE = 3, 4, 6
+_SIZE, _CHECKSUM, _VALUE, _NAME = 3, 4, 6, 7
 
 
 class Changes(NamedTuple):
@@ -173,9 +173,10 @@ class MigratingOutputs(Mapping[tuple[str, int], Any]):
             raise KeyError(key) from None
 
     def _stored(self, key: tuple[str, int]) -> bytes:
-        found = self._record(key)[_VALUE]
+        row = self._record(key)
+        found = row[_VALUE]
         # bytes as they were handed in, so that what was only looked at does not change
-        return cast("bytes", found) if found is not None else values.encode(self._document[records.value_key(*key)])
+        return cast("bytes", found) if found is not None else values.encode(self._document[_value_key(key, row)])
 
     def __iter__(self) -> Iterator[tuple[str, int]]:
         for name in self._document.names(records.OUTPUT):
@@ -198,6 +199,19 @@ class MigratingOutputs(Mapping[tuple[str, int], Any]):
             raise InvalidInput(f"version {key[1]} of the output of step {key[0]!r} was changed and removed")
         row = self._record(key)
         is_apart = row[_VALUE] is None or len(data) > _INLINE_BYTES
+        self._forget_name(key, row)
         row[_SIZE], row[_CHECKSUM], row[_VALUE] = len(data), sha256(data).hexdigest(), None if is_apart else data
         if is_apart:
             self._document[records.value_key(*key)] = value
+
+    def _forget_name(self, key: tuple[str, int], row: list[Any]) -> None:
+        """Remove the part of a value that came as a file: what takes its place is named after its version."""
+        named = _value_key(key, row)
+        if named != records.value_key(*key):
+            self._document.pop(named, None)
+            row[_NAME] = None
+
+
+def _value_key(key: tuple[str, int], row: list[Any]) -> str:
+    """The part that an output's value is in when it is not in the output's own."""
+    return records.value_key(*key, name=row[_NAME] if len(row) > _NAME else None)
