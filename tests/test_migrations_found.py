@@ -59,3 +59,36 @@ def test_a_value_that_came_as_a_file_is_replaced_whole(wp: Waypost, store: Store
     assert value_parts(store) == [records.value_key("a", 1)]
     assert wp.open_step_output("w", "a").read() == wanted
     assert wp.validate_workflow_state("w").is_valid
+
+
+def test_a_checkpoint_with_something_erased_is_migrated_without_it(wp: Waypost, store: Store) -> None:
+    """What was erased is not there for a step, so that it can go through all there is, and the checkpoint is read,
+    forked and restored as before.
+    """
+    wp.create_workflow("w", "W", steps=["a", "b"]).unwrap()
+    wp.update_step_status("w", "a", "completed", {"password": "x"}).unwrap()
+    wp.update_step_status("w", "b", "completed", {"n": 1}).unwrap()
+    wp.update_context("w", variables={"secret": "y", "made": "z", "ok": 1}).unwrap()
+    checkpoint_id = wp.create_checkpoint("w").unwrap().id
+    for path in ("outputs.a", "context.variables.secret", "context.variables.made"):
+        wp.erase("w", path).unwrap()
+
+    def upgrade(document: MigratingDocument) -> None:
+        gone = f"{records.VARIABLE}secret"
+        assert gone not in document and gone not in list(document) and len(dict(document)) == len(document)
+        assert dict(document.outputs) == {("b", 1): {"n": 1}}
+        assert ("a", 1) not in document.outputs and "secret" not in document.variables
+        assert dict(document.variables) == {"ok": 1}
+        document.outputs["b", 1]["n"] = 2
+        document.variables["made"] = "anew"
+
+    register_migration("1.0.0", "1.1.0", upgrade, application="app")
+    report = wp.validate_checkpoint(checkpoint_id)
+    assert report.is_valid, report
+    assert wp.get_checkpoint(checkpoint_id).state.context.variables["ok"] == 1
+    fork = wp.fork_workflow(checkpoint_id, "fork").unwrap()
+    assert wp.get_step_output("fork", "b").output == {"n": 2} and "secret" not in fork.context.variables
+    wp.restore_from_checkpoint(checkpoint_id).unwrap()
+    assert wp.get_step_output("w", "b").output == {"n": 2}
+    assert wp.validate_workflow_state("w").is_valid and wp.validate_workflow_state("fork").is_valid
+    assert store.view(W).erased(f"{records.VARIABLE}secret") is None

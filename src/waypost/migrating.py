@@ -9,6 +9,7 @@ Invariants:
 * No object of an application is built: what was registered with `register_type` is an `Unregistered` here.
 * A change made in place counts: what was handed out is encoded again and held against what it was.
 * What was only looked at keeps its bytes.
+* What was erased is not there, though an older version lists its part. It may be written anew.
 * Secrets are as they are sealed, bytes that may be removed and are otherwise left as they are.
 """
 
@@ -77,18 +78,18 @@ class MigratingDocument(MutableMapping[str, Any]):
     def __contains__(self, key: object) -> bool:
         if key in self._held:
             return True
-        return isinstance(key, str) and key not in self._removed and self._view.size_of(key) is not None
+        return isinstance(key, str) and key not in self._removed and self._is_stored(key)
 
     def __iter__(self) -> Iterator[str]:
-        kept = {key for key in self._view.keys() if key not in self._removed}
-        return iter(sorted(kept.union(self._held)))
+        return iter(self.names(""))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def names(self, prefix: str) -> list[str]:
         """What stands behind a prefix, sorted."""
-        kept = {key for key in self._view.keys(prefix) if key not in self._removed}
+        stored = self._view.keys(prefix)
+        kept = {key for key in stored if key not in self._removed and self._view.erased(key) is None}
         kept.update(key for key in self._held if key.startswith(prefix))
         return sorted(key[len(prefix) :] for key in kept)
 
@@ -98,13 +99,15 @@ class MigratingDocument(MutableMapping[str, Any]):
         puts: dict[str, bytes] = {}
         for key, value in self._held.items():
             data = self._sealed(key, value) if key.startswith(records.SECRET) else values.encode(value, _path(key))
-            if data != self._seen.get(key) and data != self._view.get(key):
+            if data != self._seen.get(key) and not (self._is_stored(key) and data == self._view.get(key)):
                 puts[key] = data
-        removed = {key for key in self._removed if self._view.size_of(key) is not None}
-        return Changes(puts, removed)
+        return Changes(puts, {key for key in self._removed if self._is_stored(key)})
+
+    def _is_stored(self, key: str) -> bool:
+        return self._view.size_of(key) is not None and self._view.erased(key) is None
 
     def _sealed(self, key: str, value: Any) -> bytes:
-        if type(value) is not bytes or value != self._view.get(key):
+        if type(value) is not bytes or not self._is_stored(key) or value != self._view.get(key):
             raise InvalidInput(f"{_path(key)} is sealed: a migration may remove a secret, and not write one")
         return value
 

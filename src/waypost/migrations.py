@@ -152,18 +152,15 @@ class MigratedView:
         self._view = made.view
         self._puts, self._removed = made.changes
         checksum, self.size_bytes = 0, made.view.size_bytes
-        for sign, key, data in self._differences():
-            checksum += sign * parts.part_checksum(key.encode(), data)
-            self.size_bytes += sign * parts.part_size(key.encode(), len(data))
-        self.checksum = parts.add_to_checksum(made.view.checksum, checksum)
-
-    def _differences(self) -> Iterator[tuple[int, str, bytes]]:
         for key in {*self._puts, *self._removed}:
-            before = None if self._view.erased(key) else self._view.get(key)
-            if before is not None:
-                yield -1, key, before
+            length = made.view.size_of(key)
+            if length is not None:
+                checksum -= _digest(made.view, key)
+                self.size_bytes -= parts.part_size(key.encode(), length)
         for key, data in self._puts.items():
-            yield 1, key, data
+            checksum += parts.part_checksum(key.encode(), data)
+            self.size_bytes += parts.part_size(key.encode(), len(data))
+        self.checksum = parts.add_to_checksum(made.view.checksum, checksum)
 
     @property
     def document(self) -> DocumentId:
@@ -215,6 +212,12 @@ class MigratedView:
 
     def operation(self, operation_id: str) -> OperationRecord | None:
         return self._view.operation(operation_id)
+
+
+def _digest(view: View, key: str) -> int:
+    """What a part that is there adds to the checksum of its document; one that was erased is counted there still."""
+    gone = view.erased(key)
+    return parts.part_checksum(key.encode(), view.get(key) or b"") if gone is None else int.from_bytes(gone, "big")
 
 
 # --- on load ---
