@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import make_config
-from waypost import blocking, cli
+from waypost import blocking, cli, clock
 from waypost.cli import guard, process
 from waypost.models import StepOwner, WorkflowState, WorkflowStep
 
@@ -554,6 +554,20 @@ def test_a_process_that_may_be_somebody_elses_is_left_alone(
     monkeypatch.setattr(process, "_PATIENCE_S", 0.1)
     with pytest.raises(StepBusy, match=f"group {orphan.pid}"):
         process.await_end_of_earlier(left_running(orphan.pid, 1))
+    assert orphan.poll() is None
+
+
+def test_a_process_whose_start_is_not_told_is_left_alone(
+    orphan: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group whose first process cannot be seen to be the one on record is never killed."""
+    from waypost.errors import StepBusy
+
+    monkeypatch.setattr(process, "_PATIENCE_S", 0.1)
+    starts = clock.start_ticks
+    monkeypatch.setattr(clock, "start_ticks", lambda pid: 0 if pid == orphan.pid else starts(pid))
+    with pytest.raises(StepBusy, match=f"group {orphan.pid}"):
+        process.await_end_of_earlier(left_running(orphan.pid, 77))
     assert orphan.poll() is None
 
 

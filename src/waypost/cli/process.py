@@ -292,7 +292,8 @@ def await_end_of_earlier(step: WorkflowStep) -> None:
     group, identity = found
     if _is_gone(group, _PATIENCE_S):
         return
-    if identity.start and clock.liveness(identity) == "alive":
+    # alive is also what cannot be seen, which proves nothing
+    if clock.liveness(identity) == "alive" and clock.start_ticks(group) == identity.start != 0:
         signal_group(group, signal.SIGKILL)
         if _is_gone(group, _PATIENCE_S + GRACE_S):
             return
