@@ -1,8 +1,10 @@
-"""Ids that are made up: what they are, and that nobody is given one twice."""
+"""Ids that are made up, of which nobody is given one twice; and whether a process is still there."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -52,3 +54,63 @@ def test_the_child_of_a_fork_makes_ids_of_its_own(monkeypatch: pytest.MonkeyPatc
     os.close(writing)
     assert len(theirs) == 40
     assert not {clock.new_id("x") for _ in range(40)}.intersection(theirs)
+
+
+@pytest.fixture
+def ended() -> int:
+    """The pid of a process that is no more."""
+    child = subprocess.Popen(["true"])
+    child.wait()
+    return child.pid
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"), [(None, 0), (PermissionError, 0), (ProcessLookupError, None), (OverflowError, None)]
+)
+def test_s01_a_process_that_proc_does_not_show_is_gone_only_if_no_signal_reaches_it(
+    ended: int, monkeypatch: pytest.MonkeyPatch, answer: type[Exception] | None, expected: int | None
+) -> None:
+    """Absence from proc is no proof of death: it may hide the processes of others."""
+    asked: list[tuple[int, int]] = []
+
+    def kill(pid: int, number: int) -> None:
+        asked.append((pid, number))
+        if answer is not None:
+            raise answer
+
+    monkeypatch.setattr(os, "kill", kill)
+    assert clock.start_ticks(ended) == expected
+    owner = clock.process_identity()._replace(pid=ended, start=7)
+    assert clock.liveness(owner) == ("dead" if expected is None else "alive")
+    assert asked == [(ended, 0)] * 2
+
+
+@pytest.mark.parametrize("pid", [0, -1, -(2**70), 2**70])
+def test_s01_a_pid_that_is_none_is_nobody(pid: int) -> None:
+    """A stored number that names no single process is asked of nobody, and is of nobody alive."""
+    assert clock.start_ticks(pid) is None
+
+
+HIDDEN = """
+import os, subprocess, sys
+from waypost import clock
+subprocess.run(["mount", "-t", "proc", "-o", "hidepid=2", "proc", "/proc"], check=True)
+here = clock.process_identity()
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+pid, start, ended = map(int, sys.argv[1:])
+assert not os.path.exists(f"/proc/{pid}")
+print(*(clock.liveness(here._replace(pid=each, start=start)) for each in (pid, ended)))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="needs root: mounts proc anew")
+def test_s01_a_living_process_that_proc_hides_is_not_dead(ended: int) -> None:
+    """Under `hidepid` another user's process is there, and one that has ended is not."""
+    with subprocess.Popen(["sleep", "60"]) as other:
+        arguments = map(str, (other.pid, clock.start_ticks(other.pid), ended))
+        command = ["unshare", "--mount", sys.executable, "-c", HIDDEN, *arguments]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        other.kill()
+    assert said.split() == ["alive", "dead"]

@@ -149,16 +149,19 @@ def start_ticks(pid: int) -> int | None:
             # the program's name may hold blanks and brackets, so count behind the last bracket
             fields = file.read().rpartition(b")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
-        return None if os.path.isdir("/proc/self") else _alive_without_proc(pid)
+        return _start_unseen(pid)
     except OSError:
         return 0
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
 
 
-def _alive_without_proc(pid: int) -> int | None:
+def _start_unseen(pid: int) -> int | None:
+    """The same where proc shows no such process: it may not be mounted, or hide those of others (`hidepid`)."""
+    if pid <= 0:
+        return None  # these stand for several processes
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return None
     except PermissionError:
         return 0
