@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from waypost.errors import SessionBusy, SessionExists, SessionFenced
 from waypost.models import StepOwner
 from waypost.ownership import Watch
 from waypost.store import DocumentId
+from waypost.store.claims import Lease, Sight
 from waypost.store.directory.layout import encode_id
 
 
@@ -477,3 +479,13 @@ def test_s04_a_reboot_ends_all_sessions_of_its_host(path: Path, monkeypatch: pyt
         (path / "owners").joinpath(f"{session_id.replace('_', '_5f')}.session").unlink()
         assert state_of(wp, session_id) == ("crashed", "crashed")
         assert "boot of this machine that is over" in wp.detect_and_recover_crashed_sessions()[0].evidence
+
+
+@pytest.mark.parametrize(("age_ms", "verdict"), [(200, "alive"), (30_001, "crashed")])
+def test_s04_a_clone_of_this_machine_that_renews_its_lease_is_alive(age_ms: int, verdict: str) -> None:
+    """An owner of another boot under this machine's name and id is given up when his lease has run out, not before."""
+    sight = Sight(age_ms <= 30_000, None, Lease(age_ms, 30_000, "somebody"))
+    store = SimpleNamespace(holder=lambda document: sight)
+    clone = StepOwner(*clock.process_identity()._replace(boot="another boot"))
+    seen = ownership.presence(store, DocumentId("session", "s"), clone, Watch())  # type: ignore[arg-type]
+    assert (seen.state, "another machine" in seen.evidence) == (verdict, verdict == "alive")

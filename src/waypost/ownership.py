@@ -54,7 +54,9 @@ def presence(store: Store, document: DocumentId, owner: StepOwner, watch: Watch)
     if sight is not None and sight.is_held and lease is None:
         return Presence("alive", f"{who} holds the session's lock")
     if owner.boot != here.boot:
-        if owner.host == here.host:
+        # a clone of this machine has its name and its id, and lives: its lease tells
+        is_renewed = lease is not None and not lease.has_run_out
+        if owner.host == here.host and not is_renewed:
             return Presence("crashed", f"{who} belongs to a boot of this machine that is over")
         who = f"{who} is of another machine"
         return _by_lease(lease, who) if lease else _by_beats(document, sight, watch, who)
