@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -126,6 +128,11 @@ def test_an_option_that_goes_with_nothing_is_refused(
         (["checkpoint", "import", "text"], 2, "text: this is no export of a checkpoint: it does not begin like one"),
         (["checkpoint", "import", "cut"], 6, "cut: the export is damaged at byte"),
         (["session", "import", "text"], 2, "text: this is no export of a session: it does not begin like one"),
+        (["checkpoint", "import", "pipe"], 2, "cannot read pipe: it is a pipe that nobody writes to"),
+        (["checkpoint", "import", "/dev/zero"], 2, "cannot read /dev/zero: it is no regular file"),
+        (["run", "pipe"], 2, "pipe: cannot be read: it is a pipe that nobody writes to"),
+        (["run", "/dev/zero"], 2, "/dev/zero: cannot be read: it is no regular file"),
+        (["session", "import", "pipe"], 2, "pipe is no regular file"),
         (["session", "import", "nowhere"], 2, "cannot read nowhere: No such file or directory"),
         (["show", "survey", "--step", "zz"], 3, "workflow 'survey' has no step 'zz'"),
         (["show", "survey@0"], 3, "versions of 'survey' begin at 1"),
@@ -151,10 +158,42 @@ def test_an_error_says_what_is_wrong_and_where(
     """The file, the workflow, the value or the names that there are; in one line."""
     kept = made.create_checkpoint("survey").unwrap()
     (here / "text").write_text("some text")
+    os.mkfifo(here / "pipe")
     (here / "cut").write_bytes(made.export_checkpoint(kept.id)[:-9])
     shown = call(*arguments)
     assert shown.status == status and shown.err.startswith("error: ") and shown.err.count("\n") == 1
     assert said in shown.err and "Errno" not in shown.err
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_pipe_that_somebody_writes_to_is_read_to_its_end(
+    made: Waypost, call: Call, here: Path, is_late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `<(...)` of a shell is one, also when nothing is in it yet."""
+    data = made.export_checkpoint(made.create_checkpoint("survey").unwrap().id)
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        with open(writing, "wb") as file:
+            file.write(data)
+
+    if is_late:
+        set_blocking = os.set_blocking
+
+        def begin(descriptor: int, blocking: bool) -> None:
+            set_blocking(descriptor, blocking)
+            writer.start()
+
+        monkeypatch.setattr(os, "set_blocking", begin)
+    writer = Thread(target=write)
+    if not is_late:
+        writer.start()
+    try:
+        assert call("checkpoint", "import", f"/dev/fd/{reading}", "--as", "other").status == 0
+    finally:
+        writer.join()
+        os.close(reading)
+    assert made.load_workflow_state("other").success
 
 
 @pytest.mark.parametrize("command", ["checkpoint", "session"])

@@ -11,7 +11,7 @@ from hashlib import sha256
 
 import click
 
-from waypost.cli import describe, messages
+from waypost.cli import describe, given, messages
 from waypost.cli.invocation import Invocation, config_of, is_there, options, reading, writing
 from waypost.cli.invocation import checkpoint as checkpoint_of
 from waypost.cli.text import size
@@ -130,8 +130,7 @@ def _read(file: str) -> bytes:
     try:
         if file == "-":
             return sys.stdin.buffer.read()
-        with open(file, "rb") as opened:
-            return opened.read()
+        return given.read(file)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise InvalidInput(f"cannot read {file}: {why}", file=file) from error

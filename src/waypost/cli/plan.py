@@ -23,6 +23,7 @@ from difflib import get_close_matches
 from typing import Any, cast
 
 from waypost import graph
+from waypost.cli import given
 from waypost.errors import InvalidId, InvalidInput, InvalidWorkflow
 from waypost.models import WorkflowStep
 from waypost.records import validate_id
@@ -84,8 +85,7 @@ def _read(file: str, path: str) -> dict[str, Any]:
     import tomllib
 
     try:
-        with open(path, "rb") as opened:
-            data = opened.read(_LARGEST + 1)
+        data = given.read(path, _LARGEST + 1)
     except OSError as error:
         raise InvalidInput(f"{file}: cannot be read: {error.strerror}", file=file) from error
     if len(data) > _LARGEST:
