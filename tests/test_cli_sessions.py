@@ -27,6 +27,13 @@ def dead(here: Path) -> Iterator[tuple[Owner, str]]:
         yield process, session_id
 
 
+def flip_a_bit(log: Path) -> None:
+    """Damage a log in a commit that was synced."""
+    data = bytearray(log.read_bytes())
+    data[200] ^= 1
+    log.write_bytes(data)
+
+
 def test_sessions_are_listed_with_what_is_seen(
     dead: tuple[Owner, str], wp: Waypost, call: Call, call_json: CallJson
 ) -> None:
@@ -109,6 +116,25 @@ def test_recover_shows_the_plan_and_asks(dead: tuple[Owner, str], wp: Waypost, c
     assert (again[0]["session_id"], again[0]["is_carried_out"]) == (session_id, True)
     wp.resume_session(session_id)
     assert "no session was left by a dead owner" in call("session", "recover").out
+
+
+def test_recover_tells_commands_that_can_be_pasted(
+    dead: tuple[Owner, str], wp: Waypost, call: Call, here: Path
+) -> None:
+    """What is left to do after a recovery stands one to a line: a command with the store that it is for, or a word on
+    the next one.
+    """
+    state = here / ".claude" / "state"
+    kept = wp.create_checkpoint("survey").unwrap()
+    wp.close()
+    flip_a_bit(state / "workflows" / "survey.state")
+    shown = call("session", "recover", "--yes", "--state", str(state))
+    told = [line.strip() for line in shown.out.partition("is recorded as crashed")[2].splitlines()[1:]]
+    assert told[:3] == [
+        f"waypost store repair --state {state}",
+        "where the repair keeps less of workflow 'survey' than its newest whole checkpoint has:",
+        f"waypost restore {kept.id} --state {state}",
+    ]
 
 
 def test_recover_takes_over_by_hand_alone(here: Path, wp: Waypost, call: Call) -> None:

@@ -134,16 +134,17 @@ def _kind_of(step: WorkflowStep, dead: StepOwner | None) -> str:
 
 
 def _steps_to_take(session_id: str, sorted_: Sequence[WorkflowTriage]) -> Iterator[str]:
-    for each in sorted_:
-        if each.loads:
-            continue
+    """Each is a command, which may be followed by options, or says something."""
+    lost = [each for each in sorted_ if not each.loads]
+    if any(each.problem != _GONE or each.checkpoint_id is None for each in lost):
+        yield "waypost store repair"
+    for each in lost:
         if each.checkpoint_id is None:
-            yield f"waypost store repair: workflow {each.workflow_id!r} has no checkpoint that is whole"
-        elif each.problem == _GONE:
-            yield f"waypost restore {shlex.quote(each.checkpoint_id)}"
-        else:
-            command = f"waypost restore {shlex.quote(each.checkpoint_id)}"
-            yield f"waypost store repair, then {command} if that is newer than what it saved"
+            yield f"workflow {each.workflow_id!r} has no checkpoint that is whole: what the repair keeps is all of it"
+            continue
+        if each.problem != _GONE:
+            yield f"where the repair keeps less of workflow {each.workflow_id!r} than its newest whole checkpoint has:"
+        yield f"waypost restore {shlex.quote(each.checkpoint_id)}"
     for each in sorted_:
         if each.ambiguous:
             yield f"see what {_named(each.ambiguous)} of workflow {each.workflow_id!r} had done before running it again"
