@@ -246,8 +246,8 @@ def test_foreign_and_newer_files_are_refused(path):
 
 
 def of_next_format(data: bytes, place: Place, standing: frame.Standing) -> bytes:
-    """A frame as a release with another layout may write it: only how it begins is known here."""
-    return b"WPF\x02" + data[4:]
+    """A frame as a release with another layout may write it: only how it begins is known here, and no sum is ours."""
+    return b"WPF\x02" + bytes(4) + data[8:]
 
 
 def of_unknown_type(data: bytes, place: Place, standing: frame.Standing) -> bytes:

@@ -194,6 +194,12 @@ def a_flipped_bit_in_the_seal(store: Intact) -> None:
     flip(store.log, store.log.stat().st_size - 20)
 
 
+def another_format_in_a_magic(store: Intact) -> None:
+    data = bytearray(store.log.read_bytes())
+    data[frame_at(store.log, 2) + 3] = 3
+    store.log.write_bytes(data)
+
+
 def a_torn_tail(store: Intact) -> None:
     with store.log.open("ab") as file:
         file.write(b"half a frame" + bytes(3000) + b"and more")
@@ -325,6 +331,7 @@ CASES = [
     Case(a_flipped_bit_in_a_large_part, "a frame that was synced is not whole", 9, False, ("large",)),
     Case(a_flipped_bit_in_a_snapshot, "a frame that was synced is not whole"),
     Case(a_flipped_bit_in_the_seal, "bytes that belong to no whole frame"),
+    Case(another_format_in_a_magic, "a frame that is whole says that it is of format 3"),
     Case(a_torn_tail, "bytes that belong to no whole frame"),
     Case(a_name_that_is_not_its_own, "whose file has another name"),
     Case(a_name_that_another_has, "whose file has another name"),
@@ -509,12 +516,31 @@ def test_v07_a_store_or_log_of_a_newer_release_is_left_alone(intact: Intact) -> 
     log.write_bytes(b"WPF\x02" + bytes(range(1, 200)))
     report = waypost.repair(intact.path)
     (told,) = report.repaired
-    assert told.action == "left" and "newer format" in told.found and not report.is_complete
+    assert told.action == "left" and "newer release" in told.found and not report.is_complete
     assert log.read_bytes() == b"WPF\x02" + bytes(range(1, 200))
     (intact.path / "FORMAT").write_text("waypost 2\n")
     with pytest.raises(UnsupportedFormat, match="only a newer release"):
         waypost.repair(intact.path)
     assert (intact.path / "FORMAT").read_text() == "waypost 2\n"
+
+
+@pytest.mark.parametrize("harm", [None, a_flipped_bit])
+def test_v07_commits_that_a_newer_release_appended_are_left_alone(
+    intact: Intact, harm: Callable[[Intact], None] | None
+) -> None:
+    """`verify` tells of them and not of damage, and a repair leaves their log as it is, whatever else is amiss."""
+    intact.log.write_bytes(intact.log.read_bytes() + b"WPF\x02" + bytes(range(1, 200)))
+    store = directory_store(intact.path, read_only=True)
+    (found,) = [each for each in store.verify().findings if each.severity != "note"]
+    assert found.severity == "unreadable" and "newer release" in found.text and not store.verify().sound
+    store.close()
+    if harm is not None:
+        harm(intact)
+    before = intact.log.read_bytes()
+    report = waypost.repair(intact.path)
+    assert [(each.action, each.file) for each in report.repaired] == [("left", "workflows/wf.state")]
+    assert "newer release" in report.repaired[0].found and not report.is_complete
+    assert intact.log.read_bytes() == before and not (intact.path / "damaged").exists()
 
 
 def test_a_linked_folder_is_left_and_told(intact: Intact, tmp_path: Path) -> None:

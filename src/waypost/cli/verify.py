@@ -24,8 +24,8 @@ def verify(invocation: Invocation) -> int:
     """Check every byte of the store: checksums, links, versions, sums. Nothing is changed.
 
     Ends with 0 when nothing that the store holds or speaks of is amiss, with 6 when something is, and with 5
-    when a file may not be read. What left no trace it cannot miss: a workflow of which no file is there, or the newest
-    commits where a log is an older copy.
+    when a file may not be read, or only by another release. What left no trace it cannot miss: a workflow of which no
+    file is there, or the newest commits where a log is an older copy.
     """
     with reading(invocation) as store:
         report = store.store.verify()
@@ -72,7 +72,7 @@ def _show(report: Verification) -> None:
         screen.show(screen.text(f"… and {len(findings) - _SHOWN:,} more: --json has all"))
     verdict = ("✓ sound: nothing that was acknowledged is amiss", "green")
     if not report.sound and not _is_damaged(report):
-        verdict = ("✗ not all could be read: verify it as somebody who may", "bold red")
+        verdict = ("✗ not all could be read: verify it as somebody who may, with a release that can", "bold red")
     elif not report.sound:
         verdict = ("✗ not sound: waypost store repair --dry-run says what can be kept", "bold red")
     screen.show(screen.blank(), screen.text(verdict))

@@ -124,11 +124,24 @@ class Log:
             found = self.frame_at(offset, size, window, window_at)
             if found is None or found.header.link != link or not self.blocks_whole(found):
                 head = window[offset - window_at :][: len(frame.MAGIC)]
-                if frame.is_newer(head):  # what this release cannot check it neither passes over nor clears
-                    raise self.newer(offset, f"a frame of format {head[3]}")
+                if frame.is_newer(head) and self.despite_magic(offset, size):
+                    raise self.damage(offset, f"a frame that is whole says that it is of format {head[3]}")
                 return
             yield found
             offset, link = found.end, found.header.checksum
+
+    def despite_magic(self, offset: int, size: int) -> Frame | None:
+        """The frame at an offset that is ours, and says that it is of a later format: no checksum covers the magic.
+
+        Raises UnsupportedFormat for one that is: what cannot be checked here is neither passed over nor cleared.
+        """
+        head = self.file.read(frame.HEADER_BYTES, offset)
+        if not frame.is_newer(head):
+            return None
+        found = self.frame_at(offset, size, frame.MAGIC + head[len(frame.MAGIC) :], offset)
+        if found is None:
+            raise self.newer(offset, f"a frame of format {head[3]}")
+        return found
 
     def blocks_whole(self, found: Frame, *, thorough: bool = False) -> bool:
         """Whether a frame's blocks hold what its table says; where a sync is on record that is only asked when

@@ -14,7 +14,7 @@ from waypost.codec import bodies
 from waypost.codec.bodies import CommitBody, Extent, Part
 from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType, touched_parts
-from waypost.errors import DocumentDamaged, StoreError, StoreUnavailable, WaypostError
+from waypost.errors import DocumentDamaged, StoreError, StoreUnavailable, UnsupportedFormat, WaypostError
 from waypost.store import commits
 from waypost.store import parts as sums
 from waypost.store.contract import CHECKPOINT
@@ -52,8 +52,10 @@ class Report(Verification):
     )
     """Those that documents have, each with whose it is and the place where it is missed if it has no file."""
     checked: set[DocumentId] = field(default_factory=set[DocumentId])
-    refused: list[StoreUnavailable] = field(default_factory=list[StoreUnavailable])
-    """Why something could not be read, which may be found whole another time."""
+    refused: list[StoreUnavailable | UnsupportedFormat] = field(
+        default_factory=list["StoreUnavailable | UnsupportedFormat"]
+    )
+    """Why something could not be read, which may be found whole another time, or by another release."""
 
     def add(self, other: Report) -> None:
         self.documents += other.documents
@@ -70,9 +72,10 @@ class Report(Verification):
     def cannot_read(self, file: str, error: WaypostError, offset: int | None = None) -> None:
         """Note what kept a file from being read to its end."""
         found = error.details.get("offset", offset)
-        severity: Severity = "unreadable" if error.details.get("errno") in _NOT_ALLOWED else "damage"
+        is_barred = isinstance(error, UnsupportedFormat) or error.details.get("errno") in _NOT_ALLOWED
+        severity: Severity = "unreadable" if is_barred else "damage"
         self.findings.append(Finding(severity, file, found if isinstance(found, int) else None, _told(file, error)))
-        if isinstance(error, StoreUnavailable):
+        if isinstance(error, (StoreUnavailable, UnsupportedFormat)):
             self.refused.append(error)
 
 
@@ -153,6 +156,7 @@ class _LogCheck:
     def _begin(self, size: int) -> bool:
         first = self._log.first(size)
         if first is None:
+            self._log.despite_magic(0, size)
             return False
         self._report.documents += 1
         self._check_name()

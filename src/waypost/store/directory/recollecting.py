@@ -167,6 +167,8 @@ class CheckpointMender(Mender):
                 lost = [name for name in document.checkpoints() if self._is_lost(document, name)]
                 if lost:
                     _take_out(document, lost)
+        except UnsupportedFormat:
+            pass  # it is told of already
         except WaypostError as error:
             folder = self.layout.documents(identifier.kind)
             self.note(folder, checkpoints.FOLDER, f"its checkpoints cannot be mended: {error}", "left")

@@ -228,7 +228,7 @@ class _Repair(Mender):
         try:
             checked = check_log(folder, name, kind, self.context)
             if any(found.severity == "unreadable" for found in checked.findings):
-                raise checked.refused[0]  # what may not be read is not known to be damaged
+                raise checked.refused[0]  # what cannot be read here is not known to be damaged
             texts = [found.text for found in checked.findings if found.severity == "damage"]
             torn = [found.text for found in checked.findings if found.severity == "torn tail"]
             if texts or torn:
@@ -253,7 +253,6 @@ class _Repair(Mender):
                 log.take_note(each)
             self._cut_tail(log, size, found)
         elif first is None and not find_frames(log, size):
-            _check_it_is_not_newer(log)
             self.move_aside(log.folder, log.name, f"{found}; no frame in it is whole")
         else:
             self._salvage(log, kind, size, body, found)
@@ -330,12 +329,6 @@ def _write_kept(log: Log, kept: Kept, context: Context, file: File) -> None:
     origin = Origin(log, kept.view, 0, 0, base, kept.operations, Mark(0, 0, 0, 0))
     out = compaction.rewrite(origin, context, file, kept.past, kept.history)
     out.put(frame.seal_draft(), kept.view.standing)
-
-
-def _check_it_is_not_newer(log: Log) -> None:
-    head = log.file.read(len(frame.MAGIC), 0)
-    if frame.is_newer(head):
-        raise UnsupportedFormat(f"{log.file.name} is written in a newer format ({head[3]})", file=log.file.name)
 
 
 def _id_of(log: Log) -> str | None:

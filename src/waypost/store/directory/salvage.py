@@ -91,12 +91,16 @@ def salvage(log: Log, blocks: Blocks, document: DocumentId, body: FileBody | Non
 
 
 def find_frames(log: Log, size: int) -> list[Frame]:
-    """All frames that are whole in themselves and at their place, in order, also behind a break."""
+    """All frames that are whole in themselves and at their place, in order, also behind a break. One of a later format
+    that stands at the start, or directly behind another frame, is UnsupportedFormat.
+    """
     frames: list[Frame] = []
     offset = 0
     while offset < size:
         found = log.frame_at(offset, size)
         last = frames[-1] if frames else None
+        if found is None and offset == (last.end if last else 0):
+            found = log.despite_magic(offset, size)
         if found is not None and last is not None and last.end == offset and found.header.link != last.header.checksum:
             found = None
         if found is None:
