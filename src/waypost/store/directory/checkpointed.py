@@ -75,17 +75,21 @@ class CheckpointedDocument(OpenDocument):
             made = self._made_before_snapshot(name) if version is None else self._recent(version)
         if made is not None:
             return made
-        try:
-            # what is in neither was written out, and taken from history, between the two looks
-            found = self._kept(name) or self._checkpoint_in_log(name) or self._arrived(name) or self._kept(name)
-        except (DocumentDamaged, UnsupportedFormat):
-            found = self._checkpoint_in_log(name)
-            if found is None and self._has_checkpoint(name):
-                raise
-        if found is None and self._has_checkpoint(name):
+        amiss: WaypostError | None = None
+        # what is in none of them was written out, and taken from history, between the first look and the last
+        for look in (self._kept, self._checkpoint_in_log, self._arrived, self._kept):
+            try:
+                found = look(name)
+            except (DocumentDamaged, UnsupportedFormat) as error:
+                amiss = amiss or error  # another may have it
+                continue
+            if found is not None:
+                return found
+        if self._has_checkpoint(name):
             file = f"{checkpoints.FOLDER}/{checkpoints.file_name(name)}"
-            raise DocumentDamaged(f"checkpoint {name!r} has no file, nor does history reach back to it", file=file)
-        return found
+            why = f"checkpoint {name!r} has no file, nor does history reach back to it"
+            raise amiss or DocumentDamaged(why, file=file)
+        return None
 
     def _made_before_snapshot(self, name: str) -> View | None:
         """The version of a checkpoint that was made a moment before the newest snapshot; None for others, and where
@@ -194,6 +198,7 @@ class CheckpointedDocument(OpenDocument):
     def _checkpoints_in_log(self, names: list[str]) -> keeping.Rounds:
         """Those checkpoints of the document that history reaches back to, in the order in which they were made."""
         found = {name: self._made[name] for name in names if name in self._made}
+        amiss: DocumentDamaged | None = None
         if len(found) < len(names):
             pieces = self._context.decisions.pieces_for(self.id)  # before the log is looked at
             with self.lock:
@@ -203,11 +208,16 @@ class CheckpointedDocument(OpenDocument):
             if missing:  # it was made by a commit that was decided on, and is still to be written
                 log, _ = loading.load(self._context.apart(), self.id, decided=missing)
             if log is not None and log.end:
-                found.update(keeping.find_versions(log, [name for name in names if name not in found]))
+                try:
+                    found.update(keeping.find_versions(log, [name for name in names if name not in found]))
+                except DocumentDamaged as error:
+                    amiss = error  # those that were made here can be had all the same
         named: dict[int, list[str]] = {}
         for name, version in found.items():
             named.setdefault(version, []).append(name)
         yield from self._rounds(dict(sorted(named.items())))
+        if amiss is not None:
+            raise amiss
 
     def _rounds(self, named: dict[int, list[str]]) -> keeping.Rounds:
         """Versions in rising order: the log is read once for all but those of the last commits, which are at hand.

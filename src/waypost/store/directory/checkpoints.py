@@ -320,7 +320,7 @@ def read_file(context: Context, folder: Directory, file: str) -> Layer | None:
     if log is None:
         return None
     size = log.file.identity().size
-    first, last = log.first(size), log.last(size)
+    first, last = log.first(size), loading.last_frame(log, size)
     if first is None or last is None or log.body is None or log.body.checkpoint is None:
         why = "is not whole"  # where it is not cannot be told
         raise DocumentDamaged(f"{log.file.name}: {why} ({HOW_TO_MEND})", file=log.file.name, reason=why)

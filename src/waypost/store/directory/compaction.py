@@ -196,10 +196,11 @@ def choose_history(origin: Origin, context: Context) -> History:
 
 
 def commits(log: Log, end: int) -> Iterator[Frame]:
-    """The commits of a log from its start on."""
+    """The commits of a log from its start on. Raises DocumentDamaged where they are not all whole up to its end."""
     first = log.frame_at(0, end)
-    assert first is not None
-    for found in log.hop(first.end, first.header.checksum, end):
+    if first is None:
+        raise log.damage(0, "its first frame is not whole")
+    for found in log.row(first.end, first.header.checksum, end):
         if found.header.type == FrameType.COMMIT:
             yield found
 

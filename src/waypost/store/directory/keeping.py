@@ -54,7 +54,7 @@ CACHE_BYTES = 1 << 20
 
 def find_versions(log: Log, names: Iterable[str]) -> dict[str, int]:
     """The versions whose commits put these checkpoints, as far as history reaches back; headers tell of most commits
-    that they do not.
+    that they do not. Raises DocumentDamaged where history is not whole.
     """
     keys = {CHECKPOINT + name for name in names}
     hashes = {part_hash(key.encode()) for key in keys}

@@ -18,10 +18,13 @@ from waypost.errors import DocumentDamaged, UnsupportedFormat
 from waypost.store.directory.blocks import BlockCache, Blocks
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import Piece
+from waypost.store.directory.frames import is_blank
 from waypost.store.directory.layout import file_name
 from waypost.store.directory.log import LACKS_BASE, Frame, Log
 from waypost.store.directory.state import DocumentState, DocumentView, Snapshot
 from waypost.store.kinds import DocumentId
+
+_WINDOW = 64 * 1024
 
 _NEAR_BYTES = 512 * 1024
 
@@ -84,7 +87,7 @@ def read(log: Log, context: Context, document: DocumentId, *, up_to: int | None 
         return empty_state(document)
     _check_it_is(document, log)
     blocks = blocks_of(log, context)
-    last = log.last(size)
+    last = last_frame(log, size)
     if last is not None:
         log.recorded_synced = last.header.synced
         state = _read_from_snapshot(log, document, blocks, last, size)
@@ -153,13 +156,13 @@ def _row_is_whole(log: Log, base: int, size: int) -> bool:
 def restand(log: Log, document: DocumentId, context: Context) -> DocumentState:
     """The state at the log's end, on the newest snapshot that was seen in it.
 
-    Raises DocumentDamaged when that snapshot cannot be read.
+    Raises DocumentDamaged when that snapshot, or what stands behind it, cannot be read.
     """
     found = log.frame_at(log.base, log.end)
     if found is None:
         raise log.damage(log.base, "a snapshot that was whole is so no more")
     state = DocumentState(document, Snapshot(blocks_of(log, context), found))
-    for each in log.hop(state.base.body.resume, state.base.body.resume_link, log.end):
+    for each in log.row(state.base.body.resume, state.base.body.resume_link, log.end):
         if each.header.version > state.standing.version:
             state.follow(each)
     return state
@@ -204,9 +207,11 @@ def reopen_for_writing(context: Context, document: DocumentId, known: Log | None
 
 
 def read_on(log: Log, state: DocumentState, version: int) -> DocumentView | None:
-    """A version that stands on the snapshot of a state; None where the log does not reach so far."""
+    """A version that stands on the snapshot of a state; None where the log does not reach so far. Raises
+    DocumentDamaged.
+    """
     earlier = DocumentState(state.document, state.base)
-    for found in log.hop(state.base.body.resume, state.base.body.resume_link, log.end):
+    for found in log.row(state.base.body.resume, state.base.body.resume_link, log.end):
         if earlier.standing.version == version:
             break
         if found.header.version > earlier.standing.version:
@@ -219,7 +224,7 @@ def read_from_before(log: Log, state: DocumentState, context: Reading, lacking: 
     None where there is none, or it has the part `lacking`, or is so far back that other ways are shorter, or damaged.
     """
     own = state.base.frame
-    before = None if own is None else log.last(own.offset)
+    before = None if own is None else last_frame(log, own.offset)
     if own is None or before is None:
         return None
     snapshot = _snapshot_at(log, blocks_of(log, context), before.header.base, own.offset)
@@ -242,7 +247,9 @@ def _are_blocks_whole(log: Log, snapshot: Snapshot) -> bool:
 def load_at(
     context: Context, document: DocumentId, version: int, *, decided: list[Piece] | None = None
 ) -> DocumentView | None:
-    """The document as it was at a version; None where its history does not reach back to it."""
+    """The document as it was at a version; None where its history does not reach back to it. Raises
+    DocumentDamaged.
+    """
     return next(versions(context, document, [version], decided=decided), None)
 
 
@@ -251,20 +258,23 @@ def versions(
 ) -> Iterator[DocumentView]:
     """The document as it was at versions, given in rising order, in one reading of its log; those that history does
     not reach back to are left out. Each can be compared with the one given before it by what the commits between them
-    touched, unless these are many.
+    touched, unless these are many. Raises DocumentDamaged behind those that stand before the damage.
     """
     folder = context.layout.readable(document.kind)
     reader = None if folder is None else context.open_log(folder, file_name(document), write=False, decided=decided)
     size = 0 if reader is None else reader.file.identity().size
     first = None if reader is None else reader.first(size)
-    if reader is None or first is None:
+    if reader is None:
+        return
+    if first is None:
+        read(reader, context, document)  # which refuses it, unless it is one whose making was cut short
         return
     blocks = blocks_of(reader, context)
     state = DocumentState(document, Snapshot(blocks))
     asked = iter(wanted)
     sought = next(asked, -1)
     last: DocumentView | None = None
-    for found in reader.hop(first.end, first.header.checksum, size):
+    for found in history(reader, first, size):
         header = found.header
         if header.type == FrameType.SNAPSHOT and state.standing.version <= header.version:
             state = DocumentState(document, Snapshot(blocks, found))
@@ -277,6 +287,46 @@ def versions(
             sought = next(asked, -1)
         if sought < 0:
             return
+    if state.standing.version < reader.dropped_versions:
+        raise reader.damage(reader.end, LACKS_BASE)
+
+
+def last_frame(log: Log, size: int) -> Frame | None:
+    """The last intact frame of the file, searched backwards from its end."""
+    end = size
+    while end > 0:
+        start = max(0, end - _WINDOW)
+        data = log.file.read(end - start, start)
+        if not is_blank(data):
+            # a header may begin in this window and end in the next
+            data += log.file.read(frame.HEADER_BYTES, end)
+            at = data.rfind(frame.MAGIC, 0, end - start + len(frame.MAGIC) - 1)
+            while at >= 0:
+                found = log.frame_at(start + at, size)
+                if found is not None:
+                    return found
+                at = data.rfind(frame.MAGIC, 0, at + len(frame.MAGIC) - 1)
+        end = start
+    return None
+
+
+def history(log: Log, first: Frame, size: int) -> Iterator[Frame]:
+    """The frames of a log that was just opened behind its first one. Raises DocumentDamaged where one that was synced
+    is not whole.
+    """
+    last = last_frame(log, size)
+    log.take_note(first)
+    log.recorded_synced = 0 if last is None else last.header.synced
+    while True:
+        for found in log.hop(log.end, log.link, size):
+            log.take_note(found)
+            yield found
+        if not log.tail(size).damaged:
+            return
+        news = log.news(size)  # what was being written when it was looked at may be known to be synced by now
+        if not news:
+            raise log.damage(log.end, "a frame that was synced is not whole")
+        yield from news
 
 
 def _behind(last: DocumentView | None, state: DocumentState) -> DocumentView:

@@ -130,6 +130,14 @@ class Log:
             yield found
             offset, link = found.end, found.header.checksum
 
+    def row(self, offset: int, link: int, end: int) -> Iterator[Frame]:
+        """As `hop`, up to an end to which all frames were whole. Raises DocumentDamaged where one is so no more."""
+        for found in self.hop(offset, link, end):
+            yield found
+            offset = found.end
+        if offset < end:
+            raise self.damage(offset, "a frame that was whole is so no more")
+
     def despite_magic(self, offset: int, size: int) -> Frame | None:
         """The frame at an offset that is ours, and says that it is of a later format: no checksum covers the magic.
 
@@ -183,24 +191,6 @@ class Log:
         lost the snapshot that takes their place.
         """
         return 0 if self.body is None else len(self.body.dropped) // len(parts.NO_COMMIT)
-
-    def last(self, size: int) -> Frame | None:
-        """The last intact frame of the file, searched backwards from its end."""
-        end = size
-        while end > 0:
-            start = max(0, end - _WINDOW)
-            data = self.file.read(end - start, start)
-            if not is_blank(data):
-                # a header may begin in this window and end in the next
-                data += self.file.read(frame.HEADER_BYTES, end)
-                at = data.rfind(frame.MAGIC, 0, end - start + len(frame.MAGIC) - 1)
-                while at >= 0:
-                    found = self.frame_at(start + at, size)
-                    if found is not None:
-                        return found
-                    at = data.rfind(frame.MAGIC, 0, at + len(frame.MAGIC) - 1)
-            end = start
-        return None
 
     def take_note(self, found: Frame) -> None:
         """Remember a checked frame as the last one."""

@@ -218,7 +218,7 @@ def _carry_over(document: Document, origin: Origin, out: compaction.Rewriter) ->
 
 
 def _copy_commits(origin: Origin, out: compaction.Rewriter, start: int, link: int, end: int) -> None:
-    for found in origin.log.hop(start, link, end):
+    for found in origin.log.row(start, link, end):
         # a snapshot that came meanwhile speaks of offsets in the old file
         if found.header.type == FrameType.COMMIT and found.header.version > origin.view.version:
             out.copy(origin.log, found)
