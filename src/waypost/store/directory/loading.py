@@ -25,7 +25,6 @@ from waypost.store.directory.state import DocumentState, DocumentView, Snapshot
 from waypost.store.kinds import DocumentId
 
 _WINDOW = 64 * 1024
-
 _NEAR_BYTES = 512 * 1024
 
 

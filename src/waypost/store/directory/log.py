@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 from waypost.codec import frame
 from waypost.codec.bodies import FileBody, read_file
@@ -415,11 +416,9 @@ class Log:
         end = self.end + len(data)
         if end > size and self._prewrite and len(data) < _FILL_MOST:
             fill = min(_FILL_MOST, max(_FILL_LEAST, size // 2))
-            try:
+            with suppress(StoreUnavailable):  # there may be room for the frames alone
                 if self.file.write(data + bytes(fill - end % _PEEK), self.end) >= len(data):
                     return
-            except StoreUnavailable:
-                pass  # there may be room for the frames alone
         try:
             self.file.write_all(data, self.end)
         except StoreUnavailable as error:
