@@ -398,17 +398,48 @@ def test_no_more_is_remembered_than_there_is_room_for(path, monkeypatch, snapsho
     assert store.view(WF).operation("op-0") is None and store.view(WF).operation("op-59") is not None
 
 
-def test_operations_older_than_seven_days_are_forgotten(path, monkeypatch):
-    """What is remembered of writes is bounded by age."""
+@pytest.mark.parametrize("how", ["compact", "snapshot"])
+def test_operations_more_than_seven_days_before_the_newest_are_forgotten(path, monkeypatch, snapshot_now, how):
+    """What is remembered of writes beyond the last thousand is bounded by age, counted from the newest commit."""
+    monkeypatch.setattr(snapshots, "SURE_OPERATIONS", 1)
     store = directory_store(path)
     store.submit(change(WF, lambda tx: tx.put("a", b"1"), operation_id="first", repeatable=True)).result()
+    snapshot_now(store)
     real = clock.now_us
-    monkeypatch.setattr(clock, "now_us", lambda: real() + snapshots.KEPT_OPERATIONS_US + 1)
+    monkeypatch.setattr(clock, "now_us", lambda: real() + snapshots.KEPT_OPERATIONS_US + 60_000_000)
     store.submit(change(WF, lambda tx: tx.put("a", b"2"), operation_id="second", repeatable=True)).result()
-    assert store.tidy(WF, "compact")
-    view = store.view(WF)
-    assert (view.operation("first"), view.operation("second").version) == (None, 2)
+    if how == "compact":
+        assert store.tidy(WF, "compact")
+    else:
+        snapshot_now(store)
+    with closing(directory_store(path, read_only=True)) as reader:  # who has it open may know more
+        view = reader.view(WF)
+        assert (view.operation("first"), view.operation("second").version) == (None, 2)
     store.close()
+
+
+@pytest.mark.parametrize("commits", [False, True], ids=["upkeep", "a commit"])
+@pytest.mark.parametrize("how", ["compact", "snapshot"])
+def test_a_clock_that_jumps_ahead_makes_no_operation_forgotten(path, monkeypatch, snapshot_now, how, commits):
+    """Upkeep, or a commit and upkeep, while the clock is far ahead forgets none of the last writes."""
+    store = directory_store(path)
+    once = change(WF, lambda tx: tx.put("a", b"1"), operation_id="first", repeatable=True)
+    store.submit(once).result()
+    snapshot_now(store)
+    store.submit(putting(b=b"1")).result()
+    with monkeypatch.context() as patch:
+        real = clock.now_us
+        patch.setattr(clock, "now_us", lambda: real() + 2 * snapshots.KEPT_OPERATIONS_US)
+        if commits:
+            store.submit(putting(b=b"2")).result()
+        if how == "compact":
+            assert store.tidy(WF, "compact")
+        else:
+            snapshot_now(store)
+    assert store.submit(once).result().repeated is not None
+    store.close()
+    with closing(directory_store(path)) as again:
+        assert again.submit(once).result().repeated is not None
 
 
 @pytest.mark.parametrize("days", [30, 2])

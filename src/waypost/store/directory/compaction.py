@@ -272,9 +272,10 @@ def erasing_is_due(log: Log, version: View) -> bool:
 
 def remembered(origin: Origin) -> list[OperationRecord]:
     """What a rewritten log remembers of writes."""
-    oldest_us = clock.now_us() - snapshots.KEPT_OPERATIONS_US
+    oldest_us = origin.view.standing.time_us - snapshots.KEPT_OPERATIONS_US
     known = [*origin.base.operations(), *origin.operations][-snapshots.KEPT_OPERATIONS :]
-    return [record for record in known if record.time_us >= oldest_us]
+    older = known[: -snapshots.SURE_OPERATIONS]
+    return [record for record in older if record.time_us >= oldest_us] + known[len(older) :]
 
 
 def _put_snapshot(

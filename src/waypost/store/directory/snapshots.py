@@ -10,7 +10,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable
 
-from waypost import clock
 from waypost.codec.bodies import ENTRY_BLOCK_BYTES, Extent, Part, Remembered, SnapshotBuilder
 from waypost.codec.compression import PLAIN, Compressor
 from waypost.store.directory.state import DocumentView, Snapshot, Source
@@ -18,22 +17,25 @@ from waypost.store.views import OperationRecord
 
 KEPT_OPERATIONS = 10_000
 KEPT_OPERATIONS_US = 7 * 24 * 3600 * 1_000_000
+SURE_OPERATIONS = 1000
+"""So many of the last operations are remembered whatever their age: a clock that jumps ahead makes all of them old."""
 
 
-def remembered(base: Snapshot, coming: int) -> list[Remembered]:
+def remembered(base: Snapshot, coming: int, newest_us: int) -> list[Remembered]:
     """The runs of remembered operations that a snapshot after `base` keeps, where `coming` more follow.
 
-    A run goes when none of its operations is among the last 10,000, or all are older than 7 days.
+    A run goes when none of its operations is among the last 10,000, or all are more than 7 days older than the newest
+    commit and none is among the last 1,000.
     """
     runs = list(base.body.operations)
     for block in base.operation_blocks:
         rows = base.read_operations(block)
         if rows:
             runs.append(Remembered(block, len(rows), rows[-1].time_us))
-    oldest_us = clock.now_us() - KEPT_OPERATIONS_US
+    oldest_us = newest_us - KEPT_OPERATIONS_US
     kept: list[Remembered] = []
     for run in reversed(runs):
-        if coming >= KEPT_OPERATIONS or run.newest_us < oldest_us:
+        if coming >= KEPT_OPERATIONS or (coming >= SURE_OPERATIONS and run.newest_us < oldest_us):
             break
         kept.append(run)
         coming += run.operations

@@ -47,7 +47,7 @@ def take_snapshot(document: Document, context: Context, *, closing: bool = False
         return False
     base = origin.base
     builder, compressed = snapshots.build_on(base, origin.view, origin.operations, context.quick_compressor())
-    runs = snapshots.remembered(base, len(origin.operations))
+    runs = snapshots.remembered(base, len(origin.operations), origin.view.standing.time_us)
     body = SnapshotBody(origin.end, origin.link, base.body.superseded + base.length, compressed, [], runs)
     draft = builder.draft(body)
     # a reader after a crash does not look at what a snapshot covers, so none may reach the disk before that
