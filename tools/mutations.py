@@ -100,6 +100,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/claims.py::Claims.sweep::logs.identity(name) is None": by(f"{CLAIMS}::test_s02_whoever_sweeps_is_not_taken_for_a_holder", instead="True"),
     "store/directory/claims.py::Claims::self._lock": by(f"{CLAIMS}::test_c11_a_claim_is_not_let_go_of_under_a_sign_of_life"),
     "store/directory/claims.py::_is_named::named[:2] == file.identity()[:2]": by(f"{CLAIMS}::test_c04_a_claim_of_a_file_that_was_swept_is_made_anew"),
+    "store/directory/claims.py::Claims.alone::file.lock(LOCK_TIMEOUT_S, partial(_locked_too_long, file))": by(f"{CLAIMS}::test_s07_whoever_lets_go_takes_nobody_s_claim_away"),
     "store/directory/claims.py::_locked::file.try_lock()": by(f"{CLAIMS}::test_s02_a_holder_that_died_holds_nothing"),
     "store/directory/claims.py::_sweep::file.try_lock()": by(f"{CLAIMS}::test_c09_what_somebody_is_about_to_make_is_not_swept"),
     "store/directory/claims.py::_sweep::logs.identity(name) is None": by(f"{CLAIMS}::test_c07_what_was_made_while_it_was_about_to_be_swept_stays", instead="True"),

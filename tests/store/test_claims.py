@@ -21,7 +21,8 @@ import pytest
 
 from tests.crash.faults import in_child
 from tests.store.support import TestedStore, change, directory_store, failing, system_calls
-from waypost.errors import StoreReadOnly, StoreUnavailable
+from waypost.cli import examination
+from waypost.errors import LockTimeout, StoreReadOnly, StoreUnavailable
 from waypost.store import DocumentId, Store
 from waypost.store.claims import Beat
 from waypost.store.directory import claims
@@ -235,6 +236,40 @@ def test_s02_whoever_sweeps_is_not_taken_for_a_holder(
         patch.setattr(claims.File, "try_lock", lambda *_, **__: pytest.fail("it was tried"))
         directory._claims.sweep()
     assert files(path) == [NAME]
+
+
+def test_s07_whoever_lets_go_takes_nobody_s_claim_away(
+    path: Path, directory: TestedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is stopped while he lets go holds up whoever takes the document by force, and removes no file but his own."""
+    first, second = directory_store(path), directory_store(path)
+    claim, is_named = first.claim(SESSION), claims._is_named
+    assert claim is not None
+
+    def stopped_behind(folder: Any, name: str, file: Any) -> bool:
+        found = is_named(folder, name, file)
+        if name == NAME:
+            monkeypatch.setattr(claims, "_is_named", is_named)
+            monkeypatch.setattr(claims, "LOCK_TIMEOUT_S", 0.0)
+            with pytest.raises(LockTimeout, match=f"process {os.getpid()}"):
+                second.claim(SESSION, by_force=True)
+        return found
+
+    monkeypatch.setattr(claims, "_is_named", stopped_behind)
+    claim.release()
+    assert claims._is_named is is_named and files(path) == []
+    assert second.claim(SESSION, by_force=True) is not None
+    assert directory.claim(SESSION) is None and files(path) == [NAME]
+    first.close()
+    second.close()
+
+
+def test_a_lock_that_somebody_has_is_one_that_excludes(directory: TestedStore) -> None:
+    """`doctor` does not take the file that is locked while others let go of something for locks that do not work."""
+    for _ in range(2):
+        assert [each.verdict for each in examination._locks(directory.layout)] == ["good"]
+    with directory._claims.alone():
+        assert [each.verdict for each in examination._locks(directory.layout)] == ["good"]
 
 
 @pytest.mark.parametrize("is_there", [False, True])

@@ -82,7 +82,7 @@ def _locks(layout: Layout) -> Iterator[Check]:
     first, second = layout.root.open("FORMAT"), layout.root.open("FORMAT")
     if first is None or second is None:
         return
-    shared = first.try_lock() and not second.try_lock()
+    shared = not (first.try_lock() and second.try_lock())  # another process may have it for a moment, too
     text = (
         "flock is shared by all processes of this system (tried)"
         if shared

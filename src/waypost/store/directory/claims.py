@@ -13,19 +13,23 @@ import logging
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from zlib import crc32
 
 from waypost import clock
-from waypost.errors import StoreUnavailable, WaypostError
+from waypost.errors import LockTimeout, StoreUnavailable, WaypostError
 from waypost.store.claims import Beat, Sight
 from waypost.store.directory.files import Directory, File
 from waypost.store.directory.layout import SUFFIXES, Layout, decode_id, file_name
+from waypost.store.directory.log import LOCK_TIMEOUT_S
 from waypost.store.kinds import DocumentId, Kind
 
 _LOG = logging.getLogger("waypost")
 FOLDER = "owners"
 _LENGTH = 512
+_LOCK = "FORMAT"
+"""A file that is there always: one of its own would have to go again each time."""
 _PATIENCE_S = 0.25
 _RETRY_S = 0.005
 _NO_NUMBER = 1 << 63
@@ -52,8 +56,9 @@ class Held:
             if self._file.descriptor < 0:
                 return
             try:
-                if _is_named(self._folder, self._name, self._file):
-                    self._folder.remove(self._name)
+                with self._claims.alone():
+                    if _is_named(self._folder, self._name, self._file):
+                        self._folder.remove(self._name)
             finally:
                 self._file.close()
 
@@ -79,7 +84,8 @@ class Claims:
         folder, name = self._layout.folder(FOLDER), file_name(document)
         while True:
             if by_force:
-                folder.remove(name)  # whoever has it locked holds a file that nobody finds any more
+                with self.alone():
+                    folder.remove(name)  # whoever has it locked holds a file that nobody finds any more
             file = folder.open(name, write=True, create=True)
             assert file is not None
             try:
@@ -136,9 +142,23 @@ class Claims:
             for name in folder.names() if logs else []:
                 if logs and name.endswith(suffix) and logs.identity(name) is None:
                     try:
-                        _sweep(folder, name, logs)
-                    except StoreUnavailable as error:
+                        _sweep(folder, name, logs, self.alone())
+                    except (LockTimeout, StoreUnavailable) as error:
                         _LOG.warning("what is left of an owner stays: %s", error)
+
+    @contextmanager
+    def alone(self) -> Generator[None]:
+        """Nobody else takes a name away meanwhile: by force that goes without the lock of its file, and between the
+        look at whose it is and its removal it would become another's.
+        """
+        file = self._layout.root.open(_LOCK, write=True)
+        if file is None:
+            raise StoreUnavailable(f"{self._layout.path} has no file {_LOCK}", location=self._layout.path)
+        try:
+            file.lock(LOCK_TIMEOUT_S, partial(_locked_too_long, file))
+            yield
+        finally:
+            file.close()
 
     @contextmanager
     def forgetting(self, held: Held) -> Generator[None]:
@@ -186,16 +206,25 @@ class Claims:
         self.__init__(self._layout, self._period_ms)
 
 
-def _sweep(folder: Directory, name: str, logs: Directory) -> None:
+def _sweep(folder: Directory, name: str, logs: Directory, alone: AbstractContextManager[None]) -> None:
     file = folder.open(name)
     if file is None:
         return
     try:
         # who held it until now may have made what he claimed, and died
-        if file.try_lock() and logs.identity(name) is None and _is_named(folder, name, file):
-            folder.remove(name)
+        if file.try_lock() and logs.identity(name) is None:
+            with alone:
+                if _is_named(folder, name, file):
+                    folder.remove(name)
     finally:
         file.close()
+
+
+def _locked_too_long(file: File) -> LockTimeout:
+    holder = file.lock_holder()
+    return LockTimeout(
+        f"{file.name} was locked for {LOCK_TIMEOUT_S:g} seconds by {holder}", file=file.name, holder=holder
+    )
 
 
 def _locked(file: File) -> bool:
