@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from tests.store.needed import path
 from tests.store.support import TestedStore, change, directory_store, failing, system_calls
 from waypost import clock
-from waypost.errors import StorePoisoned
+from waypost.errors import StoreClosed, StorePoisoned
 from waypost.store import DocumentId, JointChange, Transaction
 from waypost.store.directory import holding
 from waypost.store.directory.document import Document
@@ -94,6 +95,35 @@ def test_e11_decisions_are_carried_out_with_few_documents_open(path: Path, monke
     assert max(seen) <= FEW + 1
     assert os.listdir(path / "transactions") == []
     store.close()
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda store: list(store.documents("workflow")),
+        lambda store: list(store.glance("workflow")),
+        lambda store: store.peek(MANY[0]),
+        lambda store: store.past(MANY[0]),
+    ],
+    ids=["documents", "glance", "peek", "past"],
+)
+def test_what_meets_the_end_of_a_store_is_told_that_it_is_closed(
+    path: Path, monkeypatch: pytest.MonkeyPatch, look: Callable[[TestedStore], object]
+) -> None:
+    """A store that is closed while somebody looks into it is closed for him, and not unavailable."""
+    store = directory_store(path)
+    store.submit(change(MANY[0], put)).result()
+    store._let_go(store._documents.pop(MANY[0]))
+    real = store._context.decisions.pending
+
+    def closed_first(*given: DocumentId) -> object:
+        monkeypatch.undo()
+        store.close()
+        return real(*given)
+
+    monkeypatch.setattr(store._context.decisions, "pending", closed_first)
+    with pytest.raises(StoreClosed):
+        look(store)
 
 
 def test_d04_a_document_that_was_poisoned_in_a_large_transaction_stays_so(path: Path) -> None:

@@ -221,8 +221,8 @@ class DirectoryStore(Following, Holding, Looking):
         return checkpoints.left(self._context, kind, set(self.documents(kind)))
 
     def past(self, document: DocumentId) -> past.LogPast:
-        self._check_open()
-        return past.read(self._context, document, self.view)
+        with self._while_open():
+            return past.read(self._context, document, self.view)
 
     def keep_generation(self, document: DocumentId, version: int) -> bool:
         if self.layout.read_only:
@@ -238,14 +238,14 @@ class DirectoryStore(Following, Holding, Looking):
         return self._claims.claim(document, by_force=by_force)
 
     def documents(self, kind: Kind) -> Iterator[str]:
-        self._check_open()
         suffix = SUFFIXES[kind]
-        decided = self.decided(kind)
-        folder = self.layout.existing_documents(kind)
-        for name in folder.names() if folder else []:
-            if name.endswith(suffix) and (identifier := self.id_of(kind, name.removesuffix(suffix))) is not None:
-                decided.discard(identifier)
-                yield identifier
+        with self._while_open():
+            decided = self.decided(kind)
+            folder = self.layout.existing_documents(kind)
+            for name in folder.names() if folder else []:
+                if name.endswith(suffix) and (identifier := self.id_of(kind, name.removesuffix(suffix))) is not None:
+                    decided.discard(identifier)
+                    yield identifier
         yield from decided
 
     def glance(self, kind: Kind) -> Iterator[tuple[str, bytes]]:
@@ -253,12 +253,13 @@ class DirectoryStore(Following, Holding, Looking):
         with self._lock:
             # what is poisoned shows an earlier version than its file may hold
             unlike = {each.id.id for each in self._documents.values() if each.id.kind == kind and each.is_poisoned}
-        decided = self.decided(kind)
-        for name, stamp in index.stamps(self.layout, kind):
-            identifier = self.id_of(kind, name)
-            if identifier is not None:
-                yield identifier, b"" if identifier in unlike or identifier in decided else stamp
-                decided.discard(identifier)
+        with self._while_open():
+            decided = self.decided(kind)
+            for name, stamp in index.stamps(self.layout, kind):
+                identifier = self.id_of(kind, name)
+                if identifier is not None:
+                    yield identifier, b"" if identifier in unlike or identifier in decided else stamp
+                    decided.discard(identifier)
         for identifier in decided:
             yield identifier, b""
 
@@ -266,11 +267,12 @@ class DirectoryStore(Following, Holding, Looking):
         with self._lock:
             self._check_open()
             opened = self._documents.get(document)
-        if opened is not None:
-            return opened.view(durable=False)
-        if self._context.decisions.pieces_for(document):
-            return self.view(document, durable=False)
-        return loading.load(self._context.apart(), document)[1].view()
+        with self._while_open():
+            if opened is not None:
+                return opened.view(durable=False)
+            if self._context.decisions.pieces_for(document):
+                return self.view(document, durable=False)
+            return loading.load(self._context.apart(), document)[1].view()
 
     def close(self) -> None:
         with self._lock:

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
-from waypost.errors import StoreClosed, WaypostError
+from waypost.errors import StoreClosed, StoreUnavailable, WaypostError
 from waypost.store.directory import upkeep
 from waypost.store.directory.context import Context
 from waypost.store.directory.document import Document
@@ -37,6 +37,16 @@ class Holding:
     def _check_open(self) -> None:
         if self._closed:
             raise StoreClosed(f"the store {self.layout.path} is closed", location=self.layout.path)
+
+    @contextmanager
+    def _while_open(self) -> Generator[None]:
+        """What cannot be had since closing has let go of the folders in between fails for being closed."""
+        self._check_open()
+        try:
+            yield
+        except StoreUnavailable:
+            self._check_open()
+            raise
 
     @contextmanager
     def _opening(self, *, one_by_one: bool = False) -> Generator[Callable[[DocumentId], Document]]:
