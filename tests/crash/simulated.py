@@ -100,6 +100,8 @@ class _Path:
     split = staticmethod(os.path.split)
     abspath = staticmethod(os.path.abspath)
     dirname = staticmethod(os.path.dirname)
+    commonpath = staticmethod(os.path.commonpath)
+    realpath = staticmethod(os.path.abspath)  # there are no links
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine

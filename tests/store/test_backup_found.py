@@ -124,3 +124,18 @@ def test_n07_what_opening_a_backup_does_not_make_is_refused_in_it(tmp_path: Path
     with pytest.raises(InvalidInput, match="does not belong into a backup"):
         store.restore_backup(str(tmp_path / "backup"))
     store.close()
+
+
+def test_a_backup_is_refused_in_its_store_by_whatever_path(tmp_path: Path) -> None:
+    """Through a link to the store, or where the store itself was opened through one: it would be no file of a store."""
+    filled(tmp_path / "store").close()
+    (tmp_path / "link").symlink_to(tmp_path / "store")
+    (tmp_path / "above").symlink_to(tmp_path)
+    for opened, named in (("store", "link"), ("link", "store"), ("store", "above/store"), ("above/store", "link")):
+        store = directory_store(tmp_path / opened)
+        for inner in ("copy", "workflows/copy", "new/copy"):
+            with pytest.raises(InvalidInput, match="lies in the store"):
+                store.backup(str(tmp_path / named / inner))
+        store.backup(str(tmp_path / "above" / f"copy of {opened} {named}".replace("/", " ")))  # beside it
+        store.close()
+    assert {"new", "copy"}.isdisjoint(each.name for each in (tmp_path / "store").iterdir())

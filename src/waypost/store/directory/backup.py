@@ -27,7 +27,7 @@ from waypost.store.copies import BackedUp, BackedUpFile, Backup
 from waypost.store.directory import check, checkpoints, loading, register
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import missing_from
-from waypost.store.directory.files import Directory, File, Identity, make_path, open_path
+from waypost.store.directory.files import Directory, File, Identity, lies_in, make_path, open_path
 from waypost.store.directory.layout import (
     FOLDERS,
     FORMAT_TEXT,
@@ -70,7 +70,7 @@ def write(layout: Layout, context: Context, path: str) -> Backup:
     """
     path = os.path.abspath(path)
     above, name = os.path.split(path)
-    if os.path.commonpath([path, layout.path]) == layout.path:
+    if lies_in(path, layout.path):
         raise InvalidInput(f"{path} lies in the store that is to be backed up", path=path)
     make_path(above)
     parent = open_path(above)

@@ -27,13 +27,10 @@ F = TypeVar("F")
 FileKind = Literal["file", "directory", "link", "other"]
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FILE_MODE, _DIRECTORY_MODE = 0o600, 0o700
-_WRITE_AT_MOST = 1 << 26
-_READ_UNASKED = 1 << 22
-_LAST_OFFSET = (1 << 63) - 1
+_WRITE_AT_MOST, _READ_UNASKED, _LAST_OFFSET = 1 << 26, 1 << 22, (1 << 63) - 1
 _STAT_BLOCK = 512  # the unit of st_blocks, whatever that of the file system is
 _KINDS: dict[int, FileKind] = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
-# said of directories that this process may not read, or that are on media which cannot be synced
-_NOT_OURS = ("EACCES", "EPERM", "EROFS", "EINVAL")
+_NOT_OURS = ("EACCES", "EPERM", "EROFS", "EINVAL")  # said of directories that may not be read, or cannot be synced
 _LOCK_RETRY_S = (0.00002, 0.001)
 
 
@@ -446,6 +443,11 @@ def open_path(path: str) -> Directory:
     return Directory(descriptor, path)
 
 
+def lies_in(path: str, folder: str) -> bool:
+    """Whether a path leads to a directory or below it, whatever links are on the way."""
+    return os.path.commonpath([os.path.realpath(path), real := os.path.realpath(folder)]) == real
+
+
 def make_path(path: str) -> None:
     """Make a directory and those above it, each durable in the one that holds it."""
     if os.path.isdir(path):
@@ -478,11 +480,9 @@ def mount_of(path: str) -> tuple[str, str]:
             rows = [line.split() for line in table]
     except OSError:
         return "unknown", ""
-    real = os.path.realpath(path)
-    best = ("unknown", "")
+    real, best = os.path.realpath(path), ("unknown", "")
     for row in rows:
         point = row[4].replace("\\040", " ")
-        inside = real == point or real.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(best[1]):
+        if len(point) >= len(best[1]) and (real == point or real.startswith(point.rstrip("/") + "/")):
             best = (row[row.index("-") + 1], point)
     return best
