@@ -137,6 +137,27 @@ def test_recover_tells_commands_that_can_be_pasted(
     ]
 
 
+@pytest.mark.parametrize(("is_gone", "status"), [(True, 0), (False, 1)])
+def test_recover_says_by_its_status_whether_all_was_brought_back(
+    dead: tuple[Owner, str], wp: Waypost, call: Call, here: Path, is_gone: bool, status: int
+) -> None:
+    """With --accept-loss what is gone is brought back; what is damaged stays as it is, and the command ends with 1."""
+    log = here / ".claude" / "state" / "workflows" / "survey.state"
+    wp.create_checkpoint("survey").unwrap()
+    wp.close()
+    if is_gone:
+        log.unlink()
+    else:
+        flip_a_bit(log)
+    damaged = None if is_gone else log.read_bytes()
+    shown = call("session", "recover", "--yes")
+    assert (shown.status, "waits for you" in shown.out) == (1, True)
+    shown = call("session", "recover", "--accept-loss", "--yes")
+    assert (shown.status, "is recovered" in shown.out) == (status, is_gone)
+    assert call("show", "survey").status == (0 if is_gone else 6)
+    assert is_gone or log.read_bytes() == damaged
+
+
 def test_recover_takes_over_by_hand_alone(here: Path, wp: Waypost, call: Call) -> None:
     """A session whose owner is alive is left alone, unless it is named and taken over; then he can write no more."""
     with owner(here / ".claude" / "state") as process:

@@ -183,8 +183,9 @@ class SessionDefinitions(Requests):
         done, what was not, and what may have been. What loses nothing is carried out: the session is recorded as
         crashed, and its owner can write no more.
 
-        With `accept_loss` workflows that do not load are brought back from their newest whole checkpoints. With
-        `dry_run` nothing is changed. A session stays in the list until it is resumed or ended.
+        With `accept_loss` workflows whose files are gone are brought back from their newest whole checkpoints; one that
+        is damaged is left as it is, for `waypost store repair`. With `dry_run` nothing is changed. A session stays in
+        the list until it is resumed or ended.
 
         Raises SessionNotFound, InvalidId for the one that is named.
         """

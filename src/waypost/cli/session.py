@@ -97,7 +97,12 @@ def _row(one: SessionState) -> list[Text]:
 @click.option(
     "--take-over", is_flag=True, help="Also where SESSION's owner is alive, or cannot be seen: he is shut out."
 )
-@click.option("--accept-loss", is_flag=True, help="Bring what does not load back from its newest whole checkpoint.")
+@click.option(
+    "--accept-loss",
+    is_flag=True,
+    help="Bring workflows whose files are gone back from their newest whole checkpoints; damaged files are for "
+    "`waypost store repair`.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @options
 @click.pass_obj
@@ -105,7 +110,7 @@ def recover(invocation: Invocation, session: str | None, take_over: bool, accept
     """Recover sessions whose owners are dead: all, or SESSION. Shows the plan, and asks.
 
     It is recorded what was done, what never started, and what may have had effects; the old owner can write no more.
-    Nothing that loads is changed. SESSION is an id, or the beginning of one.
+    Nothing that loads is changed. Ends with 1 where a workflow does not load. SESSION is an id, or its beginning.
     """
     if take_over and session is None:
         raise click.UsageError("--take-over is for one session: name it")
@@ -126,7 +131,7 @@ def recover(invocation: Invocation, session: str | None, take_over: bool, accept
         messages.print_json({"recovered": [describe.recovery_plan(plan) for plan in done]})
     else:
         _show_done(done, invocation)
-    return 0
+    return 0 if all(plan.is_carried_out for plan in done) else 1
 
 
 def _take_over(store: Reading, name: str, *, yes: bool, as_json: bool) -> None:
