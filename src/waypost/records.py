@@ -38,6 +38,7 @@ from msgspec.msgpack import Decoder, Encoder
 
 from waypost import clock, erased, schema
 from waypost.codec import values
+from waypost.codec.decoding import is_short_of_stack
 from waypost.errors import (
     DocumentDamaged,
     InvalidId,
@@ -207,6 +208,8 @@ class Record(Generic[T]):
         try:
             return self._decode(data)
         except (MsgspecError, ValueError, RecursionError) as error:  # ValueError: text that is not UTF-8
+            if isinstance(error, RecursionError) and is_short_of_stack(error):
+                raise
             raise undecodable(key, error) from error
 
     def get(self, view: View, key: str) -> T | None:

@@ -6,14 +6,18 @@ import errno
 import os
 import threading
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
 import waypost
 from tests.store.support import WF, change, directory_store, failing, putting, system_calls
 from tests.store.test_checkpoints import contents, make, name_of
+from tests.test_values import with_little_stack
 from waypost import clock
-from waypost.errors import DocumentTooLarge, StoreClosed, StorePoisoned, StoreUnavailable
+from waypost.codec import bodies
+from waypost.codec.compression import Undecodable
+from waypost.errors import DocumentDamaged, DocumentTooLarge, StoreClosed, StorePoisoned, StoreUnavailable
 from waypost.store.directory import checkpoints, compaction, keeping, log, recent, upkeep
 from waypost.store.directory.upkeep import Upkeep
 
@@ -385,3 +389,33 @@ def test_with_the_folder_of_checkpoints_locked_nobody_asks_for_the_lock_of_a_doc
     assert {*asked.noted} == {False}
     assert [contents(checkpoints.read(store._context, name_of(number))) for number in range(40)] == made
     store.close()
+
+
+def test_d10_a_caller_whose_stack_is_nearly_used_up_is_not_told_of_damage(path):
+    """Where so few calls are left that a frame cannot be decoded, that is an error of the caller's and no damage."""
+    store = directory_store(path, chunk_size=4096)
+    store.submit(putting(x=b"0")).result()
+    store.submit(putting(big=os.urandom(9000))).result()
+    outcomes = set()
+    for left in range(2, 80):
+        other = directory_store(path, chunk_size=4096)
+        for act in (lambda each: each.view(WF, durable=False), lambda each: each.submit(putting(y=b"1")).result()):
+            try:
+                outcomes.add(with_little_stack(left, partial(act, other)).version >= 2)
+            except DocumentDamaged:
+                outcomes.add("damaged")
+            except RecursionError:
+                outcomes.add("no stack")
+    assert outcomes == {True, "no stack"}
+
+
+def test_d10_what_is_nested_too_deep_to_be_decoded_is_damage():
+    """With stack enough, bytes that nest deeper than any of ours are no frame, and never a RecursionError."""
+
+    def hostile(data):
+        raise RecursionError
+
+    with pytest.raises(Undecodable):
+        bodies._decoded(hostile, b"")
+    with pytest.raises(RecursionError):
+        with_little_stack(40, lambda: bodies._decoded(hostile, b""))

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from waypost.codec.compression import PLAIN, Compressor, Undecodable, unpack
+from waypost.codec.decoding import is_short_of_stack
 from waypost.codec.frame import ERASED_FORMAT, Draft, FrameType, block_checksum, part_hash
 from waypost.errors import UnsupportedFormat
 
@@ -198,6 +199,8 @@ def _decoded(read: Callable[[bytes | memoryview], Any], data: bytes | memoryview
     try:
         return read(data)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        if isinstance(error, RecursionError) and is_short_of_stack(error):
+            raise
         raise Undecodable(str(error)) from error
 
 

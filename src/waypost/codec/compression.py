@@ -164,8 +164,8 @@ def unpack(codec: int, stored: bytes | memoryview, raw: int) -> bytes:
             raise UnsupportedFormat(f"codec {codec} is not known to this release of waypost", codec=codec)
         try:
             data = reader(stored, raw)
-        except (UnsupportedFormat, MemoryError):
-            raise
+        except (UnsupportedFormat, MemoryError, RecursionError):
+            raise  # none of them calls itself for what it reads, so no stack is left for the caller
         except Exception as error:  # each library has errors of its own, and none of them is ours to name
             raise Undecodable(f"{CODEC_NAMES[codec]}: {error}") from error
     if len(data) != raw:

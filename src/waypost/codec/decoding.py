@@ -99,9 +99,14 @@ def _read_raw(data: bytes | memoryview | msgspec.Raw) -> Any:
     try:
         return _RAW.decode(data)
     except RecursionError as error:
-        if _stack_left(error) > 2 * MAX_DEPTH:
+        if not is_short_of_stack(error):
             raise _too_deep() from error
         raise
+
+
+def is_short_of_stack(error: RecursionError) -> bool:
+    """Whether the caller's own stack may be why bytes could not be read where the error was caught, and no damage."""
+    return _stack_left(error) <= 2 * MAX_DEPTH
 
 
 def _stack_left(error: RecursionError) -> int:
