@@ -139,3 +139,24 @@ def test_a_backup_is_refused_in_its_store_by_whatever_path(tmp_path: Path) -> No
         store.backup(str(tmp_path / "above" / f"copy of {opened} {named}".replace("/", " ")))  # beside it
         store.close()
     assert {"new", "copy"}.isdisjoint(each.name for each in (tmp_path / "store").iterdir())
+
+
+def test_e06_a_restore_takes_no_last_checkpoint_away_unasked(tmp_path: Path) -> None:
+    """Of a document whose log is lost its checkpoints are all that is left: one that the backup lacks is told of."""
+    path = tmp_path / "store"
+    store = directory_store(path)
+    make(store, 1, a=b"1")
+    keep(store)
+    store.backup(str(tmp_path / "first"))
+    make(store, 2, a=b"2")
+    keep(store)
+    store.close()
+    (path / "workflows" / "wf.state").unlink()
+    store = directory_store(path)
+    with pytest.raises(Refused) as caught:
+        store.restore_backup(str(tmp_path / "first"))
+    assert caught.value.details["documents"] == ["wf"]
+    assert store.checkpoints(WF) == [name_of(1), name_of(2)]
+    file_of(path, 2).unlink()
+    assert store.restore_backup(str(tmp_path / "first")).taken_back == ()
+    store.close()

@@ -26,7 +26,7 @@ from waypost.errors import (
     WaypostError,
 )
 from waypost.store.copies import BackedUp, BackedUpFile, Backup, Restored
-from waypost.store.directory import checkpoints, claims, decisions, loading, register
+from waypost.store.directory import checkpoints, claims, decisions, forgotten, loading, register
 from waypost.store.directory.backup import MANIFEST, copy, new_file, remove_tree
 from waypost.store.directory.compaction import commits
 from waypost.store.directory.context import Context
@@ -225,6 +225,7 @@ def taken_back(layout: Layout, context: Context, backup: Backup) -> list[str]:
     saved = {(each.kind, each.file): each for each in backup.documents}
     lost: list[str] = []
     for kind in FOLDERS:
+        there: set[str] = set()
         folder = layout.existing_documents(kind)
         for name in folder.names() if folder else []:
             if not name.endswith(SUFFIXES[kind]):
@@ -236,10 +237,25 @@ def taken_back(layout: Layout, context: Context, backup: Backup) -> list[str]:
             if held is None:
                 continue
             identifier, standing = held
+            there.add(identifier)
             each = saved.get((kind, name))
             if each is None or not _leads_to(layout, context, each, standing):
                 lost.append(identifier)
+        lost += _left(context, backup, kind, there)
     return sorted(lost)
+
+
+def _left(context: Context, backup: Backup, kind: Kind, there: set[str]) -> list[str]:
+    """The ids of other documents than those that are there: only checkpoints are left of them, and not all of these
+    are in the backup.
+    """
+    kept = {each.file for each in backup.checkpoints}
+    return [
+        identifier
+        for identifier, names in checkpoints.left(context, kind, there).items()
+        if not kept.issuperset(map(checkpoints.file_name, names))
+        and forgotten.is_gone(context, DocumentId(kind, identifier))
+    ]
 
 
 def _held(layout: Layout, context: Context, kind: Kind, name: str) -> tuple[str, Standing] | None:
