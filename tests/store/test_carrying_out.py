@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.store.support import TestedStore, directory_store
-from tests.store.test_receiving import A, B, arrive, here, opened, same, source, take, unsettled
+from tests.store.test_receiving import A, B, arrive, here, opened, putting, same, source, take, unsettled
 from waypost.errors import LockTimeout, StoreUnavailable
 from waypost.store import Store
 from waypost.store.directory import decisions, files
@@ -113,6 +113,157 @@ def test_c06_who_makes_sure_of_a_decision_does_not_wait_for_another_who_does(
     assert len(pending(store)) == 1
     for each in (store, other, third):
         each.close()
+
+
+# --- names of logs that arrive ---
+
+
+def test_d12_a_log_that_arrived_keeps_its_name_while_two_carry_it_out(
+    tmp_path: Path, source: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One has been through all logs, and removes the decision and what it names while the other is at one of them."""
+    store, other = unsettled(tmp_path), unsettled(tmp_path)
+    received = take(store, source)
+    assert arrive(store, received)
+    received.close()
+    theirs, real = other._context.decisions, other._context.decisions.pieces_for
+    monkeypatch.setattr(theirs, "place_for_good", _looking_then(theirs, store._settle))
+    other._settle()
+    assert pending(store) == [] and real(A) == []
+    assert sorted(os.listdir(tmp_path / "store" / "workflows")) == ["a.state"]
+    store.close()
+    other.close()
+    third = opened(tmp_path)
+    assert here(third) == [A, B] and third.verify().sound
+    third.close()
+
+
+def _looking_then(ours: decisions.Decisions, act: Callable[[], object]) -> Callable[..., None]:
+    """`place_for_good` of one who is stopped behind his look at decisions, with the log's lock held: whoever carries
+    them out was through with that log before.
+    """
+    real = ours.place_for_good
+
+    def place_for_good(document: Any, log: Any) -> None:
+        found = ours.pieces_for(document)
+        log.file.unlock()
+        act()
+        assert log.lock() is not None
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ours, "pieces_for", lambda _: found)
+            patch.setattr(ours, "_stands", lambda _: True, raising=False)
+            real(document, log)
+
+    return place_for_good
+
+
+def _placed_without_word(store: TestedStore, document: Any) -> Path:
+    """A log gets its name, and its maker dies before that is durable; the name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decisions.Whole, "note_place", _cannot)
+        with pytest.raises(StoreUnavailable):
+            store._document(document).settle()
+    return Path(store.layout.documents(document.kind).path) / decisions.file_name(document)
+
+
+def test_d12_a_name_that_is_not_known_to_be_durable_is_given_anew_before_the_decision_goes(
+    two: tuple[TestedStore, TestedStore], source: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where who gave it anew died in between, when it was gone: then all of that is done again."""
+    store, other = two
+    named = _placed_without_word(store, A)
+    assert named.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(decisions.Whole, "put_in_place", _cannot)
+        with pytest.raises(StoreUnavailable):
+            other._document(A).settle()
+    assert not named.exists() and same(other, source, A)
+    store._settle()
+    assert named.exists() and pending(store) == []
+    assert same(store, source, A) and same(other, source, A)
+    store.close()
+    other.close()
+
+
+def test_d12_who_finds_a_decision_gone_takes_no_name_away(
+    two: tuple[TestedStore, TestedStore], source: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What said that the log has its place may be gone before the log's first name is."""
+    store, other = two
+    theirs = other._context.decisions
+    body = next(iter(theirs.pending().values()))
+    store._document(A).settle()
+    store._document(B).settle()
+    folder = store.layout.folder("temp").open_directory(body.folder)
+    assert folder is not None and folder.remove("a.state.placed")  # the removal is cut off behind this one
+    store.layout.folder(decisions.FOLDER).remove(body.transaction_id)
+    monkeypatch.setattr(theirs, "pending", lambda: {body.transaction_id: body})  # as it was looked at before
+    monkeypatch.setattr(decisions.Whole, "put_in_place", _cannot)
+    other._document(A).settle()
+    assert same(store, source, A)
+    store.close()
+    other.close()
+
+
+def test_d12_a_backup_holds_what_got_its_place_while_it_was_looked_for(
+    two: tuple[TestedStore, TestedStore], tmp_path: Path, source: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between a look at its name, which was free, and one at decisions, of which there were none any more."""
+    store, other = two
+    for document in (A, B):
+        store.layout.documents(document.kind).remove(decisions.file_name(document))  # an empty file
+    meanwhile(monkeypatch, other, "pieces_for", store._settle)
+    other.backup(str(tmp_path / "backup"))
+    copy = directory_store(tmp_path / "backup", read_only=True)
+    assert same(copy, source, A) and same(copy, source, B)
+    for each in (copy, store, other):
+        each.close()
+
+
+def test_c08_nobody_gives_a_log_its_name_while_another_does(
+    two: tuple[TestedStore, TestedStore], source: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who finds the name free while it is given anew waits for the lock of the log that is to have it."""
+    store, other = two
+    named = _placed_without_word(store, A)
+    held = store.layout.documents(A.kind).open(named.name)
+    assert held is not None and held.try_lock()
+    named.unlink()  # as who gives it anew does
+    monkeypatch.setattr(decisions, "LOCK_TIMEOUT_S", 0)
+    with pytest.raises(LockTimeout):
+        other.submit(putting(A, "x", b"1")).result()
+    assert not named.stat().st_size
+    held.unlock()
+    other.submit(putting(A, "x", b"1")).result()
+    assert store.view(A).get("x") == b"1"
+    store.close()
+    other.close()
+
+
+def test_c04_who_has_waited_to_give_a_log_its_name_sees_that_another_did(
+    two: tuple[TestedStore, TestedStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is another file by now, or the same with more in it, and stays."""
+    store, other = two
+    ours, placed = store._context.decisions, []
+
+    def compacted_meanwhile(whole: decisions.Whole, log: Any, timeout_s: float) -> None:
+        if placed:
+            real(whole, log, timeout_s)
+            return
+        (Path(log.folder.path) / log.name).unlink()
+        other.submit(putting(A, "x", b"1")).result()
+        assert other.tidy(A, "compact")
+        placed.append(log.folder.identity(log.name))
+        real(whole, log, timeout_s)
+        assert log.folder.identity(log.name) == placed[0]
+
+    real = ours._place
+    monkeypatch.setattr(ours, "_place", compacted_meanwhile)
+    store.submit(putting(A, "y", b"2")).result()
+    assert placed and (store.view(A).get("x"), store.view(A).get("y")) == (b"1", b"2")
+    store.close()
+    other.close()
 
 
 # --- directories of logs that arrive ---

@@ -140,6 +140,8 @@ def _point(kind: Kind, name: str, context: Context) -> Point | None:
         document = DocumentId(kind, identifier or "")
         # before the log is looked at: what is carried out by then is wholly in the log
         pieces = context.decisions.pieces_for(document)
+        if log is None and not pieces and folder.identity(name) is not None:
+            continue  # it got its place in between
         if log is not None and not _read_to_its_end(log, document, context):
             continue  # it was compacted meanwhile, and this is the old file
         missing = missing_from(log, pieces)

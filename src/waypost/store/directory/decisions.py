@@ -30,7 +30,7 @@ from waypost.store.kinds import DocumentId
 FOLDER = "transactions"
 IMPORT = ".import"
 """How the names of those directories in `temp` end that hold logs which are to arrive."""
-_PLACING = ".placing"
+_PLACING, _PLACED = ".placing", ".placed"
 _NAME = re.compile(r"[0-9a-f]{32}")
 _IMPORT_NAME = re.compile(r"[0-9a-f]{16}\.import")
 # two changes within one tick of the file system's clock leave the same time; none has a coarser one than this
@@ -54,14 +54,22 @@ class Whole:
         return self.file.read(max(0, end - start), start)
 
     def put_in_place(self, folder: Directory, name: str) -> None:
-        """Give the log its name, over the file that whoever calls has locked. The first name stays: until that is
-        durable it may have to be done again.
+        """Give the log its name, over the file that whoever calls has locked, with the log's lock held as well.
+
+        The first name stays: until the other is durable it may have to be done again.
         """
         placing = f"{self.name}{_PLACING}"
         self.folder.remove(placing)  # left by one who died
-        if self.folder.link(self.name, self.folder, placing):
-            self.folder.move(placing, folder, name)
+        self.folder.link(self.name, self.folder, placing)
+        self.folder.move(placing, folder, name)
+        self.note_place(folder)
+
+    def note_place(self, folder: Directory) -> None:
+        """Say for everybody that the log's name in a folder is there for good, once it is, with the log's lock held.
+        Nobody takes that name away or gives it anew then.
+        """
         folder.sync()
+        self.folder.link(self.name, self.folder, f"{self.name}{_PLACED}")
 
 
 class Piece(NamedTuple):
@@ -133,8 +141,6 @@ class Decisions:
         self._trusted_ns: int | None = None
         self._pending: dict[str, DecisionBody] = {}
         self._confirmed: set[str] = set()
-        self._placed: dict[str, set[DocumentId]] = {}
-        """By decision, the documents that have arrived, and whose names this process has made durable."""
         self.when_pending: Callable[[], None] = _do_nothing
         """Called whenever decisions are found that are not known to be carried out."""
 
@@ -190,9 +196,13 @@ class Decisions:
         return sorted(pieces, key=lambda piece: piece.offset)
 
     def _whole(self, body: DecisionBody, each: DecidedFrames, document: DocumentId) -> Whole | None:
-        """A log that arrives; None where it has its place, and the decision is gone by now. Raises DocumentDamaged."""
+        """A log that arrives; None where its name is there for good, or the decision is gone by now. Raises
+        DocumentDamaged.
+        """
         name = file_name(document)
         folder = self._layout.folder("temp").open_directory(body.folder) if is_import(body.folder) else None
+        if folder is not None and folder.identity(f"{name}{_PLACED}") is not None:
+            return None
         file = None if folder is None else folder.open(name)
         if (
             folder is not None and file is not None and file.identity().size >= each.arriving
@@ -294,31 +304,48 @@ class Decisions:
                 log.decided = log.end
         return news
 
-    def place(self, document: DocumentId, log: Log) -> bool:
+    def place(self, document: DocumentId, log: Log, *, wait: bool = True) -> bool:
         """Put a log that was decided to arrive in the place of an empty one whose lock is held; whether there was one.
-        Then the name stands for another file.
+        Then the name stands for another file. Raises LockTimeout.
         """
         for piece in self.pieces_for(document):
             if isinstance(piece.frames, Whole):
                 if self.confirm(piece.transaction_id):
-                    piece.frames.put_in_place(log.folder, log.name)
-                    self._placed.setdefault(piece.transaction_id, set()).add(document)
+                    self._place(piece.frames, log, LOCK_TIMEOUT_S if wait else 0)
                 return True
         return False
+
+    def _place(self, whole: Whole, log: Log, timeout_s: float) -> None:
+        # who finds the name before it is durable is neither to write there nor to put another file there
+        whole.file.lock(timeout_s, partial(_locked_too_long, whole.file))
+        try:
+            if log.is_current():  # else another had the lock, and has put it there
+                whole.put_in_place(log.folder, log.name)
+        finally:
+            whole.file.unlock()
 
     def place_for_good(self, document: DocumentId, log: Log) -> None:
         """Make sure of the name of a log that has arrived, with its lock held, before its decision goes.
 
         Who gave it that name may have failed to make it durable, and no later sync would cover that: it is given anew.
+        In between the log has the name by which it was decided on alone. That is there as long as the decision, which
+        nobody removes before he has seen, with this lock held, that the name is there for good.
         """
         for piece in self.pieces_for(document):
             whole = piece.frames
-            if not isinstance(whole, Whole) or document in self._placed.get(piece.transaction_id, ()):
+            if not isinstance(whole, Whole) or not self._stands(piece.transaction_id):
                 continue
-            if log.folder.identity(log.name) == whole.file.identity():  # else it was written anew since
+            if log.folder.identity(log.name) == whole.file.identity():
                 log.folder.remove(log.name)
                 whole.put_in_place(log.folder, log.name)
-            self._placed.setdefault(piece.transaction_id, set()).add(document)
+            else:  # it was written anew since
+                whole.note_place(log.folder)
+
+    def _stands(self, transaction_id: str) -> bool:
+        """Whether a decision is there still: where it is not, what says of its logs that they have their places may be
+        going, and each of them has.
+        """
+        return self._layout.folder(FOLDER).identity(transaction_id) is not None
 
     def remove(self, transaction_id: str, arrived_in: str = "") -> None:
         """Forget a decision that was carried out, durably. Were the removal lost, it would be carried out again, which
@@ -328,7 +355,6 @@ class Decisions:
         with self._locked(shared=False):
             folder.remove(transaction_id)
         self._confirmed.discard(transaction_id)
-        self._placed.pop(transaction_id, None)
         if arrived_in:
             folder.sync()
             remove_folder(self._layout.folder("temp"), arrived_in)

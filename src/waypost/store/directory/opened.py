@@ -245,7 +245,7 @@ class OpenDocument:
         try:
             if log.end:
                 self.catch_up(log, identity.size)
-            elif not self._begin(log, state, identity.size):
+            elif not self._begin(log, state, identity.size, wait=wait):
                 self.forget()  # and with it the lock
                 return None
         except BaseException:
@@ -253,11 +253,11 @@ class OpenDocument:
             raise
         return identity.size
 
-    def _begin(self, log: Log, state: DocumentState, size: int) -> bool:
+    def _begin(self, log: Log, state: DocumentState, size: int, *, wait: bool = True) -> bool:
         """Start a log that is still empty; False when another process did so first."""
         if size and log.first(size) is not None:
             return False
-        if self._context.decisions.place(self.id, log):
+        if self._context.decisions.place(self.id, log, wait=wait):
             return False  # it was decided that it arrives whole
         log.begin(loading.first_body(self.id), size)
         if self._context.decisions.carry_out(self.id, log, size):
