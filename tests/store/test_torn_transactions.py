@@ -166,6 +166,16 @@ def test_e10_half_a_transaction_is_mended_by_dropping_the_history_that_names_it(
     store.close()
 
 
+def test_e10_half_a_transaction_is_mended_in_one_run_with_what_else_is_amiss(path: Path) -> None:
+    """What `verify` does not look for while anything is damaged, a repair looks for once nothing else is."""
+    half_a_transaction(path)
+    (path / ".gitignore").write_bytes(b"?")
+    assert len(damage(verified(path))) == 1
+    done = [each.file for each in mended(path).repaired]
+    assert done == [".gitignore", "workflows/a.state", "workflows/c.state"]
+    assert verified(path).sound and not mended(path).repaired
+
+
 @pytest.mark.parametrize("lacking", [(A,), (B, C), (A, B, C)], ids=str)
 def test_d12_a_decision_in_flight_is_sound(path: Path, lacking: tuple[DocumentId, ...]) -> None:
     """Verifying says that it waits, and misses nothing of it."""

@@ -100,10 +100,10 @@ class _Repair(Mender):
                     if folder:
                         self._mend_entry(folder, name, kind)
             self._decisions.carry_out()
-            self._decisions.mend_torn()
             self._mend_fixed("FORMAT", FORMAT_TEXT)
             self._mend_fixed(".gitignore", IGNORE_TEXT)
             CheckpointMender(self.layout, self.context, self.report, self._salvaged).mend()
+            self._decisions.mend_torn()  # behind all else, since damage hides what is torn
             self._clear_temp()
             self._mend_index()
 
