@@ -290,6 +290,7 @@ MUTATIONS: dict[str, Mutation] = {
     # --- store/directory/repair.py ---
     "store/directory/repair.py::repair::root.try_lock()": by("tests/store/test_repair.py::test_c07_two_repairs_do_not_meet"),
     "store/directory/repair.py::_Repair._mend_mode::root.sync()": by(f"{REPAIRS}::test_e04_a_repair_that_closes_a_store_to_others_makes_that_durable"),
+    "store/directory/repair.py::_Repair._clear_way::root.sync()": by(f"{REPAIRS}::test_e10_a_file_where_what_is_moved_aside_would_stand_has_another_name_durably"),
     "store/directory/repair.py::_Repair._mend_lease::file.try_lock()": by(f"{REPAIRS}::test_e10_an_unreadable_lease_that_a_living_process_holds_is_left"),
     "store/directory/repair.py::_Repair._clear_temp::here[:2] == held[:2]": by(f"{REPAIRS}::test_e10_a_repair_leaves_what_a_living_process_is_writing"),
     "store/directory/repair.py::_Repair._clear_temp::file.try_lock()": by(f"{REPAIRS}::test_e10_a_repair_leaves_what_a_living_process_is_writing"),

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,8 +17,9 @@ from tests.store.many import read_frames
 from tests.store.needed import calm, closed_soundly, die, log_file, path
 from tests.store.support import WF, directory_store, putting, system_calls
 from waypost.codec import frame
-from waypost.errors import LockTimeout
-from waypost.store.directory import layout
+from waypost.errors import LockTimeout, StoreLeased
+from waypost.store.directory import layout, lease
+from waypost.store.directory.layout import WORKED_IN
 
 __all__ = ["calm", "path"]
 
@@ -156,3 +159,61 @@ def test_e04_a_repair_that_closes_a_store_to_others_makes_that_durable(path: Pat
     (changed,) = [at for at, name in enumerate(names) if name == "fchmod" and calls.trace[at + 1][0] != "openat"][:1]
     assert names[changed + 1] == "fsync" and calls.trace[changed + 1][1] == calls.trace[changed][1]
     assert path.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("name", WORKED_IN)
+def test_e10_a_file_where_a_folder_of_the_store_stands_goes_aside(path: Path, name: str) -> None:
+    """`verify` tells of it, and a dry run of what becomes of it; a repair leaves a sound store that can be written."""
+    directory_store(path).close()
+    shutil.rmtree(path / name, ignore_errors=True)
+    (path / name).write_bytes(b"precious")
+    with closing(directory_store(path, read_only=True)) as store:
+        (found,) = [each for each in store.verify().findings if each.severity != "note"]
+    assert (found.severity, found.file, found.text) == ("damage", f"{path}/{name}", "is no directory but a file")
+    for dry_run in (True, False):
+        (told,) = waypost.repair(path, dry_run=dry_run).repaired
+        assert (told.file, told.action, told.found) == (name, "moved aside", "is no directory")
+    assert told.original is not None and (path / told.original).read_bytes() == b"precious"
+    assert waypost.repair(path).repaired == []
+    store = directory_store(path)
+    store.submit(putting(a=b"1")).result()
+    store.close()
+    closed_soundly(path, a=b"1")
+
+
+@pytest.mark.parametrize("name", WORKED_IN)
+def test_e10_a_folder_of_the_store_that_is_a_link_is_left(path: Path, name: str, tmp_path: Path) -> None:
+    """What it holds is not there to be judged, and what it leads to is not emptied."""
+    directory_store(path).close()
+    (path / name).rename(tmp_path / "disk") if (path / name).exists() else (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "precious").write_bytes(b"1")
+    (path / name).symlink_to(tmp_path / "disk")
+    for dry_run in (True, False):
+        report = waypost.repair(path, dry_run=dry_run)
+        assert (name, "left") in [(each.file, each.action) for each in report.repaired] and not report.is_complete
+    assert (tmp_path / "disk" / "precious").read_bytes() == b"1" and (path / name).is_symlink()
+
+
+def test_e10_a_file_where_what_is_moved_aside_would_stand_has_another_name_durably(path: Path) -> None:
+    """It cannot be moved into itself; its new name is synced before anything is put there."""
+    directory_store(path).close()
+    (path / "damaged").write_bytes(b"precious")
+    with system_calls() as calls:
+        waypost.repair(path)
+    names = [name for name, _, _ in calls.trace]
+    moved = names.index("rename")
+    assert names[moved + 1] == "fsync" and "mkdir" not in names[:moved]
+    assert (path / "damaged.1").read_bytes() == b"precious"
+
+
+def test_c03_nothing_goes_aside_in_a_store_of_another_machine(path: Path) -> None:
+    """Also not what is no folder."""
+    directory_store(path).close()
+    shutil.rmtree(path / "temp")
+    (path / "temp").touch()
+    (path / "lease").write_bytes(
+        lease._text(lease.Holder("elsewhere/123", "another-boot", "2026-01-02T03:04:05+00:00"))
+    )
+    with pytest.raises(StoreLeased):
+        waypost.repair(path)
+    assert (path / "temp").is_file()

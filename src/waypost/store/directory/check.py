@@ -24,7 +24,15 @@ from waypost.store.directory import (
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory
 from waypost.store.directory.forgotten import Unknown
-from waypost.store.directory.layout import FOLDERS, FORMAT_TEXT, IGNORE_TEXT, SUFFIXES, Layout, file_name
+from waypost.store.directory.layout import (
+    FOLDERS,
+    FORMAT_TEXT,
+    IGNORE_TEXT,
+    SUFFIXES,
+    WORKED_IN,
+    Layout,
+    file_name,
+)
 from waypost.store.directory.log_check import HIDING, Report, check_log
 from waypost.store.directory.participants import Torn
 from waypost.store.kinds import DocumentId, Kind
@@ -47,6 +55,7 @@ def verify(layout: Layout, context: Context) -> Report:
     """Check the whole store. Raises only when the directory itself cannot be read."""
     report = Report(layout.path)
     _check_fixed_files(layout, report)
+    are_there = _check_folders(layout, report)
     tasks: list[tuple[Directory, str, Kind]] = []
     for kind, suffix in SUFFIXES.items():
         folder = _existing(layout, FOLDERS[kind])
@@ -64,10 +73,11 @@ def verify(layout: Layout, context: Context) -> Report:
                 report.add(checked.result())
     _check_transactions(layout, report)
     _check_participants(report, context)
-    _check_checkpoints(layout, report, context)
+    if are_there:
+        _check_checkpoints(layout, report, context)
     _check_temp(layout, report)
     _check_spool(layout, report)
-    amiss = register.finding(layout)
+    amiss = register.finding(layout) if are_there else None
     if amiss is not None:
         text = f"{amiss}; it is derived, and written anew when the store is closed"
         report.findings.append(Finding("note", f"{layout.path}/{register.NAME}", None, text))
@@ -208,7 +218,7 @@ def _shown(layout: Layout, kind: Kind, name: str) -> str:
 
 
 def _existing(layout: Layout, name: str) -> Directory | None:
-    return layout.root.open_directory(name)
+    return layout.root.open_directory(name) if layout.root.kind(name) == "directory" else None
 
 
 def _check_fixed_files(layout: Layout, report: Report) -> None:
@@ -223,8 +233,18 @@ def _check_fixed_files(layout: Layout, report: Report) -> None:
             report.findings.append(Finding("damage", file.name, 0, "the lease cannot be read"))
         else:
             report.findings.append(Finding("note", file.name, None, f"in use by {holder.host} since {holder.since}"))
-    if _existing(layout, "workflows") is None:
+    if layout.root.kind("workflows") is None:
         report.findings.append(Finding("damage", f"{layout.path}/workflows", None, "is missing"))
+
+
+def _check_folders(layout: Layout, report: Report) -> bool:
+    """Whether nothing else stands where the folders do: without them logs and files are not held against each other."""
+    kinds = {name: layout.root.kind(name) for name in (*FOLDERS.values(), checkpoints.FOLDER, *WORKED_IN)}
+    wrong = [name for name, kind in kinds.items() if kind not in (None, "directory")]
+    for name in wrong:
+        text = f"is no directory but a {kinds[name]}"
+        report.findings.append(Finding("damage", f"{layout.path}/{name}", None, text))
+    return not wrong
 
 
 def _check_temp(layout: Layout, report: Report) -> None:

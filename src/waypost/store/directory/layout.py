@@ -22,6 +22,8 @@ SUFFIXES: dict[Kind, str] = {"workflow": ".state", "session": ".session", "threa
 FOLDERS: dict[Kind, str] = {"workflow": "workflows", "session": "sessions", "thread": "threads"}
 ON_DEMAND: frozenset[Kind] = frozenset({"thread"})
 """Of these kinds the folder is made with the first document: earlier releases made stores without it."""
+WORKED_IN = ("damaged", "temp", "transactions", "owners", "backups", "spool")
+"""The folders that hold no documents, and are there for what is done with them."""
 RESTORING = "restoring"
 """What is there while a restore is carried out, or was cut off."""
 _NEW_TRIES = 16

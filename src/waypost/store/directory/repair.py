@@ -28,6 +28,7 @@ from waypost.store.directory.layout import (
     FORMAT_TEXT,
     IGNORE_TEXT,
     SUFFIXES,
+    WORKED_IN,
     Layout,
     decode_id,
     encode_id,
@@ -42,7 +43,9 @@ from waypost.store.directory.state import Mark, Snapshot
 from waypost.store.directory.transactions import TransactionMender
 from waypost.store.kinds import DocumentId, Kind
 
+_IS_LINK = "is a link: nothing in a store may be one. Put the directory in its place"
 _NEWER = re.compile(rb"waypost ([2-9]|[1-9][0-9]+)\n")
+_NEEDED = (ASIDE, "temp", "transactions")
 _NO_LIMIT = 1 << 40  # what there is fits, whatever the configured size of a file
 
 
@@ -89,7 +92,12 @@ class _Repair(Mender):
     def run(self) -> None:
         self._salvaged: dict[DocumentId, Told | None] = {}
         self._mend_lease()
+        is_held = self.layout.root.kind("lease") is not None
+        if not is_held and not self._clear_ways():  # before the lease is taken, which is made in `temp`
+            return
         with self._leased():
+            if is_held and not self._clear_ways():
+                return
             self._finish_restore()
             self._mend_mode()
             self._decisions = TransactionMender(self.layout, self.context, self.report)
@@ -136,6 +144,30 @@ class _Repair(Mender):
 
     # --- what is not a log --------------------------------------------------------------------
 
+    def _clear_ways(self) -> bool:
+        """Move aside what stands where a folder does; whether there is all that a repair works with."""
+        root, is_clear = self.layout.root, True
+        for name in WORKED_IN:
+            kind = root.kind(name)
+            if kind == "link":
+                self.note(root, name, _IS_LINK, "left")
+            elif kind not in (None, "directory"):
+                self._clear_way(name)
+            if name in _NEEDED:
+                is_clear &= root.kind(name) in (None, "directory")
+        return is_clear
+
+    def _clear_way(self, name: str) -> None:
+        root, number = self.layout.root, 1
+        if name != ASIDE or self.is_dry:
+            self.move_aside(root, name, "is no directory")
+            return
+        while root.kind(f"{name}.{number}") is not None:
+            number += 1
+        root.move(name, root, f"{name}.{number}")
+        root.sync()
+        self.note(root, name, "is no directory", "moved aside", f"{name}.{number}")
+
     def _mend_mode(self) -> None:
         root = self.layout.root
         if root.mode() & 0o022:
@@ -163,7 +195,7 @@ class _Repair(Mender):
         root = self.layout.root
         kind = root.kind(name)
         if kind == "link":
-            self.note(root, name, "is a link: nothing in a store may be one. Put the directory in its place", "left")
+            self.note(root, name, _IS_LINK, "left")
             return None
         if kind == "directory":
             return self.layout.folder(name)
