@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ import waypost
 from tests.store.needed import calm, path
 from tests.store.support import WF, directory_store
 from tests.store.test_checkpoints import commit, contents, make, name_of, put, remove, without_history
-from tests.store.test_checkpoints_found import by_files, closed_with, dying_before_its_files_go, file_of
+from tests.store.test_checkpoints_found import by_files, closed_with, dying_before_its_files_go, file_of, flip
 from waypost.store.contract import ADOPTED, CHECKPOINT
 from waypost.store.directory import compaction, keeping, loading
 from waypost.store.directory.recollecting import CheckpointMender
@@ -250,3 +253,139 @@ def test_what_a_repair_moved_aside_is_not_amiss_once_more(path: Path) -> None:
         report = store.verify()
         assert report.sound and ["is gone" in each.text for each in report.findings] == [True]
     assert known(path) == made
+
+
+def broken(path: Path, number: int, harm: str) -> None:
+    if harm == "gone":
+        file_of(path, number).unlink()  # as a repair leaves it that was killed behind moving it aside
+    else:
+        flip(file_of(path, number))
+
+
+def done_as_said(path: Path) -> set[tuple[str, str]]:
+    """What a repair does with which file of `checkpoints`, which is what a dry run says before."""
+    before = {each: each.is_file() and each.read_bytes() for each in path.rglob("*")}
+    said = {(each.file, each.action) for each in waypost.repair(path, dry_run=True).repaired}
+    assert before == {each: each.is_file() and each.read_bytes() for each in path.rglob("*")}
+    assert {(each.file, each.action) for each in waypost.repair(path).repaired} == said
+    assert waypost.repair(path).repaired == []
+    return {(file.removeprefix("checkpoints/"), action) for file, action in said}
+
+
+@pytest.mark.parametrize("harm", ["gone", "damaged"])
+def test_d14_what_stood_on_a_file_that_a_killed_repair_moved_aside_is_mended_by_the_next(path: Path, harm: str) -> None:
+    """A dry run says so, and history gives all of them their files again."""
+    made = closed_with(path, 3)
+    broken(path, 0, harm)
+    expected = {(file_of(path, number).name, "written anew") for number in (1, 2)}
+    if harm == "damaged":  # what is told of it says enough
+        expected = {(file_of(path, 0).name, "moved aside")}
+    assert severities(path) == {"damage"}
+    assert done_as_said(path) == expected
+    assert by_files(path) == known(path) == made and severities(path) == set()
+
+
+@pytest.mark.parametrize("harm", ["gone", "damaged", "all gone"])
+def test_a_checkpoint_that_is_in_no_file_and_not_in_history_is_forgotten(
+    path: Path, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    """A dry run says what its document has to forget, and what stood on it goes aside; the store is sound again."""
+    with closing(directory_store(path)) as store:
+        put(store, base=b"x" * 20_000)
+        for number in range(3):
+            make(store, number, a=b"%d" % number)
+        without_history(store, monkeypatch)
+        made = make(store, 3, a=b"3")
+    if harm == "all gone":
+        shutil.rmtree(path / "checkpoints")
+        expected = {(file_of(path, number).name, "taken out") for number in (0, 1, 2)}
+    else:
+        broken(path, 1, harm)
+        expected = {(file_of(path, 1).name, "taken out"), (file_of(path, 2).name, "moved aside")}
+        if harm == "damaged":
+            expected.add((file_of(path, 1).name, "moved aside"))
+    assert severities(path) == {"damage"}
+    done = done_as_said(path)
+    assert done >= expected and {action for _, action in done - expected} <= {"written anew"}
+    assert severities(path) == set() and known(path)[3] == made
+    assert set(known(path)) == ({3} if harm == "all gone" else {0, 3})
+
+
+@pytest.mark.parametrize("harm", ["gone", "damaged"])
+@pytest.mark.parametrize("log", ["gone", "damaged"])
+def test_e10_what_stands_on_a_lost_one_goes_aside_where_the_log_is_lost_too(path: Path, harm: str, log: str) -> None:
+    """Nobody can go back to it, and `verify` would tell of it for ever."""
+    made = closed_with(path, 4)
+    broken(path, 2, harm)
+    file = path / "workflows" / "wf.state"
+    if log == "gone":
+        file.unlink()
+    else:
+        file.write_bytes(b"?" * file.stat().st_size)
+    said = {(each.file, each.action) for each in waypost.repair(path, dry_run=True).repaired}
+    report = waypost.repair(path)
+    assert {(each.file, each.action) for each in report.repaired} == said
+    assert (f"checkpoints/{file_of(path, 3).name}", "moved aside") in said
+    assert by_files(path) == {number: made[number] for number in (0, 1)}
+    again = waypost.repair(path).repaired
+    assert [each.action for each in again] == (["left"] if log == "gone" else [])
+    assert severities(path) == ({"damage"} if log == "gone" else set())
+
+
+def a_pipe_for_a_checkpoint(path: Path) -> None:
+    os.mkfifo(path / "checkpoints" / "x.checkpoint")
+
+
+def a_directory_for_a_checkpoint(path: Path) -> None:
+    (path / "checkpoints" / "x.checkpoint").mkdir()
+
+
+def a_directory_for_the_log(path: Path) -> None:
+    (path / "workflows" / "wf.state").unlink()
+    (path / "workflows" / "wf.state").mkdir()
+
+
+def a_file_for_the_logs(path: Path) -> None:
+    shutil.rmtree(path / "workflows")
+    (path / "workflows").touch()
+
+
+def a_file_for_the_checkpoints(path: Path) -> None:
+    shutil.rmtree(path / "checkpoints")
+    (path / "checkpoints").touch()
+
+
+STRANGE = [
+    a_pipe_for_a_checkpoint,
+    a_directory_for_a_checkpoint,
+    a_directory_for_the_log,
+    a_file_for_the_logs,
+    a_file_for_the_checkpoints,
+]
+
+
+@pytest.mark.parametrize("harm", STRANGE)
+def test_e10_a_dry_run_tells_what_is_no_file_of_a_store_and_checkpoints_beside_it(
+    path: Path, harm: Callable[[Path], None]
+) -> None:
+    """It ends with a plan, in which what it would move aside is in nobody's way; what a repair leaves can be opened."""
+    closed_with(path, 2)
+    harm(path)
+    assert severities(path) == {"damage"}
+    (said, *_) = waypost.repair(path, dry_run=True).repaired
+    assert said.action == "moved aside"
+    (done, *_) = waypost.repair(path).repaired
+    assert (done.file, done.action, done.found) == (said.file, said.action, said.found)
+    with closing(directory_store(path)) as store:
+        put(store, b=b"1")
+
+
+def test_a_linked_folder_of_logs_is_left_beside_its_checkpoints(path: Path, tmp_path: Path) -> None:
+    """A repair and a dry run end with that, and nothing goes."""
+    closed_with(path, 2)
+    (path / "workflows").rename(tmp_path / "disk")
+    (path / "workflows").symlink_to(tmp_path / "disk")
+    for dry_run in (True, False):
+        report = waypost.repair(path, dry_run=dry_run)
+        assert {each.action for each in report.repaired} == {"left"} and not report.is_complete
+    assert (tmp_path / "disk" / "wf.state").exists() and file_of(path, 0).exists()

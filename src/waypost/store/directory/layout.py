@@ -106,6 +106,10 @@ class Layout:
             self._folders[name] = found
         return found
 
+    def see(self, name: str, folder: Directory) -> None:
+        """Have a directory looked at by way of another one from now on."""
+        self._folders[name] = folder
+
     def documents(self, kind: Kind) -> Directory:
         """The folder of the logs of a kind, for whoever is about to read or write one of them."""
         return self.folder(FOLDERS[kind])

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
 
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File
@@ -19,6 +19,7 @@ Action = Literal[
     "written anew", "cut", "renamed", "moved aside", "made", "closed to others", "taken out", "adopted", "left"
 ]
 ASIDE = "damaged"
+F = TypeVar("F")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +63,28 @@ class RepairReport:
     def is_complete(self) -> bool:
         """Whether nothing is left that this release cannot mend."""
         return all(each.action != "left" for each in self.repaired)
+
+
+class Without(Directory):
+    """A directory as it would be without some names. For reading only."""
+
+    __slots__ = ("_hidden",)
+
+    def __init__(self, whole: Directory, hidden: set[str]) -> None:
+        super().__init__(whole.descriptor, whole.path)
+        whole.descriptor = -1
+        self._hidden = hidden
+
+    def open(self, name: str, *, write: bool = False, create: bool = False, exclusive: bool = False) -> File | None:
+        if name in self._hidden:
+            return None
+        return super().open(name, write=write, create=create, exclusive=exclusive)
+
+    def names(self) -> list[str]:
+        return [name for name in super().names() if name not in self._hidden]
+
+    def _look(self, name: str, call: Callable[..., F]) -> F | None:
+        return None if name in self._hidden else super()._look(name, call)
 
 
 class Mender:

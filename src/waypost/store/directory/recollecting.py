@@ -23,7 +23,7 @@ from waypost.store.directory.files import Directory
 from waypost.store.directory.forgotten import Told
 from waypost.store.directory.layout import FOLDERS, SUFFIXES, Layout, file_name
 from waypost.store.directory.log import Log
-from waypost.store.directory.mending import Mender, RepairReport
+from waypost.store.directory.mending import Mender, RepairReport, Without
 from waypost.store.kinds import DocumentId
 from waypost.store.views import Transaction
 
@@ -39,21 +39,34 @@ class CheckpointMender(Mender):
         self._salvaged = salvaged
         self._whole: dict[DocumentId, dict[str, Standing]] = {}
         """The files that are whole in themselves."""
+        self._parents: dict[str, str | None] = {}
+        """What each of these stands on."""
+        self._aside: set[str] = set()
+        """The files that went aside, which a dry run does not see any more."""
 
     def mend(self) -> None:
-        self._mend_files()
-        # first, since what is lost may stand on what history has, and what is written again from there
-        if not self.is_dry and (self.report.repaired or self.context.layout.existing(checkpoints.FOLDER) is not None):
-            for document in self._documents():
-                self._mend_document(document)
-        for identifier, names in self._whole.items():
-            self._adopt_lost(identifier, names)
-
-    def _mend_files(self) -> None:
         if self.layout.root.kind(checkpoints.FOLDER) not in (None, "directory"):
             self.move_aside(self.layout.root, checkpoints.FOLDER, "is no directory")
             if self.is_dry:
                 return
+        folder = self.layout.root.open_directory(checkpoints.FOLDER) if self.is_dry else None
+        if folder is not None:
+            self.layout.see(checkpoints.FOLDER, Without(folder, self._aside))
+        self._mend_files()
+        # first, since what is lost may stand on what history has, and what is written again from there
+        for document in self._documents():
+            self._mend_document(document)
+        for identifier, names in self._whole.items():
+            if self.is_dry and self._is_aside(identifier, FOLDERS[identifier.kind]):
+                self._tell_gone(identifier, names)
+            else:
+                self._adopt_lost(identifier, names)
+
+    def move_aside(self, folder: Directory, name: str, found: str) -> None:
+        super().move_aside(folder, name, found)
+        self._aside.add(name)
+
+    def _mend_files(self) -> None:
         folder = self.layout.root.open_directory(checkpoints.FOLDER)
         for name in sorted(folder.names()) if folder else []:
             if folder is not None and name != checkpoints.LOCK:
@@ -70,6 +83,7 @@ class CheckpointMender(Mender):
             elif layer is not None:
                 checkpoints.check_layer(layer)
                 self._whole.setdefault(layer.document, {})[layer.name] = layer.standing
+                self._parents[layer.name] = layer.parent
         except DocumentDamaged as error:
             self.move_aside(folder, name, str(error))
         except UnsupportedFormat as error:
@@ -81,8 +95,13 @@ class CheckpointMender(Mender):
             told = self._told(identifier, names)
         except (DocumentDamaged, UnsupportedFormat):
             return  # it is told of already
+        except WaypostError as error:
+            if not self.is_dry:  # else what is in the way of its log is told of already, and still there
+                self.note(self.layout.root, _log_path(identifier), str(error), "left")
+            return
         if told is None:
-            self._tell_gone(identifier)
+            if forgotten.is_gone(self.context, identifier):
+                self._tell_gone(identifier, names)
             return
         found = [name for name, standing in names.items() if told.fate(name, standing) == "lost"]
         said: dict[str, bytes] = {}
@@ -101,15 +120,18 @@ class CheckpointMender(Mender):
             self._scrub(identifier, adopted)
             self._submit(identifier, adopted)
 
-    def _tell_gone(self, identifier: DocumentId) -> None:
+    def _tell_gone(self, identifier: DocumentId, names: Iterable[str]) -> None:
         """Say what brings a document back whose log is gone: which of its checkpoints to go back to is not ours to say.
-        Of a log that a repair has moved aside that was told.
+        Of a log that a repair has moved aside that was told. A checkpoint that lacks what it stands on goes aside.
         """
-        is_aside = identifier in self._salvaged or forgotten.is_aside(self.layout, identifier)
-        names = [] if is_aside else checkpoints.names_of(self.context, identifier)
-        if names and forgotten.is_gone(self.context, identifier):
-            folder = self.layout.existing(FOLDERS[identifier.kind]) or self.layout.root
-            self.note(folder, file_name(identifier), forgotten.told_of_gone(identifier, names), "left")
+        names = [name for name in names if self._kept(name) is not None]
+        if names and not self._is_aside(identifier) and not forgotten.is_aside(self.layout, identifier):
+            self.note(self.layout.root, _log_path(identifier), forgotten.told_of_gone(identifier, names), "left")
+
+    def _is_aside(self, identifier: DocumentId, *also: str) -> bool:
+        """Whether this repair has moved a log out of the way, or in a dry run would have, or something `also`."""
+        names = {_log_path(identifier), *also}
+        return any(each.action == "moved aside" and each.file in names for each in self.report.repaired)
 
     def _told(self, identifier: DocumentId, names: Iterable[str]) -> Told | None:
         if identifier in self._salvaged and self.is_dry:
@@ -152,39 +174,73 @@ class CheckpointMender(Mender):
         for kind, suffix in SUFFIXES.items():
             is_there = self.layout.root.kind(f"{kind}s") == "directory"
             folder = self.layout.root.open_directory(f"{kind}s") if is_there else None
-            names = [name for name in sorted(folder.names()) if name.endswith(suffix)] if folder else []
-            for name in names:
-                log = self.context.open_log(folder, name, write=False) if folder else None
+            for name in sorted(folder.names()) if folder else []:
+                is_log = folder is not None and name.endswith(suffix) and folder.kind(name) == "file"
+                log = self.context.open_log(folder, name, write=False) if folder and is_log else None
                 if log is not None and _is_begun(log) and log.body is not None:
                     found.append(DocumentId(kind, log.body.id))
         return found
 
     def _mend_document(self, identifier: DocumentId) -> None:
+        if self.is_dry and identifier in self._salvaged:
+            return  # what will be left of its log is not there to be asked
         document = Document(self.context, identifier, lambda _: None, lambda _: False)
         try:
             if document.view(durable=False).version and document.checkpoints():
-                document.keep_checkpoints(newest_only=False, dropping=0)
-                lost = [name for name in document.checkpoints() if self._is_lost(document, name)]
-                if lost:
-                    _take_out(document, lost)
+                self._mend_checkpoints(document)
         except UnsupportedFormat:
             pass  # it is told of already
         except WaypostError as error:
-            folder = self.layout.documents(identifier.kind)
-            self.note(folder, checkpoints.FOLDER, f"its checkpoints cannot be mended: {error}", "left")
+            if not self.is_dry:
+                folder = self.layout.documents(identifier.kind)
+                self.note(folder, checkpoints.FOLDER, f"its checkpoints cannot be mended: {error}", "left")
         finally:
             document.close()
+
+    def _mend_checkpoints(self, document: Document) -> None:
+        """Write again what history has; what it has not, and no file, the document has to forget."""
+        broken = {name: why for name in document.checkpoints() if (why := self._is_broken(name))}
+        if not self.is_dry:
+            document.keep_checkpoints(newest_only=False, dropping=0)
+        lost = {name for name in document.checkpoints() if self._is_lost(document, name)}
+        for name in sorted(broken.keys() - lost):
+            self.note(self.layout.root, _path(name), broken[name], "written anew")
+        if lost and not self.is_dry:
+            _take_out(document, sorted(lost))
+
+    def _is_broken(self, name: str) -> str | None:
+        """Why a checkpoint cannot be read by its file, if it has one, and nothing told so far is why."""
+        try:
+            checkpoints.read(self.context.apart(keeping.CACHE_BYTES), name)
+        except DocumentDamaged as error:
+            below: str | None = name
+            for _ in range(checkpoints.LONGEST_CHAIN):  # damaged ones may stand on each other
+                below = self._parents.get(below or "")
+                if below is not None and checkpoints.file_name(below) in self._aside:
+                    return None
+            return str(error)
+        return None
 
     def _is_lost(self, document: Document, name: str) -> bool:
         try:
             return document.checkpoint(name) is None
+        except UnsupportedFormat:
+            return False  # it is told of already, and stays what it is
         except DocumentDamaged as error:
-            folder, file = self.layout.folder(checkpoints.FOLDER), checkpoints.file_name(name)
-            if folder.kind(file) is not None:
+            folder, file = self.layout.existing(checkpoints.FOLDER), checkpoints.file_name(name)
+            if folder is not None and folder.kind(file) is not None:
                 self.move_aside(folder, file, str(error))
             else:
-                self.note(folder, file, str(error), "taken out")
+                self.note(self.layout.root, _path(name), str(error), "taken out")
             return True
+
+
+def _log_path(identifier: DocumentId) -> str:
+    return f"{FOLDERS[identifier.kind]}/{file_name(identifier)}"
+
+
+def _path(name: str) -> str:
+    return f"{checkpoints.FOLDER}/{checkpoints.file_name(name)}"
 
 
 def _note_said(kept: Kept, name: str, said: dict[str, bytes]) -> None:
