@@ -10,9 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.store.support import system_calls
 from tests.test_cli import Shown, call, call_json, here, wp
 from waypost.blocking import Waypost
+from waypost.cli import repair as repairing
+from waypost.maintenance import RepairReport
 from waypost.store.directory import checkpoints
 
 __all__ = ["call", "call_json", "here", "wp"]  # fixtures
@@ -80,3 +84,45 @@ def test_verify_says_of_a_damaged_checkpoint_that_it_is_not_whole(
     file.write_bytes(data)
     found = next(each for each in call_json("verify", status=6)["findings"] if each["severity"] == "damage")
     assert found["file"] == str(file) and str(file) not in found["text"] and "waypost" not in found["text"]
+
+
+def harm_what_others_stand_on(here: Path, wp: Waypost) -> None:
+    """A store in which a checkpoint's file is gone, and that of another stands on it."""
+    wp.create_workflow("w", "W", steps=["a"]).unwrap()
+    first = wp.create_checkpoint("w").unwrap().id
+    wp.update_context("w", variables={"x": 1}).unwrap()
+    wp.create_checkpoint("w").unwrap()
+    wp.close()
+    files = sorted((here / ".claude/state/checkpoints").glob("*.checkpoint"))
+    for file in files[: [each.name for each in files].index(checkpoints.file_name(first)) + 1]:
+        file.unlink()
+
+
+def test_repair_mends_what_is_amiss_with_checkpoints_alone(call: Call, here: Path, wp: Waypost) -> None:
+    """Nobody hears from `verify` that something is amiss, and from `repair` that there is nothing to do."""
+    harm_what_others_stand_on(here, wp)
+    assert call("verify").status == 6
+    shown = call("store", "repair", "--dry-run")
+    assert shown.status == 6 and "nothing to repair" not in shown.out
+    assert call("store", "repair", "--yes").status == 0
+    assert call("verify").status == 0
+    shown = call("store", "repair", "--yes")
+    assert shown.status == 0 and "nothing to repair" in shown.out
+
+
+def test_repair_says_nothing_to_repair_only_where_verify_finds_nothing(
+    call: Call, here: Path, wp: Waypost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What no dry run sees is mended all the same, after the same question."""
+    harm_what_others_stand_on(here, wp)
+    real = repairing.repair_store
+
+    def blind(location: str, dry_run: bool) -> RepairReport:
+        return RepairReport(location, True) if dry_run else real(location, dry_run)
+
+    monkeypatch.setattr(repairing, "repair_store", blind)
+    shown = call("store", "repair", "--dry-run")
+    assert shown.status == 6 and "nothing to repair" not in shown.out and "waypost verify" in shown.out
+    shown = call("store", "repair")
+    assert shown.status != 0 and "Say --yes" in shown.err
+    assert call("store", "repair", "--yes").status == 0 and call("verify").status == 0

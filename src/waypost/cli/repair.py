@@ -37,14 +37,19 @@ def repair(invocation: Invocation, dry_run: bool, yes: bool) -> int:
     """
     location = invocation.location()
     planned = _repair(location, dry_run=True)
-    if dry_run or not planned.repaired:
-        return _tell(invocation, planned, sound=not planned.repaired)
+    # what a dry run does not see a repair may meet all the same, so that nothing is sound for want of a plan
+    sound = not planned.repaired and _is_sound(invocation)
+    if dry_run or sound:
+        return _tell(invocation, planned, sound=sound)
     if not yes and not _agreed(planned, invocation.json):
         return 1
     done = _repair(location, dry_run=False)
+    return _tell(invocation, done, sound=done.is_complete and _is_sound(invocation))
+
+
+def _is_sound(invocation: Invocation) -> bool:
     with reading(invocation) as store:
-        sound = store.store.verify().sound
-    return _tell(invocation, done, sound=sound and done.is_complete)
+        return store.store.verify().sound
 
 
 def _repair(location: str, *, dry_run: bool) -> RepairReport:
@@ -55,7 +60,8 @@ def _repair(location: str, *, dry_run: bool) -> RepairReport:
 
 
 def _agreed(planned: RepairReport, as_json: bool) -> bool:
-    what = f"{count(len(planned.repaired), 'file')} of {planned.location} will be changed or moved into damaged/"
+    files = count(len(planned.repaired), "file") if planned.repaired else "what waypost verify finds amiss"
+    what = f"{files} of {planned.location} will be changed or moved into damaged/"
     if as_json or not sys.stdin.isatty():
         raise InvalidInput(f"{what} (--dry-run shows each). Say --yes to go on")
     _show(planned)
@@ -86,10 +92,11 @@ def _show(report: RepairReport) -> None:
 def _show_verdict(report: RepairReport, sound: bool) -> None:
     from waypost.cli import screen
 
-    if not report.repaired:
+    if sound and not report.repaired:
         verdict = ("✓ nothing to repair", "green")
     elif report.dry_run:
-        verdict = ("nothing was changed: waypost store repair does what is said above", "yellow")
+        said = "does what is said above" if report.repaired else "looks into what waypost verify finds amiss"
+        verdict = (f"nothing was changed: waypost store repair {said}", "yellow")
     elif sound:
         verdict = ("✓ repaired: the originals are in damaged/, each with a report", "green")
     else:
