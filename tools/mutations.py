@@ -293,7 +293,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/repair.py::_Repair._clear_way::root.sync()": by(f"{REPAIRS}::test_e10_a_file_where_what_is_moved_aside_would_stand_has_another_name_durably"),
     "store/directory/repair.py::_Repair._mend_lease::file.try_lock()": by(f"{REPAIRS}::test_e10_an_unreadable_lease_that_a_living_process_holds_is_left"),
     "store/directory/repair.py::_Repair._clear_temp::here[:2] == held[:2]": by(f"{REPAIRS}::test_e10_a_repair_leaves_what_a_living_process_is_writing"),
-    "store/directory/repair.py::_Repair._clear_temp::file.try_lock()": by(f"{REPAIRS}::test_e10_a_repair_leaves_what_a_living_process_is_writing"),
+    "store/directory/repair.py::_Repair._clear_temp::opened.try_lock()": by(f"{REPAIRS}::test_e10_a_repair_leaves_what_a_living_process_is_writing"),
     "store/directory/repair.py::_Repair._mend_log::log.lock()": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
     "store/directory/repair.py::_Repair._mend_name::there[:2] == here[:2]": by(f"{REPAIRS}::test_e10_a_log_under_a_wrong_name_is_kept_where_another_has_its_own"),
     "store/directory/repair.py::_Repair._mend_name::folder.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),

@@ -17,6 +17,8 @@ from tests.store.test_receiving import A, B, arrive, here, opened, putting, same
 from waypost.errors import LockTimeout, StoreUnavailable
 from waypost.store import Store
 from waypost.store.directory import decisions, files
+from waypost.store.directory.repair import repair
+from waypost.store.directory.transactions import TransactionMender
 from waypost.store.memory import MemoryStore
 
 __all__ = ["source"]
@@ -291,4 +293,23 @@ def test_c01_a_child_keeps_no_directory_locked_that_its_parent_imports_into(
     os.close(may_end[1])
     os.waitpid(child, 0)
     left.close()
+    store.close()
+
+
+# --- a repair beside them ---
+
+
+def test_n05_a_repair_leaves_alone_what_a_living_process_takes_in(tmp_path: Path, source: MemoryStore) -> None:
+    """Or has just decided on: what was acknowledged would be gone with it."""
+    store = unsettled(tmp_path)
+    received = take(store, source)
+    assert repair(store.location, store._config, dry_run=False).repaired == []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decisions.Whole, "put_in_place", _cannot)
+        patch.setattr(TransactionMender, "carry_out", lambda _: arrive(store, received) and received.close())
+        patch.setattr(TransactionMender, "mend_torn", lambda _: None)
+        assert all(
+            each.action != "moved aside" for each in repair(store.location, store._config, dry_run=False).repaired
+        )
+    assert here(store) == [A, B]
     store.close()

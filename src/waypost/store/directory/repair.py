@@ -234,9 +234,13 @@ class _Repair(Mender):
             if not self.is_dry and here is not None and held is not None and here[:2] == held[:2]:
                 folder.remove(name)  # only a second name of the lease, whose maker died before it took this one away
                 continue
-            file = folder.open(name) if folder.kind(name) == "file" else None
-            if file is not None and not file.try_lock():
+            kind = folder.kind(name)
+            opened = folder.open(name) if kind == "file" else None
+            opened = folder.open_directory(name) if kind == "directory" else opened
+            if opened is not None and not opened.try_lock():
                 continue  # its writer is alive
+            if not self.is_dry and name in self.context.decisions.folders():
+                continue  # its writer has decided on what is in it since decisions were carried out
             self.move_aside(folder, name, "was being written by a process that died")
 
     # --- logs ---------------------------------------------------------------------------------
