@@ -313,3 +313,24 @@ def test_n05_a_repair_leaves_alone_what_a_living_process_takes_in(tmp_path: Path
         )
     assert here(store) == [A, B]
     store.close()
+
+
+def test_d12_a_repair_removes_a_decision_for_good_before_what_it_names(
+    two: tuple[TestedStore, TestedStore], source: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were its removal lost with the power, it would name what is not there any more."""
+    store, other = two
+    synced: list[str] = []
+    real = files.Directory.sync
+
+    def sync(self: files.Directory) -> None:
+        real(self)
+        if not pending(store) and len(os.listdir(os.path.join(store.location, "temp"))):
+            synced.append(os.path.basename(self.path))
+
+    monkeypatch.setattr(files.Directory, "sync", sync)
+    assert repair(store.location, store._config, dry_run=False).repaired == []
+    assert synced == [decisions.FOLDER] and os.listdir(os.path.join(store.location, "temp")) == []
+    assert same(store, source, A) and same(other, source, B)
+    store.close()
+    other.close()

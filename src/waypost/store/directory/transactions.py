@@ -76,7 +76,7 @@ class TransactionMender(Mender):
             if refused:
                 self.move_aside(folder, transaction_id, f"cannot be carried out: {'; '.join(refused)}")
             else:
-                self.context.decisions.remove(transaction_id)
+                self.context.decisions.remove(transaction_id, body.folder)
 
     def mend_torn(self) -> None:
         """Write logs anew that hold a commit whose counterparts are gone, without the history up to it."""
