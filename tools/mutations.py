@@ -184,7 +184,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/decisions.py::Decisions._whole::folder.identity(f\"{name}{_PLACED}\") is not None": by(f"{CARRYING_OUT}::test_d12_a_log_that_arrived_keeps_its_name_while_two_carry_it_out", instead="False"),
     "store/directory/decisions.py::Decisions._stands::self._layout.folder(FOLDER).identity(transaction_id) is not None": by(f"{CARRYING_OUT}::test_d12_who_finds_a_decision_gone_takes_no_name_away"),
     "store/directory/decisions.py::Decisions.place_for_good::log.folder.identity(log.name) == whole.file.identity()": by(f"{RECEIVING}::test_d13_a_log_that_was_written_anew_since_keeps_its_place"),
-    "store/directory/decisions.py::Decisions.remove::folder.sync()": by(f"{RECEIVING}::test_d12_the_decision_is_gone_for_good_before_what_it_names"),
+    "store/directory/decisions.py::Decisions.remove_arrived::self._layout.folder(FOLDER).sync()": by(f"{RECEIVING}::test_d12_the_decision_is_gone_for_good_before_what_it_names"),
     "store/directory/decisions.py::Whole.note_place::folder.sync()": by(f"{RECEIVING}::test_d02_the_name_of_a_log_is_durable_once_it_has_its_place"),
     "store/directory/decisions.py::Decisions._whole::self._folder.identity(body.transaction_id) is None": by(f"{RECEIVING}::test_what_was_carried_out_while_it_was_looked_for_is_no_damage"),
     "store/directory/bundle.py::_Walk.parts::found.header.file_id != opening.header.file_id": by(f"{BUNDLES}::test_x19_right_checksums_do_not_make_a_bundle_sound"),

@@ -16,7 +16,7 @@ from tests.store.support import TestedStore, directory_store
 from tests.store.test_receiving import A, B, arrive, here, opened, putting, same, source, take, unsettled
 from waypost.errors import LockTimeout, StoreUnavailable
 from waypost.store import Store
-from waypost.store.directory import decisions, files
+from waypost.store.directory import decisions, files, receiving
 from waypost.store.directory.repair import repair
 from waypost.store.directory.transactions import TransactionMender
 from waypost.store.memory import MemoryStore
@@ -306,7 +306,7 @@ def test_n05_a_repair_leaves_alone_what_a_living_process_takes_in(tmp_path: Path
     assert repair(store.location, store._config, dry_run=False).repaired == []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decisions.Whole, "put_in_place", _cannot)
-        patch.setattr(TransactionMender, "carry_out", lambda _: arrive(store, received) and received.close())
+        patch.setattr(TransactionMender, "carry_out", lambda _: [arrive(store, received), received.close()][2:])
         patch.setattr(TransactionMender, "mend_torn", lambda _: None)
         assert all(
             each.action != "moved aside" for each in repair(store.location, store._config, dry_run=False).repaired
@@ -334,3 +334,61 @@ def test_d12_a_repair_removes_a_decision_for_good_before_what_it_names(
     assert same(store, source, A) and same(other, source, B)
     store.close()
     other.close()
+
+
+def test_d12_what_a_decision_named_goes_only_once_that_is_gone_for_good(
+    two: tuple[TestedStore, TestedStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who removed the decision died before he made that durable: it could come back, and name what is not there."""
+    store, other = two
+    with monkeypatch.context() as patch:
+        patch.setattr(decisions.Decisions, "remove_arrived", lambda *_: None)
+        store._settle()
+    assert pending(store) == [] and len(os.listdir(os.path.join(store.location, "temp"))) == 1
+    synced: list[str] = []
+    real = files.Directory.sync
+    monkeypatch.setattr(
+        files.Directory, "sync", lambda self: (synced.append(os.path.basename(self.path)), real(self))[1]
+    )
+    receiving.sweep(other._context)
+    assert synced[0] == decisions.FOLDER and os.listdir(os.path.join(store.location, "temp")) == []
+    store.close()
+    other.close()
+
+
+def _first_log(store: TestedStore) -> Path:
+    return next(Path(store.location, "temp").glob("*.import/*.state"))
+
+
+def test_e10_a_log_that_was_decided_on_and_is_gone_is_told(two: tuple[TestedStore, TestedStore]) -> None:
+    """Though nothing has its place yet: what was acknowledged is missing."""
+    store, other = two
+    _first_log(store).unlink()
+    report = other.verify()
+    assert not report.sound
+    assert [(each.severity, "and is gone" in each.text) for each in report.findings if each.severity == "damage"] == [
+        ("damage", True)
+    ]
+
+
+def test_e10_a_damaged_log_that_was_decided_on_is_told_and_mended(
+    two: tuple[TestedStore, TestedStore], source: MemoryStore
+) -> None:
+    """One repair is enough: it mends it once it has its place."""
+    store, other = two
+    log = _first_log(store)
+    data = bytearray(log.read_bytes())
+    at = data.index(b"WPF", 200)  # its first commit, before which is nothing to lose
+    data[at + 100] ^= 1
+    log.write_bytes(data)
+    report = other.verify()
+    assert {each.severity for each in report.findings} >= {"damage"} and not report.sound
+    assert {each.file for each in report.findings if each.severity == "damage"} == {str(log)}
+    assert "leftover" not in {each.severity for each in report.findings}
+    (mended,) = repair(store.location, store._config, dry_run=False).repaired
+    assert (mended.action, mended.id, mended.kept_version) == ("written anew", "a", 6)
+    for each in (store, other):
+        each.close()
+    with_it = unsettled(Path(store.location).parent)
+    assert with_it.verify().sound and same(with_it, source, B)
+    with_it.close()

@@ -11,6 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
+from waypost.codec.bodies import DecisionBody
 from waypost.errors import WaypostError
 from waypost.store.directory import (
     checkpoints,
@@ -31,6 +32,7 @@ from waypost.store.directory.layout import (
     SUFFIXES,
     WORKED_IN,
     Layout,
+    document_id,
     file_name,
 )
 from waypost.store.directory.log_check import HIDING, Report, check_log
@@ -71,11 +73,11 @@ def verify(layout: Layout, context: Context) -> Report:
             some = [pool.submit(check_live, *task, context) for task in tasks[start : start + _AT_A_TIME]]
             for checked in some:
                 report.add(checked.result())
-    _check_transactions(layout, report)
+    _check_transactions(layout, report, context)
     _check_participants(report, context)
     if are_there:
         _check_checkpoints(layout, report, context)
-    _check_temp(layout, report)
+    _check_temp(layout, report, context)
     _check_spool(layout, report)
     amiss = register.finding(layout) if are_there else None
     if amiss is not None:
@@ -196,7 +198,7 @@ def _report_torn(torn: Torn, report: Report) -> None:
         report.findings.append(Finding("damage", *place, text))
 
 
-def _check_transactions(layout: Layout, report: Report) -> None:
+def _check_transactions(layout: Layout, report: Report, context: Context) -> None:
     folder = _existing(layout, decisions.FOLDER)
     for name in sorted(folder.names()) if folder else []:
         shown = f"{layout.path}/{decisions.FOLDER}/{name}"
@@ -211,6 +213,19 @@ def _check_transactions(layout: Layout, report: Report) -> None:
         if body is not None:
             text = f"decides a commit over {len(body.participants)} documents, which is still to be carried out"
             report.findings.append(Finding("note", shown, None, text))
+            _check_arriving(shown, body, report, context)
+
+
+def _check_arriving(shown: str, decision: DecisionBody, report: Report, context: Context) -> None:
+    """The logs that a decision lets arrive: those that have their place already were checked there."""
+    for each in decision.participants:
+        try:
+            pieces = context.decisions.pieces_for(document_id(each.kind, each.id)) if each.arriving else []
+        except WaypostError as error:
+            report.cannot_read(shown, error)
+            continue
+        for whole in (piece.frames for piece in pieces if isinstance(piece.frames, decisions.Whole)):
+            report.add(check_log(whole.folder, whole.name, document_id(each.kind, each.id).kind, context, alone=False))
 
 
 def _shown(layout: Layout, kind: Kind, name: str) -> str:
@@ -247,13 +262,17 @@ def _check_folders(layout: Layout, report: Report) -> bool:
     return not wrong
 
 
-def _check_temp(layout: Layout, report: Report) -> None:
+def _check_temp(layout: Layout, report: Report, context: Context) -> None:
     folder = _existing(layout, "temp")
+    try:
+        decided = context.decisions.folders()
+    except WaypostError:
+        decided = set[str]()  # it is told of already
     for name in sorted(folder.names()) if folder else []:
         shown = f"{layout.path}/temp/{name}"
         if name.endswith(".torn"):
             report.findings.append(Finding("note", shown, None, "bytes of a torn tail, moved aside"))
-        elif not name.endswith(checkpoints.ARRIVING):
+        elif not name.endswith(checkpoints.ARRIVING) and name not in decided:
             report.findings.append(Finding("leftover", shown, None, "is being written, or its writer died"))
 
 

@@ -356,8 +356,14 @@ class Decisions:
             folder.remove(transaction_id)
         self._confirmed.discard(transaction_id)
         if arrived_in:
-            folder.sync()
-            remove_folder(self._layout.folder("temp"), arrived_in)
+            self.remove_arrived(arrived_in)
+
+    def remove_arrived(self, folder: str) -> None:
+        """Remove a directory of logs that no decision names any more, once that is durable: one that came back would
+        name what is gone. Who removed the decision may have died before that.
+        """
+        self._layout.folder(FOLDER).sync()
+        remove_folder(self._layout.folder("temp"), folder)
 
 
 def is_import(name: str) -> bool:

@@ -20,7 +20,7 @@ from waypost.store.directory import compaction, loading, snapshots
 from waypost.store.directory.batch import Prepared, Tentative
 from waypost.store.directory.compaction import Origin, Rewriter
 from waypost.store.directory.context import Context
-from waypost.store.directory.decisions import IMPORT, remove_folder
+from waypost.store.directory.decisions import IMPORT
 from waypost.store.directory.files import Directory
 from waypost.store.directory.layout import file_name
 from waypost.store.directory.log import Log
@@ -135,7 +135,7 @@ class Received:
             return
         try:
             if self.name not in self._context.decisions.folders():
-                remove_folder(self._context.layout.folder("temp"), self.name)
+                self._context.decisions.remove_arrived(self.name)
         except WaypostError as error:
             _LOG.warning("%s/%s is left: %s", folder.path, self.name, error)
         finally:
@@ -167,7 +167,7 @@ def sweep(context: Context) -> None:
             folder = temp.open_directory(name)
             # only once its maker is known to be gone is it sure that no decision will name it which does not yet
             if folder is not None and folder.try_lock() and name not in context.decisions.folders():
-                remove_folder(temp, name)
+                context.decisions.remove_arrived(name)
                 _LOG.info("%s: removed temp/%s, which a dead process was importing", context.layout.path, name)
         except WaypostError as error:
             _LOG.warning("%s", error)

@@ -32,6 +32,7 @@ from waypost.store.directory.layout import (
     Layout,
     decode_id,
     encode_id,
+    file_name,
     replace,
 )
 from waypost.store.directory.log import Log
@@ -107,7 +108,8 @@ class _Repair(Mender):
                 for name in sorted(folder.names()) if folder else []:
                     if folder:
                         self._mend_entry(folder, name, kind)
-            self._decisions.carry_out()
+            for arrived in self._decisions.carry_out():
+                self._mend_entry(self.layout.documents(arrived.kind), file_name(arrived), arrived.kind)
             self._mend_fixed("FORMAT", FORMAT_TEXT)
             self._mend_fixed(".gitignore", IGNORE_TEXT)
             CheckpointMender(self.layout, self.context, self.report, self._salvaged).mend()

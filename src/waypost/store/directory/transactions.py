@@ -58,11 +58,14 @@ class TransactionMender(Mender):
         except DocumentDamaged:  # in a dry run it is still there
             return []
 
-    def carry_out(self) -> None:
-        """Carry out every decision as far as its logs allow; what cannot be is moved aside."""
+    def carry_out(self) -> list[DocumentId]:
+        """Carry out every decision as far as its logs allow; what cannot be is moved aside. The documents whose logs
+        have arrived with it.
+        """
+        arrived: list[DocumentId] = []
         folder = self._folder()
         if self.is_dry or folder is None:
-            return
+            return arrived
         for transaction_id, body in list(self.context.decisions.pending().items()):
             refused: list[str] = []
             for each in body.participants:
@@ -77,6 +80,8 @@ class TransactionMender(Mender):
                 self.move_aside(folder, transaction_id, f"cannot be carried out: {'; '.join(refused)}")
             else:
                 self.context.decisions.remove(transaction_id, body.folder)
+                arrived += [document_id(each.kind, each.id) for each in body.participants if each.arriving]
+        return arrived
 
     def mend_torn(self) -> None:
         """Write logs anew that hold a commit whose counterparts are gone, without the history up to it."""
