@@ -455,17 +455,17 @@ def test_c10_an_interrupt_behind_its_arrival_does_not_take_a_log_away(
     committed to it and removed the decision by then.
     """
     store, other = unsettled(tmp_path), unsettled(tmp_path)
-    real = decisions.Whole.put_in_place
+    real = decisions.Decisions._place
 
-    def put_in_place(self: decisions.Whole, *place: Any) -> None:
-        real(self, *place)
+    def place(self: decisions.Decisions, *what: Any) -> None:
+        real(self, *what)
         monkeypatch.undo()
         if is_settled:
             other.submit(putting(A, "new", b"1")).result()
             other._settle()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(decisions.Whole, "put_in_place", put_in_place)
+    monkeypatch.setattr(decisions.Decisions, "_place", place)
     received = take(store, source, A)
     with pytest.raises(KeyboardInterrupt):
         arrive(store, received)
