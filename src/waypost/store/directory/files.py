@@ -62,11 +62,9 @@ class _Opened:
 
     __slots__ = ("__weakref__", "_locked", "descriptor", "name")
 
-    def __init__(self, descriptor: int, name: str) -> None:
-        self.descriptor = descriptor
-        self._locked = False  # what closing looks at, should there be no memory for the rest
-        _OPEN.add(self)
+    def __init__(self, name: str) -> None:
         self.name = name
+        _OPEN.add(self)
 
     def __del__(self) -> None:
         self.close()
@@ -166,8 +164,9 @@ class File(_Opened):
     __slots__ = ("_place", "tally")
 
     def __init__(self, descriptor: int, name: str) -> None:
-        super().__init__(descriptor, name)
+        self.descriptor, self._locked = descriptor, False  # what closing looks at, should there be no memory for more
         self._place: tuple[int, int] | None = None
+        super().__init__(name)
         self.tally = Counters()
 
     def identity(self) -> Identity:
@@ -268,8 +267,9 @@ class Directory(_Opened):
     __slots__ = ("path",)
 
     def __init__(self, descriptor: int, path: str) -> None:
-        super().__init__(descriptor, path)
+        self.descriptor, self._locked = descriptor, False  # as that of a file
         self.path = path
+        super().__init__(path)
 
     def _shown(self, name: str) -> str:
         return f"{self.path}/{name}"
