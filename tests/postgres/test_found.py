@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
 
 import pytest
 
+import waypost
 from tests.postgres.acts import exported
 from tests.postgres.conftest import Opener
-from tests.postgres.proxy import Proxy, holding, losing_the_answer, passing
+from tests.postgres.proxy import CLIENT, Action, Message, Plan, Proxy, holding, losing_the_answer, passing
 from tests.servers import Server
 from tests.store.support import WF, change
 from waypost import WorkflowTransaction
@@ -167,3 +169,79 @@ def test_c12_a_look_at_what_is_to_arrive_fails_as_a_store_does(opened: Opener, p
         with pytest.raises(StoreUnavailable):
             view.get("k")
         proxy.plan(passing)
+
+
+def losing_the_answer_as(word: str, act: Callable[[], object]) -> Plan:
+    """As losing the answer, and another client does something before the loss is noticed."""
+    plan = losing_the_answer(word)
+
+    def with_act(message: Message) -> Action:
+        action = plan(message)
+        if action != "pass":
+            act()
+        return action
+
+    return with_act
+
+
+def test_c12_a_transaction_whose_commit_is_not_answered_is_not_done_again(opened: Opener, proxy: Proxy) -> None:
+    """Though another client changes what it has only read before it looks whether it was done."""
+    direct, wp = opened(), opened(proxy.port)
+    for name in "abc":
+        direct.create_workflow(name, name, steps=["s"]).unwrap()
+    taken: list[str] = []
+
+    def take_a_free_one(tx: WorkflowTransaction) -> None:
+        dict(tx.load_workflow_state("a").context.variables)
+        free = next(name for name in "bc" if "owner" not in tx.load_workflow_state(name).context.variables)
+        tx.update_context(free, variables={"owner": "me"})
+        taken.append(free)
+
+    proxy.plan(losing_the_answer_as("COMMIT", lambda: direct.update_context("a", variables={"x": 1}).unwrap()))
+    wp.transact(take_a_free_one).unwrap()
+    assert proxy.cuts == 1
+    assert taken == ["b"]
+    assert "owner" not in direct.load_workflow_state("c").unwrap().context.variables
+
+
+def test_c12_an_import_whose_commit_is_not_answered_is_done(opened: Opener, proxy: Proxy) -> None:
+    """Though another client goes on with what has arrived before it looks whether it has."""
+    direct, wp = opened(), opened(proxy.port)
+    data = exported(wp, "s")
+    proxy.plan(losing_the_answer_as("COMMIT", lambda: direct.update_context("s", variables={"x": 1}).unwrap()))
+    wp.import_session(data, operation_id="op").unwrap()
+    assert proxy.cuts == 1
+
+
+@pytest.mark.parametrize("word", ["COMMIT", "append"])
+def test_c12_an_import_that_only_merges_is_not_said_to_be_done_when_it_is_lost(
+    opened: Opener, proxy: Proxy, word: str
+) -> None:
+    """Nothing arrives with it whose being there could tell: its operation does."""
+    direct, wp = opened(), opened(proxy.port)
+    source = waypost.open("memory:")
+    source.start_session("me", session_id="s")
+    source.create_workflow("w", "W", session_id="s", steps=["a"]).unwrap()
+    source.end_session("s").unwrap()
+    direct.import_session(source.export_session("s")).unwrap()
+    source.update_context("w", variables={"later": 1}).unwrap()
+    later = source.export_session("s")
+    source.close()
+    proxy.plan(cut_before(word))
+    wp.import_session(later, on_clash="merge", operation_id="op").unwrap()
+    assert proxy.cuts == 1
+    assert direct.load_workflow_state("w").unwrap().context.variables == {"later": 1}
+
+
+def cut_before(word: str) -> Plan:
+    """Cut once, before the server is handed the first statement with a word in it."""
+    done = False
+
+    def plan(message: Message) -> Action:
+        nonlocal done
+        if done or message.sender != CLIENT or message.kind not in "PQ" or word not in message.text:
+            return "pass"
+        done = True
+        return "cut before"
+
+    return plan

@@ -39,7 +39,8 @@ def commit(context: Context, opened: Opened, change: JointChange, received: Rece
                 raise psycopg.Rollback
         return receipt
 
-    receipt = context.in_transaction(change.operation_id, act) if received is None else received.arrive(act)
+    is_import = received is not None and bool(received.documents)  # else nothing but the operation's id tells of it
+    receipt = received.arrive(act) if received and is_import else context.in_transaction(change.operation_id, act)
     if receipt is not None:
         for document in opened:
             context.forget(document)
@@ -71,16 +72,15 @@ def commit_with(
     arriving: set[DocumentId] = set() if received is None else set(received.documents)
     heads: dict[DocumentId, Head] = {}
     for document in sorted({*opened, *arriving}):
-        head = heads[document] = context.look_with(connection, document).head
-        if document in arriving:
-            if head.version:
-                return None
-            continue
-        seen = _seen(context, connection, head, change, document in written)
+        heads[document] = context.look_with(connection, document).head
+    if any(heads[document].version for document in arriving):
+        return None
+    for document in written:  # of all first: what was only read may have changed since it was done
+        seen = _seen(context, connection, heads[document], change)
         if seen is not None:
             return None if change.repeatable else seen
-        if not _is_still(context, connection, opened[document], head):
-            return None
+    if not all(_is_still(context, connection, each, heads[document]) for document, each in opened.items()):
+        return None
     drafted = _drafted(context, opened, written, change, heads)
     for document, draft in drafted.items():
         append(context, connection, heads[document].doc, draft)
@@ -99,11 +99,9 @@ def commit_with(
     return Receipt(0, changed=bool(drafted or arriving), counters=counters)
 
 
-def _seen(
-    context: Context, connection: Connection, head: Head, change: JointChange, is_written: bool
-) -> Receipt | None:
+def _seen(context: Context, connection: Connection, head: Head, change: JointChange) -> Receipt | None:
     """The receipt of a commit that was made before: by the caller, or by this one when its connection was lost."""
-    if not is_written or not head.version:
+    if not head.version:
         return None
     asked = {"doc": head.doc, "operation_id": change.operation_id, "version": head.version}
     found = connection.execute(context.connections.statements["operation"], asked).fetchone()

@@ -112,7 +112,7 @@ class Received:
             for document, head in sorted(self._taken.items()):
                 with self._context.connections.transaction(connection):
                     found = self._context.look_with(connection, document).head
-                    is_there = is_there and found.commit_id == head.commit_id
+                    is_there = is_there and found.doc == head.doc  # others may have committed to it since
                     connection.execute(self._context.connections.statements["drop_unwritten"], document)
             return is_there
 
