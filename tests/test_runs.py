@@ -263,6 +263,21 @@ def test_an_output_that_cannot_be_stored_is_returned_all_the_same(wp: Waypost, c
         run.do("a", lambda: value)
 
 
+def test_the_output_of_an_earlier_attempt_is_not_given_as_that_of_the_last(wp: Waypost) -> None:
+    """A step that was reset, and had no output that could be stored or was skipped then, gives none."""
+    with wp.run("w", ["a"]) as run:
+        assert run.do("a", lambda: "old") == "old"
+    wp.reset_step("w", "a").unwrap()
+    with wp.run("w", ["a"]) as run:
+        run.do("a", threading.Lock)
+    with wp.run("w", ["a"]) as run, pytest.raises(OutputNotFound, match="reset_step"):
+        run.do("a", lambda: "never called")
+    wp.reset_step("w", "a").unwrap()
+    wp.update_step_status("w", "a", "skipped").unwrap()
+    with wp.run("w", ["a"]) as run:
+        assert run.do("a", lambda: "never called") is None
+
+
 # --- refusals ---
 
 

@@ -415,11 +415,12 @@ class RunLogic:
         try:
             yield from self._update(step_id, "completed", output=value)
         except (InvalidValue, DocumentTooLarge) as error:
-            note = f"the output is not recorded: {error}. {_HOW_TO_STORE}"
+            note = f"{_NOT_RECORDED}: {error}. {_HOW_TO_STORE}"
             logger.warning("run %r, step %r: %s", self.workflow_id, step_id, note)
             yield from self._update(step_id, "completed", error=note)
 
 
+_NOT_RECORDED = "the output is not recorded"
 _HOW_TO_STORE = (
     "Return what can be stored (JSON and its like, dates, bytes, sets, paths), write what is large to a file "
     "and return its path, or make the type storable with waypost.register_type"
@@ -434,7 +435,9 @@ def _order(view: View) -> list[str] | None:
 def _recorded(view: View, step_id: str) -> Recorded:
     records.workflow(view)
     step = records.step(view, step_id)
-    if not step.is_finished or not step.output_version:
+    # an output that stands there may be of an earlier attempt, which was reset
+    has_none = step.status == "skipped" or (step.error or "").startswith(_NOT_RECORDED)
+    if not step.is_finished or not step.output_version or has_none:
         return Recorded(step, UNSET)
     return Recorded(step, values.decode(records.output_bytes(view, step_id, step.output_version)))
 
