@@ -3,13 +3,14 @@
     pip install 'waypost[langgraph]' langgraph
     python examples/langgraph_agent.py [STATE]
 
-No model is asked: what the agent decides, it decides by a rule. A first process works until it is killed with SIGKILL;
-a second one opens the same store, and does the rest.
+No model is asked: what the agent decides, it decides by a rule. A first process works until it kills itself with
+SIGKILL, which nothing in it learns of; a second one opens the same store, and does the rest.
 """
 
 from __future__ import annotations
 
 import operator
+import os
 import signal
 import subprocess
 import sys
@@ -47,6 +48,8 @@ def read(state: State) -> dict[str, object]:
     source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     number = sum(line.lstrip().startswith(("def ", "class ")) for line in source.read_text().splitlines())
     print(f"read {name}", flush=True)
+    if len(state["findings"]) + 1 == int(os.environ.get("KILLED_AFTER", "0")):
+        os.kill(os.getpid(), signal.SIGKILL)
     return {"to_read": others, "findings": [(name, number)]}
 
 
@@ -74,17 +77,15 @@ def work(state_directory: str) -> None:
         print(done["report"], flush=True)
 
 
-def run(state_directory: str, kill_after: int | None = None) -> list[str]:
-    """Have a process work, and kill it after so many modules; what it said."""
+def run(state_directory: str, killed_after: int = 0) -> list[str]:
+    """Have a process work, which is killed as it reads the module of that number; what it said."""
     command = [sys.executable, __file__, "--work", state_directory]
-    said: list[str] = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout or ():
-            said.append(line.rstrip())
-            print("  " + said[-1])
-            if kill_after is not None and len(said) == kill_after:
-                process.send_signal(signal.SIGKILL)
-                break
+    environment = {**os.environ, "KILLED_AFTER": str(killed_after)}
+    worked = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
+    assert worked.returncode == (-signal.SIGKILL if killed_after else 0), worked.returncode
+    said = worked.stdout.splitlines()
+    for line in said:
+        print("  " + line)
     return said
 
 
