@@ -78,6 +78,30 @@ def test_c12_an_operation_in_a_batch_that_another_has_done_meanwhile_is_not_done
     assert store.view(WF).version == 2
 
 
+def test_c12_operations_in_a_batch_that_another_has_all_done_meanwhile_are_told_as_his(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as this batch's own, with what it would have stored."""
+    store, other = opened().definitions.store, opened().definitions.store
+    assert isinstance(store, PostgresStore)
+    context = store._context
+    both = [change(WF, put_anything, operation_id=key, repeatable=True) for key in "ab"]
+    look = context.look
+
+    def overtaken(*arguments: DocumentId) -> object:
+        view = look(*arguments)
+        monkeypatch.undo()
+        for each in both:
+            other.submit(each).result()
+        return view
+
+    monkeypatch.setattr(context, "look", overtaken)
+    receipts = batching.commit_all(context, both)
+    assert all(isinstance(each, Receipt) and each.repeated is not None and not each.changed for each in receipts)
+    assert [each.version for each in receipts if isinstance(each, Receipt)] == [1, 2]
+    assert store.view(WF).version == 2
+
+
 def test_c12_an_import_whose_commit_is_held_up_is_unknown(opened: Opener, proxy: Proxy) -> None:
     """While the first attempt may still be committed nobody says that it was rolled back."""
     wp = opened(proxy.port, postgres={"lock_timeout": 700})

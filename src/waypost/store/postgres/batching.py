@@ -25,7 +25,7 @@ from waypost.store.postgres.context import Context
 from waypost.store.postgres.documents import DocumentView, Head
 from waypost.store.postgres.drafts import Draft
 from waypost.store.staging import StagedTransaction
-from waypost.store.views import Transaction
+from waypost.store.views import OperationRecord, Transaction
 
 _TRIES = 4
 
@@ -193,15 +193,25 @@ def _attempt(context: Context, changes: Sequence[Change]) -> Sequence[Receipt | 
     staged = [run for run in runs if run.draft is not None]
     if not staged:
         return [run.outcome for run in runs]
-    heads = _send(context, known, runs)
-    if heads is None:
+    sent = _send(context, known, runs)
+    if sent is None:
         return None
+    heads, were_there = sent
     if heads and heads[-1].commit_id == view.commit_id:
         context.remember(view.at(heads[-1]))
     else:
         context.forget(known.document)
     versions = iter(heads)
-    return [run.outcome if run.draft is None else _receipt(context, run, next(versions)) for run in runs]
+    outcomes = [run.outcome if run.draft is None else _receipt(context, run, next(versions)) for run in runs]
+    if were_there:  # what may be repeated may have been done by another, with another outcome
+        now = context.look(known.document)
+        known_by_id = ((now.operation(each.operation_id) if each.repeatable else None) for each in changes)
+        outcomes = [_repeated(outcome, seen) for outcome, seen in zip(outcomes, known_by_id, strict=True)]
+    return outcomes
+
+
+def _repeated(outcome: Receipt | Exception, seen: OperationRecord | None) -> Receipt | Exception:
+    return outcome if seen is None else Receipt(seen.version, changed=False, repeated=seen)
 
 
 def _receipt(context: Context, run: _Run, head: Head) -> Receipt:
@@ -259,22 +269,24 @@ def _after(view: DocumentView, draft: Draft) -> DocumentView:
     return view.following(head, draft.puts, draft.removed, cleared=False, is_made=False)
 
 
-def _send(context: Context, known: DocumentView, runs: Sequence[_Run]) -> list[Head] | None:
-    """Append all drafts, or none; None when another commit touched what one of the works read."""
+def _send(context: Context, known: DocumentView, runs: Sequence[_Run]) -> tuple[list[Head], bool] | None:
+    """Append all drafts, or none: the versions that they became, and whether all of them were there before. None when
+    another commit touched what one of the works read.
+    """
     drafted = [run.draft for run in runs if run.draft is not None]
 
-    def act(connection: Connection) -> list[Head] | None:
+    def act(connection: Connection) -> tuple[list[Head], bool] | None:
         with context.connections.transaction(connection):
             head = context.look_with(connection, known.document).head
             if head.commit_id != known.commit_id:
                 done = _done(context, connection, head, drafted)
                 if len(done) == len(drafted):
-                    return done  # by an earlier attempt, whose connection was lost
+                    return done, True  # by an earlier attempt, whose connection was lost, or by another
                 if done or not all(
                     committing.is_as_read(context, connection, run.transaction, known, head) for run in runs
                 ):
                     raise psycopg.Rollback
-            return [append(context, connection, head.doc, draft) for draft in drafted]
+            return [append(context, connection, head.doc, draft) for draft in drafted], False
         return None
 
     return context.in_transaction(f"a batch of {len(drafted)} changes", act)
