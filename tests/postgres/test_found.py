@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -19,8 +20,10 @@ from tests.store.support import WF, change
 from waypost import WorkflowTransaction
 from waypost.errors import StoreUnavailable
 from waypost.store import DocumentId, Receipt, Transaction
+from waypost.store.contract import JointChange
 from waypost.store.memory import MemoryStore
 from waypost.store.postgres import PostgresStore, batching
+from waypost.store.postgres.joint import commit_with
 
 SESSION = DocumentId("session", "s")
 
@@ -269,3 +272,33 @@ def cut_before(word: str) -> Plan:
         return "cut before"
 
     return plan
+
+
+def test_c09_a_value_that_is_just_being_put_is_not_swept(opened: Opener, server: Server, schema: str) -> None:
+    """Though it was staged long ago, and whoever puts it has not committed yet."""
+    store, other = opened().definitions.store, opened().definitions.store
+    assert isinstance(store, PostgresStore)
+    data = bytes(range(256)) * 100
+    written = store.stage(WF, "k", len(data), lambda _: iter([data]))
+    server.execute(f"UPDATE {schema}.contents SET made = made - interval '2 days'")
+    joint = store.begin()
+    joint.document(WF).put("k", written)
+    connections, swept = store._context.connections, list[int]()
+    sweeping = threading.Thread(target=lambda: swept.append(other.sweep()))
+    with connections.connection() as connection:
+        with connections.transaction(connection):
+            commit_with(store._context, connection, joint.opened, [WF], JointChange("op", "test"), None)
+            sweeping.start()
+            until(lambda: bool(swept) or waits_for_a_lock(server))
+        sweeping.join()
+    assert swept == [0]
+    assert other.view(WF).get("k") == data
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    while not is_so():
+        time.sleep(0.01)
+
+
+def waits_for_a_lock(server: Server) -> bool:
+    return server.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")[0][0] > 0

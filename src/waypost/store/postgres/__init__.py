@@ -52,7 +52,7 @@ from waypost.store.postgres import (
     staged,
 )
 from waypost.store.postgres.batching import Queues, Waiting
-from waypost.store.postgres.connections import Connections
+from waypost.store.postgres.connections import Connection, Connections
 from waypost.store.postgres.context import Context
 from waypost.store.postgres.facts import ServerFacts
 from waypost.store.postgres.joint import commit as commit_over
@@ -278,8 +278,18 @@ class PostgresStore:
 
     def sweep(self) -> int:
         self._check_writable()
-        rows = [*self._connections.write("sweep_contents", ()), *self._connections.write("sweep_adopted", ())]
-        return sum(int(size) for (size,) in rows)
+        adopted = self._connections.write("sweep_adopted", ())
+        return self._connections.again(self._sweep_contents) + sum(int(size) for (size,) in adopted)
+
+    def _sweep_contents(self, connection: Connection) -> int:
+        """Whoever puts a content holds its row. Once we have it nobody does, and a statement that begins then sees what
+        was put before: one alone would look first and wait afterwards.
+        """
+        statements, freed = self._connections.statements, 0
+        with self._connections.transaction(connection):
+            unused = [content for (content,) in connection.execute(statements["unused_contents"])]
+            freed += sum(int(size) for (size,) in connection.execute(statements["sweep_contents"], (unused,)))
+        return freed
 
     def keep_generation(self, document: DocumentId, version: int) -> bool:
         self._check_writable()

@@ -166,8 +166,12 @@ SELECT a.doc FROM {schema}.adopted a WHERE a.kind = %s AND a.id = %s
 -- name: is_adopted
 SELECT 1 FROM {schema}.adopted WHERE doc = %s FOR KEY SHARE
 
+-- name: unused_contents
+SELECT h.content FROM {schema}.contents h WHERE h.made < clock_timestamp() - interval '1 day'
+AND NOT EXISTS (SELECT FROM {schema}.parts p WHERE p.content = h.content) FOR UPDATE SKIP LOCKED
+
 -- name: sweep_contents
-DELETE FROM {schema}.contents h WHERE h.made < clock_timestamp() - interval '1 day'
+DELETE FROM {schema}.contents h WHERE h.content = ANY (%s)
 AND NOT EXISTS (SELECT FROM {schema}.parts p WHERE p.content = h.content) RETURNING h.length
 
 -- name: sweep_adopted
