@@ -20,7 +20,7 @@ from zlib import crc32
 from waypost import clock
 from waypost.errors import LockTimeout, StoreUnavailable, WaypostError
 from waypost.store.claims import Beat, Sight
-from waypost.store.directory.files import Directory, File
+from waypost.store.directory.files import Directory, File, locked_too_long
 from waypost.store.directory.layout import SUFFIXES, Layout, decode_id, file_name
 from waypost.store.directory.log import LOCK_TIMEOUT_S
 from waypost.store.kinds import DocumentId, Kind
@@ -155,7 +155,7 @@ class Claims:
         if file is None:
             raise StoreUnavailable(f"{self._layout.path} has no file {_LOCK}", location=self._layout.path)
         try:
-            file.lock(LOCK_TIMEOUT_S, partial(_locked_too_long, file))
+            file.lock(LOCK_TIMEOUT_S, partial(locked_too_long, file, LOCK_TIMEOUT_S))
             yield
         finally:
             file.close()
@@ -218,13 +218,6 @@ def _sweep(folder: Directory, name: str, logs: Directory, alone: AbstractContext
                     folder.remove(name)
     finally:
         file.close()
-
-
-def _locked_too_long(file: File) -> LockTimeout:
-    holder = file.lock_holder()
-    return LockTimeout(
-        f"{file.name} was locked for {LOCK_TIMEOUT_S:g} seconds by {holder}", file=file.name, holder=holder
-    )
 
 
 def _locked(file: File) -> bool:

@@ -21,8 +21,8 @@ from waypost.codec import bodies, frame
 from waypost.codec.bodies import DecidedFrames, DecisionBody
 from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType, Place, Standing
-from waypost.errors import DocumentDamaged, LockTimeout, StoreUnavailable
-from waypost.store.directory.files import Directory, File, Identity
+from waypost.errors import DocumentDamaged, StoreUnavailable
+from waypost.store.directory.files import Directory, File, Identity, locked_too_long
 from waypost.store.directory.layout import Layout, file_name, new_file
 from waypost.store.directory.log import LOCK_TIMEOUT_S, NOTHING, Frame, Log
 from waypost.store.kinds import DocumentId
@@ -259,7 +259,7 @@ class Decisions:
         folder = self._layout.folder(FOLDER).open_directory(".")  # a lock belongs to the opening
         assert folder is not None
         try:
-            folder.lock(LOCK_TIMEOUT_S, partial(_locked_too_long, folder), shared=shared)
+            folder.lock(LOCK_TIMEOUT_S, partial(locked_too_long, folder, LOCK_TIMEOUT_S), shared=shared)
             yield folder
         finally:
             folder.close()
@@ -317,7 +317,7 @@ class Decisions:
 
     def _place(self, whole: Whole, log: Log, timeout_s: float) -> None:
         # who finds the name before it is durable is neither to write there nor to put another file there
-        whole.file.lock(timeout_s, partial(_locked_too_long, whole.file))
+        whole.file.lock(timeout_s, partial(locked_too_long, whole.file, timeout_s))
         try:
             if log.is_current():  # else another had the lock, and has put it there
                 whole.put_in_place(log.folder, log.name)
@@ -387,12 +387,6 @@ def is_name(name: str) -> bool:
 
 def _do_nothing() -> None:
     pass
-
-
-def _locked_too_long(what: File | Directory) -> LockTimeout:
-    holder = what.lock_holder()
-    why = f"{what.name} was locked for {LOCK_TIMEOUT_S:g} seconds by {holder}"
-    return LockTimeout(why, file=what.name, holder=holder)
 
 
 def _took_back(temp: Directory, name: str) -> bool:

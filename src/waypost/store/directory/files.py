@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import Literal, NamedTuple, TypeVar
 from weakref import WeakSet
 
-from waypost.errors import StoreError, StoreNotFound, StoreUnavailable
+from waypost.errors import LockTimeout, StoreError, StoreNotFound, StoreUnavailable
 from waypost.store.contract import Counters
 from waypost.store.directory import statx
 
@@ -156,6 +156,13 @@ class _Opened:
             return next(f"process {row[4]}" for row in rows if row[5].rpartition(":")[2] == inode)
         except (OSError, IndexError, StopIteration):
             return "another process"
+
+
+def locked_too_long(what: _Opened, waited_s: float) -> LockTimeout:
+    """The error of who has waited for a lock."""
+    holder = what.lock_holder()
+    why = f"{what.name} was locked for {waited_s:g} seconds by {holder}"
+    return LockTimeout(why, file=what.name, holder=holder)
 
 
 class File(_Opened):

@@ -13,6 +13,7 @@ import time
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain, islice
 from typing import NamedTuple
 
@@ -36,7 +37,7 @@ from waypost.store.directory.checkpoints import (
 )
 from waypost.store.directory.compaction import Rewriter, commits
 from waypost.store.directory.context import Context
-from waypost.store.directory.files import Directory, File
+from waypost.store.directory.files import Directory, File, locked_too_long
 from waypost.store.directory.layout import new_file
 from waypost.store.directory.log import LOCK_TIMEOUT_S, NOTHING, Frame, Log
 from waypost.store.directory.scrubbing import Scrubbed
@@ -119,16 +120,11 @@ def _lock(context: Context, file: File) -> None:
     # who has waited in vain is soon asked again, for other documents, and need not wait as long for each of them
     patience = LOCK_TIMEOUT_S if time.monotonic() >= context.stuck_until else 0.0
     try:
-        file.lock(patience, lambda: _locked_too_long(file, patience))
+        file.lock(patience, partial(locked_too_long, file, patience))
     except LockTimeout:
         if patience:
             context.stuck_until = time.monotonic() + LOCK_TIMEOUT_S
         raise
-
-
-def _locked_too_long(file: File, patience: float) -> LockTimeout:
-    holder = file.lock_holder()
-    return LockTimeout(f"{file.name} was locked for {patience:g} seconds by {holder}", file=file.name, holder=holder)
 
 
 class Wanted(NamedTuple):

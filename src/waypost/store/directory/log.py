@@ -15,6 +15,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 
 from waypost.codec import frame
 from waypost.codec.bodies import FileBody, read_file
@@ -23,14 +24,13 @@ from waypost.codec.frame import Draft, FrameType, Place, Standing
 from waypost.errors import (
     DocumentDamaged,
     DocumentTooLarge,
-    LockTimeout,
     StorePoisoned,
     StoreUnavailable,
     UnsupportedFormat,
 )
 from waypost.store import parts
 from waypost.store.directory import statx
-from waypost.store.directory.files import Directory, File, Identity
+from waypost.store.directory.files import Directory, File, Identity, locked_too_long
 from waypost.store.directory.frames import Frame, Tail, is_blank
 
 _LOG = logging.getLogger("waypost")
@@ -313,7 +313,7 @@ class Log:
         if self.file.descriptor < 0:
             return None
         statx.load()
-        self.file.lock(LOCK_TIMEOUT_S if wait else 0, self._locked_too_long)
+        self.file.lock(LOCK_TIMEOUT_S if wait else 0, partial(locked_too_long, self.file, LOCK_TIMEOUT_S))
         try:
             named = self.folder.identity(self.name)
             here = self.file.identity()
@@ -329,14 +329,6 @@ class Log:
         """Whether the name still stands for the open file."""
         named = self.folder.identity(self.name)
         return named is not None and named[:2] == self.file.identity()[:2]
-
-    def _locked_too_long(self) -> LockTimeout:
-        holder = self.file.lock_holder()
-        return LockTimeout(
-            f"{self.file.name} was locked for {LOCK_TIMEOUT_S:g} seconds by {holder}",
-            file=self.file.name,
-            holder=holder,
-        )
 
     # --- appending (with the lock held) -------------------------------------------------------
 
