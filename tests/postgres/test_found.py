@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 
@@ -19,10 +19,11 @@ from tests.servers import Server
 from tests.store.support import WF, change
 from waypost import WorkflowTransaction
 from waypost.errors import StoreUnavailable
-from waypost.store import DocumentId, Receipt, Transaction
+from waypost.store import Change, DocumentId, Receipt, Store, Transaction
 from waypost.store.contract import JointChange
 from waypost.store.memory import MemoryStore
 from waypost.store.postgres import PostgresStore, batching
+from waypost.store.postgres.context import Context
 from waypost.store.postgres.joint import commit_with
 
 SESSION = DocumentId("session", "s")
@@ -59,6 +60,20 @@ def test_c12_a_session_whose_start_is_not_answered_is_held(opened: Opener, proxy
     assert wp.definitions.store.holder(SESSION) is not None
 
 
+def overtake(patch: pytest.MonkeyPatch, context: Context, other: Store, changes: Sequence[Change]) -> None:
+    """Another handle commits changes, once, right behind the next look of ours."""
+    look = context.look
+
+    def overtaken(*arguments: DocumentId) -> object:
+        view = look(*arguments)
+        patch.undo()
+        for each in changes:
+            other.submit(each).result()
+        return view
+
+    patch.setattr(context, "look", overtaken)
+
+
 def test_c12_an_operation_in_a_batch_that_another_has_done_meanwhile_is_not_done_again(
     opened: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,15 +82,7 @@ def test_c12_an_operation_in_a_batch_that_another_has_done_meanwhile_is_not_done
     assert isinstance(store, PostgresStore)
     context = store._context
     both = [change(WF, put_anything, operation_id=key, repeatable=True) for key in "ab"]
-    look = context.look
-
-    def overtaken(*arguments: DocumentId) -> object:
-        view = look(*arguments)
-        monkeypatch.undo()
-        other.submit(both[1]).result()
-        return view
-
-    monkeypatch.setattr(context, "look", overtaken)
+    overtake(monkeypatch, context, other, both[1:])
     receipts = batching.commit_all(context, both)
     assert [isinstance(each, Receipt) and each.repeated is not None for each in receipts] == [False, True]
     assert store.view(WF).version == 2
@@ -89,16 +96,7 @@ def test_c12_operations_in_a_batch_that_another_has_all_done_meanwhile_are_told_
     assert isinstance(store, PostgresStore)
     context = store._context
     both = [change(WF, put_anything, operation_id=key, repeatable=True) for key in "ab"]
-    look = context.look
-
-    def overtaken(*arguments: DocumentId) -> object:
-        view = look(*arguments)
-        monkeypatch.undo()
-        for each in both:
-            other.submit(each).result()
-        return view
-
-    monkeypatch.setattr(context, "look", overtaken)
+    overtake(monkeypatch, context, other, both)
     receipts = batching.commit_all(context, both)
     assert all(isinstance(each, Receipt) and each.repeated is not None and not each.changed for each in receipts)
     assert [each.version for each in receipts if isinstance(each, Receipt)] == [1, 2]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.store.support import TestedStore, directory_store
-from tests.store.test_receiving import A, B, arrive, here, opened, putting, same, source, take, unsettled
+from tests.store.test_receiving import A, B, arrive, cannot, here, opened, putting, same, source, take, unsettled
 from waypost.errors import LockTimeout, StoreUnavailable
 from waypost.store import Store
 from waypost.store.directory import decisions, files, receiving
@@ -32,14 +32,10 @@ def two(tmp_path: Path, source: MemoryStore) -> tuple[TestedStore, TestedStore]:
     store = unsettled(tmp_path)
     received = take(store, source)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decisions.Whole, "put_in_place", _cannot)
+        patch.setattr(decisions.Whole, "put_in_place", cannot)
         assert arrive(store, received)
     received.close()
     return store, unsettled(tmp_path)
-
-
-def _cannot(*_: object) -> None:
-    raise StoreUnavailable("it cannot be put there")
 
 
 def pending(store: TestedStore) -> list[str]:
@@ -162,7 +158,7 @@ def _looking_then(ours: decisions.Decisions, act: Callable[[], object]) -> Calla
 def _placed_without_word(store: TestedStore, document: Any) -> Path:
     """A log gets its name, and its maker dies before that is durable; the name."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decisions.Whole, "note_place", _cannot)
+        patch.setattr(decisions.Whole, "note_place", cannot)
         with pytest.raises(StoreUnavailable):
             store._document(document).settle()
     return Path(store.layout.documents(document.kind).path) / decisions.file_name(document)
@@ -176,7 +172,7 @@ def test_d12_a_name_that_is_not_known_to_be_durable_is_given_anew_before_the_dec
     named = _placed_without_word(store, A)
     assert named.exists()
     with monkeypatch.context() as patch:
-        patch.setattr(decisions.Whole, "put_in_place", _cannot)
+        patch.setattr(decisions.Whole, "put_in_place", cannot)
         with pytest.raises(StoreUnavailable):
             other._document(A).settle()
     assert not named.exists() and same(other, source, A)
@@ -200,7 +196,7 @@ def test_d12_who_finds_a_decision_gone_takes_no_name_away(
     assert folder is not None and folder.remove("a.state.placed")  # the removal is cut off behind this one
     store.layout.folder(decisions.FOLDER).remove(body.transaction_id)
     monkeypatch.setattr(theirs, "pending", lambda: {body.transaction_id: body})  # as it was looked at before
-    monkeypatch.setattr(decisions.Whole, "put_in_place", _cannot)
+    monkeypatch.setattr(decisions.Whole, "put_in_place", cannot)
     other._document(A).settle()
     assert same(store, source, A)
     store.close()
@@ -305,7 +301,7 @@ def test_n05_a_repair_leaves_alone_what_a_living_process_takes_in(tmp_path: Path
     received = take(store, source)
     assert repair(store.location, store._config, dry_run=False).repaired == []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decisions.Whole, "put_in_place", _cannot)
+        patch.setattr(decisions.Whole, "put_in_place", cannot)
         patch.setattr(TransactionMender, "carry_out", lambda _: [arrive(store, received), received.close()][2:])
         patch.setattr(TransactionMender, "mend_torn", lambda _: None)
         assert all(

@@ -236,7 +236,7 @@ def test_d12_what_was_decided_is_seen_before_it_has_its_place(tmp_path: Path, so
     store = unsettled(tmp_path)
     received = take(store, source)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decisions.Whole, "put_in_place", _cannot)
+        patch.setattr(decisions.Whole, "put_in_place", cannot)
         assert arrive(store, received)
         received.close()
         reader = directory_store(tmp_path / "store", read_only=True)
@@ -256,7 +256,7 @@ def test_d12_what_was_decided_is_seen_before_it_has_its_place(tmp_path: Path, so
     store.close()
 
 
-def _cannot(*_: object) -> None:
+def cannot(*_: object) -> None:
     raise StoreUnavailable("it cannot be put there")
 
 
@@ -268,7 +268,7 @@ def test_a_checkpoint_of_a_workflow_that_was_only_decided_on_is_read(tmp_path: P
     store = unsettled(tmp_path)
     received = take(store, source, A)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decisions.Whole, "put_in_place", _cannot)
+        patch.setattr(decisions.Whole, "put_in_place", cannot)
         assert arrive(store, received)
         received.close()
         reader = directory_store(tmp_path / "store", read_only=True)
@@ -324,7 +324,7 @@ def test_a_backup_holds_what_was_decided_to_arrive(tmp_path: Path, source: Memor
     store = unsettled(tmp_path)
     received = take(store, source)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decisions.Whole, "put_in_place", _cannot)
+        patch.setattr(decisions.Whole, "put_in_place", cannot)
         assert arrive(store, received)
         received.close()
         store.backup(str(tmp_path / "backup"))
@@ -385,7 +385,7 @@ def test_d12_who_puts_it_in_place_makes_sure_of_the_decision(tmp_path: Path, sou
     """Another process finds a decision whose sync it knows nothing of: it is written again first."""
     store = unsettled(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(decisions.Whole, "put_in_place", _cannot)
+        patch.setattr(decisions.Whole, "put_in_place", cannot)
         received = take(store, source)
         assert arrive(store, received)
         received.close()
