@@ -41,7 +41,7 @@ def remove_the_old_log_too_soon(patch: pytest.MonkeyPatch) -> None:
         (origin.log.folder.open(origin.log.name, write=True, create=True)).close()
         return real(document, context, origin, out, *place)
 
-    patch.setattr(log.Log, "lock", lambda self, **_: self.file.lock(1, self._locked_too_long) or self.file.identity())
+    patch.setattr(log.Log, "lock", lambda self, **_: self.file.lock(1, TimeoutError) or self.file.identity())
     patch.setattr(upkeep, "_switch", switch)
 
 

@@ -223,6 +223,10 @@ def test_e10_what_is_repaired_is_sound_and_was_there(reference: Reference, total
             broken[rng.randrange(len(broken))] ^= 1 << rng.randrange(8)
         reference.file.write_bytes(broken)
         report = waypost.repair(reference.path)
+        if [each.action for each in report.repaired] == ["left"]:  # bytes that moved say that a newer release wrote them
+            assert reference.findings() == {"unreadable"}, SAID
+            assert reference.file.read_bytes() == broken, SAID
+            continue
         assert not reference.findings() & NOTICED, SAID
         assert all(found.severity == "note" for found in reference.store.verify().findings), SAID
         assert waypost.repair(reference.path).repaired == [], SAID

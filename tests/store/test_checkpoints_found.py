@@ -409,7 +409,7 @@ def test_c05_who_has_nothing_to_remove_does_not_wait_for_the_folder(
     descriptor = held()
     monkeypatch.setattr(keeping, "LOCK_TIMEOUT_S", 0.0)
     taken: list[object] = []
-    monkeypatch.setattr(keeping, "_locked_too_long", lambda *args: taken.append(args) or LockTimeout("held"))
+    monkeypatch.setattr(keeping, "locked_too_long", lambda *args: taken.append(args) or LockTimeout("held"))
     assert store.tidy(WF, "compact") and not taken
     os.close(descriptor)
     store.close()
