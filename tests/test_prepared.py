@@ -249,22 +249,51 @@ def test_d07_what_is_decided_fits_when_it_is_carried_out(tmp_path: Path, kilobyt
 # --- what the decision came to ---
 
 
-def test_c12_t15_a_decision_whose_answer_was_lost_is_carried_out(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that has lost the connection of a commit is sent it again, and knows the operation: then it is made."""
+def losing_the_decision(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Have the coordinator say once of what it has committed that it conflicts; that receipt."""
     commit = type(pair.coordinator).commit
     lost: list[object] = []
 
     def answer_is_lost(store: Any, joint: Any, change: Any, *rest: Any) -> Any:
         receipt = commit(store, joint, change, *rest)
-        if store is pair.coordinator and change.operation_id == "once" and not lost:
+        if store is pair.coordinator and change.operation == "transact" and not lost:
             lost.append(receipt)
             return None
         return receipt
 
     monkeypatch.setattr(type(pair.coordinator), "commit", answer_is_lost)
-    moved = pair.move(operation_id="once")
+    return lost
+
+
+@pytest.mark.parametrize("operation_id", ["once", None])
+def test_c12_t15_a_decision_whose_answer_was_lost_is_carried_out(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, operation_id: str | None
+) -> None:
+    """What is found to be decided is acknowledged, and its work does not run again: it might do something else."""
+    lost = losing_the_decision(pair, monkeypatch)
+    runs: list[int] = []
+
+    def work(mine: WorkflowTransaction, theirs: WorkflowTransaction) -> int:
+        runs.append(move(mine, theirs))
+        return runs[-1]
+
+    moved = pair.here.transact(work, also=pair.there, operation_id=operation_id)
     assert lost[0] is not None
-    assert (moved.unwrap(), pair.amounts(), pair.is_clean()) == (-1, (-1, 1), True)
+    assert (moved.unwrap(), runs, pair.amounts(), pair.is_clean()) == (-1, [-1], (-1, 1), True)
+
+
+def test_c12_a_decision_that_cannot_be_asked_for_is_unknown(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a store said that it conflicts, and then no more, the work does not run again."""
+    losing_the_decision(pair, monkeypatch)
+
+    def unreachable(*_: object) -> None:
+        raise StoreUnavailable("the server is gone")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepared, "is_committed", unreachable)
+        moved = pair.move()
+    assert (moved.status, str(moved.error)) == ("unknown", "the server is gone")
+    assert pair.amounts() == (-1, 1)
 
 
 def test_a_store_that_cannot_be_asked_keeps_none_of_the_others_from_being_settled(

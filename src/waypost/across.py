@@ -70,8 +70,10 @@ class _Commit:
                 self._abandon()
             raise
         if receipt is None:
-            self._abandon_unless_committed()
-            return None
+            if not self._is_committed():
+                self._abandon()
+                return None
+            receipt = Receipt(0, changed=True)  # only the answer was lost: the work is not to run again
         self._follow()
         return receipt
 
@@ -97,17 +99,13 @@ class _Commit:
         except WaypostError as error:
             logger.warning("a transaction over two stores is still to be undone: %s", error)
 
-    def _abandon_unless_committed(self) -> None:
-        """The same where a decision was refused: if only its answer was lost, then as a repetition of itself."""
+    def _is_committed(self) -> bool:
+        """Whether a decision that was refused was made before, and refused as a repetition of itself."""
         try:
-            is_committed = prepared.is_committed(self._coordinator.store, self._record)
+            return prepared.is_committed(self._coordinator.store, self._record)
         except WaypostError as error:
-            logger.warning("a transaction over two stores is still to be settled: %s", error)
-            return
-        if is_committed:
-            self._follow()
-        else:
-            self._abandon()
+            error.details["outcome"] = "unknown"
+            raise
 
     def _follow(self) -> None:
         """Carry out what is committed by now. Where that fails, whoever comes next does."""
