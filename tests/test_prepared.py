@@ -19,7 +19,7 @@ from waypost import TransactionPending, WorkflowTransaction, prepared
 from waypost.blocking import Waypost
 from waypost.definitions import Definitions
 from waypost.errors import DocumentTooLarge, InvalidInput, StoreUnavailable
-from waypost.store import DocumentId, Store, open_store
+from waypost.store import Change, DocumentId, Store, open_store
 
 PAIRS = ["memory-memory", "directory-directory", "directory-postgres", "postgres-postgres"]
 
@@ -294,6 +294,22 @@ def test_c12_a_decision_that_cannot_be_asked_for_is_unknown(pair: Pair, monkeypa
         moved = pair.move()
     assert (moved.status, str(moved.error)) == ("unknown", "the server is gone")
     assert pair.amounts() == (-1, 1)
+
+
+@pytest.mark.parametrize("operation_id", ["once", None])
+def test_d12_what_is_decided_is_carried_out_though_its_operation_id_was_used_beside_it(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, operation_id: str | None
+) -> None:
+    """A document that remembers the id of what it is prepared for has not followed it before it is prepared no more."""
+    with monkeypatch.context() as patch:
+        patch.setattr(pair, "move", lambda **_: pair.here.transact(move, also=pair.there, operation_id=operation_id))
+        dying(pair, patch, before="carry out")
+    record = prepared.find(pair.participant.view(CLOSING))
+    assert record is not None
+    beside = Change(CLOSING, lambda tx: None, record.operation_id, "beside", repeatable=True)
+    assert pair.participant.submit(beside).result().repeated is None
+    assert (pair.amounts(), pair.move().unwrap(), pair.amounts()) == ((-1, 1), -2, (-2, 2))
+    assert pair.is_clean()
 
 
 def test_a_store_that_cannot_be_asked_keeps_none_of_the_others_from_being_settled(

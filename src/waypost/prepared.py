@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import time
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -151,7 +151,8 @@ def finish(store: Store, record: PreparedRecord, outcome: Outcome) -> None:
             else:
                 _take_away(part)
         else:
-            if store.commit(joint, _change(record, outcome)) is not None:
+            change = _change(record, outcome, [joint.document(each) for each in left])
+            if store.commit(joint, change) is not None:
                 return
     raise VersionConflict(f"others were faster {_TRIES} times", tries=_TRIES)
 
@@ -161,10 +162,13 @@ def _is_of(view: View, record: PreparedRecord) -> bool:
     return found is not None and found.transaction == record.transaction
 
 
-def _change(record: PreparedRecord, outcome: Outcome) -> JointChange:
-    if outcome == "committed":
-        return JointChange(record.operation_id, "transact", record.repeatable, record.session)
-    return JointChange(clock.new_id("op"), "abandon", session=record.session)
+def _change(record: PreparedRecord, outcome: Outcome, left: Sequence[View]) -> JointChange:
+    if outcome == "abandoned":
+        return JointChange(clock.new_id("op"), "abandon", session=record.session)
+    if any(each.operation(record.operation_id) is not None for each in left):
+        # what is still prepared has it from another commit: it would be taken for this one, or refused as repeated
+        return JointChange(clock.new_id("op"), "transact", session=record.session)
+    return JointChange(record.operation_id, "transact", record.repeatable, record.session)
 
 
 # --- settling ---
