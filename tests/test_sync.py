@@ -307,10 +307,34 @@ def test_trap_08_a_step_with_two_outputs_is_one_answer(here: Waypost, other: Way
     for wp, mark in ((here, b"o"), (other, b"t")):
         wp.update_step_status("wf", "a", "running").unwrap()
         wp.update_step_status("wf", "a", "completed", output=mark * 100_000).unwrap()
-    assert len(here.sync(other).unwrap().unresolved) == 2
+    assert [each.path for each in here.sync(other).unwrap().unresolved] == ["steps.a"]
     synced(here, other, on_conflict="last_writer_wins")
     for wp in (here, other):
         assert wp.get_step_output("wf", "a").output == b"t" * 100_000
+        assert wp.validate_workflow_state("wf").is_valid
+
+
+@pytest.mark.parametrize("answer", ["last_writer_wins", "ours", "theirs"])
+def test_trap_08_a_step_goes_to_one_side_and_all_else_is_united(here: Waypost, other: Waypost, answer: Any) -> None:
+    """A step that has one output more on one side than on the other comes from one side with its outputs, and nothing
+    that is not of that step is lost with it.
+    """
+    synced(here, other)
+    here.update_step_status("wf", "b", "completed", output="of b").unwrap()
+    here.update_context("wf", variables={"x": "ours"}).unwrap()
+    for number in (1, 2):
+        here.add_step_output("wf", "a", number).unwrap()
+    other.update_step_status("wf", "a", "completed", output="theirs").unwrap()
+    other.update_context("wf", variables={"y": "theirs"}).unwrap()
+    how: Any = {"on_conflict": answer}
+    if answer != "last_writer_wins":
+        how = {"on_conflict": "user_intervention", "resolve": lambda _: answer}
+    assert [each.path for each in synced(here, other, **how).conflicts] == ["steps.a"]
+    for wp in (here, other):
+        assert statuses(wp) == {"a": "pending" if answer == "ours" else "completed", "b": "completed", "c": "pending"}
+        assert wp.get_step_output("wf", "a").output == (2 if answer == "ours" else "theirs")
+        assert wp.get_step_output("wf", "b").output == "of b"
+        assert variables(wp) == {"x": "ours", "y": "theirs"}
         assert wp.validate_workflow_state("wf").is_valid
 
 

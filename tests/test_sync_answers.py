@@ -18,7 +18,7 @@ Make = Callable[..., Waypost]
 PATTERNS = [
     "context.variables.*_token",
     "context.variables.login.password",
-    "outputs.a",
+    "outputs.b",
     "environment.*",
     "steps.*.error",
 ]
@@ -33,7 +33,7 @@ def careful(wp_with: Make) -> Waypost:
 def careless(wp_with: Make, careful: Waypost) -> Waypost:
     """A store that redacts nothing, and in which all has changed that has in the other."""
     made = wp_with()
-    made.create_workflow("wf", "Wf", steps=["a"]).unwrap()
+    made.create_workflow("wf", "Wf", steps=["a", "b"]).unwrap()
     made.update_context("wf", variables={"a_token": 0, "login": 0}).unwrap()
     made.start_session(session_id="s", environment={"x": 0})
     made.pause_session("s").unwrap()
@@ -42,6 +42,7 @@ def careless(wp_with: Make, careful: Waypost) -> Waypost:
         wp.update_context("wf", variables={"a_token": value, "login": {"user": value, "password": "canary"}}).unwrap()
         wp.update_step_status("wf", "a", "running").unwrap()
         wp.update_step_status("wf", "a", "failed", output=value, error="canary").unwrap()
+        wp.add_step_output("wf", "b", value).unwrap()
         wp.update_session("s", environment={"x": value}).unwrap()
     return made
 
@@ -51,7 +52,7 @@ def test_x22_what_is_told_of_a_conflict_is_redacted(careful: Waypost, careless: 
     asked: list[StateConflict] = []
     report = careful.sync(careless, on_conflict="user_intervention", resolve=asked.append).unwrap()
     assert {each.path for each in report.conflicts} == {
-        *("context.variables.a_token", "context.variables.login", "outputs.a", "steps.a", "environment.x")
+        *("context.variables.a_token", "context.variables.login", "outputs.b", "steps.a", "environment.x")
     }
     assert asked == [*report.conflicts]
     assert "canary" not in str(asked).replace("'user': 'canary'", "")

@@ -13,7 +13,7 @@ from tests.files import files_with
 from tests.synced import WF, synced, variables, view
 from waypost import StoreUnavailable
 from waypost.blocking import Waypost
-from waypost.records import AGENT, VARIABLE
+from waypost.records import AGENT, VARIABLE, output_key
 from waypost.store import DocumentId
 
 LEAK = VARIABLE + "leak"
@@ -165,3 +165,16 @@ def test_an_agent_that_was_erased_and_changed_is_a_conflict(here: Waypost, other
     assert ([each.path for each in report.unresolved], list(report.failures)) == (["agents.agent"], [])
     synced(here, other, on_conflict="rollback")
     assert versions_with(other, AGENT + "agent") == []
+
+
+def test_a_step_that_stands_with_its_outputs_brings_back_none_that_was_erased(here: Waypost, other: Waypost) -> None:
+    """Where a step comes from the side that knows nothing of an erasure, the output that was erased stays so."""
+    here.add_step_output("wf", "a", SECRET).unwrap()
+    synced(here, other)
+    here.erase("wf", "outputs.a").unwrap()
+    here.update_step_status("wf", "a", "running").unwrap()
+    other.update_step_status("wf", "a", "completed", output="another").unwrap()
+    synced(here, other, on_conflict="last_writer_wins")
+    for wp in (here, other):
+        assert versions_with(wp, output_key("a", 1)) == []
+        assert wp.get_step_output("wf", "a").output == "another"

@@ -26,8 +26,8 @@ from waypost.uniting import (
     is_erased_since,
     lasting,
     problem_of,
+    step_of,
     unite,
-    value_keys,
 )
 
 _USER_VALUES = (records.VARIABLE, records.CONFIGURATION, records.FEATURE)
@@ -84,21 +84,31 @@ def _groups(sides: Sides, union: Union) -> list[list[str]]:
         views = [view for view in (sides.base, sides.ours, sides.theirs) if view is not None]
         groups.append(sorted({*orders, *(key for view in views for key in view.keys(ORDER))}))
         union.conflicts.update(dict.fromkeys(groups[0], union.conflicts[orders[0]]))
+    steps = {step for key in union.conflicts if (step := step_of(key)) is not None}
+    for step in sorted(steps):
+        groups.append(_group_of_step(step, union))
     taken = {key for group in groups for key in group}
-    for key in union.conflicts:
-        if key.startswith(OUTPUT):
-            groups.append([key, *sorted(value_keys(sides, key))])
-            taken.update(groups[-1])
     groups += [[key] for key in union.conflicts if key not in taken]
     return sorted(groups)
+
+
+def _group_of_step(step: str, union: Union) -> list[str]:
+    """A step with its outputs and their values: its record says which of them is the newest. It is told as the record,
+    and where that is in no conflict as the newest output that is.
+    """
+    keys = sorted(key for key in {*union.decided, *union.conflicts} if step_of(key) == step)
+    record = records.STEP + step
+    said = [key for key in keys if key in union.conflicts]
+    told = record if record in said else max(said, key=lambda key: (key.startswith(OUTPUT), key))
+    return [told, *(key for key in keys if key != told)]
 
 
 def _answer(sides: Sides, group: list[str], conflict: StateConflict, answers: Answers) -> dict[str, Decided] | None:
     """What these parts become; None where that is not said."""
     key = group[0]
     if answers.on_conflict == "last_writer_wins":
-        later = max((sides.later(each) for each in group), key=lambda view: _last_change(sides, view, group))
-        return dict.fromkeys(group, Decided(later))
+        later = sides.later(*group)
+        return {each: _as_in(sides, later, each) for each in group}
     if answers.on_conflict == "rollback":
         return None if sides.before is None else {each: _as_in(sides, sides.before, each) for each in group}
     if answers.on_conflict != "user_intervention" or answers.resolve is None:
@@ -110,13 +120,6 @@ def _answer(sides: Sides, group: list[str], conflict: StateConflict, answers: An
         return {key: Decided(data=answers.redaction.encode(said.value, *places.root_of(key)))}
     view = _chosen(sides, said)
     return None if view is None else {each: _as_in(sides, view, each) for each in group}
-
-
-def _last_change(sides: Sides, view: View, group: list[str]) -> tuple[int, bytes]:
-    line = sides.line_of(view)
-    return max(
-        ((touch.time_us, touch.commit_id) for key in group if (touch := line.touched.get(key))), default=(0, b"")
-    )
 
 
 def _chosen(sides: Sides, said: str | None) -> View | None:

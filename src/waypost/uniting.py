@@ -28,6 +28,7 @@ from waypost.store import View
 from waypost.store.staging import StagedTransaction
 
 _MERGED_BY_FIELD = (records.STEP, records.AGENT)
+_OF_A_STEP = (records.STEP, OUTPUT, VALUE)
 _SINGLE_BY_FIELD = (records.WORKFLOW, records.CONTEXT)
 _RECORDS: Mapping[str, records.Record[Any]] = {
     records.WORKFLOW: records.WORKFLOWS,
@@ -90,9 +91,9 @@ class Sides(NamedTuple):
         """Whether a side has changed a part knowing what the other made of it, who does not know of that."""
         return self.is_seen(other, key) is True and self.is_seen(view, key) is False
 
-    def later(self, key: str) -> View:
-        """The side that changed a part last; of both at one time the one with the larger commit id."""
-        return max((self.ours, self.theirs), key=lambda view: self._changed(view, key))
+    def later(self, *keys: str) -> View:
+        """The side that changed these parts last; of both at one time the one with the larger commit id."""
+        return max((self.ours, self.theirs), key=lambda view: max(self._changed(view, key) for key in keys))
 
     def _changed(self, view: View, key: str) -> tuple[int, bytes]:
         line = self.line_of(view)
@@ -141,9 +142,6 @@ def unite(sides: Sides, keys: Iterable[str]) -> Union:
     order = [key for key in keys if key.startswith(ORDER)]
     if order:
         _unite_order(sides, order, union)
-    for key in [key for key in union.conflicts if key.startswith(OUTPUT)]:
-        for name in value_keys(sides, key) & union.decided.keys():
-            union.conflicts.setdefault(name, union.conflicts[key])
     return union
 
 
@@ -414,18 +412,13 @@ def adopted(view: View, name: str) -> bytes:
     return records.encode(AdoptedRecord(*first, imported=False, parent_id=lineage.parent_in(view, name)))
 
 
-# --- outputs ---
+# --- steps ---
 
 
-def value_keys(sides: Sides, key: str) -> set[str]:
-    """The parts in which the values of an output stand, if they have parts of their own."""
-    found: set[str] = set()
-    step_id, _, version = key.removeprefix(OUTPUT).rpartition(records.SEPARATOR)
-    for view in (sides.ours, sides.theirs):
-        record = records.OUTPUT_RECORDS.get(view, key)
-        if record is not None and record.value is None:
-            found.add(records.value_key(step_id, int(version), record.name))
-    return {each for each in found if each.startswith(VALUE)}
+def step_of(key: str) -> str | None:
+    """The step that a part belongs to: its record, an output, or the value of one; None of any other part."""
+    kind, _, rest = key.partition(records.SEPARATOR)
+    return rest.partition(records.SEPARATOR)[0] if kind + records.SEPARATOR in _OF_A_STEP else None
 
 
 # --- whether it is sound ---
