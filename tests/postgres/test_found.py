@@ -229,6 +229,27 @@ def test_c12_a_transaction_whose_commit_is_not_answered_is_not_done_again(opened
     assert "owner" not in direct.load_workflow_state("c").unwrap().context.variables
 
 
+@pytest.mark.parametrize("operation_id", ["op", None])
+def test_c12_work_that_makes_another_workflow_each_time_makes_one(
+    opened: Opener, proxy: Proxy, operation_id: str | None
+) -> None:
+    """What is found to be this call's own commit, whose answer was lost, is acknowledged, and its work does not run
+    again: with an operation id neither, since what it touches then may not remember that.
+    """
+    wp = opened(proxy.port)
+    made: list[str] = []
+
+    def make_two(tx: WorkflowTransaction) -> None:
+        made.append(uuid.uuid4().hex)
+        for name in (made[-1], f"{made[-1]}-beside"):
+            tx.create_workflow(name, name)
+
+    proxy.plan(losing_the_answer("COMMIT"))
+    wp.transact(make_two, operation_id=operation_id).unwrap()
+    assert (proxy.cuts, len(made)) == (1, 1)
+    assert {each.id for each in wp.list_workflows().items} == {made[0], f"{made[0]}-beside"}
+
+
 def test_c12_an_import_whose_commit_is_not_answered_is_done(opened: Opener, proxy: Proxy) -> None:
     """Though another client goes on with what has arrived before it looks whether it has."""
     direct, wp = opened(), opened(proxy.port)
@@ -285,7 +306,7 @@ def test_c09_a_value_that_is_just_being_put_is_not_swept(opened: Opener, server:
     sweeping = threading.Thread(target=lambda: swept.append(other.sweep()))
     with connections.connection() as connection:
         with connections.transaction(connection):
-            commit_with(store._context, connection, joint.opened, [WF], JointChange("op", "test"), None)
+            commit_with(store._context, connection, joint.opened, [WF], JointChange("op", "test"), None, set())
             sweeping.start()
             until(lambda: bool(swept) or waits_for_a_lock(server))
         sweeping.join()

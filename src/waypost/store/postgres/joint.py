@@ -31,10 +31,12 @@ def commit(context: Context, opened: Opened, change: JointChange, received: Rece
     if not written and received is None:
         return Receipt(0, changed=False) if _is_so_still(context, opened) else None
 
+    appended: set[bytes] = set()
+
     def act(connection: Connection) -> Receipt | None:
         receipt: Receipt | None = None
         with context.connections.transaction(connection):
-            receipt = commit_with(context, connection, opened, written, change, received)
+            receipt = commit_with(context, connection, opened, written, change, received, appended)
             if receipt is None:
                 raise psycopg.Rollback
         return receipt
@@ -67,8 +69,11 @@ def commit_with(
     written: list[DocumentId],
     change: JointChange,
     received: Received | None,
+    appended: set[bytes],
 ) -> Receipt | None:
-    """The same in a transaction that is open; None when the work has to run again."""
+    """The same in a transaction that is open; None when the work has to run again. `appended` are the commit ids of
+    earlier attempts, to which those of this one are added.
+    """
     arriving: set[DocumentId] = set() if received is None else set(received.documents)
     heads: dict[DocumentId, Head] = {}
     for document in sorted({*opened, *arriving}):
@@ -78,12 +83,13 @@ def commit_with(
     for document in written:  # of all first: what was only read may have changed since it was done
         seen = _seen(context, connection, heads[document], change)
         if seen is not None:
-            return None if change.repeatable else seen
+            is_own = not change.repeatable or seen in appended
+            return Receipt(0, changed=True, counters=Counters(attempts=1)) if is_own else None
     if not all(_is_still(context, connection, each, heads[document]) for document, each in opened.items()):
         return None
     drafted = _drafted(context, opened, written, change, heads)
     for document, draft in drafted.items():
-        append(context, connection, heads[document].doc, draft)
+        appended.add(append(context, connection, heads[document].doc, draft).commit_id)
     if received is not None:
         received.rename(connection)
     for document, head in heads.items():
@@ -99,13 +105,18 @@ def commit_with(
     return Receipt(0, changed=bool(drafted or arriving), counters=counters)
 
 
-def _seen(context: Context, connection: Connection, head: Head, change: JointChange) -> Receipt | None:
-    """The receipt of a commit that was made before: by the caller, or by this one when its connection was lost."""
+def _seen(context: Context, connection: Connection, head: Head, change: JointChange) -> bytes | None:
+    """The id of a commit that was made before: by the caller, or by this one when its connection was lost."""
     if not head.version:
         return None
+    statements = context.connections.statements
     asked = {"doc": head.doc, "operation_id": change.operation_id, "version": head.version}
-    found = connection.execute(context.connections.statements["operation"], asked).fetchone()
-    return None if found is None else Receipt(0, changed=True, counters=Counters(attempts=1))
+    found = connection.execute(statements["operation"], asked).fetchone()
+    if found is None:
+        return None
+    row = connection.execute(statements["commit_id_at"], {"doc": head.doc, "version": found[1]}).fetchone()
+    assert row is not None
+    return bytes(row[0])
 
 
 def _is_still(context: Context, connection: Connection, transaction: StagedTransaction, head: Head) -> bool:
