@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import waypost
 from tests.store.support import WF, directory_store
 from tests.store.test_backup import filled, put
 from tests.store.test_checkpoints import contents, make, name_of, remove, without_history, written
-from tests.store.test_checkpoints_found import file_of, keep
+from tests.store.test_checkpoints_found import by_files, file_of, flip, keep
 from waypost.errors import InvalidInput, Refused
 from waypost.store.directory import backup
+from waypost.store.reports import Finding
 
 
 def test_e06_what_went_another_way_is_not_taken_back_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,3 +162,29 @@ def test_e06_a_restore_takes_no_last_checkpoint_away_unasked(tmp_path: Path) -> 
     file_of(path, 2).unlink()
     assert store.restore_backup(str(tmp_path / "first")).taken_back == ()
     store.close()
+
+
+def test_e05_a_backup_holds_what_is_left_of_a_document_whose_log_is_gone(tmp_path: Path) -> None:
+    """Its checkpoints, of which each that is whole can be read there; so restoring the backup takes nothing away."""
+    path = tmp_path / "store"
+    store = filled(path)
+    made = {number: make(store, number, a=b"%d" % number) for number in range(3)}
+    keep(store)
+    store.close()
+    (path / "workflows" / "wf.state").unlink()
+    flip(file_of(path, 2))  # in a backup it would be damage that nobody knows of
+    store = directory_store(path)
+    found = store.backup(str(tmp_path / "backup"))
+    assert "wf" not in {each.id for each in found.documents}
+    assert [each.file for each in found.checkpoints] == [file_of(path, number).name for number in (0, 1)]
+    assert store.restore_backup(str(tmp_path / "backup")).taken_back == ()
+    store.close()
+    assert by_files(tmp_path / "backup") == by_files(path) == {number: made[number] for number in (0, 1)}
+    assert [each.text.split(",")[0] for each in verified(tmp_path / "backup")] == [
+        "the log of workflow 'wf' is gone or empty"
+    ]
+
+
+def verified(path: Path) -> list[Finding]:
+    with closing(directory_store(path, read_only=True)) as store:
+        return [each for each in store.verify().findings if each.severity != "note"]

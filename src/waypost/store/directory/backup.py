@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import chain
 from typing import NamedTuple
 
 import msgspec
@@ -248,13 +249,15 @@ def _fill(parent: Directory, partial: str, layout: Layout, context: Context, pat
     documents = tuple(_copied(point, folders[point.document.kind]) for point in found)
     for folder in folders.values():
         folder.sync()
-    kept = _keep_checkpoints(files, Context(_layout_of(parent, partial, root), context.config), documents)
+    made = Context(_layout_of(parent, partial, root), context.config)
+    left = _left(made, {point.document for point in found})
+    kept = _keep_checkpoints(files, made, documents, left)
     backup = Backup(path, datetime.now(UTC).isoformat(timespec="seconds"), documents, kept)
     _put(root, ".gitignore", IGNORE_TEXT)
     _put(root, MANIFEST, msgspec.json.format(msgspec.json.encode(backup)) + b"\n")
     _put(root, "FORMAT", FORMAT_TEXT)
     root.sync()
-    _verify(_layout_of(parent, partial, root), context, len(documents))
+    _verify(_layout_of(parent, partial, root), context, len(documents), left)
     return backup
 
 
@@ -308,11 +311,27 @@ class _CheckpointFiles:
         return tuple(self.copied[name] for name in sorted(names))
 
 
+def _left(made: Context, copied: set[DocumentId]) -> dict[DocumentId, list[str]]:
+    """The names of the checkpoints that are whole of all other documents than those that were copied: their logs are
+    gone, so nothing else is left of them.
+    """
+    found = checkpoints.names_by_files(made, lambda each: each not in copied)
+    whole = {document: [name for name in names if _is_whole(made, name)] for document, names in found.items()}
+    return {document: names for document, names in whole.items() if names}
+
+
+def _is_whole(made: Context, name: str) -> bool:
+    try:
+        return checkpoints.verify(made, name)
+    except WaypostError:
+        return False
+
+
 def _keep_checkpoints(
-    files: _CheckpointFiles, made: Context, documents: Iterable[BackedUp]
+    files: _CheckpointFiles, made: Context, documents: Iterable[BackedUp], left: dict[DocumentId, list[str]]
 ) -> tuple[BackedUpFile, ...]:
-    """See that there are the files of the checkpoints that the copied documents have, and of those that they stand on,
-    and no others. One that has no file stands in the history of its log.
+    """See that there are the files of the checkpoints that the copied documents have, of those that are left of others,
+    and of those that they stand on, and no others. One that has no file stands in the history of its log.
     """
     needed: set[str] = set()
     for each in documents:
@@ -320,6 +339,8 @@ def _keep_checkpoints(
         for name in checkpoints.names_in(state.view()):
             files.take(name)
             needed.update(file for file, _ in checkpoints.files_of(made, name))
+    for name in chain.from_iterable(left.values()):
+        needed.update(file for file, _ in checkpoints.files_of(made, name))
     return files.keep_only(needed)
 
 
@@ -386,11 +407,14 @@ def _digest(file: File, size: int) -> str:
     return digest.hexdigest()
 
 
-def _verify(layout: Layout, context: Context, documents: int) -> None:
+def _verify(layout: Layout, context: Context, documents: int, left: Iterable[DocumentId]) -> None:
     report = check.verify(layout, Context(layout, context.config))
     if report.refused:
         raise report.refused[0]
-    findings = [found for found in report.findings if not found.file.endswith(register.NAME)]  # it is not copied
+    # neither the index is copied, nor the logs that are gone from the store itself
+    missing = {f"{layout.path}/{FOLDERS[each.kind]}/{file_name(each)}" for each in left}
+    missing.add(f"{layout.path}/{register.NAME}")
+    findings = [found for found in report.findings if found.file not in missing]
     if findings or report.documents != documents:
         first = findings[0] if findings else None
         raise DocumentDamaged(
