@@ -105,6 +105,7 @@ class DirectoryStore(Following, Holding, Looking):
                 store._share_lease()
                 if restoring.finish(layout):
                     _LOG.warning("%s: a restore that was cut off is carried out now", layout.path)
+                restoring.give_up(layout)  # what one left that was killed before: none is under way while others write
                 for name in sweep(layout):
                     _LOG.info("%s: removed temp/%s, which a dead process was writing", layout.path, name)
                 arriving.settle(store._context)
@@ -326,6 +327,7 @@ class DirectoryStore(Following, Holding, Looking):
                 source, found = restoring.read(path, self._context)
                 restoring.stage(self.layout, self._context, source, found)
                 with self._at_rest():
+                    restoring.check_staged(self.layout, found)
                     newer = restoring.taken_back(self.layout, self._context, found)
                     if not allow_older:
                         restoring.check_may_take_back(newer, found, path)

@@ -16,7 +16,7 @@ from waypost.store.directory import arriving, checkpoints, decisions, keeping, r
 from waypost.store.directory.checkpoints import FOLDER, SUFFIX
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory
-from waypost.store.directory.layout import sweep
+from waypost.store.directory.layout import STAGED, sweep
 from waypost.store.directory.loading import file_name
 from waypost.store.directory.scrubbing import Scrubbed
 from waypost.store.erasures import Erasures
@@ -92,6 +92,8 @@ def remove_leftovers(context: Context, document: DocumentId, known: set[str]) ->
     sweep(layout)
     receiving.sweep(context)
     layout.folder(decisions.FOLDER).sync()  # where a decision was removed, that lasts
+    staged = layout.folder("temp").open_directory(STAGED)
+    removed += _remove_below(staged, f"temp/{STAGED}", was_of)
     for name in ("temp", "backups"):
         removed += _remove(layout.existing(name), name, lambda _, each: is_of(each))
     removed += _remove_below(layout.existing("damaged"), "damaged", was_of)

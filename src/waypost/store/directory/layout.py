@@ -26,6 +26,8 @@ WORKED_IN = ("damaged", "temp", "transactions", "owners", "backups", "spool")
 """The folders that hold no documents, and are there for what is done with them."""
 RESTORING = "restoring"
 """What is there while a restore is carried out, or was cut off."""
+STAGED = "restore"
+"""What is in `temp` while a restore is prepared, or was cut off before it was decided."""
 _NEW_TRIES = 16
 _LONGEST, _KEPT, _DIGEST = 120, 72, 40
 _RESERVED = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]")

@@ -31,13 +31,13 @@ from waypost.store.directory.backup import MANIFEST, copy, new_file, remove_tree
 from waypost.store.directory.compaction import commits
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File, open_path
-from waypost.store.directory.layout import FOLDERS, ON_DEMAND, RESTORING, SUFFIXES, Layout
+from waypost.store.directory.layout import FOLDERS, ON_DEMAND, RESTORING, STAGED, SUFFIXES, Layout
 from waypost.store.directory.log import LOCK_TIMEOUT_S
 from waypost.store.directory.log_check import check_log
 from waypost.store.directory.past import LogPast
 from waypost.store.kinds import DocumentId, Kind
 
-_STAGED, DECIDED, _PLAN = "restore", RESTORING, "plan.json"
+DECIDED, _PLAN = RESTORING, "plan.json"
 _KEPT_IN = re.compile(r"before-restore\.[0-9]{1,9}")
 _MANIFEST_MOST = 64 << 20
 _SLACK_BYTES = 2 << 20  # what a log may hold beside the frames that its limit counts: fill and a seal
@@ -159,9 +159,9 @@ def _check_sizes(source: Directory, backup: Backup, context: Context) -> None:
 def stage(layout: Layout, context: Context, source: Directory, backup: Backup) -> None:
     """Copy a backup into `temp`, and check every byte of the copy. Raises DocumentDamaged."""
     temp = layout.folder("temp")
-    remove_tree(temp, _STAGED)  # what a restore left that was cut off before its decision
-    temp.make_directory(_STAGED)
-    staged = temp.open_directory(_STAGED)
+    remove_tree(temp, STAGED)  # what a restore left that was cut off before its decision
+    temp.make_directory(STAGED)
+    staged = temp.open_directory(STAGED)
     assert staged is not None
     for kind, name in FOLDERS.items():
         if kind in ON_DEMAND and not _holds(backup, kind) and layout.existing_documents(kind) is None:
@@ -203,19 +203,37 @@ def _stage_one(origin: Directory, target: Directory, each: BackedUp, context: Co
     if report.findings:
         raise DocumentDamaged(f"{origin.path}/{each.file}: {report.findings[0].text}", file=each.file)
     log = context.open_log(target, each.file, write=False)
-    assert log is not None
+    if log is None:
+        raise _erased(context.layout, each.file)
     standing = loading.read(log, context, DocumentId(each.kind, each.id)).standing
     if (standing.version, standing.commit_id.hex()) != (each.version, each.commit_id):
         raise DocumentDamaged(f"{origin.path}/{each.file} holds another version than the backup says", file=each.file)
 
 
 def give_up(layout: Layout) -> None:
-    """Remove what was staged. Where that cannot be, the next restore begins with it."""
+    """Remove what was staged. Where that cannot be, whoever next opens the store for writing begins with it."""
     with suppress(StoreError):
-        remove_tree(layout.folder("temp"), _STAGED)
+        remove_tree(layout.folder("temp"), STAGED)
 
 
 # --- deciding ---
+
+
+def check_staged(layout: Layout, backup: Backup) -> None:
+    """Whether all that was staged is there still: erasing takes copies away. Raises StoreUnavailable."""
+    staged = layout.folder("temp").open_directory(STAGED)
+    wanted = {name: {each.file for each in backup.documents if each.kind == kind} for kind, name in FOLDERS.items()}
+    wanted[checkpoints.FOLDER] = {each.file for each in backup.checkpoints}
+    for name, files in wanted.items():
+        folder = None if staged is None else staged.open_directory(name)
+        gone = files.difference(folder.names() if folder else [])
+        if gone:
+            raise _erased(layout, min(gone))
+
+
+def _erased(layout: Layout, file: str) -> StoreUnavailable:
+    why = f"{layout.path}: something was erased of what is to be restored while it was copied: restore it again"
+    return StoreUnavailable(why, file=file)
 
 
 def taken_back(layout: Layout, context: Context, backup: Backup) -> list[str]:
@@ -272,7 +290,7 @@ def _leads_to(layout: Layout, context: Context, each: BackedUp, held: Standing) 
     """
     if held.version >= each.version:
         return (held.version, held.commit_id.hex()) == (each.version, each.commit_id)
-    staged = layout.folder("temp").open_directory(_STAGED)
+    staged = layout.folder("temp").open_directory(STAGED)
     folder = None if staged is None else staged.open_directory(FOLDERS[each.kind])
     log = None if folder is None else context.open_log(folder, each.file, write=False)
     assert log is not None  # it was staged just now
@@ -299,7 +317,7 @@ def check_may_take_back(newer: list[str], backup: Backup, path: str) -> None:
 def plan(layout: Layout, backup: Backup, path: str, newer: list[str]) -> Restored:
     """Write down durably what is to take the place of what the store holds. Nothing is decided yet."""
     temp, backups = layout.folder("temp"), layout.folder("backups")
-    staged = temp.open_directory(_STAGED)
+    staged = temp.open_directory(STAGED)
     assert staged is not None
     number = 1
     while backups.kind(f"before-restore.{number}") is not None:
@@ -324,7 +342,7 @@ def decide(layout: Layout) -> None:
 
     What fails here leaves open whether it was decided; then whoever next opens the store for writing carries it out.
     """
-    layout.folder("temp").move(_STAGED, layout.root, DECIDED)
+    layout.folder("temp").move(STAGED, layout.root, DECIDED)
     layout.root.sync()
     finish(layout)
 
