@@ -17,14 +17,16 @@ from tests.postgres.conftest import Opener
 from tests.postgres.proxy import CLIENT, Action, Message, Plan, Proxy, holding, losing_the_answer, passing
 from tests.servers import Server
 from tests.store.support import WF, change
+from tests.store.test_checkpoints import contents, name_of
 from waypost import WorkflowTransaction
 from waypost.errors import StoreUnavailable
-from waypost.store import Change, DocumentId, Receipt, Store, Transaction
-from waypost.store.contract import JointChange
+from waypost.store import Change, ContentLost, DocumentId, JointPart, Receipt, Store, Transaction
+from waypost.store.contract import ADOPTED, JointChange
 from waypost.store.memory import MemoryStore
 from waypost.store.postgres import PostgresStore, batching
 from waypost.store.postgres.context import Context
 from waypost.store.postgres.joint import commit_with
+from waypost.testing.checkpoints import foreign
 
 SESSION = DocumentId("session", "s")
 
@@ -312,6 +314,75 @@ def test_c09_a_value_that_is_just_being_put_is_not_swept(opened: Opener, server:
         sweeping.join()
     assert swept == [0]
     assert other.view(WF).get("k") == data
+
+
+def aged(server: Server, schema: str) -> None:
+    """All that was taken in was so two days ago."""
+    server.execute(f"UPDATE {schema}.adopted SET made = made - interval '2 days'")
+
+
+def adopting(tx: JointPart | Transaction) -> None:
+    tx.put(ADOPTED + name_of(7), b"said of it")
+
+
+def test_c09_a_version_that_is_just_being_adopted_is_not_swept(opened: Opener, server: Server, schema: str) -> None:
+    """Though it was taken in long ago, and whoever adopts it has not committed yet."""
+    store, other = opened().definitions.store, opened().definitions.store
+    assert isinstance(store, PostgresStore)
+    version = foreign()
+    store.take_in(version, name_of(7))
+    aged(server, schema)
+    joint = store.begin()
+    adopting(joint.document(WF))
+    connections = store._context.connections
+    with connections.connection() as connection, connections.transaction(connection):
+        commit_with(store._context, connection, joint.opened, [WF], JointChange("op", "test"), None, set())
+        assert other.sweep() == 0
+    found = other.checkpoint(WF, name_of(7))
+    assert found is not None and contents(found) == contents(version)
+
+
+def test_c09_a_version_that_was_just_looked_for_is_not_swept(opened: Opener, server: Server, schema: str) -> None:
+    """Whoever has made sure that it is there has a day to commit that it is adopted."""
+    store = opened().definitions.store
+    check = store.take_in(foreign(), name_of(7))
+    aged(server, schema)
+    check()
+    assert store.sweep() == 0
+    check()
+
+
+def commit_by(way: str, store: Store, work: Callable[[JointPart | Transaction], None]) -> None:
+    """Commit work by itself, in a batch with another, or as one over several documents."""
+    if way == "joint":
+        joint = store.begin()
+        work(joint.document(WF))
+        store.commit(joint, JointChange("op", "test"))
+        return
+    ticket = store.submit(change(WF, work))
+    if way == "batch":
+        store.submit(change(WF, put_anything))
+    ticket.result()
+
+
+@pytest.mark.parametrize("by", ["submit", "batch", "joint"])
+def test_c09_nobody_adopts_a_version_that_was_swept_since_it_was_looked_for(
+    opened: Opener, server: Server, schema: str, by: str
+) -> None:
+    """The commit looks as well, however long ago that was."""
+    store = opened().definitions.store
+    checks = [store.take_in(foreign(), name_of(7))]
+
+    def work(tx: JointPart | Transaction) -> None:
+        while checks:
+            checks.pop()()
+        aged(server, schema)
+        store.sweep()
+        adopting(tx)
+
+    with pytest.raises(ContentLost):
+        commit_by(by, store, work)
+    assert store.checkpoints(WF) == []
 
 
 def until(is_so: Callable[[], bool]) -> None:

@@ -17,6 +17,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 from waypost import clock
@@ -278,17 +279,17 @@ class PostgresStore:
 
     def sweep(self) -> int:
         self._check_writable()
-        adopted = self._connections.write("sweep_adopted", ())
-        return self._connections.again(self._sweep_contents) + sum(int(size) for (size,) in adopted)
+        again = self._connections.again
+        return sum(again(partial(self._sweep, what=what)) for what in ("adopted", "contents"))
 
-    def _sweep_contents(self, connection: Connection) -> int:
-        """Whoever puts a content holds its row. Once we have it nobody does, and a statement that begins then sees what
-        was put before: one alone would look first and wait afterwards.
+    def _sweep(self, connection: Connection, what: str) -> int:
+        """Whoever commits that one is used holds its row. Once we have it nobody does, and a statement that begins then
+        sees what was committed before: one alone would look first and wait afterwards.
         """
         statements, freed = self._connections.statements, 0
         with self._connections.transaction(connection):
-            unused = [content for (content,) in connection.execute(statements["unused_contents"])]
-            freed += sum(int(size) for (size,) in connection.execute(statements["sweep_contents"], (unused,)))
+            unused = [number for (number,) in connection.execute(statements[f"unused_{what}"])]
+            freed += sum(int(size) for (size,) in connection.execute(statements[f"sweep_{what}"], (unused,)))
         return freed
 
     def keep_generation(self, document: DocumentId, version: int) -> bool:

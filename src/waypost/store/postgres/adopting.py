@@ -47,8 +47,8 @@ def take_in(context: Context, version: View, name: str) -> Callable[[], None]:
 
     doc = context.connections.again(put)
 
-    def check() -> None:
-        if not context.connections.read("is_adopted", (doc,)):
+    def check() -> None:  # it stays for a day from now; who commits holds it until then
+        if not context.connections.write("renew_adopted", (doc,)):
             raise ContentLost(f"the version that was taken in as checkpoint {name} was given up")
 
     return check

@@ -19,7 +19,7 @@ from waypost.store import parts
 from waypost.store.contract import Change, Counters, OnDone, Receipt
 from waypost.store.kinds import DocumentId
 from waypost.store.postgres import committing, drafts
-from waypost.store.postgres.appending import append
+from waypost.store.postgres.appending import append, hold_adopted
 from waypost.store.postgres.connections import Connection
 from waypost.store.postgres.context import Context
 from waypost.store.postgres.documents import DocumentView, Head
@@ -286,6 +286,8 @@ def _send(context: Context, known: DocumentView, runs: Sequence[_Run]) -> tuple[
                     committing.is_as_read(context, connection, run.transaction, known, head) for run in runs
                 ):
                     raise psycopg.Rollback
+            for draft in drafted:
+                hold_adopted(context, connection, known.document, draft)
             return [append(context, connection, head.doc, draft) for draft in drafted], False
         return None
 

@@ -15,7 +15,7 @@ import psycopg
 from waypost.errors import StoreUnavailable, WaypostError
 from waypost.store.contract import Change, Counters, Receipt
 from waypost.store.postgres import drafts
-from waypost.store.postgres.appending import append
+from waypost.store.postgres.appending import adopted_by, append, hold_adopted
 from waypost.store.postgres.connections import Connection
 from waypost.store.postgres.context import Context
 from waypost.store.postgres.documents import DocumentView, Head
@@ -68,6 +68,8 @@ def _attempt(
     if not staged.changes_anything and not change.repeatable:
         return Receipt(view.version, changed=False, data=data, counters=counters) if is_sure else None
     draft = drafts.draft(change, staged, context.chunk_bytes, drafts.now_us())
+    if adopted_by(draft):  # which is to be held until it is committed
+        return _under_lock(context, change, counters)
     answer = _send(context, change, view, transaction, draft, counters)
     if answer.outcome == "conflict":
         return None
@@ -143,7 +145,9 @@ def _call(context: Context, parameters: tuple[object, ...]) -> tuple[Any, ...]:
 
 
 def _under_lock(context: Context, change: Change, counters: Counters) -> Receipt:
-    """Run a work that was overtaken too often with the document's row locked: it is ours, and takes microseconds."""
+    """Run a work that was overtaken too often, or adopts a checkpoint, with the document's row locked: it is ours, and
+    takes microseconds.
+    """
 
     data: Any = None
 
@@ -161,6 +165,7 @@ def _under_lock(context: Context, change: Change, counters: Counters) -> Receipt
             if not staged.changes_anything and not change.repeatable:
                 return Receipt(view.version, changed=False, data=data, counters=counters)
             draft = drafts.draft(change, staged, context.chunk_bytes, drafts.now_us())
+            hold_adopted(context, connection, change.document, draft)
             head = append(context, connection, view.head.doc, draft)
         counters.attempts += 1
         counters.writes += 1

@@ -13,7 +13,7 @@ from waypost.codec.bodies import JointMark, Participant
 from waypost.store.contract import Counters, JointChange, Receipt
 from waypost.store.kinds import DocumentId
 from waypost.store.postgres import drafts
-from waypost.store.postgres.appending import append
+from waypost.store.postgres.appending import append, hold_adopted
 from waypost.store.postgres.committing import is_as_read
 from waypost.store.postgres.connections import Connection
 from waypost.store.postgres.context import Context
@@ -89,6 +89,7 @@ def commit_with(
         return None
     drafted = _drafted(context, opened, written, change, heads)
     for document, draft in drafted.items():
+        hold_adopted(context, connection, document, draft)
         appended.add(append(context, connection, heads[document].doc, draft).commit_id)
     if received is not None:
         received.rename(connection)

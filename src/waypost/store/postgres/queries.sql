@@ -163,8 +163,11 @@ WHERE a.kind = %(kind)s AND a.id = %(id)s AND a.name = %(name)s ORDER BY a.doc D
 -- name: all_adopted
 SELECT a.doc FROM {schema}.adopted a WHERE a.kind = %s AND a.id = %s
 
--- name: is_adopted
-SELECT 1 FROM {schema}.adopted WHERE doc = %s FOR KEY SHARE
+-- name: renew_adopted
+UPDATE {schema}.adopted SET made = clock_timestamp() WHERE doc = %s RETURNING 1
+
+-- name: hold_adopted
+SELECT name FROM {schema}.adopted WHERE kind = %s AND id = %s AND name = ANY (%s) FOR KEY SHARE
 
 -- name: unused_contents
 SELECT h.content FROM {schema}.contents h WHERE h.made < clock_timestamp() - interval '1 day'
@@ -174,9 +177,16 @@ AND NOT EXISTS (SELECT FROM {schema}.parts p WHERE p.content = h.content) FOR UP
 DELETE FROM {schema}.contents h WHERE h.content = ANY (%s)
 AND NOT EXISTS (SELECT FROM {schema}.parts p WHERE p.content = h.content) RETURNING h.length
 
+-- name: unused_adopted
+SELECT a.doc FROM {schema}.adopted a WHERE a.made < clock_timestamp() - interval '1 day' AND NOT EXISTS (
+    SELECT FROM {schema}.documents d JOIN {schema}.parts p USING (doc)
+    WHERE d.kind = a.kind AND d.id = a.id AND p.until = 9223372036854775807
+    AND p.key = convert_to('adopted' || chr(31) || a.name, 'UTF8')
+    AND a.doc = (SELECT max(n.doc) FROM {schema}.adopted n WHERE n.kind = a.kind AND n.id = a.id AND n.name = a.name)
+) FOR UPDATE SKIP LOCKED
+
 -- name: sweep_adopted
-DELETE FROM {schema}.documents v USING {schema}.adopted a WHERE v.doc = a.doc AND a.made < clock_timestamp() - interval '1 day'
-AND NOT EXISTS (
+DELETE FROM {schema}.documents v USING {schema}.adopted a WHERE v.doc = a.doc AND v.doc = ANY (%s) AND NOT EXISTS (
     SELECT FROM {schema}.documents d JOIN {schema}.parts p USING (doc)
     WHERE d.kind = a.kind AND d.id = a.id AND p.until = 9223372036854775807
     AND p.key = convert_to('adopted' || chr(31) || a.name, 'UTF8')
