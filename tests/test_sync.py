@@ -338,6 +338,33 @@ def test_trap_08_a_step_goes_to_one_side_and_all_else_is_united(here: Waypost, o
         assert wp.validate_workflow_state("wf").is_valid
 
 
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("answer", ["last_writer_wins", "rollback"])
+def test_trap_08_a_step_that_was_removed_and_changed_is_one_answer(
+    here: Waypost, other: Waypost, answer: Any, last: bool
+) -> None:
+    """Whether it stays or goes, the order of the steps says so too, and nothing else is lost."""
+    synced(here, other)
+
+    def remove() -> None:
+        state = here.load_workflow_state("wf").unwrap()
+        del state.workflow.steps[1]
+        here.save_workflow_state(state).unwrap()
+
+    deeds = [remove, lambda: other.update_step_status("wf", "b", "completed", output=1).unwrap()]
+    for deed in deeds[::-1] if last else deeds:
+        deed()
+    here.update_context("wf", variables={"x": "ours"}).unwrap()
+    other.update_context("wf", variables={"y": "theirs"}).unwrap()
+    assert [each.path for each in synced(here, other, on_conflict=answer).conflicts] == ["steps.b"]
+    for wp in (here, other):
+        found = "pending" if answer == "rollback" else None if last else "completed"
+        expected = {"a": "pending", "b": found, "c": "pending"}
+        assert list(statuses(wp).items()) == [each for each in expected.items() if each[1] is not None]
+        assert variables(wp) == {"x": "ours", "y": "theirs"}
+        assert wp.validate_workflow_state("wf").is_valid
+
+
 # --- deletions and erasures ---
 
 

@@ -28,6 +28,7 @@ from waypost.uniting import (
     problem_of,
     step_of,
     unite,
+    unite_order,
 )
 
 _USER_VALUES = (records.VARIABLE, records.CONFIGURATION, records.FEATURE)
@@ -69,6 +70,8 @@ def settle(sides: Sides, keys: Iterable[str], answers: Answers) -> Settled:
         return Settled(
             None, tuple(replace(each, resolution=None, resolved_by=None, resolved_at=None) for each in found)
         )
+    if not any(key.startswith(ORDER) for key in union.conflicts):
+        unite_order(sides, keys, union)  # whether steps that were in conflict are there is said by now
     problem = problem_of(sides, union)
     if problem is not None:
         reason = f"it would not be sound, were both sides brought together: {problem}"

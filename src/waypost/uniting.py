@@ -139,9 +139,7 @@ def unite(sides: Sides, keys: Iterable[str]) -> Union:
     for key in keys:
         if not key.startswith((ORDER, CHECKPOINT, ADOPTED)):
             _unite_part(sides, key, union)
-    order = [key for key in keys if key.startswith(ORDER)]
-    if order:
-        _unite_order(sides, order, union)
+    unite_order(sides, keys, union)
     return union
 
 
@@ -320,14 +318,19 @@ def _erased(sides: Sides, key: str) -> Decided:
 # --- the order of the steps ---
 
 
-def _unite_order(sides: Sides, keys: list[str], union: Union) -> None:
-    """The order is one thing, however many parts it has."""
+def unite_order(sides: Sides, keys: Iterable[str], union: Union) -> None:
+    """The order is one thing, however many parts it has: of those steps that are there by what is decided so far."""
+    keys = [key for key in keys if key.startswith(ORDER)]
+    if not keys:
+        return
     orders = [None if view is None else records.order(view) for view in (sides.base, sides.ours, sides.theirs)]
     base, ours, theirs = orders
     assert ours is not None
     assert theirs is not None
     if base is None:  # then what both have was there before
         base = [name for name in ours if name in theirs]
+    # one that a side has removed, and that is there, is to that side as one that the other has added
+    base = [name for name in base if (name in ours) == (name in theirs) or not _is_step(sides, union, name)]
     merged = merge_orders(base, ours, theirs)
     if merged is None:
         union.conflicts.update(dict.fromkeys(keys, "the steps were put in another order on both sides"))
