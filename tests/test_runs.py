@@ -12,13 +12,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import waypost
-from tests.conftest import Pretend
+from tests.conftest import Pretend, opened
 from waypost import clock, runner
 from waypost.api import AsyncWaypost
 from waypost.blocking import Waypost
@@ -31,6 +32,7 @@ from waypost.errors import (
     StepBusy,
     StepFailed,
     StepNotFound,
+    StoreClosed,
     StoreUnavailable,
     WorkflowNotFound,
     WorkflowPaused,
@@ -371,6 +373,30 @@ def test_one_process_does_a_step_once(wp: Waypost) -> None:
         may_end.set()
         assert job.result() == "done"
         assert other.do("a", str) == "done"
+
+
+def test_one_process_does_a_step_once_by_whatever_path_its_store_was_opened(tmp_path: Path) -> None:
+    """A directory that is reached by a link is the same place, where the step is being done."""
+    (tmp_path / "link").symlink_to(tmp_path / "state")
+    with ExitStack() as stack:
+        here, there = [stack.enter_context(opened(tmp_path / name)) for name in ("state", "link")]
+        run, other = [stack.enter_context(wp.run("w", ["a"])) for wp in (here, there)]
+
+        def work() -> str:
+            with pytest.raises(StepBusy, match="in this process"):
+                other.do("a", str)
+            return "done"
+
+        assert run.do("a", work) == "done"
+        assert other.do("a", str) == "done"
+
+
+def test_a_step_ends_as_its_store_is_closed(tmp_path: Path) -> None:
+    """Its result cannot be recorded then, and it is not taken for being done for ever."""
+    with opened(tmp_path) as wp, wp.run("w", ["a"]) as run, pytest.raises(StoreClosed):
+        run.do("a", wp.close)
+    with opened(tmp_path) as wp, wp.run("w") as run:
+        assert run.do("a", lambda: "done") == "done"
 
 
 def test_ready_waits_for_what_others_are_doing(wp: Waypost, caplog: pytest.LogCaptureFixture) -> None:

@@ -103,8 +103,12 @@ def test_a_damaged_document_does_not_stop_the_others(here: Waypost, other: Waypo
 
 def test_a_store_is_not_synced_with_itself(here: Waypost, tmp_path: Path) -> None:
     """Nor with what is no store, nor with a store in memory that nobody could have opened."""
-    for given in (here, tmp_path / "here", tmp_path / "x" / ".." / "here", "memory:", 7, ""):
+    (tmp_path / "link").symlink_to(tmp_path / "here")
+    for given in (here, tmp_path / "here", tmp_path / "x" / ".." / "here", tmp_path / "link", "memory:", 7, ""):
         assert isinstance(here.sync(given).error, InvalidInput)  # type: ignore[arg-type]
+    with opened(tmp_path / "link") as again:
+        assert isinstance(here.sync(again).error, InvalidInput)
+        assert isinstance(here.sync(again, dry_run=True).error, InvalidInput)
     assert isinstance(here.sync(tmp_path / "other", on_conflict="guess").error, InvalidInput)  # type: ignore[arg-type]
     assert isinstance(here.sync(tmp_path / "other", resolve=nobody).error, InvalidInput)
     assert not (tmp_path / "other").exists()

@@ -417,5 +417,8 @@ def test_a_store_is_not_taken_twice(directories: Pair, tmp_path: Path) -> None:
         directories.here.transact(move, also=directories.here)
     with waypost.open(directories.coordinator.location) as again, pytest.raises(InvalidInput, match="itself"):
         directories.here.transact(move, also=again)
+    (tmp_path / "link").symlink_to(directories.coordinator.location)
+    with waypost.open(tmp_path / "link") as again, pytest.raises(InvalidInput, match="itself"):
+        directories.here.transact(move, also=again)
     with pytest.raises(InvalidInput, match="an open Waypost, not str"):
         directories.here.transact(move, also=str(tmp_path))  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Generator, Iterable
+from functools import cached_property
 from itertools import takewhile
 from typing import Any, NamedTuple, TypeVar
 
@@ -38,7 +39,7 @@ from waypost.folding import StepStatus
 from waypost.frontier import Frontier
 from waypost.models import StepOwner, WorkflowStep, as_step
 from waypost.operations import OperationResult, Read, Request
-from waypost.store import DocumentId, View
+from waypost.store import DocumentId, View, place_of
 
 logger = logging.getLogger("waypost")
 
@@ -74,12 +75,6 @@ Effects = Generator[Request[Any] | Call | Pause, Any, T]
 
 _at_work: set[tuple[int, object, str, str]] = set()
 _at_work_lock = threading.Lock()
-
-
-def _place(definitions: Definitions) -> object:
-    """Names a store within this process: handles of the same directory share it."""
-    store = definitions.store
-    return id(store) if store.durability == "none" else store.location
 
 
 class Recorded(NamedTuple):
@@ -388,7 +383,12 @@ class RunLogic:
 
     def _entry(self, step_id: str) -> tuple[int, object, str, str]:
         # the child of a fork inherits the set, and none of the threads that are at work
-        return (os.getpid(), _place(self._definitions), self.workflow_id, step_id)
+        return (os.getpid(), self._place, self.workflow_id, step_id)
+
+    @cached_property
+    def _place(self) -> object:
+        # asked once, since a step is given up by the same name, also where the store was closed meanwhile
+        return place_of(self._definitions.store)
 
     def _settle(self, step_id: str, finished: bool = False, offer_again: bool = False) -> None:
         """A step is no longer being done by this run."""

@@ -13,7 +13,7 @@ from waypost.bundling import silent
 from waypost.errors import InvalidInput, StoreNotFound, WaypostError
 from waypost.operations import Observer, OperationResult, Request
 from waypost.requests import Requests
-from waypost.store import Counters, Progress, Store, open_store
+from waypost.store import Counters, Progress, Store, open_store, place_of
 from waypost.sync_models import OnConflict, Resolve, SyncReport
 
 
@@ -86,7 +86,7 @@ class Syncing(Requests):
         definitions = getattr(other, "definitions", None)
         if definitions is not None:
             there: Store = definitions.store
-            if there is self.store or (there.location == self.store.location and there.durability != "none"):
+            if place_of(there) == place_of(self.store):
                 raise self._is_this_one()
             return there, False
         if not isinstance(other, str | os.PathLike):
@@ -94,7 +94,7 @@ class Syncing(Requests):
         place = self._place(os.fspath(other))
         try:
             opened = open_store(place, self.config, create=create, read_only=not create)
-            if opened.location == self.store.location:  # which shows no password, as the place may
+            if place_of(opened) == place_of(self.store):
                 opened.close()
                 raise self._is_this_one()
             return opened, True
@@ -114,15 +114,4 @@ class Syncing(Requests):
         place = find_location(location)
         if place == "memory:":
             raise InvalidInput("a store in memory is known by its open handle alone")
-        if place == self.store.location or _is_same_place(place, self.store.location):
-            raise self._is_this_one()
         return place
-
-
-def _is_same_place(one: str, other: str) -> bool:
-    if "://" in one:
-        return False
-    try:
-        return os.path.abspath(one) == other or os.path.samefile(one, other)
-    except (OSError, ValueError):
-        return False

@@ -15,7 +15,7 @@ from waypost.attempts import Attempt, Repeated, WorkflowTransaction
 from waypost.definitions import Definitions
 from waypost.errors import InvalidInput, VersionConflict, WaypostError
 from waypost.operations import OperationResult, Request, outcome_of
-from waypost.store import Counters, JointChange
+from waypost.store import Counters, JointChange, place_of
 from waypost.syncing import Handle
 
 T = TypeVar("T")
@@ -108,7 +108,7 @@ def transact(
     other = getattr(also, "definitions", None)
     if not isinstance(other, Definitions):
         raise InvalidInput(f"a transaction is also over an open Waypost, not {type(also).__name__}")
-    if other.store is self.store or prepared.name_of(other.store) == prepared.name_of(self.store):
+    if any(name(other.store) == name(self.store) for name in (prepared.name_of, place_of)):
         raise InvalidInput(f"{self.store.location} is this store itself: one transaction reaches all of it")
     return _Transact([self, other], work, operation_id, session_id)
 

@@ -64,6 +64,7 @@ __all__ = [
     "export_version",
     "open_store",
     "owner_of_export",
+    "place_of",
     "read_bundle",
     "read_export",
     "write_bundle",
@@ -90,6 +91,19 @@ def open_store(location: str, config: Config, *, create: bool = True, read_only:
     from waypost.store.directory import DirectoryStore
 
     return DirectoryStore.open(location, config, create=create, read_only=read_only)
+
+
+def place_of(store: Store) -> object:
+    """What tells an open store from others within this process: a directory is the same by whatever path it was opened,
+    be it by a link or a mount.
+    """
+    if store.durability == "none":
+        return id(store)
+    if "://" in store.location:
+        return store.location
+    from waypost.store.directory import DirectoryStore
+
+    return store.place if isinstance(store, DirectoryStore) else store.location
 
 
 def _open_postgres(location: str, config: Config, *, create: bool, read_only: bool) -> Store:

@@ -340,12 +340,20 @@ class Directory(_Opened):
         found = self._look(name, os.stat)
         return None if found is None else found.st_blocks * _STAT_BLOCK
 
-    def changed_ns(self) -> int:
-        """When a name in this directory last came or went, by the file system's clock."""
+    def _itself(self) -> os.stat_result:
         try:
-            return os.fstat(self.descriptor).st_mtime_ns
+            return os.fstat(self.descriptor)
         except OSError as error:
             raise unavailable(error, "examine", self.path) from error
+
+    def place(self) -> tuple[int, int]:
+        """Which directory this is, by whatever path it was reached."""
+        found = self._itself()
+        return found.st_dev, found.st_ino
+
+    def changed_ns(self) -> int:
+        """When a name in this directory last came or went, by the file system's clock."""
+        return self._itself().st_mtime_ns
 
     def kind(self, name: str) -> FileKind | None:
         """What the name itself stands for, links not followed; None where there is nothing of that name."""
@@ -422,10 +430,7 @@ class Directory(_Opened):
 
     def mode(self) -> int:
         """The permission bits, for `doctor`."""
-        try:
-            return stat.S_IMODE(os.fstat(self.descriptor).st_mode)
-        except OSError as error:
-            raise unavailable(error, "examine", self.path) from error
+        return stat.S_IMODE(self._itself().st_mode)
 
     def writable(self) -> bool:
         """Whether this process may make files here."""

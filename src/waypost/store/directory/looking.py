@@ -26,6 +26,11 @@ class Looking:
     _claims: Claims
     _closed: bool
 
+    @property
+    def place(self) -> object:
+        """The same for all that have this directory open, by whatever path; a closed store has only its path left."""
+        return self.layout.path if self._closed else self.layout.root.place()
+
     def listen(self, document: DocumentId | None = None) -> Listener:
         return Listener(self._context, document, lambda: self._closed)
 
