@@ -10,8 +10,9 @@ from contextlib import closing
 
 import pytest
 
-from tests.mcp.conftest import handle
+from tests.mcp.conftest import fill, handle
 from tests.mcp.serving import ALL, served
+from waypost.blocking import Waypost
 from waypost.errors import SessionFenced
 from waypost.mcp.stores import claim_name
 
@@ -153,3 +154,24 @@ def test_claims_of_all_runs_have_names_that_differ() -> None:
     runs = ["w", "1-of-w", "2-of-w", "w-2", "x" * 512, "x" * 511 + "y", "mcp-1-of-w"]
     names = [claim_name(run, number) for run in runs for number in (1, 2)]
     assert len(set(names)) == len(names) and all(0 < len(name) <= 512 for name in names)
+
+
+async def test_what_is_written_goes_to_the_store_that_is_in_the_place(wp: Waypost, here: str) -> None:
+    """Once a store is moved away nothing more is written to it, and what is put in its place is claimed and written to:
+    nobody is told of a commit that is not where he looks.
+    """
+    fill(wp)
+    wp.close()
+    async with served(here, *ALL) as agent:
+        await agent.ok("save_checkpoint", run_id="survey", description="before")
+        os.rename(here, f"{here}-old")
+        assert (await agent.refused("save_checkpoint", run_id="survey"))["code"] == "store_not_found"
+        with closing(handle(here)) as another:
+            fill(another)
+        await agent.ok("save_checkpoint", run_id="survey", description="after")
+        plan = await agent.ok("resume_plan", run_id="survey")
+        assert plan["claim"]["state"] == "this_server"
+    for place, said in ((here, "after"), (f"{here}-old", "before")):
+        with closing(handle(place)) as found:
+            assert found.list_checkpoints("survey")[0].description == said
+            assert [each.status for each in found.list_sessions()] == ["paused"], "a claim was let go of"

@@ -5,6 +5,7 @@ Invariant: a command that only reads opens the store for reading only, and makes
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Callable, Generator, Iterable
@@ -70,6 +71,26 @@ def shown(location: str) -> str:
     from waypost.store.postgres.locations import parse
 
     return parse(location).shown
+
+
+Place = tuple[tuple[int, int, int], ...]
+"""What tells a store in a directory from another one that was put there."""
+
+_MARK = "FORMAT"
+
+
+def place_of(location: str) -> Place | None:
+    """What stands at a location now: of a directory where there is no store that is empty. None for what has none."""
+    from waypost.config import is_directory
+
+    if not is_directory(location):
+        return None
+    try:
+        folder, mark = (os.stat(path) for path in (location, os.path.join(location, _MARK)))
+    except OSError:
+        return ()
+    # a mark that is written anew is of another format, or of another store
+    return (folder.st_dev, folder.st_ino, 0), (mark.st_dev, mark.st_ino, mark.st_mtime_ns)
 
 
 def _set(context: click.Context, parameter: click.Parameter, value: Any) -> None:

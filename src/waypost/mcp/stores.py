@@ -1,4 +1,5 @@
-"""The store behind the server: opened anew for each call that reads, and held open once something was to be written.
+"""The store behind the server: opened anew for each call that reads, and held open once something was to be written,
+as long as it is what is at its place.
 
 A claim of a run is a session that this process owns (docs/sessions.md): the kernel knows when it is dead, and what it
 still sends after somebody took the run over is refused by the store. All that is written here is written under a claim.
@@ -13,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from hashlib import sha256
 
 from waypost.blocking import Waypost
-from waypost.cli.invocation import Invocation, Reading, reading, shown, writing
+from waypost.cli.invocation import Invocation, Place, Reading, place_of, reading, shown, writing
 from waypost.errors import (
     Refused,
     SessionBusy,
@@ -49,6 +50,7 @@ class Stores:
         self._invocation = invocation
         self._writer = ExitStack()
         self._writing: Waypost | None = None
+        self._place: tuple[str, Place | None] | None = None
         self._lock = threading.RLock()
         self._claims: dict[str, str] = {}
 
@@ -64,11 +66,25 @@ class Stores:
             yield store
 
     def writer(self, *, create: bool = False) -> Waypost:
-        """The store to write to, held until the server ends. Raises StoreNotFound, unless it is to be made."""
+        """The store to write to, held until the server ends, or another one is in its place. Raises StoreNotFound,
+        unless it is to be made.
+        """
         with self._lock:
-            if self._writing is None:
-                self._writing = self._writer.enter_context(writing(self._invocation, create=create)).wp
+            if self._writing is not None and self._place != self._here():
+                self.close()  # what it would take now, nobody would find
+            while self._writing is None:
+                before = self._here()
+                wp = self._writer.enter_context(writing(self._invocation, create=create)).wp
+                self._place = self._here()
+                if self._place == before or before[1] == ():
+                    self._writing = wp
+                else:
+                    self._writer.close()  # it was put in the place of another just now, or another in its place
             return self._writing
+
+    def _here(self) -> tuple[str, Place | None]:
+        location = self._invocation.location()
+        return location, place_of(location)
 
     def close(self) -> None:
         """Let go of the store, and of every claim."""
@@ -78,8 +94,8 @@ class Stores:
                     self.release(run_id)
                 except WaypostError as error:
                     logger.warning("the claim of run %r was not let go of cleanly: %s", run_id, error)
-            self._writer.close()
             self._writing = None
+            self._writer.close()
 
     # --- claims ---
 
@@ -99,10 +115,9 @@ class Stores:
     def release(self, run_id: str) -> None:
         """Let go of a run, so that any process may claim it. Of one that is finished, or gone, the claim ends."""
         with self._lock:
-            name = self._claims.pop(run_id, None)
-            if name is None:
+            name, wp = self._claims.pop(run_id, None), self._writing
+            if name is None or wp is None:
                 return
-            wp = self.writer()
             if _is_over(wp, run_id):
                 wp.end_session(name, create_final_checkpoint=False).unwrap()
             else:

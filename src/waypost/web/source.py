@@ -6,19 +6,14 @@ what was opened; where they differ, the old handle is let go of with its last us
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-from waypost.cli.invocation import Invocation, Reading, reading, shown, writing
+from waypost.cli.invocation import Invocation, Place, Reading, place_of, reading, shown, writing
 from waypost.config import is_directory
 from waypost.errors import StoreClosed, StoreNotFound, StoreReadOnly, StoreUnavailable
-
-_MARK = "FORMAT"
-
-Place = tuple[tuple[int, int, int], ...]
 
 
 @dataclass
@@ -96,7 +91,7 @@ class Source:
         """Whether the store is still what is open."""
         with self._lock:
             held = self._held
-        return held is not None and held.reading is store and held.place == self._place()
+        return held is not None and held.reading is store and held.place == place_of(self._location)
 
     def close(self) -> None:
         """Close the store, also before whoever still looks at it, who is told so; it is not opened again."""
@@ -109,7 +104,7 @@ class Source:
         with self._lock:
             if self._is_closed:
                 raise StoreClosed("the server ends")
-            place = self._place()
+            place = place_of(self._location)
             held = self._held
             if held is not None and held.place != place:
                 self._drop(held)
@@ -129,14 +124,3 @@ class Source:
             self._held = None
         held.is_let_go = True
         held.close_if_unused()
-
-    def _place(self) -> Place | None:
-        """What tells a directory from another in its place; None for what has none."""
-        if not self.is_directory:
-            return None
-        try:
-            folder, mark = (os.stat(path) for path in (self._location, os.path.join(self._location, _MARK)))
-        except OSError:
-            return ()
-        # a mark that is written anew is of another format, or of another store
-        return (folder.st_dev, folder.st_ino, 0), (mark.st_dev, mark.st_ino, mark.st_mtime_ns)
