@@ -26,7 +26,7 @@ class Message(NamedTuple):
         return self.data[5:].decode("latin-1")
 
 
-Action = Literal["pass", "cut before", "cut after", "hold"]
+Action = Literal["pass", "cut before", "cut after", "hold", "swallow"]
 Plan = Callable[[Message], Action]
 
 
@@ -104,11 +104,13 @@ class Proxy:
                 with self._lock:
                     self._number += 1
                     action = self._plan(Message(self._number, sender, kind, data))
-                    if action != "pass" and action != "hold":
+                    if action.startswith("cut"):
                         self.cuts += 1
                         if action == "cut after":
                             target.sendall(data)
                         return
+                if action == "swallow":
+                    continue
                 if action == "hold":  # the client is told that the connection is gone, the server is not
                     late = True
                     while kind not in "SQ":  # all that belongs to the statement
@@ -157,6 +159,23 @@ def _messages(source: socket.socket, *, has_start: bool) -> Iterator[tuple[str, 
         if not more:
             return
         held += more
+
+
+def silent_but_for_new_ones(word: str = "") -> Plan:
+    """From the first message with a word in it on, the network swallows what the connections that there are say, as if
+    it had arrived.
+    """
+    state = "before"
+
+    def plan(message: Message) -> Action:
+        nonlocal state
+        if state == "before" and message.sender == CLIENT and word in message.text:
+            state = "silent"
+        if message.kind == "start":
+            state = "after"
+        return "swallow" if state == "silent" else "pass"
+
+    return plan
 
 
 def losing_the_answer(word: str) -> Plan:

@@ -17,7 +17,7 @@ from waypost.store.contract import Change, Counters, Receipt
 from waypost.store.postgres import drafts
 from waypost.store.postgres.appending import adopted_by, append, hold_adopted
 from waypost.store.postgres.connections import Connection
-from waypost.store.postgres.context import Context
+from waypost.store.postgres.context import Context, Pauses
 from waypost.store.postgres.documents import DocumentView, Head
 from waypost.store.postgres.drafts import Draft
 from waypost.store.postgres.refusals import AGAIN, is_lost
@@ -108,7 +108,7 @@ def _send(
     """
     reads, prefixes = drafts.read_by(transaction)
     lost: psycopg.Error | None = None
-    pauses = context.pauses()
+    pauses = Pauses()
     while True:
         parameters = (
             *(*change.document, view.version, view.commit_id, change.repeatable or lost is not None, reads, prefixes),

@@ -7,10 +7,12 @@ set when a connection begins where the server keeps them, else in each transacti
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import psycopg
@@ -38,6 +40,14 @@ SELECT pg_catalog.set_config(%s, %s, true), pg_catalog.set_config(%s, %s, true),
 """
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5
 _PREPARED_AFTER = 5
+_NOTICING: dict[str, str | int] = {
+    "keepalives": 1,
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+"""How libpq, or TCP for it, finds out that nobody is there any more, where the location says nothing else."""
 _ABANDONED: list[Pool] = []
 """Pools of the parent, in the child of a fork: nobody may close what the parent uses."""
 
@@ -114,10 +124,17 @@ class Connections:
         if not self.syncs:
             _LOG.warning("%s runs with fsync=off: commits do not survive the loss of its power", self.location.shown)
 
-    def _connect(self, conninfo: str, prepare_threshold: int | None = None) -> Connection:
-        given = conninfo_to_dict(conninfo)
-        given.setdefault("connect_timeout", max(2, -(-self._config.lock_timeout // 1000)))
-        return psycopg.connect(make_conninfo("", **given), autocommit=True, prepare_threshold=prepare_threshold)
+    def _connect(
+        self, conninfo: str, prepare_threshold: int | None = None, within_s: float | None = None
+    ) -> Connection:
+        """A new connection, made within a time, or in that which the location says, or `lock_timeout`."""
+        given = _NOTICING | {"connect_timeout": max(2, -(-self._config.lock_timeout // 1000))}
+        given |= conninfo_to_dict(conninfo)
+        if within_s is not None:
+            given["connect_timeout"] = math.ceil(within_s)
+        made = Connection.connect(make_conninfo("", **given), autocommit=True, prepare_threshold=prepare_threshold)
+        made.silence_s = (self._config.statement_timeout + self._config.lock_timeout) / 1000
+        return made
 
     def _with_limits(self) -> str:
         given = conninfo_to_dict(self.location.conninfo)
@@ -160,7 +177,8 @@ class Connections:
             if self._pool is None:
                 conninfo = self.location.conninfo if self.is_pooled else self._with_limits()
                 threshold = None if self.is_pooled else _PREPARED_AFTER
-                self._pool = Pool(lambda: self._connect(conninfo, threshold), self._config.pool_size)
+                connect = partial(self._connect, conninfo, threshold)
+                self._pool = Pool(connect, self._config.pool_size)
             return self._pool
 
     @contextmanager
@@ -226,6 +244,20 @@ class Connections:
                 return cursor.fetchall() if cursor.description is not None else []
 
         return self.again(act)
+
+    def write_within(self, name: str, parameters: Parameters, limit_s: float) -> list[tuple[Any, ...]]:
+        """The rows of a statement that gives some, for who cannot wait: asked once, beside the connections that are in
+        use, and given up where the server cannot be reached, or says nothing, within a time. Raises StoreError.
+        """
+        try:
+            with (
+                self._opened().connection(0, limit_s) as connection,
+                connection.heard_within(limit_s),
+                self.limited(connection),
+            ):
+                return connection.execute(self.statements[name], parameters).fetchall()
+        except psycopg.Error as error:
+            raise refusal(error, self.location) from error
 
     def again(self, act: Callable[[Connection], T]) -> T:
         """What `act` gives, which may be run several times: where a connection is lost, or another was preferred."""

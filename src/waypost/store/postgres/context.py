@@ -11,7 +11,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 import psycopg
 
@@ -32,11 +32,11 @@ _MOST_BEHIND = 64
 _LONGEST_PAUSE_S = 1.0
 
 
-class Pauses(NamedTuple):
-    """Until when something is tried again, and how long to wait before that."""
+class Pauses:
+    """Until when something is tried again, from its first failure on, and how long to wait before that."""
 
-    deadline: float
-    waits: list[float]
+    deadline: float | None = None
+    wait_s = 0.0
 
 
 class Context:
@@ -176,16 +176,15 @@ class Context:
 
     # --- waiting and refusing ---
 
-    def pauses(self) -> Pauses:
-        return Pauses(time.monotonic() + self._patience_s, [0.0])
-
     def wait(self, pauses: Pauses) -> bool:
         """Whether there is time left, after a pause that is longer each time."""
+        if pauses.deadline is None:  # a connection that fell silent has taken long already
+            pauses.deadline = time.monotonic() + self._patience_s
         left = pauses.deadline - time.monotonic()
         if left <= 0:
             return False
-        time.sleep(min(left, pauses.waits[-1]))
-        pauses.waits.append(min(_LONGEST_PAUSE_S, pauses.waits[-1] * 2 or 0.02))
+        time.sleep(min(left, pauses.wait_s))
+        pauses.wait_s = min(_LONGEST_PAUSE_S, pauses.wait_s * 2 or 0.02)
         return True
 
     def refused(self, what: object, error: Exception, lost: psycopg.Error | None) -> WaypostError:
@@ -204,7 +203,7 @@ class Context:
     def in_transaction(self, what: object, act: Callable[[Connection], T]) -> T:
         """What `act` gives, which opens one transaction, and looks first whether it was done already."""
         lost: psycopg.Error | None = None
-        pauses = self.pauses()
+        pauses = Pauses()
         while True:
             try:
                 with self.connections.connection() as connection:

@@ -93,7 +93,7 @@ def _version(connections: Connections, connection: Connection) -> int | None:
 
 def _carry_out(connections: Connections, connection: Connection) -> None:
     schema = connections.location.schema
-    with connection.transaction():
+    with connection.heard_within(None), connection.transaction():
         connection.execute(_UNLIMITED)
         connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"waypost {schema}",))
         found = _version(connections, connection) or 0

@@ -21,6 +21,8 @@ from waypost.store.postgres.connections import Connections
 _LOG = logging.getLogger("waypost")
 _LONGEST_PERIOD_MS = 10_000
 _PERIODS = 3
+_PAUSES = 4
+"""A beat that fails is followed by the next one after a part of a period."""
 
 
 class Held:
@@ -102,13 +104,32 @@ class Leases:
             return True
 
     def _beat(self, done: threading.Event) -> None:
-        while not done.wait(self._period_ms / 1000):
-            with self._lock:
-                held = list(self._held)
-            try:
-                self.connections.write("beat", (clock.steady_ns(), held))
-            except Exception as error:  # of whatever kind: the next beat may get through
-                _LOG.warning("leases could not be renewed: %s", error)
+        period_s = pause_s = self._period_ms / 1000
+        renewed = clock.monotonic_ns()
+        is_running = True
+        while not done.wait(pause_s):
+            asked = clock.monotonic_ns()
+            if self._renew(period_s):
+                pause_s, renewed, is_running = period_s, asked, True
+                continue
+            pause_s = period_s / _PAUSES  # there is time for another beat while they run
+            if is_running and clock.monotonic_ns() - renewed > period_s * _PERIODS * 1e9:
+                is_running = False
+                _LOG.warning("leases have run out: others may take over what this process holds")
+
+    def _renew(self, limit_s: float) -> bool:
+        """Whether the server answers within a time. Then it says what is held still, and the rest is told as lost."""
+        with self._lock:
+            held = set(self._held)
+        try:
+            rows = self.connections.write_within("beat", (clock.steady_ns(), list(held)), limit_s)
+        except Exception as error:  # of whatever kind: the next beat may get through
+            _LOG.warning("leases could not be renewed: %s", error)
+            return False
+        for holder in held - {holder for (holder,) in rows}:
+            if self.dropped(holder):
+                _LOG.warning("a lease is lost: somebody else has taken over what this process held")
+        return True
 
     def close(self) -> None:
         """Let go of everything."""

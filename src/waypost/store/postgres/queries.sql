@@ -203,6 +203,7 @@ RETURNING 1
 
 -- name: beat
 UPDATE {schema}.claims SET number = number + 1, steady_ns = %s, renewed = clock_timestamp() WHERE holder = ANY (%s)
+RETURNING holder
 
 -- name: release
 DELETE FROM {schema}.claims WHERE holder = %s
