@@ -12,8 +12,8 @@ from tests.postgres.conftest import Opener
 from tests.postgres.proxy import Proxy, losing_the_answer
 from tests.servers import Server
 from tests.store.support import WF, change
-from waypost.errors import StoreUnavailable
-from waypost.store import Change, Receipt, Transaction, postgres
+from waypost.errors import StoreError, StoreUnavailable
+from waypost.store import Change, Receipt, Ticket, Transaction, postgres
 from waypost.store.contract import JointChange
 from waypost.store.erasures import ERASED
 from waypost.store.postgres import PostgresStore, batching, committing
@@ -122,6 +122,68 @@ def test_c10_what_an_interrupted_thread_has_committed_for_others_is_not_done_aga
     receipts = [ticket.result() for ticket in tickets[1:]]
     assert [(each.version, each.changed, each.data) for each in receipts] == [(n, True, n) for n in (2, 3, 4)]
     assert store.view(WF).get("number") == b"4"
+
+
+def put_key(tx: Transaction, key: str) -> None:
+    tx.put(key, b"value")
+
+
+class Interrupting:
+    """A lock in whose wait an interrupt comes."""
+
+    def __enter__(self) -> None:
+        raise KeyboardInterrupt
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def interrupt_the_wait_of(ticket: Ticket) -> None:
+    """As Ctrl-C does in a thread that waits for its turn."""
+    assert isinstance(ticket, postgres._Ticket)
+    assert ticket._waiting is not None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ticket._waiting._queue, "_turn", Interrupting())
+        with pytest.raises(KeyboardInterrupt):
+            ticket.result()
+
+
+def test_c10_what_nobody_waits_for_any_more_is_committed_by_nobody(opened: Opener) -> None:
+    """A change whose waiter was interrupted before its turn does not go with the next one, however late that comes."""
+    store = fresh(opened)
+    given_up, other, late = (
+        store.submit(change(WF, partial(put_key, key=key))) for key in ("given up", "other", "late")
+    )
+    interrupt_the_wait_of(given_up)
+    interrupt_the_wait_of(late)
+    assert other.result().version == 1
+    assert list(store.view(WF).keys()) == ["other"]
+    with pytest.raises(StoreError) as told:
+        given_up.result()
+    assert told.value.details["outcome"] == "unknown"
+
+
+@pytest.mark.parametrize("is_made", [True, False])
+def test_c10_what_nobody_waits_for_any_more_is_committed_now_or_never(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch, *, is_made: bool
+) -> None:
+    """Where it is under way by then in a thread that is interrupted as well, it was committed or never is."""
+    store = fresh(opened)
+    in_transaction = store._context.in_transaction
+    keys = ["driver", "given up", "next"]
+    driver, given_up, after = (store.submit(change(WF, partial(put_key, key=key))) for key in keys)
+
+    def interrupted(what: object, act: Callable[[Connection], object]) -> None:
+        monkeypatch.undo()
+        interrupt_the_wait_of(given_up)
+        if is_made:
+            in_transaction(what, act)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store._context, "in_transaction", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        driver.result()
+    after.result()
+    assert list(store.view(WF).keys()) == (keys if is_made else ["next"])
 
 
 def test_what_is_dropped_while_it_is_read_is_not_damaged(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import psycopg
 from msgspec.structs import replace
 
-from waypost.errors import LockTimeout, StoreUnavailable, WaypostError
+from waypost.errors import LockTimeout, StoreError, StoreUnavailable, WaypostError
 from waypost.store import parts
 from waypost.store.contract import Change, Counters, OnDone, Receipt
 from waypost.store.kinds import DocumentId
@@ -52,8 +52,13 @@ class Waiting:
         return self._outcome is not None
 
     def result(self) -> Receipt:
-        while self._outcome is None:
-            self._queue.drive(self)
+        try:
+            while self._outcome is None:
+                self._queue.drive(self)
+        except BaseException:
+            if self._outcome is None:  # nobody waits for it any more, and nobody else is to commit it later
+                self.finish(StoreError("the commit was interrupted", outcome="unknown"))
+            raise
         if isinstance(self._outcome, BaseException):
             raise self._outcome
         return self._outcome
@@ -72,6 +77,8 @@ class Waiting:
             self.finish(Receipt(version, changed=True, data=self._data))
 
     def finish(self, outcome: Receipt | BaseException) -> None:
+        if self._outcome is not None:
+            return  # its waiter was interrupted while another thread committed it
         self._outcome = outcome
         if self._on_done is not None:
             self._on_done((self,))
@@ -94,19 +101,21 @@ class Queue:
         """Commit what waits, until that is done; or see that another thread has done it."""
         with self._turn:
             while not waited_for.is_done:
-                batch: list[Waiting] = []
-                while self._waiting and len(batch) < self._context.batch_size:
-                    batch.append(self._waiting.popleft())
+                batch = self._next()
                 try:
                     self._commit(batch)
                 except BaseException as error:  # an interrupt of this thread is no concern of the others
-                    if not waited_for.is_done:
-                        waited_for.finish(error)
-                    left = [waiting for waiting in batch if not waiting.is_done]
-                    for waiting in left:
+                    for waiting in batch:
                         waiting.may_be_done = True
-                    self._waiting.extendleft(reversed(left))
+                    waited_for.finish(error)
                     raise
+
+    def _next(self) -> list[Waiting]:
+        """What is to be committed now. It goes from the queue once it is done, so that no interrupt loses any."""
+        while self._waiting and self._waiting[0].is_done:
+            self._waiting.popleft()
+        first = [self._waiting[number] for number in range(min(len(self._waiting), self._context.batch_size))]
+        return [waiting for waiting in first if not waiting.is_done]
 
     def _commit(self, batch: Sequence[Waiting]) -> None:
         for waiting in batch:
