@@ -7,6 +7,7 @@ from functools import partial
 
 import msgspec
 import pytest
+from psycopg.sql import SQL
 
 from tests.postgres.conftest import Opener
 from tests.postgres.proxy import Proxy, losing_the_answer
@@ -184,6 +185,15 @@ def test_c10_what_nobody_waits_for_any_more_is_committed_now_or_never(
         driver.result()
     after.result()
     assert list(store.view(WF).keys()) == (keys if is_made else ["next"])
+
+
+def test_a_document_is_locked_by_one_call_of_the_server(opened: Opener) -> None:
+    """And not by one for each column of its row, each of which looks for it."""
+    connections = fresh(opened)._connections
+    with connections.connection() as connection:
+        explained = SQL("EXPLAIN (VERBOSE, COSTS OFF) ") + connections.statements["locked"]
+        plan = "\n".join(line for (line,) in connection.execute(explained, WF))
+    assert plan.count(".locked(") == 1
 
 
 def test_what_is_dropped_while_it_is_read_is_not_damaged(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:

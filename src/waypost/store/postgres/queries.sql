@@ -69,7 +69,7 @@ SELECT * FROM {schema}.submit(%s, %s, %s, %b, %s, %b::bytea[], %b::bytea[], %s, 
     %s::bigint[], %s::numeric[], %b::bytea[], %s::bigint[], %b::bytea[], %b, %b, %s, %s, %s)
 
 -- name: locked
-SELECT ({schema}.locked(%s, %s)).*
+SELECT * FROM {schema}.locked(%s, %s)
 
 -- name: untouched
 SELECT NOT {schema}.touched(%s, %s, %b::bytea[], %b::bytea[])
