@@ -25,6 +25,7 @@ from waypost.merging import digest_in, digest_of
 from waypost.records import ADOPTED, CHECKPOINT, ORDER, OUTPUT, SECRET, SESSION, VALUE, AdoptedRecord
 from waypost.session_records import RECOVERY, SESSION_RECORD
 from waypost.store import View
+from waypost.store.contract import PAGE
 from waypost.store.staging import StagedTransaction
 
 _MERGED_BY_FIELD = (records.STEP, records.AGENT)
@@ -122,6 +123,8 @@ def unite(sides: Sides, keys: Iterable[str]) -> Union:
     """Decide these parts: all that one of the lines has changed. Raises DocumentDamaged, ValueErased."""
     union = Union({}, {}, {})
     keys = sorted(set(keys))
+    if any(view.size_of(PAGE) is not None for view in (sides.ours, sides.theirs)):
+        return _unite_page(sides, keys)
     gone = [view.size_of(records.TOMBSTONE) is not None for view in (sides.ours, sides.theirs)]
     if gone[0] and gone[1]:
         later = sides.later(records.TOMBSTONE)
@@ -141,6 +144,15 @@ def unite(sides: Sides, keys: Iterable[str]) -> Union:
             _unite_part(sides, key, union)
     unite_order(sides, keys, union)
     return union
+
+
+def _unite_page(sides: Sides, keys: list[str]) -> Union:
+    """A page is as one side has it whole: batches of both would be one of them twice, and a record of neither."""
+    union = Union({}, {}, {})
+    _unite_part(sides, PAGE, union)
+    if PAGE in union.conflicts:
+        return Union({}, {WHOLE: union.conflicts[PAGE]}, {})
+    return Union(dict.fromkeys(keys, union.decided[PAGE]), {}, {})
 
 
 def _is_made_anew(sides: Sides) -> bool:

@@ -7,15 +7,19 @@ import signal
 import subprocess
 import sys
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import waypost
 from tests.store.support import change, directory_store, failing, system_calls
+from tests.synced import synced
 from waypost.adapters import pages, seen
 from waypost.adapters.pages import Item, Row, commit
+from waypost.blocking import Waypost
 from waypost.errors import DocumentDamaged, StorePoisoned, StoreUnavailable
 from waypost.store import DocumentId, Store, Transaction
 
@@ -407,3 +411,63 @@ def test_an_empty_page_behind_one_that_is_gone_is_damage(store: Store) -> None:
     store.submit(change(DocumentId("thread", f"{ROOT.id}\x1f\x1f0"), lambda tx: tx.clear())).result()
     with pytest.raises(DocumentDamaged, match="thread"):
         row.pop()
+
+
+# --- stores that are synced ---
+
+
+@pytest.fixture
+def others() -> Iterator[tuple[Waypost, Waypost]]:
+    """Two stores of which both have a row with one item."""
+    with waypost.open("memory:") as one, waypost.open("memory:") as other:
+        row_of(one.definitions.store).append(items(0))
+        synced(one, other)
+        yield one, other
+
+
+@pytest.mark.parametrize("answer", ["last_writer_wins", "ours", "theirs"])
+def test_trap_08_a_page_that_was_appended_to_in_two_stores_is_one_conflict(
+    others: tuple[Waypost, Waypost], answer: Any
+) -> None:
+    """One of the two pages stands, with its batches as they came: none of the other's is among them, and none twice."""
+    one, other = others
+    here, there = (row_of(wp.definitions.store) for wp in others)
+    here.append(items(1))
+    there.append(items(11))
+    there.append(items(12))
+    here.append(items(2))
+    (conflict,) = one.sync(other).unwrap().unresolved
+    assert (conflict.part, conflict.conflict_type) == ("", "concurrent_write")
+    assert (numbers_in(here), numbers_in(there)) == ([0, 1, 2], [0, 11, 12])
+    how: Any = {"on_conflict": answer}
+    if answer != "last_writer_wins":
+        how = {"on_conflict": "user_intervention", "resolve": lambda _: answer}
+    synced(one, other, **how)
+    expected = [0, 11, 12] if answer == "theirs" else [0, 1, 2]
+    for wp in others:
+        row = row_of(wp.definitions.store)
+        assert numbers_in(row) == expected
+        row.append(items(expected[-1], 5))
+        assert numbers_in(row) == [*expected, 5]
+        assert [row.pop() for _ in range(5)] == [b"5", *(b"%d" % each for each in reversed(expected)), None]
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_page_that_was_closed_in_one_store_and_appended_to_in_another(
+    others: tuple[Waypost, Waypost], last: bool
+) -> None:
+    """Whichever page stands, the row is appended to behind the page that followed, and an item is there once."""
+    here, there = (row_of(wp.definitions.store) for wp in others)
+
+    def turn() -> None:
+        for number in (1, 2, 3):
+            here.append(items(number))
+
+    deeds = [turn, lambda: there.append(items(11))]
+    for deed in deeds[::-1] if last else deeds:
+        deed()
+    synced(*others, on_conflict="last_writer_wins")
+    for wp in others:
+        row = row_of(wp.definitions.store)
+        row.append(items(0, 1, 11, 3))
+        assert sorted(numbers_in(row) or []) == ([0, 1, 2, 3, 11] if last else [0, 1, 3, 11])

@@ -26,9 +26,10 @@ from waypost import clock
 from waypost.adapters.seen import DIGEST_BYTES, Filters, digest_of
 from waypost.errors import DocumentDamaged, VersionConflict
 from waypost.store import Change, DocumentId, JointChange, JointTransaction, Store, Transaction, View
+from waypost.store.contract import PAGE
 
 SEPARATOR = "\x1f"
-PAGE, FILTER = "page", "filter"
+FILTER = "filter"
 ROW, BATCH, SEEN, KNOWN = f"row{SEPARATOR}", f"batch{SEPARATOR}", f"seen{SEPARATOR}", f"known{SEPARATOR}"
 
 MOST_BYTES = 4 << 20
@@ -263,7 +264,7 @@ class Row:
         """The digests of the keys of all items in the newest page."""
         raw, known = self._known
         if raw != page.raw:
-            known = {each for key in page.view.keys(SEEN) for each in _cut(page, page.view.get(key) or b"")}
+            known = _seen_in(page)
             self._known = page.raw, known
         return known
 
@@ -271,6 +272,9 @@ class Row:
         """The digests of the keys of all items in a closed page, sorted. Raises _MovedOn, DocumentDamaged."""
         page = self._page(number)
         data = None if page is None else page.view.get(FILTER)
+        if page is not None and not page.record.is_closed and self._row_raw() == raw:
+            # it is of another store, which knew of no page behind it when the two were synced
+            return sorted(_seen_in(page))
         if page is None or data is None:
             self._check_moved_on(raw, number)
             raise _MovedOn
@@ -443,6 +447,11 @@ def _take_last(tx: Transaction, page: _Page, record: PageRecord) -> bytes:
     )
     tx.put(PAGE, msgspec.msgpack.encode(made))
     return last
+
+
+def _seen_in(page: _Page) -> set[bytes]:
+    """The digests of the keys of all items, as the batches have them."""
+    return {each for key in page.view.keys(SEEN) for each in _cut(page, page.view.get(key) or b"")}
 
 
 def _cut(page: _Page, data: bytes) -> list[bytes]:

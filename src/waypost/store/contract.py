@@ -46,6 +46,10 @@ lost. What is kept of that checkpoint stays so for as long as the part is there.
 """
 PREPARED = "prepared"
 """A document with a part of this key is changed only by work that removes that part first (docs/two-stores.md)."""
+PAGE = "page"
+"""A document with a part of this key is one thing, and each change of it puts that part anew: where two stores have
+changed it, one of the two stands whole.
+"""
 SETTLED = "settled\x1f"
 """A part under a key that begins so stays when a transaction clears its document."""
 
