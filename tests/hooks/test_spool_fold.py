@@ -16,9 +16,15 @@ from tests.crash.faults import Shim, fail_at, installed
 from tests.hooks.spooled import fold, make_store, take, taken
 from waypost import clock
 from waypost.errors import (
+    DependencyUnfinished,
     DocumentDamaged,
     InvalidInput,
+    SessionBusy,
+    StepBusy,
     StoreUnavailable,
+    TransactionPending,
+    VersionConflict,
+    WaypostError,
     WorkflowNotFound,
 )
 from waypost.hooks import entries, script, spool
@@ -204,6 +210,39 @@ def test_d24_a_damaged_document_holds_up_its_own_events_only(store: Store, folde
 
     assert fold(store, damaged) == (2, 0, 1)
     assert fold(store) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("error", [VersionConflict, TransactionPending])
+def test_d24_what_another_try_soon_can_do_waits(store: Store, folder: Path, error: type[WaypostError]) -> None:
+    """An event that others were faster than, or that meets an open transaction, waits; others are taken in."""
+    for number in range(2):
+        put(folder, b"%d" % number, at=number + 1)
+
+    def busy(definitions: Any, entry: Entry) -> None:
+        if entry.payload == b"0":
+            raise error("not yet")
+        take(definitions, entry)
+
+    assert fold(store, busy) == (1, 0, 1)
+    assert fold(store) == (1, 0, 0)
+    assert list(taken(store)) == ["1", "0"]
+
+
+@pytest.mark.parametrize("error", [DependencyUnfinished, StepBusy, SessionBusy])
+def test_d24_what_is_not_ready_in_its_time_is_refused(store: Store, folder: Path, error: type[WaypostError]) -> None:
+    """An event for what waits for something else, or is somebody's, is set aside with its reason: it is not taken in
+    at a later time, over what was done meanwhile.
+    """
+    put(folder, b"0")
+
+    def refusing(definitions: Any, entry: Entry) -> None:
+        raise error("not ready")
+
+    assert fold(store, refusing) == (0, 1, 0)
+    assert spool.waiting(store.location) == 0
+    assert [each.reason for each in spool.refused(store.location)] == [f"is refused: not ready ({error.code})"]
+    assert fold(store) == (0, 0, 0)
+    assert taken(store) == {}
 
 
 @pytest.mark.parametrize("kind", ["EIO", "ENOSPC", "EACCES", "EMFILE"])

@@ -27,7 +27,9 @@ from waypost.errors import (
     StorePoisoned,
     StoreReadOnly,
     StoreUnavailable,
+    TransactionPending,
     UnsupportedFormat,
+    VersionConflict,
     WaypostError,
 )
 from waypost.hooks import entries
@@ -42,6 +44,10 @@ _NOT_NOW = (StoreUnavailable, StorePoisoned, LockTimeout, StoreLeased, StoreClos
 """What every event would meet now: the fold ends."""
 _NOT_HERE = (DocumentDamaged, UnsupportedFormat, MigrationFailed)
 """What this document meets until somebody mends it: the event stays, and others go on."""
+_SOON = (VersionConflict, TransactionPending)
+"""What another try soon can do: as above. An event for a step that is not ready, or is somebody's, is refused in its
+time like any call: were it to wait, it would speak of work that was done anew since.
+"""
 
 Taker = Callable[[Definitions, Entry], None]
 """Makes the commits of an event, under operation ids that follow from it. Raises WaypostError if it cannot be used."""
@@ -181,14 +187,11 @@ class _Fold:
             self._clear(name, file)
         except Unusable as error:
             self._set_aside(name, str(error))
-        except _NOT_HERE as error:
+        except (*_NOT_HERE, *_SOON) as error:
             self._leave(name, error)
         except _NOT_NOW:
             raise
         except WaypostError as error:
-            if error.retryable:  # as one is that others were faster than
-                self._leave(name, error)
-                return
             self._set_aside(name, f"is refused: {error} ({error.code})")
         else:
             self._remove(name)
