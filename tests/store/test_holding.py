@@ -77,6 +77,31 @@ def test_e11_what_is_in_use_is_not_let_go_of(path: Path, monkeypatch: pytest.Mon
     store.close()
 
 
+def test_what_each_update_comes_by_opens_its_document_without_a_generator(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit, a look and a look back use one document, count that in two calls, and count it back also when they
+    fail.
+    """
+    store = directory_store(path)
+    store.submit(change(MANY[0], put)).result()
+    with monkeypatch.context() as patch:
+        patch.delattr(holding.Holding, "_opening")
+        assert store.submit(change(MANY[0], put)).result().version == 2
+        assert (store.view(MANY[0]).version, store.view_at(MANY[0], 2)) == (2, store.view(MANY[0]))
+        for name in ("submit", "view", "view_at"):
+            patch.setattr(Document, name, lambda *args, **kwargs: 1 // 0)  # type: ignore[misc]
+        for use in (
+            lambda: store.submit(change(MANY[0], put)),
+            lambda: store.view(MANY[0]),
+            lambda: store.view_at(MANY[0], 1),
+        ):
+            with pytest.raises(ZeroDivisionError):
+                use()
+    assert store._documents[MANY[0]].users == 0
+    store.close()
+
+
 def test_e11_decisions_are_carried_out_with_few_documents_open(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many documents decisions are about, they are opened one after the other."""
     monkeypatch.setattr(holding.upkeep.Upkeep, "ask_to_settle", lambda self: None)

@@ -75,6 +75,7 @@ class Holding:
             self._let_go(each)
 
     def _document(self, identifier: DocumentId, used: list[Document] | None = None) -> Document:
+        """Open a document; with `used` it is in use until it is given back."""
         with self._lock:
             self._check_open()
             document = self._documents.get(identifier)
