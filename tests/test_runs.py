@@ -477,6 +477,28 @@ def test_map_does_what_does_not_depend_on_a_failure(wp: Waypost) -> None:
     assert statuses(wp) == {"x": "completed", "a": "completed", "b": "failed", "c": "completed", "d": "pending"}
 
 
+def test_map_does_what_does_not_depend_on_a_failure_elsewhere(wp: Waypost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that fails for good in another process is one failure more: the rest is done, and then it is told."""
+    update = wp.definitions.update_step_status
+
+    def others_are_faster(workflow_id: str, step_id: str, status: Any, **kwargs: Any) -> Any:
+        if (step_id, status) == ("b", "running"):
+            update(workflow_id, step_id, "failed", error="no disk there").run().unwrap()
+        return update(workflow_id, step_id, status, **kwargs)
+
+    def work(step_id: str) -> None:
+        if step_id == "y":
+            boom()
+
+    with wp.run("w", [*DIAMOND, "x", "y"]) as run:
+        monkeypatch.setattr(wp.definitions, "update_step_status", others_are_faster)
+        with pytest.raises(StepFailed, match=r"step 'b' .*no disk there") as caught:
+            run.map(work, workers=1)
+    assert isinstance(caught.value.__cause__, RetriesExhausted)
+    assert ["'y'" in note for note in caught.value.__notes__] == [True]
+    assert statuses(wp) == dict.fromkeys("acx", "completed") | {"b": "failed", "y": "failed", "d": "pending"}
+
+
 def test_map_stops_when_the_store_fails(wp: Waypost, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error that is none of a step ends all workers, and is raised."""
     update = wp.definitions.update_step_status

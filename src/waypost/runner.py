@@ -18,7 +18,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Generator, Iterable
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import takewhile
 from typing import Any, NamedTuple, TypeVar
 
@@ -32,6 +32,7 @@ from waypost.errors import (
     InvalidValue,
     InvalidWorkflow,
     OutputNotFound,
+    RetriesExhausted,
     StepBusy,
     StepFailed,
 )
@@ -262,16 +263,19 @@ class RunLogic:
             failed = [step for step in self._frontier.failed if step.id not in self._told]
             idle = sorted(self._unbegun)
         if failed:
-            step = failed[0]
-            raise StepFailed(
-                f"step {step.id!r} of workflow {self.workflow_id!r} has failed and has no retries left "
-                f"({step.error or 'no error was recorded'}): reset_step makes it pending again",
-                workflow_id=self.workflow_id,
-                step_id=step.id,
-                error=step.error,
-            )
+            raise self._failed_for_good(failed[0].id, failed[0].error)
         if idle:
             logger.warning("run %r ends, and steps it handed out were not begun: %s", self.workflow_id, idle)
+
+    def _failed_for_good(self, step_id: str, error: str | None) -> StepFailed:
+        """The failure of a step that this run has not done."""
+        return StepFailed(
+            f"step {step_id!r} of workflow {self.workflow_id!r} has failed and has no retries left "
+            f"({error or 'no error was recorded'}): reset_step makes it pending again",
+            workflow_id=self.workflow_id,
+            step_id=step_id,
+            error=error,
+        )
 
     def stop(self) -> None:
         """Hand out no more steps."""
@@ -335,6 +339,12 @@ class RunLogic:
                     results[step_id] = yield from self.do(step_id, Call(function, (step_id,), {}))
                 except StepFailed as error:
                     failures.append(error)
+                except RetriesExhausted as error:
+                    # somebody else was faster, and had it fail
+                    step: WorkflowStep = yield self._reading(partial(records.step, step_id=step_id))
+                    failure = self._failed_for_good(step_id, step.error)
+                    failure.__cause__ = error
+                    failures.append(failure)
                 except StepBusy:
                     continue
         except BaseException:
