@@ -399,6 +399,43 @@ def test_a_step_ends_as_its_store_is_closed(tmp_path: Path) -> None:
         assert run.do("a", lambda: "done") == "done"
 
 
+@pytest.mark.parametrize("retries", [0, 1])
+def test_a_step_that_others_finish_before_it_begins_gives_their_output(
+    wp: Waypost, monkeypatch: pytest.MonkeyPatch, retries: int
+) -> None:
+    """A step that another process finishes between the look and the beginning, or between two tries, is not called."""
+    update = wp.definitions.update_step_status
+    begun: list[str] = []
+    theirs: dict[str, Any] = {"output": "theirs"}
+
+    def others_are_faster(workflow_id: str, step_id: str, status: Any, **kwargs: Any) -> Any:
+        begun.extend([step_id] * (status == "running"))
+        if status == "running" and begun.count(step_id) == retries + 1:
+            for each in ("running", "completed"):
+                update(workflow_id, step_id, each, **(theirs if each == "completed" else {})).run().unwrap()
+        return update(workflow_id, step_id, status, **kwargs)
+
+    steps = [WorkflowStep(name, max_retries=1) for name in "abc"]
+    with wp.run("w", steps) as run:
+        monkeypatch.setattr(wp.definitions, "update_step_status", others_are_faster)
+        assert run.do("a", boom) == "theirs"
+        assert run.map(lambda step_id: boom(), workers=1) == {"b": "theirs", "c": "theirs"}
+        assert begun == [name for name in "abc" for _ in range(retries + 1)]
+    wp.definitions.add_steps("w", ["d"]).run().unwrap()
+    theirs = {"error": "the output is not recorded: it is a lock"}
+    with wp.run("w") as run:
+        begun.extend("d" * retries)
+        assert run.map(lambda step_id: boom(), workers=1) == {}
+    assert set(statuses(wp).values()) == {"completed"}
+
+
+def test_a_step_that_others_finish_while_it_is_done_raises(wp: Waypost) -> None:
+    """Who has called the function learns that somebody else has finished the step with another result."""
+    with wp.run("w", ["a"]) as run, pytest.raises(IllegalTransition, match="with another output"):
+        run.do("a", lambda: wp.update_step_status("w", "a", "completed", "theirs").unwrap() and "ours")
+    assert wp.get_step_output("w", "a").output == "theirs"
+
+
 def test_ready_waits_for_what_others_are_doing(wp: Waypost, caplog: pytest.LogCaptureFixture) -> None:
     """A step becomes ready as soon as other threads have finished what it depends on; a run never waits for itself."""
     caplog.set_level(logging.INFO, "waypost")

@@ -29,6 +29,7 @@ from waypost.codec import values
 from waypost.definitions import Definitions
 from waypost.errors import (
     DocumentTooLarge,
+    IllegalTransition,
     InvalidValue,
     InvalidWorkflow,
     OutputNotFound,
@@ -297,11 +298,18 @@ class RunLogic:
         self._enter(step_id)
         finished = busy = False
         try:
-            found: Recorded = yield self._reading(lambda view: _recorded(view, step_id))
-            finished = found.step.is_finished
-            if finished:
-                return _output_of(found)
-            value = yield from self._try(step_id, call)
+            while True:
+                found: Recorded = yield self._reading(lambda view: _recorded(view, step_id))
+                finished = found.step.is_finished
+                if finished:
+                    return _output_of(found)
+                try:
+                    value = yield from self._try(step_id, call)
+                    break
+                except IllegalTransition as refused:
+                    if refused.details["to_status"] != "running":
+                        raise  # it was done twice at once: that is not passed over
+                    # another process was faster, and has finished it: look again
             yield from self._complete(step_id, value)
             finished = True
             return value
@@ -345,8 +353,8 @@ class RunLogic:
                     failure = self._failed_for_good(step_id, step.error)
                     failure.__cause__ = error
                     failures.append(failure)
-                except StepBusy:
-                    continue
+                except (StepBusy, OutputNotFound):
+                    continue  # somebody else does it, or has done it and could not record its output
         except BaseException:
             self.stop()
             raise
