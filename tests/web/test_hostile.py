@@ -108,6 +108,19 @@ def test_x27_every_text_and_number_that_is_taken_has_a_bound() -> None:
     assert seen > 25
 
 
+async def test_x27_an_output_that_indents_to_many_times_its_size_is_shown_on_one_line(page: Page, wp: Waypost) -> None:
+    """Numbers that lie deep take a byte each in the store, and some hundred over several lines."""
+    deep: Any = [1] * 300_000
+    for _ in range(120):
+        deep = [deep]
+    wp.add_step_output("survey", "count", deep).unwrap()
+    asked = {"workflow": "survey", "step": "count", "limit": 1_000}
+    pretty, raw = [await page.ok("/api/output", **asked, form=form) for form in ("pretty", "raw")]
+    assert pretty["text"] == raw["text"] and pretty["total_chars"] == raw["total_chars"] < 1_000_000
+    exported = (await page.get("/api/export", workflow="survey")).text
+    assert len(exported) < 200_000 and "[\n" + " " * 40 + "[\n" in exported
+
+
 # --- content ---
 
 XSS = [

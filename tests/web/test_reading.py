@@ -244,7 +244,7 @@ async def test_x27_what_is_too_large_is_cut_or_refused(
     changes = await page.get("/api/diff", a="survey@1")
     assert len(changes.body) < 5_000_000
     wp.add_step_output("w", "a", [long]).unwrap()
-    monkeypatch.setattr("waypost.web.views.outputs._made.__defaults__", (1_000,))
+    monkeypatch.setattr("waypost.web.views.outputs.MOST_DECODED", 1_000)
     assert "50," in (await page.get("/api/output", workflow="w", step="a")).error(400)["message"]
 
 

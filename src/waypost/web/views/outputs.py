@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import threading
+from io import StringIO
 from typing import Annotated, Any, BinaryIO, NamedTuple
 
 from msgspec import Meta
@@ -25,6 +26,9 @@ from waypost.web.views import versions as versions_
 
 MOST_DECODED = 16 * 1024 * 1024
 """Bytes of an output that is no bytes, and so has to be in memory as a whole to be shown."""
+
+MOST_INDENTED = 64 * 1024 * 1024
+"""Characters of such an output over several lines: one that would take more is shown on one."""
 
 MOST_AT_ONCE = 64 * 1024
 _MOST_VERSIONS = 1_000
@@ -90,7 +94,8 @@ def beginning(view: View, output: StepOutput, most: int, largest: int) -> str:
     try:
         file = workflows.open_output(view, output.step_id, output.version)
     except InvalidInput:
-        return _made(output, "pretty", largest).text[:most]
+        plain = _plain(output, largest)
+        return plain[:most] if isinstance(plain, str) else _indented(plain, most)[:most]
     with file:
         data = file.read(most)
     decoded = _decoded(data)
@@ -119,18 +124,36 @@ def _text(view: View, output: StepOutput, form: Form) -> _Text:
         return _last[1]
 
 
-def _made(output: StepOutput, form: Form, largest: int = MOST_DECODED) -> _Text:
+def _made(output: StepOutput, form: Form) -> _Text:
+    plain = _plain(output, MOST_DECODED)
+    if isinstance(plain, str):
+        return _Text("text", plain)
+    text = _indented(plain, MOST_INDENTED) if form == "pretty" else ""
+    if not text or len(text) > MOST_INDENTED:
+        text = json.dumps(plain, ensure_ascii=False)
+    return _Text("json", text)
+
+
+def _plain(output: StepOutput, largest: int) -> Any:
     if output.size_bytes > largest:
         raise InvalidInput(
             f"the output of step {output.step_id!r} is of {output.size_bytes:,} bytes, and at most {largest:,} "
             "are shown here: `waypost show WORKFLOW --step STEP --all` shows it whole",
             size_bytes=output.size_bytes,
         )
-    plain = values.plain(output.output)
-    if isinstance(plain, str):
-        return _Text("text", plain)
-    indent = 2 if form == "pretty" else None
-    return _Text("json", json.dumps(plain, indent=indent, ensure_ascii=False))
+    return values.plain(output.output)
+
+
+def _indented(plain: Any, most: int) -> str:
+    """JSON over several lines; of what is longer than that only a beginning, which is longer, too. An item that lies
+    deep takes some hundred blanks, so it is not made as a whole to be measured.
+    """
+    made = StringIO()
+    for piece in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(plain):
+        most -= made.write(piece)
+        if most < 0:
+            break
+    return made.getvalue()
 
 
 def _of_text(found: _Text, output: StepOutput, asked: Piece) -> dict[str, Any]:
