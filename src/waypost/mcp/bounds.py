@@ -91,7 +91,7 @@ def names(given: Sequence[str], most: int = MOST_NAMES, room: int = ROOM // 8) -
     """The first ids that fit, as they are."""
     found: list[str] = []
     for name in given[:most]:
-        room -= tokens(name) + 2
+        room -= tokens(as_json(name)) + 2
         if room < 0:
             break
         found.append(name)
