@@ -67,6 +67,18 @@ async def test_a_checkpoint_that_is_saved_again_does_not_put_older_notes_back(he
     assert [entry["value"]["text"] for entry in variables] == ['"second"']
 
 
+async def test_notes_of_different_calls_are_kept_however_long_their_operation_ids_are(here: str) -> None:
+    """Ids of the greatest length that differ only in their last character are of two calls, and so are their notes."""
+    async with served(here, "write") as agent:
+        await agent.ok("start_run", run_id="w", steps=PLAN)
+        for number in (1, 2):
+            call = {"run_id": "w", "notes": {f"key{number}": number}, "operation_id": "x" * 511 + str(number)}
+            assert (await agent.ok("save_checkpoint", **call))["repeated"] is False
+            assert (await agent.ok("save_checkpoint", **call))["repeated"] is True
+        variables = (await agent.ok("get_run", run_id="w", depth="full"))["context"]["variables"]
+    assert [entry["key"] for entry in variables] == ["key1", "key2"]
+
+
 async def test_a_step_fails_is_tried_again_and_reset(here: str) -> None:
     """A failure needs a reason, retries are counted, and reset makes a step pending again."""
     async with served(here, "write") as agent:

@@ -5,6 +5,7 @@ An operation id makes a call that may be sent twice one that is done once: the s
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,6 +28,7 @@ from waypost.mcp.results import (
 from waypost.mcp.stores import Stores, claim_of
 from waypost.models import WorkflowStep
 from waypost.operations import OperationResult, Success
+from waypost.records import MAX_ID_LENGTH
 
 OperationId = Annotated[
     str,
@@ -147,7 +149,7 @@ class WriteTools:
         with self._stores.claimed(run_id) as (wp, session):
             if notes:
                 # in a commit of its own: with the same operation id it is not made again
-                noted = None if operation is None else f"{operation[:500]}/notes"
+                noted = None if operation is None else _beside(operation, "notes")
                 _done(wp.update_context(run_id, variables=notes, operation_id=noted, session_id=session))
             made = _done(wp.create_checkpoint(run_id, description, tags, operation_id=operation, session_id=session))
             return CheckpointMade(checkpoint=rows.of_checkpoint(made.data), **_told(made))
@@ -244,6 +246,12 @@ def _value(output: Any, output_text: str) -> dict[str, Any]:
     if output_text:
         return {"output": output_text}
     return {} if output is None else {"output": output}
+
+
+def _beside(operation_id: str, what: str) -> str:
+    """The id of another operation that belongs to one; no two ids lead to the same, however long they are."""
+    named = f"{operation_id}/{what}"
+    return named if len(named) <= MAX_ID_LENGTH else f"{sha256(operation_id.encode()).hexdigest()}/{what}"
 
 
 def _done(result: OperationResult[Any]) -> Success[Any]:
