@@ -79,6 +79,26 @@ async def test_notes_of_different_calls_are_kept_however_long_their_operation_id
     assert [entry["key"] for entry in variables] == ["key1", "key2"]
 
 
+async def test_an_operation_id_of_another_call_is_refused(here: str) -> None:
+    """Nobody is told that a thing was done because another one was, under an operation id that was used for it."""
+    async with served(here, *ALL) as agent:
+        await agent.ok("start_run", run_id="w", steps=PLAN, operation_id="made")
+        start = {"run_id": "w", "step_id": "fetch", "action": "start", "operation_id": "begun"}
+        await agent.ok("set_step", **start)
+        for tool, other in (
+            ("set_step", {**start, "action": "complete"}),
+            ("set_step", {**start, "step_id": "parse", "action": "skip"}),
+            ("set_step", {**start, "action": "reset"}),
+            ("set_step", {**start, "operation_id": "made"}),
+            ("save_checkpoint", {"run_id": "w", "operation_id": "begun"}),
+            ("delete_run", {"run_id": "w", "confirm": "w", "operation_id": "begun"}),
+        ):
+            error = await agent.refused(tool, **other)
+            assert error["code"] == "invalid_input" and "operation_id" in error["message"], tool
+        assert (await agent.ok("set_step", **start))["repeated"] is True
+        assert (await agent.ok("get_run", run_id="w"))["steps"][0]["status"] == "running"
+
+
 async def test_a_step_fails_is_tried_again_and_reset(here: str) -> None:
     """A failure needs a reason, retries are counted, and reset makes a step pending again."""
     async with served(here, "write") as agent:

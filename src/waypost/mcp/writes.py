@@ -5,8 +5,9 @@ An operation id makes a call that may be sent twice one that is done once: the s
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import sha256
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -26,9 +27,11 @@ from waypost.mcp.results import (
     StepChanged,
 )
 from waypost.mcp.stores import Stores, claim_of
-from waypost.models import WorkflowStep
+from waypost.models import StateCheckpoint, Tombstone, WorkflowState, WorkflowStep
 from waypost.operations import OperationResult, Success
 from waypost.records import MAX_ID_LENGTH
+
+T = TypeVar("T")
 
 OperationId = Annotated[
     str,
@@ -80,7 +83,8 @@ class WriteTools:
         """
         wp = self._stores.writer(create=True)
         new = [step.as_step() for step in steps]
-        made = _done(wp.create_workflow(run_id, name or run_id, steps=new, operation_id=operation_id or None))
+        made = wp.create_workflow(run_id, name or run_id, steps=new, operation_id=operation_id or None)
+        made = _done(made, _is(WorkflowState))
         self._stores.claim(run_id)
         return _changed(made)
 
@@ -113,7 +117,8 @@ class WriteTools:
         _expect(self._stores.writer(), run_id)
         with self._stores.claimed(run_id) as (wp, session):
             if action == "reset":
-                reset = _done(wp.reset_step(run_id, step_id, operation_id=operation_id or None, session_id=session))
+                reset = wp.reset_step(run_id, step_id, operation_id=operation_id or None, session_id=session)
+                reset = _done(reset, _is(list))
                 step = _only(reset.data) or wp.load_workflow_state(run_id).unwrap().step(step_id)
                 return _step_changed(wp, run_id, step, reset)
             moved = _done(
@@ -126,7 +131,8 @@ class WriteTools:
                     agent_id=agent_id or None,
                     operation_id=operation_id or None,
                     session_id=session,
-                )
+                ),
+                _is_step(step_id, _STATUSES[action]),
             )
             return _step_changed(wp, run_id, moved.data, moved)
 
@@ -151,7 +157,8 @@ class WriteTools:
                 # in a commit of its own: with the same operation id it is not made again
                 noted = None if operation is None else _beside(operation, "notes")
                 _done(wp.update_context(run_id, variables=notes, operation_id=noted, session_id=session))
-            made = _done(wp.create_checkpoint(run_id, description, tags, operation_id=operation, session_id=session))
+            made = wp.create_checkpoint(run_id, description, tags, operation_id=operation, session_id=session)
+            made = _done(made, _is(StateCheckpoint))
             return CheckpointMade(checkpoint=rows.of_checkpoint(made.data), **_told(made))
 
     def claim_run(
@@ -198,7 +205,8 @@ class RestoreTool:
             raise CheckpointNotFound(f"there is no checkpoint {checkpoint_id!r}: give its id whole")
         with self._stores.claimed(found.workflow_id) as (wp, session):
             operation = operation_id or None
-            return _changed(_done(wp.restore_from_checkpoint(found.id, operation_id=operation, session_id=session)))
+            restored = wp.restore_from_checkpoint(found.id, operation_id=operation, session_id=session)
+            return _changed(_done(restored, _is(WorkflowState)))
 
 
 class DeleteTool:
@@ -219,7 +227,8 @@ class DeleteTool:
         if operation is None:
             _expect(wp, run_id)
         with self._stores.claimed(run_id) as (wp, session):
-            gone = _done(wp.delete_workflow(run_id, operation_id=operation, session_id=session))
+            gone = wp.delete_workflow(run_id, operation_id=operation, session_id=session)
+            gone = _done(gone, _is(Tombstone))
         self._stores.release(run_id)
         return Deleted(
             run_id=run_id, deleted_at=gone.data.deleted_at, operation_id=gone.operation_id, repeated=gone.repeated
@@ -254,10 +263,23 @@ def _beside(operation_id: str, what: str) -> str:
     return named if len(named) <= MAX_ID_LENGTH else f"{sha256(operation_id.encode()).hexdigest()}/{what}"
 
 
-def _done(result: OperationResult[Any]) -> Success[Any]:
+def _done(result: OperationResult[T], is_of_it: Callable[[T], bool] = lambda _: True) -> Success[T]:
+    """What was done, now or under the same operation id before. Raises what failed, and InvalidInput where that was
+    something else: what is asked for now was not done.
+    """
     result.unwrap()
     assert isinstance(result, Success)
+    if result.repeated and not is_of_it(result.data):
+        raise InvalidInput("nothing was done: that operation_id was sent with another call before; give a new one")
     return result
+
+
+def _is(kind: type) -> Callable[[object], bool]:
+    return lambda data: isinstance(data, kind)
+
+
+def _is_step(step_id: str, status: StepStatus) -> Callable[[object], bool]:
+    return lambda data: isinstance(data, WorkflowStep) and (data.id, data.status) == (step_id, status)
 
 
 def _told(result: Success[Any]) -> dict[str, Any]:
