@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
-from tests.agents.support import SESSION, WORKFLOW, Feeder, bash_done, entry, payload, started
+from tests.agents.support import (
+    SESSION,
+    WORKFLOW,
+    Feeder,
+    bash,
+    bash_done,
+    ended,
+    entry,
+    payload,
+    prompted,
+    started,
+    stopped,
+)
 from tests.conftest import make_config
 from tests.seeds import SEED
 from waypost.agents.dialects import read
@@ -115,6 +128,31 @@ def test_codex_says_the_same_in_its_words(wp: Waypost) -> None:
         ("turn-t1", "Build it", "failed"),
         ("call_1", "shell: make", "completed"),
     ]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"notes": ["mine", ["a", "b"], [1]]},
+        {"recent": ["mine", ["a", "b"], [["a"], 1]]},
+        {"agent": {"ended_us": "x", "stopped_us": None, "prompted_us": [], "named_us": {}}},
+        {"agent": {"ended_us": 10**30, "stopped_us": -1, "background": 5, "end_reason": 7}},
+        {"agent": "mine", "notes": {}, "recent": 0},
+    ],
+)
+def test_events_are_taken_whatever_stands_in_their_variables(wp: Waypost, variables: dict[str, Any]) -> None:
+    """Who puts values of his own under the names that the hooks use keeps no event from being taken in."""
+    feed = Feeder(wp)
+    feed(started(), prompted(), bash(1, "ls"))
+    wp.update_context(WORKFLOW, variables=variables).unwrap()
+    told = payload("Notification", message="hello")
+    tasks = [{"id": "b1", "description": "serve"}]
+    feed(told, bash_done(1, "ls"), bash(2, "make"), stopped(tasks=tasks), prompted("Again", "p2"), ended())
+    found = wp.load_workflow_state(WORKFLOW).unwrap()
+    assert {step.id: step.status for step in found.workflow.steps}["turn-p2"] == "failed"
+    notes = found.context.variables["notes"]
+    assert notes[-1][1:] == ["Notification", "hello"]
+    assert notes[:-1] == (variables.get("notes") or []), "his own stay"
 
 
 def test_random_bytes_raise_nothing_but_our_errors(wp: Waypost) -> None:

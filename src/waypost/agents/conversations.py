@@ -9,7 +9,7 @@ Invariants (docs/agents.md, section 1):
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from waypost import checkpoints, clock, records, workflows
 from waypost.agents import texts
+from waypost.agents.events import LATEST_US
 from waypost.checkpoints import NewCheckpoint
 from waypost.codec import values
 from waypost.folding import StepStatus
@@ -54,7 +55,7 @@ class Conversation:
         self._tx = tx
         self._means = means
         self._now = clock.to_datetime(means.time_us)
-        self.state: dict[str, Any] = self._read(STATE, dict)
+        self.state: dict[str, Any] = _as_it_should_be(self._read(STATE, dict))
 
     # --- steps ---
 
@@ -240,11 +241,11 @@ class Conversation:
     def note(self, event: str, text: str) -> None:
         """Remember a line for people; of many the newest."""
         notes = [*self._read(NOTES, list), [self._means.time_us, event, texts.cut(text, texts.LONGEST_NOTE)]]
-        self.write(NOTES, sorted(notes)[-MOST_NOTES:])
+        self.write(NOTES, sorted(notes, key=_order_of_note)[-MOST_NOTES:])
 
     def came_before(self, digest: str) -> bool:
         """Whether an event that names nothing is another delivery of one that came just now; it is remembered."""
-        recent = self._read(RECENT, list)
+        recent = [each for each in self._read(RECENT, list) if _is_like(each, (str, int))]
         now = self._means.time_us
         if any(seen == digest and abs(now - time_us) <= SAME_WITHIN_US for seen, time_us in recent):
             return True
@@ -268,6 +269,29 @@ class Conversation:
         data = self._tx.get(records.VARIABLE + name)
         found = None if data is None else values.decode(data, inert=True)
         return found if isinstance(found, kind) else kind()  # somebody may have put something else, or redacted it
+
+
+# --- what others may have put in the place of those variables ---
+
+
+def _is_like(given: Any, kinds: Sequence[type]) -> bool:
+    return isinstance(given, list) and [type(each) for each in cast("list[Any]", given)] == [*kinds]
+
+
+def _as_it_should_be(state: dict[str, Any]) -> dict[str, Any]:
+    """What is known of the agent, without what is not of the kind that it is read as."""
+
+    def is_sound(name: str, value: Any) -> bool:
+        if name.endswith("_us"):
+            return type(value) is int and 0 <= value <= LATEST_US
+        return isinstance(value, {"end_reason": str, "background": list}.get(name, object))
+
+    return {name: value for name, value in state.items() if is_sound(name, value)}
+
+
+def _order_of_note(note: Any) -> tuple[int, str, str]:
+    """What is none stays, as older than all."""
+    return tuple(note) if _is_like(note, (int, str, str)) else (0, "", "")
 
 
 def commands_in(view: View) -> list[str]:

@@ -16,7 +16,7 @@ import msgspec
 
 from waypost import records
 from waypost.agents import claude_code, codex
-from waypost.agents.events import AgentEvent, text_of
+from waypost.agents.events import LATEST_US, AgentEvent, text_of
 from waypost.errors import InvalidInput
 from waypost.hooks.entries import Entry
 from waypost.models import StepOwner
@@ -26,8 +26,6 @@ DIALECTS: Mapping[str, ModuleType] = {each.NAME: each for each in (codex, claude
 """The first whose field names fit is meant by `auto`."""
 
 _LONGEST_NUMBER = 18
-_LATEST_US = 250_000_000_000_000_000
-"""The year 9892: beyond that there are no dates."""
 
 
 def read(entry: Entry) -> AgentEvent:
@@ -37,7 +35,7 @@ def read(entry: Entry) -> AgentEvent:
             f"an agent's event of {entry.cut.length:,} bytes is more than is kept of one: {len(entry.payload):,} are, "
             f"and the SHA-256 of all of them, {entry.cut.sha256}"
         )
-    if entry.time_us > _LATEST_US:
+    if entry.time_us > LATEST_US:
         raise InvalidInput(f"an agent's event from {entry.time_us} us after 1970")
     payload = decode(entry.payload)
     dialect = _dialect(entry.dialect, payload)

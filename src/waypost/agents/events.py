@@ -29,6 +29,10 @@ WHOLE = frozenset({"PostToolBatch", "Stop", "StopFailure", "Interrupt"})
 """Events that are the same if their payloads are: those say to which turn they belong."""
 
 
+LATEST_US = 250_000_000_000_000_000
+"""The year 9892: beyond that there are no dates."""
+
+
 class AgentEvent(NamedTuple):
     """One event. `digest` is the SHA-256 of the payload in hex, `name` that of its spool file, `owner` the agent's
     process where it is known; `turn_id` names the prompt that it belongs to.
