@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.test_cli import Shown, call, call_json, here
+from tests.test_cli import Shown, call, call_json, here, hostile
 from waypost.agents import installing, settings
 from waypost.hooks import spool
 
@@ -298,3 +298,14 @@ def test_own_entries_are_known_by_their_commands() -> None:
         None,
     ]
     assert [settings.is_own(each) for each in [*ours, *others]] == [True] * 3 + [False] * 7
+
+
+def test_x21_the_settings_that_change_cannot_reach_the_terminal(
+    here: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settings come with a project, which others write: what they would tell a terminal is written out."""
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("click.confirm", lambda *_, **__: False)
+    put(here / SETTINGS, '{"model": "\x9b2J\u202elive", "hooks": {}}')
+    shown = call("agent", "install", "claude-code")
+    assert shown.status == 1 and hostile(shown.out) == [] and "\\x9b2J\\u202elive" in shown.out

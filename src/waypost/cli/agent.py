@@ -11,7 +11,7 @@ import click
 
 from waypost.cli import messages
 from waypost.cli.invocation import Invocation, options, writing
-from waypost.cli.text import count
+from waypost.cli.text import count, escape_lines
 from waypost.errors import InvalidInput, WorkflowNotFound
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _agreed(change: Change, what: str, *, yes: bool, as_json: bool) -> bool:
         return True
     if as_json or not sys.stdin.isatty():
         raise InvalidInput(f"{change.path} would be changed. Say --yes to go on")
-    click.echo(f"{change.path}\n{change.diff()}")
+    click.echo(escape_lines(f"{change.path}\n{change.diff()}"))
     return click.confirm(f"{what}?", default=True, err=True)
 
 
