@@ -350,6 +350,16 @@ def test_waiting_ends_with_what_it_came_to(call, wp: blocking.Waypost, until: st
     assert (call("watch", "w", "--until", until, "--json").status, shown.out) == (status, "")
 
 
+def test_the_command_that_shows_what_failed_holds_the_id_as_one_word(call, wp: blocking.Waypost) -> None:
+    """Whoever copies it into a shell names the workflow, and starts nothing else, whatever its id is."""
+    name = "w; touch pwned $(id)"
+    wp.create_workflow(name, "W", steps=["a"]).unwrap()
+    wp.update_step_status(name, "a", "running").unwrap()
+    wp.update_step_status(name, "a", "failed", error="no").unwrap()
+    shown = call("watch", name, "--until", "completed")
+    assert shown.err == f"{name} is failed: waypost show '{name}'\n"
+
+
 def test_nobody_waits_for_the_dead(call, wp: blocking.Waypost) -> None:
     """When the process that was at work has died, the wait ends, though no commit says so."""
     wp.create_workflow("w", "W", steps=["a"]).unwrap()

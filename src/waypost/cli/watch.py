@@ -67,7 +67,8 @@ def watch(
     if until is None or name is None or _is_so(found, until):
         return 0
     if not invocation.json:
-        messages.note(f"{escape(name)} is {found}: waypost show {escape(name)}{invocation.flag()}")
+        command = f"waypost show {shlex.quote(name)}{invocation.flag()}"
+        messages.note(escape(f"{name} is {found}: {command}"))
     return _OTHERWISE
 
 
