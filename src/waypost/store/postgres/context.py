@@ -27,6 +27,7 @@ T = TypeVar("T")
 _LOG = logging.getLogger("waypost")
 
 _MEGABYTE = 1 << 20
+_MOST_KNOWN, _FEWEST_WRITTEN = 4096, 256
 _MOST_BEHIND = 64
 """So many commits behind, a view is read anew in place of being brought up to date."""
 _LONGEST_PAUSE_S = 1.0
@@ -53,45 +54,56 @@ class Context:
         self._verify = config.reliability.checksum_validation
         self._patience_s = config.postgres.lock_timeout / 1000
         self._most_known_bytes = config.performance.max_memory_usage * _MEGABYTE // 2
-        self._known: OrderedDict[DocumentId, DocumentView] = OrderedDict()
-        self._uncounted = 0
+        self._known: OrderedDict[DocumentId, tuple[DocumentView, int]] = OrderedDict()
+        """With each version how many bytes of it are counted in `_known_bytes`."""
+        self._known_bytes = 0
         self._lock = threading.Lock()
-        self.written: dict[DocumentId, int] = {}
-        """How many commits this handle has made of a document since its history was last trimmed."""
+        self.written: OrderedDict[DocumentId, int] = OrderedDict()
+        """How many commits this handle has made of a document since its history was last trimmed: of those that it
+        wrote to last, as many as fit beside what is known.
+        """
+        self._most_written = max(_FEWEST_WRITTEN, self._most_known_bytes // 2048)
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
+        # another thread of the parent may have been about to count one
+        self._known_bytes = sum(size_bytes for _, size_bytes in self._known.values())
 
     # --- what is known ---
 
     def known(self, document: DocumentId) -> DocumentView | None:
-        return self._known.get(document)
+        known = self._known.get(document)
+        return None if known is None else known[0]
 
     def remember(self, view: DocumentView) -> None:
         with self._lock:
-            before = self._known.get(view.document)
+            before = self.known(view.document)
             if before is not None and before.head.doc == view.head.doc and before.version > view.version:
                 return
-            self._known[view.document] = view
-            self._known.move_to_end(view.document)
-            self._uncounted += 1
-            if self._uncounted >= 256 or len(self._known) > 4096:
-                self._uncounted = 0
-                self._forget_beyond(self._most_known_bytes)
+            view.grown = self._grown
+            self._count(view, view.held_bytes)
 
-    def _forget_beyond(self, most_bytes: int) -> None:
-        held = sum(view.held_bytes for view in self._known.values())
-        while self._known and (held > most_bytes or len(self._known) > 4096):
-            _, view = self._known.popitem(last=False)
-            held -= view.held_bytes
+    def _grown(self, view: DocumentView, size_bytes: int) -> None:
+        with self._lock:
+            known = self._known.get(view.document)
+            if known is not None and known[0] is view:
+                self._count(view, known[1] + size_bytes)
+
+    def _count(self, view: DocumentView, size_bytes: int) -> None:
+        """Know a version, as the last one used, and forget those used before it, and it, where they take too much."""
+        self._forget(view.document)
+        self._known[view.document] = (view, size_bytes)
+        self._known_bytes += size_bytes
+        while self._known and (self._known_bytes > self._most_known_bytes or len(self._known) > _MOST_KNOWN):
+            self._forget(next(iter(self._known)))
+
+    def _forget(self, document: DocumentId) -> None:
+        _, size_bytes = self._known.pop(document, (None, 0))
+        self._known_bytes = self._known_bytes - size_bytes if self._known else 0
 
     def forget(self, document: DocumentId) -> None:
         with self._lock:
-            self._known.pop(document, None)
-
-    def forget_all(self) -> None:
-        with self._lock:
-            self._known.clear()
+            self._forget(document)
 
     # --- looking ---
 
@@ -100,7 +112,7 @@ class Context:
 
     def look(self, document: DocumentId, counters: Counters | None = None) -> DocumentView:
         """The newest version, which is looked up."""
-        known = self._known.get(document)  # before, so that the server cannot be behind it
+        known = self.known(document)  # before, so that the server cannot be behind it
         head = self._head(self.connections, document, counters)
         if known is not None and known.version:
             if known.head == head:
@@ -221,7 +233,10 @@ class Context:
 
     def committed(self, document: DocumentId) -> None:
         """Count a commit, for the trimming of history."""
-        self.written[document] = self.written.get(document, 0) + 1
+        with self._lock:
+            self.written[document] = self.written.pop(document, 0) + 1
+            if len(self.written) > self._most_written:
+                self.written.popitem(last=False)
 
 
 def _hit(view: DocumentView, counters: Counters | None) -> DocumentView:

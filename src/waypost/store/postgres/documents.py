@@ -9,7 +9,7 @@ more of those behind them come along, in whatever order it is.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -25,6 +25,8 @@ INLINE_BYTES = 64 * 1024
 """Values that are longer are not fetched before somebody reads them."""
 _WHOLE_BYTES = 128 * 1024
 _MOST_IN_A_RUN = 512
+_KNOWN_BYTES, _NAMED_BYTES = 200, 100
+"""About what it takes to know of a part without its key and value, and to have it in a listing."""
 
 
 class Head(NamedTuple):
@@ -75,6 +77,10 @@ class DocumentView:
         self._listed: dict[str, tuple[str, ...]] = {} if head.version else {"": ()}
         self._runs: dict[str, int] = {}
         """How many parts of a kind come at the next question."""
+        self.held_bytes = 0
+        """About how much memory it takes, and the next one that knows what this one does."""
+        self.grown: Callable[[DocumentView, int], None] | None = None
+        """Told how many bytes it has come to know by reading."""
 
     @property
     def version(self) -> int:
@@ -96,11 +102,16 @@ class DocumentView:
     def commit_id(self) -> bytes:
         return self.head.commit_id
 
-    @property
-    def held_bytes(self) -> int:
-        """About how much memory it takes."""
-        known = sum(200 + len(part.value or b"") if part is not None else 200 for part in tuple(self._known.values()))
-        return known + 100 * sum(map(len, tuple(self._listed.values())))
+    def _hold(self, key: str, part: Part | None) -> None:
+        if key in self._known:
+            self.held_bytes -= _weight(key, self._known[key])
+        self._known[key] = part
+        self.held_bytes += _weight(key, part)
+
+    def _grow(self, size_bytes: int) -> None:
+        self.held_bytes += size_bytes
+        if self.grown is not None:
+            self.grown(self, size_bytes)
 
     # --- reading ---
 
@@ -111,7 +122,10 @@ class DocumentView:
         if any(key.startswith(prefix) and not _holds(keys, key) for prefix, keys in tuple(self._listed.items())):
             return None
         self._fetch(key)
-        return self._known.setdefault(key, None)
+        if key not in self._known:
+            self._known.setdefault(key, None)
+            self._grow(_weight(key, None))
+        return self._known[key]
 
     def get(self, key: str) -> bytes | None:
         part = self.part(key)
@@ -188,7 +202,8 @@ class DocumentView:
         if self._kept.size_bytes <= _WHOLE_BYTES:
             self._take(self._run_from("", "", _WHOLE_BYTES))
             known = tuple(self._known.items())
-            self._listed[""] = tuple(sorted(each for each, part in known if part is not None))
+            self._listed[""] = keys = tuple(sorted(each for each, part in known if part is not None))
+            self._grow(_NAMED_BYTES * len(keys))
             return
         kind, separator, _ = key.partition("\x1f")
         most = self._runs.get(kind, 1) if separator else 1
@@ -203,10 +218,14 @@ class DocumentView:
     def _take(self, rows: list[tuple[Any, ...]]) -> None:
         if not rows or not rows[0][0]:
             raise self._expired()
+        size_bytes = 0
         for _, key, length, digest, value, content, is_erased in rows:
             if key is not None:
                 name = bytes(key).decode()
-                self._known.setdefault(name, self._checked(name, length, digest, value, content, is_erased))
+                part = self._checked(name, length, digest, value, content, is_erased)
+                if self._known.setdefault(name, part) is part:
+                    size_bytes += _weight(name, part)
+        self._grow(size_bytes)
 
     def _list(self, prefix: str) -> tuple[str, ...]:
         start = prefix.encode()
@@ -218,6 +237,7 @@ class DocumentView:
             if key.startswith(prefix):
                 (found.discard if part is None else found.add)(key)
         self._listed[prefix] = keys = tuple(sorted(found))
+        self._grow(_NAMED_BYTES * len(keys) + sum(map(len, keys)))
         return keys
 
     def _checked(self, key: str, length: int, digest: object, value: object, content: int | None, gone: bool) -> Part:
@@ -265,11 +285,20 @@ class DocumentView:
         else:
             made._known = dict(self._known)
             made._listed = dict(self._listed)
-        made._known.update(puts)
-        made._known.update(dict.fromkeys(removed))
+            made.held_bytes = self.held_bytes
+        for key, part in puts.items():
+            made._hold(key, part)
+        for key in removed:
+            made._hold(key, None)
         for prefix, keys in made._listed.items():
-            made._listed[prefix] = _with(keys, prefix, puts, removed)
+            made._listed[prefix] = listed = _with(keys, prefix, puts, removed)
+            made.held_bytes += _NAMED_BYTES * (len(listed) - len(keys))
         return made
+
+
+def _weight(key: str, part: Part | None) -> int:
+    """About how much memory it takes to know of a part."""
+    return _KNOWN_BYTES + len(key) + (0 if part is None or part.value is None else len(part.value))
 
 
 def _holds(keys: tuple[str, ...], key: str) -> bool:
