@@ -255,6 +255,30 @@ def test_what_a_repair_moved_aside_is_not_amiss_once_more(path: Path) -> None:
     assert known(path) == made
 
 
+@pytest.mark.parametrize("make_it", [os.mkfifo, os.mkdir, lambda name: os.symlink("/etc/hostname", name)])
+def test_n04_what_is_no_file_hides_no_checkpoints_beside_it(
+    path: Path, make_it: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Checkpoints are listed all the same, once it is said what is left out; `verify` calls it damage, as a repair does
+    that moves it aside.
+    """
+    made = closed_with(path, 3)
+    (path / "workflows" / "wf.state").unlink()
+    strange = path / "checkpoints" / "strange.checkpoint"
+    make_it(strange)
+    with closing(directory_store(path, read_only=True)) as store:
+        for _ in range(2):
+            assert store.left("workflow") == {"wf": [name_of(number) for number in range(3)]}
+        assert [each.getMessage() for each in caplog.records] == [
+            f"a checkpoint is left out: {strange}: is no file of a store (waypost store repair keeps what is whole)"
+        ]
+        found = {each.file: (each.severity, each.text) for each in store.verify().findings}
+    assert found[str(strange)] == ("damage", "is no file of a store")
+    assert by_files(path) == made
+    waypost.repair(path)
+    assert not os.path.lexists(strange) and os.path.lexists(path / "damaged" / "strange.checkpoint.1")
+
+
 def broken(path: Path, number: int, harm: str) -> None:
     if harm == "gone":
         file_of(path, number).unlink()  # as a repair leaves it that was killed behind moving it aside

@@ -6,8 +6,8 @@ compared with the checksum that its last file says, so that no mixture of files 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from copy import copy
 from types import MappingProxyType
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from waypost.codec import bodies
 from waypost.codec.bodies import Extent, Part
 from waypost.codec.compression import Undecodable
 from waypost.codec.frame import FrameType, Standing
-from waypost.errors import DocumentDamaged, UnsupportedFormat
+from waypost.errors import DocumentDamaged, StoreUnavailable, UnsupportedFormat
 from waypost.store import parts as sums
 from waypost.store.contract import ADOPTED, CHECKPOINT
 from waypost.store.directory import loading
@@ -32,6 +32,7 @@ from waypost.store.kinds import DocumentId, Kind
 from waypost.store.values import Pieces
 from waypost.store.views import OperationRecord, View
 
+_LOG = logging.getLogger("waypost")
 FOLDER = "checkpoints"
 SUFFIX = ".checkpoint"
 ARRIVING = ".arriving"
@@ -316,7 +317,7 @@ def read_layer(context: Context, folder: Directory, name: str) -> Layer | None:
 
 def read_file(context: Context, folder: Directory, file: str) -> Layer | None:
     """What a file holds, whatever its name; None where there is none. Raises what opening a log raises."""
-    log = context.open_log(folder, file, write=False)
+    log = _opened(context, folder, file)
     if log is None:
         return None
     size = log.file.identity().size
@@ -329,6 +330,17 @@ def read_file(context: Context, folder: Directory, file: str) -> Layer | None:
         raise log.damage(last.end, "it does not end with its seal")
     log.recorded_synced = last.offset  # blocks are checked when they are read
     return _layer(context, log, log.body.checkpoint, _main_frame(log, first, size))
+
+
+def _opened(context: Context, folder: Directory, file: str) -> Log | None:
+    """The file of a checkpoint. Raises DocumentDamaged for what is none: waiting would not make it one."""
+    try:
+        return context.open_log(folder, file, write=False)
+    except StoreUnavailable:
+        if folder.kind(file) in ("file", None):
+            raise
+    name, why = f"{folder.path}/{file}", "is no file of a store"
+    raise DocumentDamaged(f"{name}: {why} ({HOW_TO_MEND})", file=name, reason=why)
 
 
 def _main_frame(log: Log, first: Frame, size: int) -> Frame:
@@ -362,18 +374,27 @@ def names_of(context: Context, document: DocumentId) -> list[str]:
 
 
 def names_by_files(context: Context, is_wanted: Callable[[DocumentId], bool]) -> dict[DocumentId, list[str]]:
-    """The same for all documents that are wanted, of which there are any."""
+    """The same for all documents that are wanted, of which there are any. What cannot be read is logged, and left."""
     folder = context.layout.existing(FOLDER)
     found: dict[DocumentId, dict[str, str | None]] = {}
     for file in folder.names() if folder else []:
         if folder and file.endswith(SUFFIX):
-            with suppress(DocumentDamaged, UnsupportedFormat):
+            try:
                 owner = owner_of(context, folder, file)
                 layer = read_file(context, folder, file) if owner is not None and is_wanted(owner) else None
-                if layer is not None and layer.document == owner and file == file_name(layer.name):
-                    found.setdefault(layer.document, {})[layer.name] = layer.parent
+            except (DocumentDamaged, UnsupportedFormat) as error:
+                _warn_once(context, file, str(error))
+                continue
+            if layer is not None and layer.document == owner and file == file_name(layer.name):
+                found.setdefault(layer.document, {})[layer.name] = layer.parent
     standing = {document: [name for name in parents if _stands(name, parents)] for document, parents in found.items()}
     return {document: sorted(names) for document, names in standing.items() if names}
+
+
+def _warn_once(context: Context, file: str, why: str) -> None:
+    if (file, why) not in context.told:
+        context.told.add((file, why))
+        _LOG.warning("a checkpoint is left out: %s", why)
 
 
 def left(context: Context, kind: Kind, there: set[str]) -> dict[str, list[str]]:
@@ -384,7 +405,7 @@ def left(context: Context, kind: Kind, there: set[str]) -> dict[str, list[str]]:
 
 def owner_of(context: Context, folder: Directory, file: str) -> DocumentId | None:
     """The document that a file is a checkpoint of, by its beginning."""
-    log = context.open_log(folder, file, write=False)
+    log = _opened(context, folder, file)
     if log is None or log.first(log.file.identity().size) is None or log.body is None:
         return None
     return document_id(log.body.kind, log.body.id)

@@ -58,7 +58,7 @@ class Context:
         writing such files had failed by then.
         """
         self.keeping_failures = 0
-        self.told: set[tuple[DocumentId, str]] = set()
+        self.told: set[tuple[DocumentId | str, str]] = set()
         """What was said of documents in warnings that need be seen once."""
         self.hopped = Hopped()
         self.listeners: WeakSet[Waiting] = WeakSet()
