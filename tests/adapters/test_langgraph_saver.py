@@ -646,6 +646,15 @@ def test_pruning_keeps_what_comes_in_and_what_is_pending(store: Store, saver: Wa
     assert ids(saver.list(None)) == []
 
 
+def test_a_thread_that_was_pruned_is_copied(saver: WaypostSaver, small_pages: None) -> None:
+    """Also where nothing is left in its first page."""
+    at = fill(saver, 100)[-1]
+    saver.prune(["t"])
+    saver.copy_thread("t", "copy")
+    assert ids(saver.list(config("copy"))) == ids(saver.list(config())) == ["00000099"]
+    assert saver.get_tuple(config("copy")).checkpoint == saver.get_tuple(at).checkpoint  # pyright: ignore[reportOptionalMemberAccess]
+
+
 def test_a_copy_is_whole_or_is_not_there(
     store: Store, saver: WaypostSaver, small_pages: None, monkeypatch: Any
 ) -> None:

@@ -7,6 +7,7 @@ place of that. Cut off before it, nobody sees them, and whoever next removes or 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import NamedTuple
 
 from waypost.adapters.langgraph import naming, pages, removing
@@ -67,13 +68,13 @@ def build(known: Pages, thread_id: str, contents: Iterator[Content]) -> None:
 
 
 def _build(known: Pages, name: str, thread_id: str, contents: Iterator[Content]) -> None:
-    first, held = next(contents, None), None
-    if first is None or not first.parts:
+    first, second, held = next(contents, None), next(contents, None), None
+    if first is None or not (first.parts or second):  # of one that was pruned the first page may be empty
         return
     numbers: list[int] = []
     lows: list[str] = []
     namespaces: list[list[str]] = []
-    for content in contents:
+    for content in chain(() if second is None else (second,), contents):
         number = _set_aside(known, name, thread_id)
         if held is not None:
             _write(known, name, numbers[-1], held, SealRecord(content.low, number))
