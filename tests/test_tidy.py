@@ -41,7 +41,7 @@ ORDER = """
     performance
     alerts
     maintenance ownership
-    streams erased
+    streams erased thread_pages
     records
     session_records prepared
     redaction secrecy

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from waypost import clock, erased, merging, prepared, records, session_records, settling, unions
+from waypost import clock, erased, merging, prepared, records, session_records, settling, thread_pages, unions
 from waypost.checkpoint_ids import MARK
 from waypost.erased import ERASED, carry_out
 from waypost.errors import DocumentDamaged, SchemaOutdated, SessionBusy, VersionConflict, WaypostError
@@ -44,8 +44,10 @@ class Outcome(NamedTuple):
 def sync(here: Store, there: Store, answers: Answers, *, dry_run: bool, progress: Progress) -> SyncReport:
     """Sync all documents of two stores. What keeps one from being synced is in the report."""
     documents = [
-        DocumentId(kind, each) for kind in _KINDS for each in sorted({*here.documents(kind), *there.documents(kind)})
-    ]
+        DocumentId(kind, each)
+        for kind in _KINDS
+        for each in sorted({*here.documents(kind), *there.documents(kind)}, reverse=kind == "thread")
+    ]  # of a thread the pages first, and then what tells of them
     synced: list[SyncedDocument] = []
     conflicts: list[StateConflict] = []
     failures: list[SyncFailure] = []
@@ -202,6 +204,7 @@ class _OneDocument:
         for side in (ours, theirs):
             self._check_owners(side, merged)
         if not self._dry_run:
+            thread_pages.tell_reach(self._document, (ours.view, theirs.view), (ours.store, theirs.store))
             adopting = [self._adopt(side, settled.union.adopted) for side in (ours, theirs)]
             for side, checks in zip((theirs, ours), reversed(adopting), strict=True):
                 side.store.follow(self._document, side.head, [commit], checks)

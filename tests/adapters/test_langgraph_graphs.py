@@ -57,7 +57,7 @@ def test_delta_channels_come_back_across_prune_copy_and_pages(
             each.invoke({"turn": turn, "log": [f"asked {turn}"]}, config())
     expected = plain.get_state(config()).values
     assert len(expected["log"]) == 24 and graph.get_state(config()).values == expected
-    assert len(saver._pages.of("langgraph/t")) > 2
+    assert len(saver._pages.look("langgraph/t")) > 2
     values = [each.checkpoint["channel_values"] for each in saver.list(config())]
     assert 0 < sum("log" in each for each in values) < len(values) / 2  # most stand on others
     saver.copy_thread("t", "u")

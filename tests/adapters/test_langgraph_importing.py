@@ -95,7 +95,7 @@ def test_a_database_is_imported_whole_and_goes_on(
     assert sum(each.checkpoints for each in report.threads) == len(expected) > 30
     assert seen[0] == (0, len(expected)) and seen[-1] == (len(expected), len(expected)) and sorted(seen) == seen
     assert told(saver) == expected
-    assert len(saver._pages.of("langgraph/deltas")) > 2
+    assert len(saver._pages.look("langgraph/deltas")) > 2
     again = saver.import_database(database.location)
     assert {each.outcome for each in again.threads} == {"same"}
     for each in (saver, database.saver):

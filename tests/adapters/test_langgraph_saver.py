@@ -214,7 +214,7 @@ def test_no_more_than_a_page_is_held_whatever_the_length_of_the_thread(
 ) -> None:
     """Pages are bounded, and grow in number; each has the values of its checkpoints."""
     fill(saver, 300)
-    found = pages.Pages(store).of("langgraph/t")
+    found = pages.Pages(store).look("langgraph/t").rows
     assert len(found) > 8
     sizes = [store.view(naming.page("langgraph/t", row.number)).size_bytes for row in found]
     assert max(sizes) < 2 * 16 * 1024 + 100 * len(found)  # the head lists the others
@@ -274,7 +274,7 @@ def test_namespaces_that_come_and_go_are_found_in_their_pages(saver: WaypostSave
     at = config(checkpoint_id="00000059")
     for number in range(100, 300):
         at = saver.put(at, checkpoint({"a": number, "b": "b" * 500}, {"a": number, "b": number}, number), LOOP, {})
-    assert len(saver._pages.of("langgraph/t")) > 5
+    assert len(saver._pages.look("langgraph/t")) > 5
     for namespace, expected in (("early:1", 1), ("middle:1", 2), ("", 299)):
         found = saver.get_tuple(config("t", namespace))
         assert found is not None and found.checkpoint["channel_values"]["a"] == expected

@@ -13,10 +13,12 @@ from typing import NamedTuple
 from waypost.adapters.langgraph import naming, pages, removing
 from waypost.adapters.langgraph.naming import OF_PAGE, SEALED
 from waypost.adapters.langgraph.pages import Pages
-from waypost.adapters.langgraph.rows import SealRecord
+from waypost.adapters.langgraph.rows import PageRecord, SealRecord
 from waypost.errors import Refused, VersionConflict
 from waypost.records import encode
 from waypost.store import Transaction, View
+
+_OF_IDS = naming.SAVED, naming.WRITES
 
 
 class Content(NamedTuple):
@@ -24,6 +26,11 @@ class Content(NamedTuple):
 
     low: str
     parts: Mapping[str, bytes]
+
+    @property
+    def highest(self) -> str:
+        """The highest id of which there is anything."""
+        return max((naming.of_key(key)[0] for key in self.parts if key.startswith(_OF_IDS)), default="")
 
 
 def copy_thread(known: Pages, source: str, target: str) -> None:
@@ -34,7 +41,7 @@ def copy_thread(known: Pages, source: str, target: str) -> None:
 
 
 def _pages_of(known: Pages, name: str) -> Iterator[Content]:
-    for row in known.of(name):
+    for row in known.look(name).rows:
         view = known.view(name, row.number)
         yield Content(row.low, _parts(view))
 
@@ -74,10 +81,13 @@ def _build(known: Pages, name: str, thread_id: str, contents: Iterator[Content])
     numbers: list[int] = []
     lows: list[str] = []
     namespaces: list[list[str]] = []
+    reaches: dict[int, str] = {}
     for content in chain(() if second is None else (second,), contents):
         number = _set_aside(known, name, thread_id)
         if held is not None:
             _write(known, name, numbers[-1], held, SealRecord(content.low, number))
+            if held.highest >= content.low:  # it is a copy of one that overlaps others
+                reaches[numbers[-1]] = held.highest
         held = content
         numbers.append(number)
         lows.append(content.low)
@@ -92,14 +102,16 @@ def _build(known: Pages, name: str, thread_id: str, contents: Iterator[Content])
             tx.put(key, data)
         if numbers:
             tx.put(SEALED, encode(SealRecord(lows[0], numbers[0])))
-        for number, low in zip(numbers, lows, strict=True):
+        for number, low, before in zip(numbers, lows, [0, *numbers], strict=False):
             if tx.size_of(naming.leaving(number)) is None:
                 raise VersionConflict(f"thread {thread_id!a:.80}: somebody else cleared what was to become its pages")
             tx.delete(naming.leaving(number))
-            tx.put(naming.listed(number), encode(low))
+            tx.put(naming.listed(number), encode(PageRecord(low, before)))
         for number, inside in zip(numbers[:-1], namespaces, strict=False):
             for component in inside:
                 tx.put(naming.inside(component, number), b"")
+        for number, checkpoint_id in reaches.items():
+            tx.put(naming.reach(number, checkpoint_id), b"")
 
     known.store.submit(pages.change(naming.page(name, 0), "build_thread", work)).result()
 

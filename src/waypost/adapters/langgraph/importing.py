@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
-from waypost.adapters.langgraph import building, naming, reading, removing, rows, sources, writing
+from waypost.adapters.langgraph import building, naming, reading, removing, rows, sources
 from waypost.adapters.langgraph.building import Content
 from waypost.adapters.langgraph.pages import PAGE_BYTES, STATES, Pages
 from waypost.adapters.langgraph.rows import (
@@ -217,7 +217,7 @@ def _writes_of(each: ReadCheckpoint) -> list[WritesRecord]:
 def _digest_of(known: Pages, thread_id: str) -> int:
     """The digest of what is there of a thread, every byte of it read."""
     digest, name = _Digest(), naming.name_of(thread_id)
-    for row in known.look(name):
+    for row in known.look(name).rows:
         view = known.view(name, row.number)
         for key in view.keys(naming.SAVED):
             checkpoint_id, _ = naming.of_key(key)
@@ -229,6 +229,7 @@ def _digest_of(known: Pages, thread_id: str) -> int:
                 data = None if channel[2] is None else view.get(naming.VALUE + channel[2])
                 if channel[2] is not None and data is not None:
                     values[channel[2]] = data
-            tasks = {task.task_id: task for task, _ in writing.pending(view, place)}
-            digest.add(place, record, values, [tasks[each] for each in sorted(tasks)])
+            keys = view.keys(naming.writes(place.checkpoint_id, place.namespace))
+            tasks = [task for each in keys if (task := rows.WRITES.get(view, each)) is not None]
+            digest.add(place, record, values, sorted(tasks, key=lambda task: task.task_id))
     return digest.value

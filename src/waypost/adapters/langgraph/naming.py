@@ -9,21 +9,23 @@ import re
 from hashlib import sha256
 from uuid import UUID
 
+from waypost import thread_pages
 from waypost.errors import InvalidId
 from waypost.store import DocumentId
 
-SEPARATOR = "\x1f"
-PREFIX = "langgraph/"
+SEPARATOR = thread_pages.SEPARATOR
+PREFIX = thread_pages.PREFIX
 THREAD = "thread"
 NEXT = "next"
-SEALED = "sealed"
+SEALED = thread_pages.SEALED
 GONE = "gone"
-PAGE = f"page{SEPARATOR}"
+PAGE = thread_pages.PAGE
+REACH = thread_pages.REACH
 IN = f"in{SEPARATOR}"
 LEAVING = f"leaving{SEPARATOR}"
-SAVED = f"saved{SEPARATOR}"
+SAVED = thread_pages.SAVED
 VALUE = f"value{SEPARATOR}"
-WRITES = f"writes{SEPARATOR}"
+WRITES = thread_pages.WRITES
 NEWEST = f"newest{SEPARATOR}"
 OF_PAGE = (SAVED, VALUE, WRITES, NEWEST)
 """What the parts of a page begin with that hold what was saved."""
@@ -97,6 +99,9 @@ def is_head(identifier: str) -> bool:
 
 # --- parts ---
 
+listed = thread_pages.listed
+reach = thread_pages.reach
+
 
 def component(given: str) -> str:
     """A text as it stands in a key."""
@@ -126,11 +131,6 @@ def newest(namespace: str) -> str:
     return NEWEST + component(namespace)
 
 
-def listed(number: int) -> str:
-    """The part by which the head lists a page."""
-    return f"{PAGE}{number:017d}"
-
-
 def inside(namespace_component: str, number: int) -> str:
     """The part by which the head says that a namespace is in a page."""
     return f"{IN}{namespace_component}{SEPARATOR}{number:017d}"
@@ -143,3 +143,9 @@ def leaving(number: int) -> str:
 def number_of(key: str) -> int:
     """The page's number at the end of a key."""
     return int(key.rpartition(SEPARATOR)[2])
+
+
+def of_reach(key: str) -> tuple[int, str]:
+    """The page's number and the id of a part `reach`."""
+    _, number, checkpoint_id = key.split(SEPARATOR)
+    return int(number), checkpoint_id

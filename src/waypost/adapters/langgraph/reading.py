@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 from typing import Any, NamedTuple
 
 from waypost.adapters.langgraph import naming, rows, writing
+from waypost.adapters.langgraph.layout import Layout, behind
 from waypost.adapters.langgraph.pages import Pages
 from waypost.adapters.langgraph.rows import SavedRecord, Serializer, ValueRecord
 from waypost.adapters.langgraph.writing import Place
@@ -27,6 +28,8 @@ class Found(NamedTuple):
     place: Place
     record: SavedRecord
     view: View
+    pages: Sequence[View]
+    """The pages that may hold writes of it, from the lowest ids on."""
 
     @property
     def parent(self) -> Place | None:
@@ -58,8 +61,8 @@ class Found(NamedTuple):
     def pending_writes(self, serde: Serializer, channels: frozenset[str] | None = None) -> list[tuple[str, str, Any]]:
         """(task id, channel, value) of the pending writes in their order; of some channels, where these are given."""
         return [
-            (task.task_id, row.channel, serde.loads_typed((row.type, row.data)))
-            for task, row in writing.pending(self.view, self.place)
+            (task_id, row.channel, serde.loads_typed((row.type, row.data)))
+            for task_id, row in writing.pending(self.pages, self.place)
             if channels is None or row.channel in channels
         ]
 
@@ -70,45 +73,45 @@ def _loaded(serde: Serializer, value: ValueRecord) -> Any:
 
 def one(known: Pages, place: Place) -> Found | None:
     """The checkpoint of an id. Raises what the store raises."""
-    return next((found for view in _pages(known, place) if (found := _found(view, place)) is not None), None)
-
-
-def _pages(known: Pages, place: Place) -> Iterator[View]:
-    """The page that a checkpoint is in, and the one before it: in two stores that were synced, one may have put into a
-    page what the other one began the next with.
-    """
-    row, view = known.page_of(place.name, place.checkpoint_id)
-    yield view
-    before = known.before(place.name, row) if row.number else None
-    if before is not None:
-        yield before
+    views = known.holding(place.name, place.checkpoint_id)
+    key = naming.saved(place.checkpoint_id, place.namespace)
+    for view in views:
+        record = rows.SAVED.get(view, key)
+        if record is not None:
+            return Found(place, record, view, views[::-1])
+    return None
 
 
 def in_namespaces(known: Pages, thread_id: str, checkpoint_id: str) -> Iterator[Found]:
     """The checkpoints of an id in all namespaces of a thread."""
-    place = Place(thread_id, "", checkpoint_id)
-    for view in _pages(known, place):
+    views = known.holding(naming.name_of(thread_id), checkpoint_id)
+    told: set[str] = set()
+    for view in views:
         for key in view.keys(f"{naming.SAVED}{checkpoint_id}{naming.SEPARATOR}"):
             record = rows.SAVED.get(view, key)
-            if record is not None:
-                yield Found(place._replace(namespace=record.namespace), record, view)
+            if record is not None and key not in told:
+                told.add(key)
+                yield Found(Place(thread_id, record.namespace, checkpoint_id), record, view, views[::-1])
 
 
 def newest(known: Pages, thread_id: str, namespace: str) -> Found | None:
-    """The checkpoint of the highest id of a namespace."""
-    name, highest = naming.name_of(thread_id), None
-    for number, (_, view) in enumerate(known.with_namespace(name, namespace)):
-        if number >= 2 and highest is not None:
-            break  # only the newest two may overlap, as in `one`
-        checkpoint_id = rows.newest_of(view, naming.newest(namespace))
-        if checkpoint_id is not None and (highest is None or checkpoint_id > highest[0]):
-            highest = checkpoint_id, view
-    return None if highest is None else _found(highest[1], Place(thread_id, namespace, highest[0]))
+    """The newest checkpoint of a namespace."""
+    name = naming.name_of(thread_id)
+    found = writing.newest(known, name, naming.component(namespace))
+    if found is None:
+        return None
+    checkpoint_id, view = found
+    record = rows.SAVED.get(view, naming.saved(checkpoint_id, namespace))
+    pages = _with_writes(known, name, known.known(name) or known.look(name), checkpoint_id, view)
+    return None if record is None else Found(Place(thread_id, namespace, checkpoint_id), record, view, pages)
 
 
-def _found(view: View, place: Place) -> Found | None:
-    record = rows.SAVED.get(view, naming.saved(place.checkpoint_id, place.namespace))
-    return None if record is None else Found(place, record, view)
+def _with_writes(known: Pages, name: str, found: Layout, checkpoint_id: str, view: View) -> Sequence[View]:
+    """The pages that may hold writes of a checkpoint that is in one of them, from the lowest ids on."""
+    others = found.others(checkpoint_id)
+    if not others:
+        return (view,)
+    return [known.view(name, row.number) for row in (*others[::-1], found.belongs(checkpoint_id))]
 
 
 # --- many ---
@@ -118,15 +121,59 @@ def of_thread(known: Pages, thread_id: str, namespace: str | None = None, before
     """The checkpoints of a thread, of one namespace or of all, with ids below `before`, the highest id first."""
     name = naming.name_of(thread_id)
     component = None if namespace is None else naming.component(namespace)
-    for _, view in known.newest_first(name, before):
-        if namespace is not None and view.size_of(naming.newest(namespace)) is None:
-            continue
-        for key in reversed(list(view.keys(naming.SAVED))):
-            checkpoint_id, inside = naming.of_key(key)
-            if (component is None or inside == component) and (before is None or checkpoint_id < before):
-                record = rows.SAVED.get(view, key)
-                if record is not None:
-                    yield Found(Place(thread_id, record.namespace, checkpoint_id), record, view)
+    found = known.current(name)
+    told = ""
+    for key, view in _from_the_highest(known, name, found, component, before):
+        record = None if key == told else rows.SAVED.get(view, key)
+        if record is not None:
+            told = key
+            checkpoint_id, _ = naming.of_key(key)
+            pages = _with_writes(known, name, found, checkpoint_id, view)
+            yield Found(Place(thread_id, record.namespace, checkpoint_id), record, view, pages)
+
+
+def _from_the_highest(
+    known: Pages, name: str, found: Layout, component: str | None, before: str | None
+) -> Iterator[tuple[str, View]]:
+    """The keys of checkpoints, the highest first, each with its page. Pages that overlap are gone through side by side;
+    no page is looked at before its turn.
+    """
+    waiting = [row for row in reversed(found.highest_first()) if before is None or row.low < before]
+    going: list[_Going] = []
+    while waiting or going:
+        while waiting and (not going or waiting[-1].end is None or naming.of_key(going[0].key)[0] < waiting[-1].end):
+            view = known.view(name, waiting.pop().number)
+            keys = _keys_of(view, component, before)
+            if keys:
+                heappush(going, _Going(keys[-1], view, keys))
+        if going:
+            _, view, keys = going[0]
+            yield keys.pop(), view
+            if keys:
+                heapreplace(going, _Going(keys[-1], view, keys))
+            else:
+                heappop(going)
+
+
+class _Going(NamedTuple):
+    """A page that is gone through: the highest key that is left, and all that are. The highest sorts first."""
+
+    key: str
+    view: View
+    keys: list[str]
+
+    def __lt__(self, other: tuple[Any, ...]) -> bool:
+        return self.key > other[0]
+
+
+def _keys_of(view: View, component: str | None, before: str | None) -> list[str]:
+    """The keys of the checkpoints in a page, of a namespace where one is given, with ids below `before`."""
+    found: list[str] = []
+    for key in view.keys(naming.SAVED):
+        checkpoint_id, inside = naming.of_key(key)
+        if (component is None or inside == component) and (before is None or checkpoint_id < before):
+            found.append(key)
+    return found
 
 
 def of_all(known: Pages, namespace: str | None = None, before: str | None = None) -> Iterator[Found]:
@@ -181,8 +228,7 @@ class _Merged:
 
     def _begun_at(self, wanted: _Next) -> Iterator[Found]:
         place = wanted.checkpoint_id, wanted.component
-        # what sorts right behind an id is the id with the lowest character that there is
-        for found in of_thread(self._known, wanted.thread_id, self._namespace, f"{wanted.checkpoint_id}\0"):
+        for found in of_thread(self._known, wanted.thread_id, self._namespace, behind(wanted.checkpoint_id)):
             if (found.place.checkpoint_id, naming.component(found.place.namespace)) <= place:
                 return _with(found, of_thread_from(self._known, found, self._namespace))
         return iter(())
@@ -191,7 +237,7 @@ class _Merged:
 def of_thread_from(known: Pages, start: Found, namespace: str | None) -> Iterator[Found]:
     """The checkpoints of a thread behind one."""
     place = start.place.checkpoint_id, naming.component(start.place.namespace)
-    for found in of_thread(known, start.place.thread_id, namespace, f"{start.place.checkpoint_id}\0"):
+    for found in of_thread(known, start.place.thread_id, namespace, behind(start.place.checkpoint_id)):
         if (found.place.checkpoint_id, naming.component(found.place.namespace)) < place:
             yield found
 

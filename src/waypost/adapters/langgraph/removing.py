@@ -1,7 +1,8 @@
 """Removing: a whole thread, the checkpoints of runs, and what a thread's newest checkpoints do not stand on.
 
-A thread goes in one commit, over its head and its newest page; what is left in other pages is invisible then, and is
-cleared and erased one by one. What goes from a page otherwise goes in one commit of that page.
+A thread goes in one commit, over its head and its newest page (each of them, where it went on apart); what is left in
+other pages is invisible then, and is cleared and erased one by one. What goes from a page otherwise goes in one commit
+of that page.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from typing import Any, NamedTuple
 
 from waypost import clock
 from waypost.adapters.langgraph import naming, pages, reading, rows
+from waypost.adapters.langgraph.layout import Layout, Row
 from waypost.adapters.langgraph.naming import GONE, NEXT, OF_PAGE, THREAD
-from waypost.adapters.langgraph.pages import TRIES, Pages, Row
+from waypost.adapters.langgraph.pages import TRIES, Pages
 from waypost.adapters.langgraph.reading import Found
 from waypost.adapters.langgraph.rows import NewestRecord, SavedRecord, Serializer
 from waypost.adapters.langgraph.writing import Place
@@ -33,17 +35,17 @@ def delete_thread(known: Pages, thread_id: str) -> None:
         head = joint.document(naming.page(name, 0))
         if _is_empty(head):
             break
-        if {row.number for row in found} != {0, *map(naming.number_of, head.keys(naming.PAGE))}:
+        if {row.number for row in found.rows} != {0, *map(naming.number_of, head.keys(naming.PAGE))}:
             continue  # it was changed meanwhile
-        leaving = [*map(naming.number_of, head.keys(naming.LEAVING)), *(row.number for row in found[1:])]
+        leaving = [*map(naming.number_of, head.keys(naming.LEAVING)), *(row.number for row in found.rows[1:])]
         following = head.get(NEXT)
         _clear(head)
         if following is not None:
             head.put(NEXT, following)
         for number in leaving:
             head.put(naming.leaving(number), b"")
-        if found[-1].number:
-            last = joint.document(naming.page(name, found[-1].number))
+        for number in (row.number for row in found.last if row.number):
+            last = joint.document(naming.page(name, number))
             _clear(last)
             last.put(GONE, b"")
         change = JointChange(clock.new_id("op"), "langgraph.delete_thread")
@@ -62,7 +64,7 @@ def _is_empty(head: JointPart) -> bool:
 
 def _clear(tx: Transaction) -> None:
     """Remove all of a document, and have it say that what it held is erased."""
-    there = [each for each in (*OF_PAGE, naming.IN, naming.PAGE) if next(tx.keys(each), None) is not None]
+    there = [each for each in (*OF_PAGE, naming.IN, naming.PAGE, naming.REACH) if next(tx.keys(each), None) is not None]
     there += [THREAD] if tx.size_of(THREAD) is not None else []
     said = {key: data for key in tx.keys(ERASED) if (data := tx.get(key)) is not None}
     tx.clear()
@@ -94,10 +96,16 @@ Keep = Callable[[str, str, SavedRecord], bool]
 """Whether the checkpoint of an id, and of the namespace of that component, stays."""
 
 
-def thin(tx: Transaction, keep: Keep) -> list[str] | None:
-    """Remove from a page the checkpoints that do not stay, their writes, and values that nothing has any more; the
-    components of the namespaces that have none left, or None where nothing went. Pending writes of a checkpoint that is
-    not there stay: it may be about to come.
+class Thinned(NamedTuple):
+    """What went from a page: checkpoints by id and component, and the components of which none is left."""
+
+    removed: set[tuple[str, str]]
+    without: list[str]
+
+
+def thin(tx: Transaction, keep: Keep) -> Thinned:
+    """Remove from a page the checkpoints that do not stay, their writes, and values that nothing has any more. Pending
+    writes of a checkpoint that is not there stay: it may be about to come.
     """
     removed: set[tuple[str, str]] = set()
     values: set[str] = set()
@@ -112,10 +120,8 @@ def thin(tx: Transaction, keep: Keep) -> list[str] | None:
         newest[component] = checkpoint_id  # keys are sorted by id
         values.update(digest for _, _, digest in record.channels if digest is not None)
     if not removed:
-        return None
-    for key in list(tx.keys(naming.WRITES)):
-        if naming.of_key(key) in removed:
-            tx.delete(key)
+        return Thinned(removed, [])
+    _drop_writes(tx, removed)
     for key in list(tx.keys(naming.VALUE)):
         if key.removeprefix(naming.VALUE) not in values:
             tx.delete(key)
@@ -127,16 +133,28 @@ def thin(tx: Transaction, keep: Keep) -> list[str] | None:
             tx.delete(key)
         else:
             tx.put(key, encode(NewestRecord(left)))
-    return without
+    return Thinned(removed, without)
 
 
-def _thin(known: Pages, name: str, row: Row, keep: Keep) -> None:
+def _drop_writes(tx: Transaction, removed: Collection[tuple[str, str]]) -> None:
+    for key in list(tx.keys(naming.WRITES)):
+        if naming.of_key(key) in removed:
+            tx.delete(key)
+
+
+def _thin(known: Pages, name: str, found: Layout, row: Row, keep: Keep) -> None:
     document = naming.page(name, row.number)
-    receipt = known.store.submit(pages.change(document, "thin_page", lambda tx: thin(tx, keep))).result()
-    if receipt.data is not None:
-        known.store.reclaim(document)
-        if row.number and receipt.data:
-            _forget_namespaces(known, name, row, receipt.data)
+    thinned: Thinned = known.store.submit(pages.change(document, "thin_page", lambda tx: thin(tx, keep))).result().data
+    if not thinned.removed:
+        return
+    known.store.reclaim(document)
+    if row.number and thinned.without:
+        _forget_namespaces(known, name, row, thinned.without)
+    others = {each for checkpoint_id, _ in thinned.removed for each in found.others(checkpoint_id)}
+    others.update(found.belongs(checkpoint_id) for checkpoint_id, _ in thinned.removed)
+    for each in others - {row}:  # writes go to where a checkpoint belongs, which need not be where it is
+        change = pages.change(naming.page(name, each.number), "thin_page", lambda tx: _drop_writes(tx, thinned.removed))
+        known.store.submit(change).result()
 
 
 def _forget_namespaces(known: Pages, name: str, row: Row, components: Iterable[str]) -> None:
@@ -158,11 +176,12 @@ def delete_for_runs(known: Pages, run_ids: Collection[str]) -> None:
     if not wanted:
         return
     for name, _ in list(known.heads()):
-        for row in pages.run(known.store, known.for_writing(name)):
+        found = pages.run(known.store, known.for_writing(name))
+        for row in found.rows:
             view = known.view(name, row.number)
             records = (rows.SAVED.get(view, key) for key in view.keys(naming.SAVED))
             if any(record is not None and record.run_id in wanted for record in records):
-                _thin(known, name, row, lambda _id, _component, record: record.run_id not in wanted)
+                _thin(known, name, found, row, lambda _id, _component, record: record.run_id not in wanted)
 
 
 # --- what nothing stands on ---
@@ -173,9 +192,9 @@ def prune(known: Pages, thread_ids: Iterable[str], serde: Serializer) -> None:
     for thread_id in thread_ids:
         name = naming.name_of(thread_id)
         found = pages.run(known.store, known.for_writing(name))
-        stays = _Stays(*_kept(known, thread_id, found, serde))
-        for row in found:
-            _thin(known, name, row, stays)
+        stays = _stays(known, thread_id, found, serde)
+        for row in found.rows:
+            _thin(known, name, found, row, stays)
 
 
 class _Stays(NamedTuple):
@@ -190,26 +209,24 @@ class _Stays(NamedTuple):
         return checkpoint_id >= self.newest.get(component, "") or (checkpoint_id, component) in self.kept
 
 
-def _kept(
-    known: Pages, thread_id: str, found: Iterable[Row], serde: Serializer
-) -> tuple[dict[str, str], set[tuple[str, str]]]:
-    """The newest checkpoint of each namespace, by its component, and those that they stand on."""
+def _stays(known: Pages, thread_id: str, found: Layout, serde: Serializer) -> _Stays:
     name = naming.name_of(thread_id)
+    highest: dict[str, tuple[str, int]] = {}
+    for row in found.rows:
+        view = known.view(name, row.number)
+        here = {key.removeprefix(naming.NEWEST): rows.newest_of(view, key) or "" for key in view.keys(naming.NEWEST)}
+        for component, checkpoint_id in here.items():
+            highest[component] = max(highest.get(component, ("", 0)), (checkpoint_id, row.number))
     newest: dict[str, str] = {}
     kept: set[tuple[str, str]] = set()
-    for row in reversed(list(found)):
-        view = known.view(name, row.number)
-        for key in view.keys(naming.NEWEST):
-            component = key.removeprefix(naming.NEWEST)
-            checkpoint_id = rows.newest_of(view, key)
-            if component in newest or checkpoint_id is None:
-                continue
-            newest[component] = checkpoint_id
-            record = rows.SAVED.get(view, f"{naming.SAVED}{checkpoint_id}{naming.SEPARATOR}{component}")
-            if record is not None:
-                start = Found(Place(thread_id, record.namespace, checkpoint_id), record, view)
-                kept.update((each, component) for each in _stands_on(known, start, serde))
-    return newest, kept
+    for component, (checkpoint_id, number) in highest.items():
+        newest[component] = checkpoint_id
+        view = known.view(name, number)
+        record = rows.SAVED.get(view, f"{naming.SAVED}{checkpoint_id}{naming.SEPARATOR}{component}")
+        if record is not None:
+            start = Found(Place(thread_id, record.namespace, checkpoint_id), record, view, ())
+            kept.update((each, component) for each in _stands_on(known, start, serde))
+    return _Stays(newest, kept)
 
 
 def _stands_on(known: Pages, start: Found, serde: Serializer) -> Iterable[str]:

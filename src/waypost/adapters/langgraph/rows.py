@@ -75,6 +75,13 @@ class SealRecord(Struct, array_like=True, frozen=True):
     number: int
 
 
+class PageRecord(Struct, array_like=True, frozen=True):
+    """How the head lists a page: the lowest id that belongs into it, and the number of the one that it follows."""
+
+    low: str
+    after: int
+
+
 class NewestRecord(Struct, array_like=True, frozen=True):
     """The highest id of a namespace in a page. That a page was sealed is told here too, so that whoever put behind that
     id in another store meanwhile has changed the same part, and a sync tells of it.
@@ -90,7 +97,7 @@ VALUES = Record(ValueRecord)
 WRITES = Record(WritesRecord)
 SEALS = Record(SealRecord)
 NEWEST = Record(NewestRecord)
-TEXTS = Record(str)
+PAGES = Record(PageRecord)
 NUMBERS = Record(int)
 
 

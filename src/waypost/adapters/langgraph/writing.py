@@ -6,11 +6,12 @@ that does not tell enough, it changes nothing and says what is missing, and runs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from waypost.adapters.langgraph import naming, pages, rows
-from waypost.adapters.langgraph.pages import FIRST, PAGE_BYTES, STATES, TRIES, Pages, Row, Steps
+from waypost.adapters.langgraph.layout import Layout, Row
+from waypost.adapters.langgraph.pages import PAGE_BYTES, STATES, TRIES, Pages, Steps
 from waypost.adapters.langgraph.rows import (
     Blobs,
     ChannelRow,
@@ -24,6 +25,7 @@ from waypost.adapters.langgraph.rows import (
 from waypost.errors import DocumentTooLarge, VersionConflict
 from waypost.records import encode
 from waypost.store import Receipt, Transaction, View
+from waypost.thread_pages import highest
 
 
 class Place(NamedTuple):
@@ -75,7 +77,7 @@ class Draft:
         """The parent, and the page that it is in, where that is another one; None before it was looked for."""
         self.looked_for_parent = parent is None
         self.newest: str | None = None
-        """The newest checkpoint of all pages, "" where there is none; None before it was looked for."""
+        """The newest checkpoint of the other pages, "" where there is none; None before it was looked for."""
         self.listed_in: set[int] = set()
         """The pages of which the head was had to say that the namespace is in them."""
 
@@ -124,10 +126,17 @@ def put(known: Pages, draft: Draft) -> Steps[SavedRecord | None]:
     place, name = draft.place, draft.place.name
     found = known.known(name) or (yield from known.for_writing(name))
     for _ in range(TRIES):
-        row = pages.row_of(found, place.checkpoint_id)
+        row = found.belongs(place.checkpoint_id)
+        if found.others(place.checkpoint_id):
+            there: SavedRecord | None = yield lambda found=found: _elsewhere(known, found, place)
+            if there is not None:
+                return there
+        is_ahead = found.is_ahead(row)
         try:
             receipt: Receipt = yield pages.change(
-                naming.page(name, row.number), "put", lambda tx, row=row: _put(tx, draft, row)
+                naming.page(name, row.number),
+                "put",
+                lambda tx, row=row, is_ahead=is_ahead: _put(tx, draft, row, is_ahead=is_ahead),
             )
             outcome = receipt.data
         except DocumentTooLarge:
@@ -141,20 +150,28 @@ def put(known: Pages, draft: Draft) -> Steps[SavedRecord | None]:
                 key = naming.inside(naming.component(place.namespace), row.number)
                 yield pages.change(naming.page(name, 0), "list_namespace", lambda tx, key=key: tx.put(key, b""))
                 draft.listed_in.add(row.number)
-            yield lambda outcome=outcome: _look_for(known, draft, outcome)
+            yield lambda row=row, outcome=outcome: _look_for(known, draft, row, outcome)
             continue
         if outcome == FULL:
             yield from known.seal(name, row, place.checkpoint_id)
         found = yield from known.mend(name, row)
+        draft.newest = None
     raise pages.faster()
+
+
+def _elsewhere(known: Pages, found: Layout, place: Place) -> SavedRecord | None:
+    """The checkpoint as it stands in a page that it does not belong to."""
+    key = naming.saved(place.checkpoint_id, place.namespace)
+    views = (known.view(place.name, row.number) for row in found.others(place.checkpoint_id))
+    return next((record for view in views if (record := rows.SAVED.get(view, key)) is not None), None)
 
 
 def _may_be_sealed(known: Pages, name: str, row: Row, checkpoint_id: str) -> bool:
     view = known.view(name, row.number)
-    return "" < pages.highest(view) < checkpoint_id and view.size_of(naming.SEALED) is None
+    return "" < highest(view) < checkpoint_id and view.size_of(naming.SEALED) is None
 
 
-def _put(tx: Transaction, draft: Draft, row: Row) -> Saved | Missing | str:
+def _put(tx: Transaction, draft: Draft, row: Row, *, is_ahead: bool) -> Saved | Missing | str:
     place = draft.place
     if pages.has_moved(tx, place.checkpoint_id):
         return MOVED
@@ -164,16 +181,14 @@ def _put(tx: Transaction, draft: Draft, row: Row) -> Saved | Missing | str:
         return Saved(before)
     newest_key = naming.newest(place.namespace)
     newest_here = rows.newest_of(tx, newest_key)
-    is_last = tx.size_of(naming.SEALED) is None
-    if newest_here is None and row.number and not is_last and row.number not in draft.listed_in:
+    is_sealed = tx.size_of(naming.SEALED) is not None
+    if newest_here is None and row.number and is_sealed and row.number not in draft.listed_in:
         return Missing(namespace=True)
     if draft.follows:
-        newest = (
-            newest_here if is_last and newest_here is not None else "" if is_last and row == FIRST else draft.newest
-        )
-        if newest is None:
+        is_told_here = is_ahead and not is_sealed and (newest_here is not None or not row.number)
+        if not is_told_here and draft.newest is None:
             return Missing(newest=True)
-        _check_follows(draft, newest)
+        _check_follows(draft, max(newest_here or "", "" if is_told_here else draft.newest or ""))
     channels = _channels(tx, draft)
     if isinstance(channels, Missing):
         return channels
@@ -182,7 +197,7 @@ def _put(tx: Transaction, draft: Draft, row: Row) -> Saved | Missing | str:
     for digest in {digest for _, _, digest in channels if digest is not None}:
         if digest in draft.blobs.parts:
             tx.put(naming.VALUE + digest, draft.blobs.parts[digest])
-    if row == FIRST:
+    if not row.number:
         pages.introduce(tx, place.thread_id)
     record = SavedRecord(place.namespace, draft.parent, draft.run_id, draft.checkpoint, draft.metadata, tuple(channels))
     tx.put(key, encode(record))
@@ -249,17 +264,21 @@ def _is_full(tx: Transaction, draft: Draft, channels: list[ChannelRow]) -> bool:
         len(held[digest]) if digest in held else tx.size_of(naming.VALUE + digest) or 0
         for digest in {digest for _, _, digest in channels if digest is not None}
     )
-    return tx.size_bytes >= STATES * state and pages.highest(tx) < draft.place.checkpoint_id
+    return tx.size_bytes >= STATES * state and highest(tx) < draft.place.checkpoint_id
 
 
-def _look_for(known: Pages, draft: Draft, missing: Missing) -> None:
+def _look_for(known: Pages, draft: Draft, row: Row, missing: Missing) -> None:
     place = draft.place
     if missing.newest:
-        draft.newest = _newest(known, place)
+        found = newest(known, place.name, naming.component(place.namespace), but=row.number)
+        draft.newest = "" if found is None else found[0]
     if missing.parent and draft.parent is not None:
-        _, view = known.page_of(place.name, draft.parent)
-        record = rows.SAVED.get(view, naming.saved(draft.parent, place.namespace))
-        draft.parent_there = None if record is None else (record, view)
+        key = naming.saved(draft.parent, place.namespace)
+        for view in known.holding(place.name, draft.parent):
+            record = rows.SAVED.get(view, key)
+            if record is not None:
+                draft.parent_there = record, view
+                break
         draft.looked_for_parent = True
     for name in missing.undumped:
         draft.dump(name)
@@ -272,13 +291,18 @@ def _look_for(known: Pages, draft: Draft, missing: Missing) -> None:
                 draft.dump(name)
 
 
-def _newest(known: Pages, place: Place) -> str:
-    """The newest checkpoint of a namespace in all pages."""
-    found = (
-        rows.newest_of(view, naming.newest(place.namespace))
-        for _, view in known.with_namespace(place.name, place.namespace)
-    )
-    return next((each for each in found if each is not None), "")
+def newest(known: Pages, name: str, component: str, but: int | None = None) -> tuple[str, View] | None:
+    """The newest checkpoint of a namespace, and the page with it: the highest of those that its pages, but for one of
+    them, name as theirs.
+    """
+    highest_yet: tuple[str, View] | None = None
+    for row, view in known.with_namespace(name, component):
+        if highest_yet is not None and row.end is not None and row.end <= highest_yet[0]:
+            break  # all that follow end there, or before
+        checkpoint_id = None if row.number == but else rows.newest_of(view, naming.NEWEST + component)
+        if checkpoint_id is not None and (highest_yet is None or checkpoint_id > highest_yet[0]):
+            highest_yet = checkpoint_id, view
+    return highest_yet
 
 
 # --- pending writes ---
@@ -298,14 +322,14 @@ def put_writes(known: Pages, place: Place, task_id: str, given: Sequence[WriteRo
             if each.index < 0 or each.index not in held:
                 held[each.index] = each
         if held:
-            if row == FIRST:
+            if not row.number:
                 pages.introduce(tx, place.thread_id)
             tx.put(key, encode(WritesRecord(task_id, tuple(held[index] for index in sorted(held)))))
         return True
 
     found = known.known(name) or (yield from known.for_writing(name))
     for _ in range(TRIES):
-        row = pages.row_of(found, place.checkpoint_id)
+        row = found.belongs(place.checkpoint_id)
         receipt: Receipt = yield pages.change(
             naming.page(name, row.number), "put_writes", lambda tx, row=row: work(tx, row)
         )
@@ -315,15 +339,22 @@ def put_writes(known: Pages, place: Place, task_id: str, given: Sequence[WriteRo
     raise pages.faster()
 
 
-def pending(view: View, place: Place) -> list[tuple[WritesRecord, WriteRow]]:
-    """The pending writes of a checkpoint, ordered by (task_path, task_id, index)."""
-    found: list[tuple[WritesRecord, WriteRow]] = []
-    for key in view.keys(naming.writes(place.checkpoint_id, place.namespace)):
-        record = rows.WRITES.get(view, key)
-        found += [] if record is None else [(record, row) for row in record.rows]
-    return sorted(found, key=_order)
+def pending(views: Iterable[View], place: Place) -> list[tuple[str, WriteRow]]:
+    """The pending writes of a checkpoint with the ids of their tasks, ordered by (task_path, task_id, index). They may
+    stand in several pages, given from the lowest ids on: writers put them where the checkpoint belongs by now.
+    """
+    found: dict[tuple[str, int], WriteRow] = {}
+    for view in views:
+        for key in view.keys(naming.writes(place.checkpoint_id, place.namespace)):
+            record = rows.WRITES.get(view, key)
+            if record is None:
+                continue
+            for row in record.rows:
+                if row.index < 0 or (record.task_id, row.index) not in found:
+                    found[record.task_id, row.index] = row
+    return sorted(((task_id, row) for (task_id, _), row in found.items()), key=_order)
 
 
-def _order(found: tuple[WritesRecord, WriteRow]) -> tuple[str, str, int]:
-    record, row = found
-    return row.task_path, record.task_id, row.index
+def _order(found: tuple[str, WriteRow]) -> tuple[str, str, int]:
+    task_id, row = found
+    return row.task_path, task_id, row.index
