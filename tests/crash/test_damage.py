@@ -223,7 +223,7 @@ def test_e10_what_is_repaired_is_sound_and_was_there(reference: Reference, total
             broken[rng.randrange(len(broken))] ^= 1 << rng.randrange(8)
         reference.file.write_bytes(broken)
         report = waypost.repair(reference.path)
-        if [each.action for each in report.repaired] == ["left"]:  # bytes that moved say that a newer release wrote them
+        if [each.action for each in report.repaired] == ["left"]:  # lost bytes made it look like a newer release's
             assert reference.findings() == {"unreadable"}, SAID
             assert reference.file.read_bytes() == broken, SAID
             continue
