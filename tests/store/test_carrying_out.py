@@ -6,6 +6,7 @@ Two stores of one process on one directory stand for two processes; where one of
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -387,4 +388,27 @@ def test_e10_a_damaged_log_that_was_decided_on_is_told_and_mended(
         each.close()
     with_it = unsettled(Path(store.location).parent)
     assert with_it.verify().sound and same(with_it, source, B)
+    with_it.close()
+
+
+@pytest.mark.parametrize("frame", [0, -2])
+def test_e10_a_log_that_was_decided_on_and_cannot_be_read_is_salvaged(
+    two: tuple[TestedStore, TestedStore], source: MemoryStore, frame: int
+) -> None:
+    """Its first frame or its newest snapshot is damaged, so the decision cannot be carried out to its end:
+    the log gets its place all the same, and one repair keeps all of it.
+    """
+    store, other = two
+    log = _first_log(store)
+    data = bytearray(log.read_bytes())
+    frames = [found.start() for found in re.finditer(b"WPF\x01", data)]
+    data[frames[frame] + 50] ^= 1
+    log.write_bytes(data)
+    done = repair(store.location, store._config, dry_run=False).repaired
+    assert [(each.action, each.kept_version) for each in done if each.id == "a"] == [("written anew", 6)]
+    assert repair(store.location, store._config, dry_run=False).repaired == []
+    for each in (store, other):
+        each.close()
+    with_it = unsettled(Path(store.location).parent)
+    assert with_it.verify().sound and same(with_it, source, A) and same(with_it, source, B)
     with_it.close()

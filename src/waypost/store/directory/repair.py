@@ -109,7 +109,9 @@ class _Repair(Mender):
                     if folder:
                         self._mend_entry(folder, name, kind)
             for arrived in self._decisions.carry_out():
-                self._mend_entry(self.layout.documents(arrived.kind), file_name(arrived), arrived.kind)
+                folder = self.layout.documents(arrived.kind)
+                if folder.kind(file_name(arrived)) is not None:
+                    self._mend_entry(folder, file_name(arrived), arrived.kind)
             self._mend_fixed("FORMAT", FORMAT_TEXT)
             self._mend_fixed(".gitignore", IGNORE_TEXT)
             CheckpointMender(self.layout, self.context, self.report, self._salvaged).mend()

@@ -60,7 +60,7 @@ class TransactionMender(Mender):
 
     def carry_out(self) -> list[DocumentId]:
         """Carry out every decision as far as its logs allow; what cannot be is moved aside. The documents whose logs
-        have arrived with it.
+        have arrived with it, be it that one is damaged where it could not be mended before.
         """
         arrived: list[DocumentId] = []
         folder = self._folder()
@@ -80,7 +80,7 @@ class TransactionMender(Mender):
                 self.move_aside(folder, transaction_id, f"cannot be carried out: {'; '.join(refused)}")
             else:
                 self.context.decisions.remove(transaction_id, body.folder)
-                arrived += [document_id(each.kind, each.id) for each in body.participants if each.arriving]
+            arrived += [document_id(each.kind, each.id) for each in body.participants if each.arriving]
         return arrived
 
     def mend_torn(self) -> None:
