@@ -685,11 +685,11 @@ def test_a_shortened_history_is_erased_too(tmp_path: Path, monkeypatch: pytest.M
         first, _ = filled(wp)
         store: Any = wp.definitions.store
         with monkeypatch.context() as patch:
-            patch.setattr(compaction, "DAY_US", 1)
+            patch.setattr(compaction, "DAY_US", -1)
             assert upkeep.compact(store._document(W), store._context)
         assert wp.definitions.store.past(W).first > 4
         with monkeypatch.context() as patch:
-            patch.setattr(compaction, "DAY_US", 1)  # it is shortened again by the erasure itself
+            patch.setattr(compaction, "DAY_US", -1)  # it is shortened again by the erasure itself
             erase_all(wp)
         assert files_with(tmp_path, CANARY) == []
         with pytest.raises(ValueErased):

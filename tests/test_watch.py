@@ -14,11 +14,11 @@ import pytest
 
 from tests.conftest import ON_REQUEST, opened
 from tests.store.support import failing, system_calls
-from waypost import clock
 from waypost.blocking import Waypost
 from waypost.cursors import Positions
 from waypost.errors import DocumentDamaged, InvalidId, InvalidInput, StoreClosed
 from waypost.store import DocumentId
+from waypost.store.directory import compaction
 from waypost.watching import CommitEvent, Watch
 
 A_WHILE = 0.3
@@ -262,13 +262,13 @@ def forgetful(tmp_path: Path) -> Iterator[Waypost]:
 
 @pytest.fixture
 def forget(forgetful: Waypost, monkeypatch: pytest.MonkeyPatch) -> Forget:
-    """Lets three days pass, and has the store forget what was committed to the workflow `w` before."""
+    """Has the store forget what was committed to the workflow `w` before, as if all of it were too old."""
 
     def compact() -> None:
-        later = clock.now_us() + 3 * 24 * 3600 * 1_000_000
-        monkeypatch.setattr(clock, "now_us", lambda: later)
         store: Any = forgetful.definitions.store
-        assert store._compact(store._document(DocumentId("workflow", "w")))
+        with monkeypatch.context() as patch:
+            patch.setattr(compaction, "DAY_US", -1)
+            assert store._compact(store._document(DocumentId("workflow", "w")))
 
     return compact
 

@@ -130,7 +130,7 @@ def shorten(run: Run) -> None:
     for large in (5000, 0, 0):
         run.commit(store, large=large)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compaction, "DAY_US", 1)
+        patch.setattr(compaction, "DAY_US", -1)
         for _ in range(2):
             run.tidy(store, "compact")
             run.commit(store)
@@ -273,7 +273,7 @@ def checkpoints(run: Run) -> None:
     run.keep(store)
     run.commit(store, checkpoint=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compaction, "DAY_US", 1)
+        patch.setattr(compaction, "DAY_US", -1)
         run.meanwhile(lambda: run.commit(store, checkpoint=True))
         run.tidy(store, "compact")
     run.commit(store, large=5000, checkpoint=True)

@@ -234,7 +234,7 @@ def before() -> Tree:
         with a_store() as store:
             fill(store)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(compaction, "DAY_US", 1)
+                patch.setattr(compaction, "DAY_US", -1)
                 store.tidy(WF, "compact")
             put(store, secret=CANARY + b"3")
 

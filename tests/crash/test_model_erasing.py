@@ -110,7 +110,7 @@ class Model:
             store._document(document).open_for_writing()
             with pytest.MonkeyPatch.context() as patch:
                 if self.rng.random() < 0.3:
-                    patch.setattr(compaction, "DAY_US", 1)
+                    patch.setattr(compaction, "DAY_US", -1)
                 store.tidy(document, self.rng.choice(["compact", "snapshot", "keep"]))
 
     def reopen(self) -> None:

@@ -261,7 +261,7 @@ class OperationsMachine(RuleBasedStateMachine):
         view = self.view(self.memory, workflow)
         if all(view.operation(f"op{number}") is None for number in range(6)):
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(compaction, "DAY_US", 1)
+                patch.setattr(compaction, "DAY_US", -1)
                 self.store(at).tidy(DocumentId("workflow", workflow), "compact")
 
     @rule(at=st.integers(0, 1))
@@ -359,7 +359,7 @@ class OperationsMachine(RuleBasedStateMachine):
             for workflow in WORKFLOWS:  # what a killed process left gets its files from whoever writes next
                 self.both(0, lambda wp, workflow=workflow: wp.update_context(workflow, variables={"end": self.now}))
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(compaction, "DAY_US", 1)
+                patch.setattr(compaction, "DAY_US", -1)
                 for workflow in WORKFLOWS:
                     self.store(0).tidy(DocumentId("workflow", workflow), "compact")
             self.checkpoints_come_back(self.handles[1])

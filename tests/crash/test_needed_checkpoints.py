@@ -66,7 +66,7 @@ def compact_without_history(store: TestedStore) -> None:
     store.view(A)
     store._document(A).open_for_writing()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compaction, "DAY_US", 1)
+        patch.setattr(compaction, "DAY_US", -1)
         assert store.tidy(A, "compact")
 
 

@@ -312,7 +312,7 @@ def test_an_unreadable_checkpoint_keeps_an_erasure_from_being_acknowledged(tmp_p
     store.tidy(WF, "keep")
     put(store, **{f"{CHECKPOINT}wf@3": b"third"})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compaction, "DAY_US", 1)
+        patch.setattr(compaction, "DAY_US", -1)
         store.tidy(WF, "compact")
     store.close()
     damaged = tmp_path / "s" / "checkpoints" / file_name("wf@1")
@@ -335,7 +335,7 @@ def test_a_repair_keeps_what_was_erased_erased(tmp_path: Path) -> None:
     store = directory_store(tmp_path / "s", **PLAIN)
     filled(store)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compaction, "DAY_US", 1)
+        patch.setattr(compaction, "DAY_US", -1)
         store.tidy(WF, "compact")
     put(store, f=b"6")
     erase(store, "secret", "big\x1f")

@@ -216,7 +216,7 @@ def test_d12_a_decision_that_comes_back_after_a_compaction_changes_nothing(path:
     kept = (path / "transactions" / name).read_bytes()
     store._settle()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compaction, "DAY_US", 1)
+        patch.setattr(compaction, "DAY_US", -1)
         assert all(store.tidy(each, "compact") for each in (WF, other))
     store.close()
     (path / "transactions" / name).write_bytes(kept)

@@ -342,6 +342,7 @@ def test_no_backup_is_dropped_before_there_are_more_than_are_kept(path, monkeypa
         store.submit(putting(a=b"%d" % generation)).result()
         later = (generation + 1) * (30 * compaction.DAY_US + 1)
         monkeypatch.setattr(clock, "now_us", lambda later=later: real() + later)
+        store.submit(putting(b=b"%d" % generation)).result()
         assert store.tidy(WF, "compact")
         kept = {entry.name for entry in (path / "backups").iterdir()}
         assert kept == {f"wf.state.{number}" for number in range(max(0, generation - 4), generation + 1)}

@@ -451,11 +451,11 @@ def test_history_older_than_the_bound_goes_at_compaction(path, monkeypatch, days
     ids = [store.view_at(WF, version).commit_id for version in range(1, 6)]
     real = clock.now_us
     monkeypatch.setattr(clock, "now_us", lambda: real() + days * compaction.DAY_US - 60_000_000)
+    assert store.submit(change(WF, lambda tx: tx.put("a", b"5"))).result().version == 6
     assert store.tidy(WF, "compact") and store.view_at(WF, 1) is not None
-    store.submit(change(WF, lambda tx: tx.put("a", b"4"))).result()  # changes nothing, and opens the new log
     monkeypatch.setattr(clock, "now_us", lambda: real() + days * compaction.DAY_US + 1)
+    assert store.submit(change(WF, lambda tx: tx.put("a", b"new"))).result().version == 7
     assert store.tidy(WF, "compact")
-    assert store.submit(change(WF, lambda tx: tx.put("a", b"new"))).result().version == 6
     assert (store.view_at(WF, 3), store.view_at(WF, 5).get("a")) == (None, b"4")
     store.close()
     reader = directory_store(path, read_only=True)
@@ -463,6 +463,24 @@ def test_history_older_than_the_bound_goes_at_compaction(path, monkeypatch, days
     body = reader._document(WF)._log.body
     assert body.dropped == b"".join(ids)
     assert reader.verify().findings == []
+
+
+@pytest.mark.parametrize("is_committed_to", [False, True])
+def test_a_clock_that_is_ahead_for_a_moment_takes_no_history(path, monkeypatch, is_committed_to):
+    """Age is told by the newest commit, as far as that is not of a time that is still to come."""
+    store = directory_store(path)
+    for number in range(5):
+        store.submit(putting(a=b"%d" % number)).result()
+    real = clock.now_us
+    with monkeypatch.context() as patch:
+        patch.setattr(clock, "now_us", lambda: real() + 400 * compaction.DAY_US)
+        if is_committed_to:
+            store.submit(putting(a=b"ahead")).result()
+        else:
+            assert store.tidy(WF, "compact")
+    assert store.tidy(WF, "compact") is is_committed_to  # the log of the other was just written anew
+    assert [store.view_at(WF, version).get("a") for version in range(1, 6)] == [b"%d" % each for each in range(5)]
+    store.close()
 
 
 def test_e11_a_closed_log_has_no_fill(path):

@@ -180,7 +180,9 @@ def choose_history(origin: Origin, context: Context) -> History:
     assert body is not None
     weights = array("Q")  # all that is held for each commit: there may be a hundred thousand
     room = min(context.limit_bytes // 2, context.limit_bytes - 2 * origin.view.size_bytes - _SLACK_BYTES)
-    oldest_us = clock.now_us() - context.config.history.max_age_days * DAY_US
+    # by the newest commit: a clock that is ahead for a moment must not cost all of it, also where it was committed by
+    newest_us = min(clock.now_us(), origin.view.standing.time_us)
+    oldest_us = newest_us - context.config.history.max_age_days * DAY_US
     expired = 0
     for found in commits(log, origin.end):
         weights.append(_weight(found))
