@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 
 import waypost
 from tests.conftest import opened
-from tests.synced import WF, synced, variables
+from tests.synced import WF, synced, variables, view
 from waypost import clock, retention
 from waypost.blocking import Waypost
-from waypost.store.directory import DirectoryStore, upkeep
+from waypost.store.directory import DirectoryStore, compaction, upkeep
+from waypost.store.memory import MemoryStore
+from waypost.store.postgres import PostgresStore
 
 
 def test_automatic_checkpoints_of_both_lines_are_bounded_together(tmp_path: Path) -> None:
@@ -137,6 +141,41 @@ def test_what_two_merges_took_over_from_one_line_is_the_same_change(tmp_path: Pa
         c.update_context("wf", variables={"a": 3}).unwrap()
         assert list(synced(c, a).conflicts) == []
         assert variables(a) == variables(c) == {"a": 3, "b": 2}
+
+
+def drop_history(wp: Waypost) -> None:
+    """Have a store that keeps nothing of any age shorten a history; memory keeps it."""
+    store = wp.definitions.store
+    if isinstance(store, DirectoryStore):
+        assert upkeep.compact(store._document(WF), store._context)
+    store.reclaim(WF)
+    past = store.past(WF)
+    assert isinstance(store, MemoryStore) or past.first >= past.version - 1
+
+
+def test_three_stores_that_keep_no_history_come_to_rest(
+    wp_with: Callable[..., Waypost], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stores that sync in turns, and whose history is dropped behind each sync, are the same after one round: the merge
+    that a store was left with leads the others to where it stands.
+    """
+    monkeypatch.setattr(compaction, "DAY_US", 0)  # so that all but the newest commit is too old
+    stores = [wp_with() for _ in range(3)]
+    for wp in stores:
+        if isinstance(wp.definitions.store, PostgresStore):
+            monkeypatch.setattr(wp.definitions.store._context, "history_us", 0)
+    stores[0].create_workflow("wf", "Wf", steps=["a"]).unwrap()
+    for wp in stores[1:]:
+        synced(stores[0], wp)
+    for number, wp in enumerate(stores):
+        wp.update_context("wf", variables={f"of {number}": number}).unwrap()
+    for is_at_rest in (False, True):
+        for one, other in combinations(stores, 2):
+            assert is_at_rest <= (not synced(one, other).documents)
+            for wp in (one, other):
+                drop_history(wp)
+    assert len({view(wp).commit_id for wp in stores}) == 1
+    assert [variables(wp) for wp in stores] == [{"of 0": 0, "of 1": 1, "of 2": 2}] * 3
 
 
 def test_an_erasure_reaches_a_side_that_only_follows(tmp_path: Path) -> None:

@@ -267,7 +267,8 @@ class PostgresStore:
         self._check_writable()
         context = self._context
         context.written.pop(document, None)
-        before_us = clock.now_us() - context.history_us
+        # by the newest commit, which stays itself: a clock that is ahead for a moment must not cost all of it
+        before_us = min(clock.now_us(), self.view(document).time_us) - context.history_us
         self._connections.write("trim", (*document, before_us, context.history_bytes, _GRACE_US))
 
     def _trim_when_due(self, document: DocumentId) -> None:
