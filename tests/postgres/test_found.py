@@ -18,7 +18,7 @@ from tests.postgres.proxy import CLIENT, Action, Message, Plan, Proxy, holding, 
 from tests.servers import Server
 from tests.store.support import WF, change
 from tests.store.test_checkpoints import contents, name_of
-from waypost import WorkflowTransaction
+from waypost import WorkflowTransaction, clock
 from waypost.errors import StoreUnavailable
 from waypost.store import Change, ContentLost, DocumentId, JointPart, Receipt, Store, Transaction
 from waypost.store.contract import ADOPTED, JointChange
@@ -392,3 +392,16 @@ def until(is_so: Callable[[], bool]) -> None:
 
 def waits_for_a_lock(server: Server) -> bool:
     return server.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")[0][0] > 0
+
+
+def test_a_clock_that_is_ahead_for_a_moment_takes_no_history(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Age is told by the newest commit, as in a directory."""
+    store = opened().definitions.store
+    for number in range(3):
+        store.submit(change(WF, lambda tx, number=number: tx.put("k", b"%d" % number))).result()
+    real = clock.now_us
+    with monkeypatch.context() as patch:
+        patch.setattr(clock, "now_us", lambda: real() + 400 * 86_400_000_000)
+        store.reclaim(WF)
+    found = store.view_at(WF, 1)
+    assert found is not None and found.get("k") == b"0"
