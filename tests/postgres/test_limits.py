@@ -7,13 +7,17 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import closing
+from urllib.parse import quote
 
 import psycopg
 import pytest
 
+import waypost
 from tests.postgres.conftest import Opener
 from tests.postgres.proxy import Proxy, holding
 from tests.postgres.test_cuts import documents_with
+from tests.postgres.test_found import until
 from tests.servers import Server
 from tests.store.support import WF, change
 from waypost import Waypost, WorkflowTransaction
@@ -159,6 +163,54 @@ def test_t15_c12_two_that_lock_in_another_order_both_get_through(opened: Opener,
     work.join()
     assert getattr(moved[0], "error", 0) is None
     assert documents_with(server, schema, "op") == [1, 1]
+
+
+# --- what the server is set to ---
+
+
+def test_t15_c12_tables_are_made_once_where_all_is_repeatable_read(server: Server, schema: str) -> None:
+    """Two that open first at once, and the one that waited sees what the other has made."""
+    url = server.url(schema) + "&options=" + quote("-c default_transaction_isolation=repeatable\\ read")
+    opened: list[Waypost] = []
+    threads = [threading.Thread(target=lambda: opened.append(waypost.open(url))) for _ in range(2)]
+    with server.connect() as other:
+        other.execute(b"SELECT pg_advisory_lock(hashtextextended(%s, 0))", (f"waypost {schema}",))
+        for thread in threads:
+            thread.start()
+        until(lambda: len(server.execute("SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")) == 2)
+    for thread in threads:
+        thread.join()
+    assert len(opened) == 2
+    connections = connections_of(opened[0])
+    with connections.connection() as connection, connections.transaction(connection):
+        assert told_by(connection, "transaction_isolation") == ["read committed"]
+    for each in opened:
+        each.close()
+
+
+LIMITS = ("lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout", "search_path")
+
+
+def told_by(connection: psycopg.Connection[tuple[object, ...]], *names: str) -> list[object]:
+    return [connection.execute("SELECT current_setting(%s)", (name,)).fetchall()[0][0] for name in names]
+
+
+@pytest.mark.parametrize("is_pooled", [True, False])
+def test_t15_c13_an_import_has_limits_wherever_they_are_set(wp: Waypost, is_pooled: bool) -> None:
+    """What comes in is written in a transaction with the limits of every other."""
+    connections = connections_of(wp)
+    connections.after_fork()  # all connections are made anew
+    connections.is_pooled = is_pooled
+    store = wp.definitions.store
+    assert isinstance(store, PostgresStore)
+    with closing(store.receive()) as received:
+        assert told_by(received._begun(), *LIMITS) == ["600ms", "900ms", "900ms", "pg_catalog,pg_temp"]
+
+
+def test_t15_c13_a_connection_for_listening_has_limits(wp: Waypost) -> None:
+    """And looks for names where all others do."""
+    with closing(connections_of(wp).dedicated()) as connection:
+        assert told_by(connection, *LIMITS) == ["600ms", "900ms", "900ms", "pg_catalog,pg_temp"]
 
 
 # --- late ---

@@ -133,6 +133,9 @@ class Connections:
         if within_s is not None:
             given["connect_timeout"] = math.ceil(within_s)
         made = Connection.connect(make_conninfo("", **given), autocommit=True, prepare_threshold=prepare_threshold)
+        made.isolation_level = (
+            psycopg.IsolationLevel.READ_COMMITTED
+        )  # to see what was committed while a lock was awaited
         made.silence_s = (self._config.statement_timeout + self._config.lock_timeout) / 1000
         return made
 
@@ -175,9 +178,8 @@ class Connections:
             if self._closed:
                 raise StoreClosed(f"{self.location.shown} is closed")
             if self._pool is None:
-                conninfo = self.location.conninfo if self.is_pooled else self._with_limits()
                 threshold = None if self.is_pooled else _PREPARED_AFTER
-                connect = partial(self._connect, conninfo, threshold)
+                connect = partial(self._connect, self._conninfo(), threshold)
                 self._pool = Pool(connect, self._config.pool_size)
             return self._pool
 
@@ -215,10 +217,14 @@ class Connections:
         with suppress(psycopg.Rollback), connection.transaction():
             if snapshot:
                 connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            if self.is_pooled:
-                words = [word for limit in self._limits() for word in limit]
-                connection.execute(_SET, words)
+            self.limit(connection)
             yield
+
+    def limit(self, connection: Connection) -> None:
+        """Set the limits of a transaction that has begun, where those of its connection may be anybody's."""
+        if self.is_pooled:
+            words = [word for limit in self._limits() for word in limit]
+            connection.execute(_SET, words)
 
     def limited(self, connection: Connection) -> AbstractContextManager[None]:
         """For one statement, which is a transaction of its own, unless limits have to be set for it."""
@@ -276,7 +282,10 @@ class Connections:
 
     def dedicated(self) -> Connection:
         """A connection of its own, outside of the pool. Raises psycopg.Error."""
-        return self._connect(self.location.conninfo)
+        return self._connect(self._conninfo())
+
+    def _conninfo(self) -> str:
+        return self.location.conninfo if self.is_pooled else self._with_limits()
 
     def after_fork(self) -> None:
         """In the child: what the parent uses is left alone."""

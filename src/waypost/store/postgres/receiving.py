@@ -70,8 +70,9 @@ class Received:
         if self._connection is None:
             connections = self._context.connections
             self._connection = self._stack.enter_context(connections.connection())
-            self._connection.execute("BEGIN")
             self._stack.callback(self._end)
+            self._connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
+            connections.limit(self._connection)
         return self._connection
 
     def _end(self) -> None:
