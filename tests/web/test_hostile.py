@@ -121,6 +121,18 @@ async def test_x27_an_output_that_indents_to_many_times_its_size_is_shown_on_one
     assert len(exported) < 200_000 and "[\n" + " " * 40 + "[\n" in exported
 
 
+async def test_x27_an_agent_with_long_texts_and_a_long_queue_stays_one(page: Page, wp: Waypost) -> None:
+    """Its texts are cut, and of its queue the beginning is given and how long it is: each field is there."""
+    queue = [f"{number} {'<' * 1_000}" for number in range(10_000)]
+    wp.update_agent_state("survey", "busy", {"name": "n" * 9_000, "current_task": "t" * 10**6, "task_queue": queue})
+    answer = await page.get("/api/workflow", id="survey")
+    busy, robot = (answer.json()["agents"][name] for name in ("busy", "robot"))
+    assert set(busy) == set(robot) and (busy["status"], busy["queued"], robot["queued"]) == ("idle", 10_000, 0)
+    assert len(answer.body) < 200_000 and busy["task_queue"][0].startswith("0 <") and busy["name"].endswith("n…")
+    exported = await page.get("/api/export", workflow="survey")
+    assert exported.status == 200 and len(exported.body) < 200_000 and b"nnn\xe2\x80\xa6" in exported.body
+
+
 # --- content ---
 
 XSS = [

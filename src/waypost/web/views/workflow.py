@@ -13,6 +13,7 @@ from waypost import session_records
 from waypost.cli import describe
 from waypost.cli.invocation import Reading
 from waypost.cli.overview import condition, how_to_go_on
+from waypost.cli.text import cut
 from waypost.errors import InvalidInput, WaypostError
 from waypost.session_states import presence_of
 from waypost.web import answers
@@ -21,7 +22,7 @@ from waypost.web.site import Site
 from waypost.web.views import versions
 
 MOST_STEPS = 10_000
-_MOST_SESSIONS = 50
+_MOST_SESSIONS, _MOST_QUEUED = 50, 50
 _CONTEXT = ("configuration", "variables", "features")
 
 
@@ -68,9 +69,18 @@ def _fit(found: dict[str, Any]) -> None:
     context = found["context"]
     given = {name: len(context[name]) for name in _CONTEXT}
     context.update({name: answers.values(context[name]) for name in _CONTEXT})
-    agents = answers.values(found["agents"])
+    rows = answers.filled(map(_agent, found["agents"].values()), answers.ROOM // 4)
+    agents = dict(zip(found["agents"], rows, strict=False))
     found["cut"] = len(agents) < len(found["agents"]) or any(len(context[name]) < given[name] for name in _CONTEXT)
     found["agents"] = agents
+
+
+def _agent(row: dict[str, Any]) -> dict[str, Any]:
+    """An agent, with the beginning of its queue and how long that is."""
+    queue = row["task_queue"]
+    shown = [cut(each, answers.LONGEST_WORD) for each in queue[:_MOST_QUEUED]]
+    row = answers.shortened(row, name=answers.LONGEST_WORD, current_task=answers.LONGEST_TEXT)
+    return {**row, "task_queue": shown, "queued": len(queue)}
 
 
 def _sessions(store: Reading, workflow_id: str) -> list[dict[str, Any]]:

@@ -47,7 +47,7 @@ function card(page, agent, told, steps) {
     ),
     facts([
       ["At work on", busy.length > 0 ? stepLinks(page, busy) : told?.current_task && visible(told.current_task)],
-      ["Waiting", told?.task_queue.length > 0 && `${count(told.task_queue.length)} in its queue`],
+      ["Waiting", told?.queued > 0 && `${count(told.queued)} in its queue`],
       ["Time at work", total > 0 && duration(total)],
       [
         "Each took",
