@@ -225,6 +225,16 @@ async def test_outputs_are_read_piece_by_piece(
         assert "\n" not in raw["text"]
 
 
+async def test_whole_numbers_are_told_to_their_last_digit(page: Page, wp: Waypost) -> None:
+    """What JavaScript would round when it reads it is text, however deep it lies; any other number stays one."""
+    big, least = 12_345_678_901_234_567_891, -(2**53)
+    wp.update_context("survey", variables={"ids": [{"big": big}, 2**53 - 1], "least": least}).unwrap()
+    told = (await page.ok("/api/workflow", id="survey"))["context"]["variables"]
+    assert told == {"depth": 2, "ids": [{"big": str(big)}, 2**53 - 1], "least": str(least)}
+    rows = (await page.ok("/api/diff", a="survey@1"))["items"]
+    assert str(least) in [row.get("after") for row in rows]
+
+
 async def test_x27_what_is_too_large_is_cut_or_refused(
     page: Page, wp: Waypost, monkeypatch: pytest.MonkeyPatch
 ) -> None:

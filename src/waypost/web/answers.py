@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 from starlette.responses import Response
@@ -37,6 +37,7 @@ LONGEST_WORD, LONGEST_TEXT = 512, 4_000
 LONGEST_VALUE = 16 * 1024
 """Characters of a value, as JSON, that is shown whole among others."""
 
+_GREATEST_EXACT = 2**53 - 1
 _LONGEST_MESSAGE = 2_000
 _MOST_BYTES_OF_DETAILS = 4 * 1024
 
@@ -121,11 +122,21 @@ def shortened(row: dict[str, Any], **most: int) -> dict[str, Any]:
 
 
 def value(given: Any) -> Any:
-    """A plain value, or where it is long its beginning as text: `{"cut": true, "characters", "text"}`."""
+    """A plain value, or where it is long its beginning as text: `{"cut": true, "characters", "text"}`. A whole number
+    that JavaScript would round is text.
+    """
     text = json.dumps(given, ensure_ascii=False, default=str)
     if len(text) <= LONGEST_VALUE:
-        return given
+        return _exact(given)
     return {"cut": True, "characters": len(text), "text": text[:LONGEST_TEXT]}
+
+
+def _exact(given: Any) -> Any:
+    if isinstance(given, dict):
+        return {name: _exact(each) for name, each in cast("dict[str, Any]", given).items()}
+    if isinstance(given, list):
+        return [_exact(each) for each in cast("list[Any]", given)]
+    return str(given) if type(given) is int and abs(given) > _GREATEST_EXACT else given
 
 
 def values(given: Mapping[str, Any], room: int = ROOM // 4) -> dict[str, Any]:
