@@ -105,6 +105,25 @@ def test_a_page_that_one_store_filled_on_and_the_other_sealed_is_read_whole(answ
             assert number_of(saver, config("t", "child:1")) == 500
 
 
+@pytest.mark.parametrize("answer", ["ours", "theirs"])
+def test_pruning_leaves_what_a_sync_was_told_is_the_newest(answer: str) -> None:
+    """That stays so for as long as its checkpoint stays."""
+    with waypost.open("memory:") as one, waypost.open("memory:") as two:
+        ours, theirs = WaypostSaver(one), WaypostSaver(two)
+        put(ours, [1])
+        one.sync(two).unwrap()
+        put(ours, [2])
+        put(theirs, [3])
+        synced(one, two, on_conflict="user_intervention", resolve=says(answer))
+        newest = 2 if answer == "ours" else 3
+        assert number_of(ours) == number_of(theirs) == newest
+        ours.prune(["t"])
+        assert number_of(ours) == newest
+        assert ids(ours.list(config())) == [f"{newest:08d}"]
+        ours.delete_for_runs(["nobody's"])
+        assert number_of(ours) == newest
+
+
 # --- a random walk ---
 
 
@@ -184,6 +203,20 @@ class Walk:
             for side in self.sides:
                 side.saver = WaypostSaver(side.wp)  # the others know of old pages
 
+    def prune(self) -> None:
+        """On one side, once they are the same, and the other follows."""
+        self.sync()
+        side = self.random.choice(self.sides)
+        side.saver.prune(["t"])
+        for namespace, kept in side.kept.items():
+            newest = side.newest[namespace]
+            for each in [each for each in kept if newest is not None and each != newest]:
+                del kept[each]
+        self.look(side)
+        synced(self.sides[0].wp, self.sides[1].wp)
+        for each in self.sides:
+            each.kept = copy.deepcopy(side.kept)
+
     def _newest(self, side: Side, namespace: str) -> str | None:
         found = side.saver.get_tuple(config("t", namespace))
         return None if found is None else found.config["configurable"]["checkpoint_id"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
@@ -211,10 +244,10 @@ class Walk:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_threads_that_go_on_apart_and_are_synced_are_what_a_model_says(seed: int, tmp_path: Path) -> None:
-    """Over pages that overlap: reading, putting and copying, with savers that know of old pages."""
+    """Over pages that overlap: reading, putting, pruning and copying, with savers that know of old pages."""
     walk = Walk(seed, ["memory:", "memory:"] if seed else [str(tmp_path / "one"), str(tmp_path / "two")])
     most = 0
-    for call in walk.random.choices([walk.put, walk.put_writes, walk.sync], [60, 20, 6], k=130):
+    for call in walk.random.choices([walk.put, walk.put_writes, walk.sync, walk.prune], [60, 20, 6, 1], k=130):
         call()
         most = max(most, *(len(side.saver._pages.look("langgraph/t").overlapping) for side in walk.sides))
     for side in walk.sides:

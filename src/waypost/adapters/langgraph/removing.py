@@ -7,6 +7,7 @@ of that page.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -109,7 +110,7 @@ def thin(tx: Transaction, keep: Keep) -> Thinned:
     """
     removed: set[tuple[str, str]] = set()
     values: set[str] = set()
-    newest: dict[str, str] = {}
+    left: dict[str, list[str]] = {}
     for key in list(tx.keys(naming.SAVED)):
         record = rows.SAVED.get(tx, key)
         checkpoint_id, component = naming.of_key(key)
@@ -117,7 +118,7 @@ def thin(tx: Transaction, keep: Keep) -> Thinned:
             removed.add((checkpoint_id, component))
             tx.delete(key)
             continue
-        newest[component] = checkpoint_id  # keys are sorted by id
+        left.setdefault(component, []).append(checkpoint_id)  # keys are sorted by id
         values.update(digest for _, _, digest in record.channels if digest is not None)
     if not removed:
         return Thinned(removed, [])
@@ -127,12 +128,15 @@ def thin(tx: Transaction, keep: Keep) -> Thinned:
             tx.delete(key)
     without: list[str] = []
     for key in list(tx.keys(naming.NEWEST)):
-        left = newest.get(key.removeprefix(naming.NEWEST))
-        if left is None:
-            without.append(key.removeprefix(naming.NEWEST))
+        component, before = key.removeprefix(naming.NEWEST), rows.NEWEST.get(tx, key)
+        there = left.get(component)
+        if there is None:
+            without.append(component)
             tx.delete(key)
-        else:
-            tx.put(key, encode(NewestRecord(left)))
+        elif before is not None and (before.checkpoint_id, component) in removed:
+            # else it stays, be it not the highest: a sync may have been told so
+            lower = there[: bisect_left(there, before.checkpoint_id)] or there
+            tx.put(key, encode(NewestRecord(lower[-1], before.is_sealed)))
     return Thinned(removed, without)
 
 
@@ -198,25 +202,31 @@ def prune(known: Pages, thread_ids: Iterable[str], serde: Serializer) -> None:
 
 
 class _Stays(NamedTuple):
-    """Tells which checkpoints stay: by component the newest of each namespace, and those that they stand on."""
+    """Tells which checkpoints stay: by component the newest of each namespace, and those that they stand on. What has a
+    higher id than the newest came in since, unless it was there before: a sync was told that it is not the newest.
+    """
 
     newest: Mapping[str, str]
     kept: Collection[tuple[str, str]]
+    passed_over: Collection[tuple[str, str]]
 
     def __call__(self, checkpoint_id: str, component: str, record: SavedRecord) -> bool:
         del record
-        # what came in since is newer, or of a namespace that was not there
-        return checkpoint_id >= self.newest.get(component, "") or (checkpoint_id, component) in self.kept
+        key = checkpoint_id, component
+        return key in self.kept or (checkpoint_id >= self.newest.get(component, "") and key not in self.passed_over)
 
 
 def _stays(known: Pages, thread_id: str, found: Layout, serde: Serializer) -> _Stays:
     name = naming.name_of(thread_id)
     highest: dict[str, tuple[str, int]] = {}
+    above: set[tuple[str, str]] = set()
     for row in found.rows:
         view = known.view(name, row.number)
         here = {key.removeprefix(naming.NEWEST): rows.newest_of(view, key) or "" for key in view.keys(naming.NEWEST)}
         for component, checkpoint_id in here.items():
             highest[component] = max(highest.get(component, ("", 0)), (checkpoint_id, row.number))
+        places = map(naming.of_key, view.keys(naming.SAVED))
+        above.update(place for place in places if place[0] > here.get(place[1], ""))
     newest: dict[str, str] = {}
     kept: set[tuple[str, str]] = set()
     for component, (checkpoint_id, number) in highest.items():
@@ -226,7 +236,7 @@ def _stays(known: Pages, thread_id: str, found: Layout, serde: Serializer) -> _S
         if record is not None:
             start = Found(Place(thread_id, record.namespace, checkpoint_id), record, view, ())
             kept.update((each, component) for each in _stands_on(known, start, serde))
-    return _Stays(newest, kept)
+    return _Stays(newest, kept, {place for place in above if place[0] > newest.get(place[1], place[0])})
 
 
 def _stands_on(known: Pages, start: Found, serde: Serializer) -> Iterable[str]:
