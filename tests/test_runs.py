@@ -748,6 +748,94 @@ async def test_cancelling_an_asynchronous_step_is_no_failure(wp: Waypost, awp: A
         assert await run.map(str.upper) == {"a": "A", "b": "B"}
 
 
+async def test_a_step_whose_call_was_cancelled_is_busy_until_its_function_has_returned(
+    wp: Waypost, awp: AsyncWaypost
+) -> None:
+    """A plain function cannot be stopped: it is never called beside itself, and what it gives is dropped."""
+    began, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+    calls: list[tuple[str, bool]] = []
+
+    def work(step_id: str) -> str:
+        calls.append((step_id, ended.is_set()))
+        may_end.set()
+        return step_id.upper()
+
+    def slow() -> str:
+        began.set()
+        may_end.wait(60)
+        ended.set()
+        return "dropped"
+
+    async with awp.run("w", ["a", "b"]) as run, awp.run("w", ["a", "b"]) as other:
+        task = asyncio.create_task(run.do("a", slow))
+        await asyncio.to_thread(began.wait, 60)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        for each in (run, other):
+            with pytest.raises(StepBusy, match="in this process"):
+                await each.do("a", str)
+        assert await other.map(work, workers=2) == {"a": "A", "b": "B"}
+    assert calls == [("b", False), ("a", True)]
+    step = wp.load_workflow_state("w").unwrap().step("a")
+    assert (step.status, step.output, step.retry_count) == ("completed", "A", 0)
+
+
+async def test_a_function_that_has_not_begun_when_it_is_cancelled_is_not_called(awp: AsyncWaypost) -> None:
+    """While all threads are taken a step waits for one, and is free as soon as nobody waits for it."""
+    calls, may_end, waits = Calls(), threading.Event(), asyncio.Event()
+    with ThreadPoolExecutor(1) as pool:
+        asyncio.get_running_loop().set_default_executor(pool)
+        job = pool.submit(may_end.wait, 60)
+        async with awp.run("w", ["a"]) as run:
+            queued = pool.submit
+
+            def submit(*args: Any, **kwargs: Any) -> Any:
+                waits.set()
+                return queued(*args, **kwargs)
+
+            pool.submit = submit  # type: ignore[method-assign]
+            task = asyncio.create_task(run.do("a", calls, "a"))
+            await waits.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            again = asyncio.create_task(run.do("a", calls, "again"))
+            may_end.set()
+            assert await again == "AGAIN"
+        assert job.result()
+    assert calls.made == ["again"]
+
+
+def test_a_function_that_outlives_its_loop_lets_go_of_its_step(wp: Waypost) -> None:
+    """A step is free when its function has returned, also where the loop that called it is closed by then."""
+    may_end = threading.Event()
+
+    async def give_up() -> None:
+        began = asyncio.Event()
+
+        def work() -> None:
+            loop.call_soon_threadsafe(began.set)
+            may_end.wait(60)
+
+        async with AsyncWaypost(wp.definitions).run("w", ["a"]) as run:
+            task = asyncio.create_task(run.do("a", work))
+            await began.wait()
+            task.cancel()
+            await asyncio.wait([task])
+
+    with ThreadPoolExecutor(1) as pool:
+        loop = asyncio.new_event_loop()
+        loop.set_default_executor(pool)
+        loop.run_until_complete(give_up())
+        loop.close()
+        with wp.run("w") as run, pytest.raises(StepBusy):
+            run.do("a", str)
+        may_end.set()
+    with wp.run("w") as run:
+        assert run.do("a", lambda: "done") == "done"
+
+
 def test_the_run_of_the_public_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The example of the documentation works as it stands there."""
     monkeypatch.chdir(tmp_path)

@@ -16,8 +16,9 @@ import os
 import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from contextvars import copy_context
 from functools import partial, wraps
 from inspect import isawaitable, iscoroutinefunction
 from types import TracebackType
@@ -333,13 +334,18 @@ class AsyncWaypost:
 
 
 class AsyncRun:
-    """A run on the asynchronous face. Functions may be asynchronous; plain ones are called in threads."""
+    """A run on the asynchronous face. Functions may be asynchronous; plain ones are called in threads.
+
+    Cancelling stops an asynchronous function. A plain one goes on in its thread: until it has returned its step is
+    busy, and what it gives then is dropped. Either way the step stays running, to be done again by the next run.
+    """
 
     def __init__(self, handle: AsyncWaypost, logic: RunLogic) -> None:
         self._handle = handle
         self._logic = logic
         self._changed = asyncio.Event()
-        logic.on_change = self._changed.set
+        self._loop: asyncio.AbstractEventLoop | None = None
+        logic.on_change = self._wake
 
     @property
     def missing(self) -> list[str]:
@@ -352,7 +358,7 @@ class AsyncRun:
             yield step_id
 
     async def do(self, step_id: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Call the function and record its result as the step's output; see `Run.do`."""
+        """Call the function and record its result as the step's output; see `Run.do`, and above for cancelling it."""
         return await self._drive(self._logic.do(step_id, Call(function, args, kwargs)))
 
     async def map(self, function: Callable[[str], Any], workers: int = 4) -> dict[str, Any]:
@@ -397,12 +403,24 @@ class AsyncRun:
 
     async def _drive(self, effects: Effects[R]) -> R:
         """Do what the logic asks for until it is done."""
+        self._loop = asyncio.get_running_loop()
         try:
             effect = next(effects)
             while True:
+                called: Future[Any] | None = None
                 try:
-                    outcome = await self._perform(effect)
+                    if isinstance(effect, Call) and not iscoroutinefunction(effect.function):
+                        called = _in_thread(effect)
+                        outcome = await asyncio.wrap_future(called)
+                        # a lambda or a partial may hide a coroutine function
+                        outcome = await outcome if isawaitable(outcome) else outcome
+                    else:
+                        outcome = await self._perform(effect)
                 except BaseException as error:
+                    if called is not None and not (called.cancel() or called.done()):
+                        # nothing can stop it: the step is let go of when it has returned
+                        called.add_done_callback(lambda _: effects.close())
+                        raise
                     effect = effects.throw(error)
                 else:
                     effect = effects.send(outcome)
@@ -413,7 +431,7 @@ class AsyncRun:
         if isinstance(effect, Request):
             return await self._handle.perform(effect)
         if isinstance(effect, Call):
-            return await _call(effect)
+            return await effect.function(*effect.args, **effect.kwargs)
         if self._logic.changes == effect.changes:
             self._changed.clear()
             try:
@@ -422,10 +440,33 @@ class AsyncRun:
                 pass  # time to look at what others have done
         return None
 
+    def _wake(self) -> None:
+        """Called in the loop, or in the thread of a function that nobody waited for any more."""
+        try:
+            is_in_loop = asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            is_in_loop = False
+        if is_in_loop or self._loop is None:
+            self._changed.set()
+            return
+        with suppress(RuntimeError):  # the loop is closed, and nobody waits there
+            self._loop.call_soon_threadsafe(self._changed.set)
 
-async def _call(call: Call) -> Any:
-    if iscoroutinefunction(call.function):
-        return await call.function(*call.args, **call.kwargs)
-    value = await asyncio.to_thread(call.function, *call.args, **call.kwargs)
-    # a lambda or a partial may hide a coroutine function
-    return await value if isawaitable(value) else value
+
+def _in_thread(call: Call) -> Future[Any]:
+    """Call a plain function in a thread. As long as it has not begun it can be cancelled."""
+    future: Future[Any] = Future()
+    context = copy_context()
+
+    def work() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            value = context.run(call.function, *call.args, **call.kwargs)
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(value)
+
+    asyncio.get_running_loop().run_in_executor(None, work)
+    return future
