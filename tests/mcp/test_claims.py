@@ -116,6 +116,17 @@ async def test_what_is_taken_over_is_lost_to_the_first(place_with_a_run: str) ->
         other.kill()
 
 
+async def test_a_claim_that_was_lost_is_made_again(place_with_a_run: str) -> None:
+    """Who asks for a claim has it then, also where he had one before that was taken over and let go of since."""
+    async with served(place_with_a_run, *ALL) as agent:
+        await agent.ok("claim_run", run_id="w")
+        with closing(handle(place_with_a_run)) as other:
+            other.resume_session(claim_name("w"), take_over=True)
+            other.pause_session(claim_name("w")).unwrap()
+        assert (await agent.ok("claim_run", run_id="w"))["claim"]["state"] == "this_server"
+        await agent.ok("set_step", run_id="w", step_id="a", action="start")
+
+
 async def test_a_claim_is_let_go_of(here: str) -> None:
     """A run that is released, and one whose server has ended, is free; the claim of a finished run is over."""
     async with served(here, "write") as agent:

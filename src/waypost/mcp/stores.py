@@ -99,10 +99,15 @@ class Stores:
 
     # --- claims ---
 
-    def claim(self, run_id: str, *, take_over: bool = False) -> str:
-        """Hold a run for writing; the id of the session. Raises SessionBusy while another process does."""
+    def claim(self, run_id: str, *, take_over: bool = False, anew: bool = False) -> str:
+        """Hold a run for writing; the id of the session. Raises SessionBusy while another process does.
+
+        `anew` looks whether a claim that was made before has been lost since; who writes is told of that by the store.
+        """
         wp = self.writer()
         with self._lock:
+            if anew and run_id in self._claims and claim_of(wp, run_id).state != "this_server":
+                del self._claims[run_id]
             if run_id in self._claims and not take_over:
                 return self._claims[run_id]
             for number in range(1, _MOST_ENDED):

@@ -177,7 +177,7 @@ class WriteTools:
         if action == "release":
             self._stores.release(run_id)
         else:
-            self._stores.claim(run_id, take_over=action == "take_over")
+            self._stores.claim(run_id, take_over=action == "take_over", anew=True)
         sorted_ = triage.triage(wp.definitions.store, None, run_id)
         left = [] if sorted_ is None else [*sorted_.ambiguous]
         return Claimed(run_id=run_id, claim=claim_of(wp, run_id), interrupted=Names.of(left))
