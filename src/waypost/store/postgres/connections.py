@@ -133,9 +133,8 @@ class Connections:
         if within_s is not None:
             given["connect_timeout"] = math.ceil(within_s)
         made = Connection.connect(make_conninfo("", **given), autocommit=True, prepare_threshold=prepare_threshold)
-        made.isolation_level = (
-            psycopg.IsolationLevel.READ_COMMITTED
-        )  # to see what was committed while a lock was awaited
+        # to see what was committed while a lock was waited for
+        made.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         made.silence_s = (self._config.statement_timeout + self._config.lock_timeout) / 1000
         return made
 
