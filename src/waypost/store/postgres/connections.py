@@ -38,6 +38,8 @@ _SET = """
 SELECT pg_catalog.set_config(%s, %s, true), pg_catalog.set_config(%s, %s, true),
     pg_catalog.set_config(%s, %s, true), pg_catalog.set_config(%s, %s, true)
 """
+_LEVEL = ("default_transaction_isolation", r"read\ committed")
+"""So that what was committed while a lock was waited for is seen, whatever the server's default."""
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5
 _PREPARED_AFTER = 5
 _NOTICING: dict[str, str | int] = {
@@ -133,14 +135,14 @@ class Connections:
         if within_s is not None:
             given["connect_timeout"] = math.ceil(within_s)
         made = Connection.connect(make_conninfo("", **given), autocommit=True, prepare_threshold=prepare_threshold)
-        # to see what was committed while a lock was waited for
-        made.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        if self.is_pooled:
+            made.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
         made.silence_s = (self._config.statement_timeout + self._config.lock_timeout) / 1000
         return made
 
     def _with_limits(self) -> str:
         given = conninfo_to_dict(self.location.conninfo)
-        limits = " ".join(f"-c {name}={value}" for name, value in self._limits())
+        limits = " ".join(f"-c {name}={value}" for name, value in [*self._limits(), _LEVEL])
         return make_conninfo("", **{**given, "options": f"{given.get('options') or ''} {limits}".strip()})
 
     def _limits(self) -> list[tuple[str, str]]:
@@ -216,11 +218,15 @@ class Connections:
         with suppress(psycopg.Rollback), connection.transaction():
             if snapshot:
                 connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            self.limit(connection)
+            self._limit(connection)
             yield
 
-    def limit(self, connection: Connection) -> None:
-        """Set the limits of a transaction that has begun, where those of its connection may be anybody's."""
+    def begin(self, connection: Connection) -> None:
+        """Begin a transaction that its caller ends."""
+        connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED" if self.is_pooled else "BEGIN")
+        self._limit(connection)
+
+    def _limit(self, connection: Connection) -> None:
         if self.is_pooled:
             words = [word for limit in self._limits() for word in limit]
             connection.execute(_SET, words)

@@ -71,8 +71,7 @@ class Received:
             connections = self._context.connections
             self._connection = self._stack.enter_context(connections.connection())
             self._stack.callback(self._end)
-            self._connection.execute("BEGIN ISOLATION LEVEL READ COMMITTED")
-            connections.limit(self._connection)
+            connections.begin(self._connection)
         return self._connection
 
     def _end(self) -> None:
