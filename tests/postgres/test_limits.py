@@ -24,6 +24,7 @@ from waypost import Waypost, WorkflowTransaction
 from waypost.errors import LockTimeout, StoreUnavailable
 from waypost.store.postgres import PostgresStore
 from waypost.store.postgres.connections import Connections
+from waypost.store.postgres.listening import Listening
 
 
 def connections_of(wp: Waypost) -> Connections:
@@ -288,6 +289,31 @@ def test_t15_c01_a_child_after_a_fork_uses_connections_of_its_own(opened: Opener
         assert wp.load_workflow_state(name).unwrap().context.variables["n"] == 29
     assert wp.definitions.sessions.held.held() == ["s"]
     wp.end_session("s").unwrap()
+
+
+def test_t15_c01_a_child_that_closes_a_watch_leaves_the_parents_alone(wp: Waypost, server: Server) -> None:
+    """The parent listens on by its own connection, and the child may listen for itself."""
+    listening = wp.definitions.store.listen()
+    assert isinstance(listening, Listening)
+    assert not listening.wait(0.1)
+    assert listening._connection is not None
+    backend = listening._connection.info.backend_pid
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            listening.wait(0.1)
+            own = listening._connection
+            status = 0 if own is not None and own.info.backend_pid != backend else 2
+            listening.close()
+        finally:
+            os._exit(status)
+    assert os.waitpid(pid, 0)[1] == 0
+    wp.update_context("w", variables={"n": 1}).unwrap()
+    assert listening.wait(30)
+    assert listening._connection.info.backend_pid == backend
+    assert server.execute("SELECT pid FROM pg_stat_activity WHERE pid = %s", (backend,)) == [(backend,)]
+    listening.close()
 
 
 def test_t15_c01_a_fork_in_the_middle_of_commits_leaves_a_child_that_works(opened: Opener) -> None:

@@ -7,6 +7,7 @@ found by the next question, within a second.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from contextlib import suppress
@@ -24,6 +25,8 @@ from waypost.store.postgres.refusals import is_lost
 _SHORTEST_S, _LONGEST_S = 0.05, 1.0
 _SLICE_S = 0.1
 _RENEW_S = 20.0
+_OF_PARENTS: list[Connection] = []
+"""In the child of a fork: nobody may close what the parent uses."""
 
 
 class Listening:
@@ -33,6 +36,7 @@ class Listening:
         self._connections = connections
         self._document = document
         self._listener = uuid4()
+        self._pid = os.getpid()
         self._connection: Connection | None = None
         self._ended = threading.Event()
         self._renewed = 0.0
@@ -87,6 +91,9 @@ class Listening:
         """The connection that the server tells of commits; None where there is none to be had."""
         if self._connections.is_pooled:
             return None
+        if not self._is_of_this_process():  # the child of a fork listens for itself
+            self._drop()
+            self._pid, self._listener = os.getpid(), uuid4()
         try:
             if self._connection is None:
                 self._connection = self._connections.dedicated()
@@ -105,8 +112,15 @@ class Listening:
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         self._renewed = 0.0
-        if connection is not None:
+        if connection is None:
+            return
+        if self._is_of_this_process():
             connection.close()
+        else:
+            _OF_PARENTS.append(connection)
+
+    def _is_of_this_process(self) -> bool:
+        return self._pid == os.getpid()
 
     def __del__(self) -> None:
         # of one that nobody closed: what it told the server runs out by itself
@@ -118,6 +132,7 @@ class Listening:
         self._ended.set()
         if was_ended:
             return
-        with suppress(StoreError):  # else it is forgotten in a minute
-            self._connections.write("unlisten", (self._listener,))
+        if self._is_of_this_process():  # else the parent listens on
+            with suppress(StoreError):  # else it is forgotten in a minute
+                self._connections.write("unlisten", (self._listener,))
         self._drop()
