@@ -23,7 +23,7 @@ from waypost.errors import StoreUnavailable
 from waypost.store import Change, ContentLost, DocumentId, JointPart, Receipt, Store, Transaction
 from waypost.store.contract import ADOPTED, JointChange
 from waypost.store.memory import MemoryStore
-from waypost.store.postgres import PostgresStore, batching
+from waypost.store.postgres import PostgresStore, batching, erasing
 from waypost.store.postgres.context import Context
 from waypost.store.postgres.joint import commit_with
 from waypost.testing.checkpoints import foreign
@@ -405,3 +405,24 @@ def test_a_clock_that_is_ahead_for_a_moment_takes_no_history(opened: Opener, mon
         store.reclaim(WF)
     found = store.view_at(WF, 1)
     assert found is not None and found.get("k") == b"0"
+
+
+def test_c12_an_erasure_that_no_vacuum_follows_is_done(
+    opened: Opener, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though there is no server any more by then: it was committed."""
+    wp = opened(proxy.port, postgres={"lock_timeout": 300})
+    wp.create_workflow("w", "w").unwrap()
+    wp.update_context("w", variables={"k": "secret"}).unwrap()
+    vacuum = erasing._vacuum
+
+    def vacuum_nothing(context: Context) -> None:
+        with context.connections.connection() as connection:
+            connection.close()
+        proxy.plan(lambda message: "cut before")
+        vacuum(context)
+        proxy.plan(passing)
+
+    monkeypatch.setattr(erasing, "_vacuum", vacuum_nothing)
+    wp.erase("w", "context.variables.k").unwrap()
+    assert proxy.cuts

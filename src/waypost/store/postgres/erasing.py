@@ -14,6 +14,7 @@ import psycopg
 
 from waypost.codec import bodies
 from waypost.codec.bodies import ErasedParts
+from waypost.errors import WaypostError
 from waypost.store import commits, erasures, parts
 from waypost.store.erasures import Erasures
 from waypost.store.kinds import DocumentId
@@ -119,5 +120,5 @@ def _vacuum(context: Context) -> None:
             for table in ("parts", "commits", "pieces"):
                 statement = queries.composed("VACUUM {schema}." + table, connections.location.schema)
                 connection.execute(statement)
-    except psycopg.Error as error:
+    except (psycopg.Error, WaypostError) as error:  # the erasure is committed, whatever becomes of this
         _LOG.info("%s: the tables could not be vacuumed: %s", connections.location.shown, type(error).__name__)
