@@ -57,6 +57,8 @@ class Layout:
             for end in [ends.get(row.number)]
         )
         self._lows = [row.low for row in self.rows]
+        self.highest_first = sorted(self.rows, key=lambda row: (row.end is None, row.end or "", row.low), reverse=True)
+        """The pages, those first that may hold the highest ids."""
         self.overlapping = tuple(row for row in self.rows if row.overlaps)
         self.last = tuple(row for row in self.rows if row.is_last)
         """The pages behind which none was begun: one, and one more for each line that went on apart."""
@@ -69,12 +71,12 @@ class Layout:
         return self.rows[max(0, bisect_right(self._lows, checkpoint_id) - 1)]
 
     def others(self, checkpoint_id: str) -> list[Row]:
-        """The pages that may hold an id though it belongs to a later one, the latest first."""
-        belongs = self.belongs(checkpoint_id)
+        """The pages that may hold an id though it belongs to another one, the latest first."""
+        belongs = self.belongs(checkpoint_id).number
         return [
             row
             for row in reversed(self.overlapping)
-            if row.low < belongs.low and (row.end is None or checkpoint_id < row.end)
+            if row.number != belongs and row.low <= checkpoint_id and (row.end is None or checkpoint_id < row.end)
         ]
 
     def is_ahead(self, row: Row) -> bool:
@@ -82,10 +84,6 @@ class Layout:
         return row.number == self.rows[-1].number and all(
             each.end is not None and each.end <= row.low for each in self.overlapping
         )
-
-    def highest_first(self) -> list[Row]:
-        """The pages, those first that may hold the highest ids."""
-        return sorted(self.rows, key=lambda row: (row.end is None, row.end or "", row.low), reverse=True)
 
     def untold(self) -> set[int]:
         """The pages of which the head may not say yet which namespaces they hold: their own word counts."""

@@ -136,7 +136,7 @@ class Pages:
         prefix = f"{naming.IN}{component}{naming.SEPARATOR}"
         inside: set[int] | None = None
         untold = found.untold()
-        for row in found.highest_first():
+        for row in found.highest_first:
             if row.number not in untold:
                 if inside is None:
                     inside = {naming.number_of(key) for key in self.view(name, 0).keys(prefix)}

@@ -138,7 +138,7 @@ def _from_the_highest(
     """The keys of checkpoints, the highest first, each with its page. Pages that overlap are gone through side by side;
     no page is looked at before its turn.
     """
-    waiting = [row for row in reversed(found.highest_first()) if before is None or row.low < before]
+    waiting = [row for row in reversed(found.highest_first) if before is None or row.low < before]
     going: list[_Going] = []
     while waiting or going:
         while waiting and (not going or waiting[-1].end is None or naming.of_key(going[0].key)[0] < waiting[-1].end):
