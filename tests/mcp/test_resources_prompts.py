@@ -7,6 +7,7 @@ from urllib.parse import quote
 import pytest
 from mcp.shared.exceptions import MCPError
 
+from tests.conftest import Pretend
 from tests.mcp.conftest import fill
 from tests.mcp.serving import served
 from waypost.blocking import Waypost
@@ -30,6 +31,19 @@ async def test_runs_checkpoints_and_outputs_are_resources(wp: Waypost, here: str
         assert [step["status"] for step in then["steps"]] == ["completed", "pending", "pending", "pending"]
         output = await agent.resource("waypost://runs/survey/outputs/fetch")
     assert (output["text"], output["encoding"], "notice" in output) == ('{"rows": 3}', "json", True)
+
+
+async def test_what_ran_at_a_checkpoint_is_told_as_of_then(wp: Waypost, here: str, as_dead_process: Pretend) -> None:
+    """That its process has died since does not make a run of then an interrupted one."""
+    fill(wp)
+    with as_dead_process():
+        wp.update_step_status("survey", "count", "running").unwrap()
+    kept = wp.create_checkpoint("survey").unwrap().id
+    async with served(here) as agent:
+        assert (await agent.resource("waypost://runs/survey"))["run"]["condition"] == "interrupted"
+        then = await agent.resource(f"waypost://runs/survey/checkpoints/{quote(kept, safe='')}")
+    assert then["run"]["condition"] == "running"
+    assert [step.get("worker") for step in then["steps"]] == [None] * 4
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import Pretend
 from tests.mcp.conftest import handle
 from tests.mcp.conftest import place as place  # a fixture
 from tests.owners import owner
@@ -78,6 +79,18 @@ async def test_a_workflow_is_shown_as_it_was(page: Page, kept: str) -> None:
     for path, name in (("/api/workflow", "id"), ("/api/steps", "workflow")):
         error = (await page.get(path, **{name: "other", "at": kept})).error(404)
         assert error["code"] == "checkpoint_not_found"
+
+
+async def test_what_ran_then_is_told_as_of_then(page: Page, wp: Waypost, as_dead_process: Pretend) -> None:
+    """Whether whoever was at a step of an earlier version is alive by now, and how long ago that was, says nothing."""
+    with as_dead_process():
+        wp.update_step_status("survey", "count", "running").unwrap()
+    at = wp.create_checkpoint("survey").unwrap().id
+    assert (await page.ok("/api/workflow", id="survey"))["condition"] == "interrupted"
+    then = await page.ok("/api/workflow", id="survey", at=at)
+    (step,) = (await page.ok("/api/steps", workflow="survey", at=at, offset=2, limit=1))["items"]
+    assert (then["condition"], step["status"], step["owner"]) == ("running", "running", None)
+    assert step["end_time"] == then["metadata"]["updated_at"]
 
 
 # --- lists and their pages ---

@@ -83,11 +83,7 @@ def _state(store: Reading, name: str) -> WorkflowState:
     view = references.resolve(store.store, name)
     if not view.version:  # to `diff` it is the empty state
         raise VersionNotFound(f"versions of {view.document.id!r} begin at 1", given=name)
-    then = loading.load(view)
-    for step in then.workflow.steps:
-        if step.status == "running":  # who was at it, and for how long, is told as of then
-            step.owner, step.end_time = None, then.metadata.updated_at
-    return then
+    return describe.as_of_then(loading.load(view))
 
 
 def _find_step(state: WorkflowState, given: str) -> WorkflowStep:

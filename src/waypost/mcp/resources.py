@@ -18,6 +18,7 @@ from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp.server.mcpserver.resources import ResourceSecurity
 
+from waypost.cli import describe
 from waypost.errors import CheckpointNotFound, NotFound, WaypostError
 from waypost.mcp import bounds, rows
 from waypost.mcp.answers import as_text, explain
@@ -60,10 +61,11 @@ def checkpoint_of(stores: Stores, run_id: str, checkpoint_id: str) -> Checkpoint
         found = store.wp.get_checkpoint(checkpoint_id)
         if (found.id, found.workflow_id) != (checkpoint_id, run_id):
             raise CheckpointNotFound(f"run {run_id!r} has no checkpoint {checkpoint_id!r}")
-        steps = found.state.workflow.steps
+        then = describe.as_of_then(found.state)
+        steps = then.workflow.steps
         return CheckpointDetail(
             checkpoint=rows.of_checkpoint(found),
-            run=rows.of_state(found.state),
+            run=rows.of_state(then),
             steps=rows.steps(islice(steps, 500)),
             steps_total=len(steps),
         )

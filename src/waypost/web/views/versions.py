@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from waypost import checkpoints, loading, migrations, records
+from waypost.cli import describe
 from waypost.cli.invocation import Reading
 from waypost.errors import CheckpointNotFound
 from waypost.models import WorkflowState
@@ -29,4 +30,5 @@ def view_of(store: Reading, workflow_id: str, at: str | None = None) -> View:
 
 def state_of(store: Reading, workflow_id: str, at: str | None = None) -> WorkflowState:
     """The workflow at that version."""
-    return loading.load(view_of(store, workflow_id, at), keys=store.store.keys, inert=True)
+    found = loading.load(view_of(store, workflow_id, at), keys=store.store.keys, inert=True)
+    return found if at is None else describe.as_of_then(found)
