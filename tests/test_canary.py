@@ -240,6 +240,8 @@ def test_trap_31_x22_no_failure_tells_a_secret(wp: Waypost, watch: Watch, monkey
         wp.update_context("w", variables={"x": object()}, secrets=dict(SECRETS)),
         wp.update_context("w", secrets={**SECRETS, "": CANARY}),
         wp.create_workflow("w", "W", context=WorkflowContext(secrets=dict(SECRETS))),
+        wp.update_agent_state("w", "a", {"status": CANARY}),
+        wp.update_agent_state("w", "a", {"status": f"{CANARY} - at `$.x"}),
     ):
         assert not result.success
         watch.value("a refused call", result)

@@ -33,7 +33,7 @@ from hashlib import sha256
 from itertools import count
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
-from msgspec import MsgspecError, Struct
+from msgspec import MsgspecError, Struct, ValidationError
 from msgspec.msgpack import Decoder, Encoder
 
 from waypost import clock, erased, schema
@@ -478,6 +478,14 @@ def _lost_value(step_id: str, version: int) -> DocumentDamaged:
 
 
 # --- the rest ---
+
+
+def misfit(error: ValidationError) -> str:
+    """Where something does not fit, and what is wanted there; the value itself is not told."""
+    said, _, at = str(error).rpartition(" - at `$.") if " - at `$." in str(error) else (str(error), "", "")
+    name = at.rstrip("`").partition("[")[0]
+    wrong = "it is none of the values that there are" if said.startswith("Invalid enum value") else said
+    return f"{name}: {wrong}" if name else wrong
 
 
 def names(view: View, prefix: str) -> list[str]:

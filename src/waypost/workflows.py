@@ -189,8 +189,10 @@ def _merged(agent: AgentState, changes: dict[str, Any]) -> AgentState:
     try:
         merged = msgspec.convert(_merge(fields, changes), AgentState)
     except msgspec.ValidationError as error:
-        raise InvalidInput(f"agent {agent.id!r}: {error}") from error
-    return records.AGENTS.check(merged, f"agent {agent.id!r}")[0]
+        why = records.misfit(error)
+    else:
+        return records.AGENTS.check(merged, f"agent {agent.id!r}")[0]
+    raise InvalidInput(f"agent {agent.id!r}: {why}")  # out here, since the other error repeats the value
 
 
 def _merge(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

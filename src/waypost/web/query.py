@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import Meta, Struct
 
+from waypost import records
 from waypost.errors import InvalidInput
 
 T = TypeVar("T", bound=Struct)
@@ -55,7 +56,7 @@ def parameters(query: bytes, takes: type[T]) -> T:
     try:
         return msgspec.convert(given, takes, strict=False)
     except msgspec.ValidationError as error:
-        raise _misfit(error) from None
+        raise InvalidInput(records.misfit(error)) from None
 
 
 def body(data: bytes, takes: type[T]) -> T:
@@ -63,16 +64,9 @@ def body(data: bytes, takes: type[T]) -> T:
     try:
         return msgspec.json.decode(data, type=takes)
     except msgspec.ValidationError as error:
-        raise _misfit(error) from None
+        raise InvalidInput(records.misfit(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"the body is no JSON: {error}") from None
-
-
-def _misfit(error: msgspec.ValidationError) -> InvalidInput:
-    """What is wrong, and of which parameter."""
-    said, _, at = str(error).partition(" - at `$.")
-    name = at.rstrip("`").partition("[")[0]
-    return InvalidInput(f"{name}: {said}" if name else said)
 
 
 def _listed(names: Any) -> str:
