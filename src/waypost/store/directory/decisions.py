@@ -348,8 +348,8 @@ class Decisions:
         return self._layout.folder(FOLDER).identity(transaction_id) is not None
 
     def remove(self, transaction_id: str, arrived_in: str = "") -> None:
-        """Forget a decision that was carried out, durably. Were the removal lost, it would be carried out again, which
-        changes nothing; so the logs that it lets arrive go only after it.
+        """Forget a decision that was carried out. Were the removal lost, it would be carried out again, which changes
+        nothing; so it is made durable only before the logs go that it let arrive.
         """
         folder = self._layout.folder(FOLDER)
         with self._locked(shared=False):
