@@ -429,9 +429,11 @@ def _verify(layout: Layout, context: Context, documents: int, left: Iterable[Doc
 def remove_tree(above: Directory, name: str) -> None:
     """Remove a directory of ours with all that is in it."""
     directory = above.open_directory(name)
-    for inner in directory.names() if directory else []:
-        if directory and directory.kind(inner) == "directory":
+    if directory is None:
+        return
+    for inner in directory.names():
+        if directory.kind(inner) == "directory":
             remove_tree(directory, inner)
-        elif directory:
+        else:
             directory.remove(inner)
     above.remove_directory(name)
