@@ -198,23 +198,11 @@ def test_d24_what_the_store_cannot_take_now_stays_with_all_behind_it(store: Stor
     assert list(taken(store)) == ["0", "1", "2", "3"]
 
 
-def test_d24_a_damaged_document_holds_up_its_own_events_only(store: Store, folder: Path) -> None:
-    """An event for a document that cannot be read waits until it is mended; others are taken in."""
-    for number in range(3):
-        put(folder, b"%d" % number, at=number + 1)
-
-    def damaged(definitions: Any, entry: Entry) -> None:
-        if entry.payload == b"1":
-            raise DocumentDamaged("torn")
-        take(definitions, entry)
-
-    assert fold(store, damaged) == (2, 0, 1)
-    assert fold(store) == (1, 0, 0)
-
-
-@pytest.mark.parametrize("error", [VersionConflict, TransactionPending])
-def test_d24_what_another_try_soon_can_do_waits(store: Store, folder: Path, error: type[WaypostError]) -> None:
-    """An event that others were faster than, or that meets an open transaction, waits; others are taken in."""
+@pytest.mark.parametrize("error", [DocumentDamaged, VersionConflict, TransactionPending])
+def test_d24_what_another_try_can_do_waits_alone(store: Store, folder: Path, error: type[WaypostError]) -> None:
+    """An event for a document that is to be mended, that others were faster than, or that meets an open transaction
+    waits; others are taken in.
+    """
     for number in range(2):
         put(folder, b"%d" % number, at=number + 1)
 
