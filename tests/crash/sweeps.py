@@ -144,13 +144,10 @@ def bench() -> Iterator[Bench]:
     """A bench, gone when it was used."""
     memory = _FAST_MEMORY if os.access(_FAST_MEMORY, os.W_OK) else None
     root = Path(tempfile.mkdtemp(prefix="waypost-crash-", dir=memory))
-    gc.collect()
-    gc.freeze()  # what the tests' runner holds need not be looked at before each run
     try:
         with standing_still():
             yield Bench(root)
     finally:
-        gc.unfreeze()
         shutil.rmtree(root, ignore_errors=True)
 
 
