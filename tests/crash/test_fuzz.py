@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.crash.fuzzing import DOCUMENTED, Reader, damaged, readers
+from tests.crash.machine import SCRATCH
 from tests.seeds import SEED
 from tests.totals import Totals, ring_size
 
@@ -25,8 +27,9 @@ NAMES = ("values", "records", "parts", "bodies", "packed", "lease", "environment
 
 
 @pytest.fixture(scope="module")
-def by_name(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Reader]:
-    return {reader.name: reader for reader in readers(tmp_path_factory.mktemp("fuzz"))}
+def by_name() -> Iterator[dict[str, Reader]]:
+    with tempfile.TemporaryDirectory(prefix="waypost-fuzz-", dir=SCRATCH, ignore_cleanup_errors=True) as place:
+        yield {reader.name: reader for reader in readers(Path(place))}
 
 
 @pytest.fixture(autouse=True)

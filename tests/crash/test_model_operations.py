@@ -52,10 +52,13 @@ _NOT_COMPARED = {
     Success: {"operation_id", "duration_ms", "durability", "counters"},
     StateMetadata: {"id", "compressed"},  # the name of a commit, and whether it is compressed, are a store's own
 }
+_PLAIN = {int, str, bytes, type(None)}
 
 
 def plain(value: Any) -> Any:
     """A result as plain data: what any two stores must agree on."""
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, Failure):
         return "failed", value.error.code, value.status
     if isinstance(value, msgspec.Struct):

@@ -23,8 +23,10 @@ def _run(tmp_path: Path, points: int, probes: str = PROBE) -> subprocess.Complet
     probe = tmp_path / "test_probe.py"
     probe.write_text(probes.format(points=points))
     command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "-p", "xdist", "-p", "tests.totals", "--floors"]
+    # a place of its own for what is temporary: in the usual one it would first remove what earlier runs have left
+    command += ["-p", "no:cacheprovider", "--basetemp", str(tmp_path / "temporary")]
     return subprocess.run(
-        [*command, str(probe), "--totals", str(tmp_path / "out" / "totals.txt"), "-p", "no:cacheprovider"],
+        [*command, str(probe), "--totals", str(tmp_path / "out" / "totals.txt")],
         cwd=Path(__file__).parents[2],
         env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # each plugin is loaded three times
         capture_output=True,
