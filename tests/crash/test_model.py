@@ -61,7 +61,7 @@ from waypost.store.directory.upkeep import Upkeep
 from waypost.store.memory import MemoryStore
 
 PARTS = ring_size(8, 120)
-STEPS_OF_A_PART = ring_size(1_500, 2_200)
+STEPS_OF_A_PART = ring_size(1_900, 2_200)
 
 _DAY_US = 24 * 3600 * 1_000_000
 _TEN_YEARS_US = 3653 * _DAY_US
@@ -272,8 +272,11 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(years=st.sampled_from([1, -1]))
     def jump(self, years: int) -> None:
-        """The wall clock goes ten years ahead or back; then what is old may be forgotten at any time."""
-        self.now += years * _TEN_YEARS_US
+        """The wall clock goes ten years ahead or back; then what is old may be forgotten at any time.
+
+        Not behind 1970, to which no clock can be set: `clock_settime` refuses negative seconds.
+        """
+        self.now = max(self.now + years * _TEN_YEARS_US, 0)
         for document, versions in self.memory._history.items():
             for record in versions[-1].operations.values():
                 if record.time_us < self.now - 7 * _DAY_US:
@@ -466,7 +469,7 @@ def run_machine(machine: Any, part: int, steps: int) -> int:
         run_state_machine_as_test(
             machine,
             settings=settings(
-                max_examples=20,
+                max_examples=5,
                 stateful_step_count=50,
                 deadline=None,
                 print_blob=True,
