@@ -22,6 +22,10 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 LONGEST = ring_size(12_000, 100_000)
 """The longest log whose every bit is flipped. At night all of them; with each change one of 90 KB is left out, which
 alone would cost as much as all others ten times over."""
+LONG = ring_size(9_000, LONGEST)
+"""Of a log of that many bytes each third byte is left as it is with each change: it costs more than all that are
+shorter together.
+"""
 
 
 def logs() -> Iterator[tuple[str, DocumentId]]:
@@ -95,9 +99,10 @@ def test_t08_t17_any_flipped_bit_of_a_golden_log_is_refused_or_changes_nothing_b
 ) -> None:
     """Whatever bit is flipped, nothing is read that never was, and `verify` finds it."""
     data = bytearray(golden.data)
-    for at in range(len(data)):
+    places = [at for at in range(len(data)) if len(data) < LONG or at % 3]
+    for at in places:
         for bit in bits:
             data[at] ^= 1 << bit
             assert golden.examine(data) & NOTICED, f"bit {bit} of byte {at} passes unnoticed"
             data[at] ^= 1 << bit
-    totals("damaged logs", len(bits) * len(data))
+    totals("damaged logs", len(bits) * len(places))

@@ -45,7 +45,7 @@ def test_trap_02_t01_d01_a_kill_at_any_call_loses_nothing(workload: Workload, to
     """SIGKILL before each call of each operation, on a new and on a used store."""
     with bench() as place:
         shim = count_calls(place, workload)
-        step = ring_size(5, 1)
+        step = ring_size(9, 1)
         numbers = numbered(shim, is_worth_a_kill)[WORKLOADS.index(workload) % step :: step]
         points = [*workload.some(numbers), len(shim.trace) + 1]
         for point in points:
@@ -92,13 +92,13 @@ def _break_recoveries(place: Bench, workload: Workload, torn: Path, lines: list[
     recovery = Workload("recovery", write_beside, options=workload.options, phases=ALL)
     with place.again(torn) as path:
         trace = play(recovery, path, no_fault, _nobody).trace
-    points = [call.number for call in trace if is_worth_a_kill(call)][:: ring_size(6, 1)]
+    points = [call.number for call in trace if is_worth_a_kill(call)][:: ring_size(13, 1)]
     for point in workload.some(points):
         with place.again(torn) as path:
             ended = play_in_child(recovery, path, kill_at(point))
             assert ended.killed, ended
             examine(workload, path, lines + ended.told, f"recovery killed at call {point}")
-    wanted = ring_size(max(1, 4 // workload.share), len(trace))
+    wanted = ring_size(max(1, 3 // workload.share), len(trace))
     turns = random.Random(SEED).sample(trace, min(len(trace), wanted))
     for turn, call in enumerate(turns):
         kind, onwards = ("EIO", "ENOSPC", "ENOMEM")[turn % 3], bool(turn % 2)

@@ -57,7 +57,7 @@ def test_t02_the_recording_is_what_happens_on_a_disk(tmp_path: Path, chosen: Wor
 def test_t02_a_crash_loses_nothing_that_was_promised(chosen: Workload, part: int, totals: Totals) -> None:
     """At each moment of each workload, in each model: what was promised is there, and the rest is as attempted."""
     recording = recorded(chosen)
-    for model, wanted in (("kill", 1_000), ("ordered", 1_000), ("weak", ring_size(1_150, 15_000))):
+    for model, wanted in (("kill", 1_000), ("ordered", 1_000), ("weak", ring_size(1_080, 15_000))):
         if model == "weak" or part == 0:
             campaign = Campaign(recording, model, seed=SEED + 1_000_003 * part, title=f"workload {chosen.name}")
             totals("crash states", campaign.run(chosen.some(wanted)))
@@ -67,7 +67,7 @@ def test_t02_a_crash_loses_nothing_that_was_promised(chosen: Workload, part: int
 @each_workload
 def test_t03_after_the_end_of_all_processes_others_go_on_and_the_power_goes(chosen: Workload, totals: Totals) -> None:
     """All processes die before any one change; what they left unsynced in the page cache is what others build on."""
-    states = _cut_short(chosen, record_with_a_kill, ring_size(6, 100), "died before change", ring_size(2, 1))
+    states = _cut_short(chosen, record_with_a_kill, ring_size(5, 100), "died before change", ring_size(3, 1))
     totals("crash states within recovery", states)
 
 
@@ -91,7 +91,7 @@ def test_d14_a_crash_within_recovery_and_one_within_that(chosen: Workload, total
 @each_workload
 def test_t06_after_a_failed_sync_nothing_acknowledged_is_lost(chosen: Workload, totals: Totals) -> None:
     """Each sync fails in turn, and its data is lost for good unless it is written again; others go on after it."""
-    states = _cut_short(chosen, record_with_a_failed_sync, ring_size(32, 260), "failed sync")
+    states = _cut_short(chosen, record_with_a_failed_sync, ring_size(29, 260), "failed sync")
     totals("crash states after a failed sync", states)
 
 
