@@ -18,7 +18,7 @@ from waypost import clock
 from waypost.codec import bodies
 from waypost.codec.compression import Undecodable
 from waypost.errors import DocumentDamaged, DocumentTooLarge, StoreClosed, StorePoisoned, StoreUnavailable
-from waypost.store.directory import checkpoints, compaction, keeping, log, recent, upkeep
+from waypost.store.directory import checkpoints, compaction, keeping, layout, log, recent, upkeep
 from waypost.store.directory.upkeep import Upkeep
 
 
@@ -420,3 +420,14 @@ def test_d10_what_is_nested_too_deep_to_be_decoded_is_damage():
         bodies._decoded(hostile, b"")
     with pytest.raises(RecursionError):
         with_little_stack(40, lambda: bodies._decoded(hostile, b""))
+
+
+def test_e01_a_new_file_that_cannot_be_looked_at_is_gone_at_once(path):
+    """Its name and its lock do not stay for as long as somebody keeps the error: then it is no leftover of the dead."""
+    store = directory_store(path)
+    with system_calls() as calls:
+        calls.fault = failing("stat", 1, errno.EACCES)
+        with pytest.raises(StoreUnavailable) as kept:
+            layout.new_file(store.layout)
+    assert kept.value.__traceback__ is not None
+    assert os.listdir(path / "temp") == []

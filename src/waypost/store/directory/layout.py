@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 import re
 import sys
+from contextlib import suppress
 from hashlib import sha256
 
-from waypost.errors import LockTimeout, StoreNotFound, UnsupportedFormat, UnsupportedPlatform
+from waypost.errors import LockTimeout, StoreNotFound, StoreUnavailable, UnsupportedFormat, UnsupportedPlatform
 from waypost.store.directory.files import Directory, File, make_path, open_path, sync_above
 from waypost.store.kinds import DocumentId, Kind
 
@@ -225,8 +226,16 @@ def new_file(layout: Layout) -> tuple[str, File]:
     for _ in range(_NEW_TRIES):
         name = f"{os.urandom(8).hex()}.new"
         file = folder.open(name, write=True, create=True, exclusive=True)
-        if file is not None and file.try_lock() and folder.identity(name) is not None:
-            return name, file
+        if file is None:
+            continue
+        try:
+            if file.try_lock() and folder.identity(name) is not None:
+                return name, file
+        except BaseException:
+            file.close()  # at once: while it is locked it is taken for one that is being written
+            with suppress(StoreUnavailable):
+                folder.remove(name)
+            raise
     raise LockTimeout(f"{folder.path}: new files cannot be locked", file=folder.path)
 
 
