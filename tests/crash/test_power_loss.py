@@ -91,7 +91,7 @@ def test_d14_a_crash_within_recovery_and_one_within_that(chosen: Workload, total
 @each_workload
 def test_t06_after_a_failed_sync_nothing_acknowledged_is_lost(chosen: Workload, totals: Totals) -> None:
     """Each sync fails in turn, and its data is lost for good unless it is written again; others go on after it."""
-    states = _cut_short(chosen, record_with_a_failed_sync, ring_size(29, 260), "failed sync")
+    states = _cut_short(chosen, record_with_a_failed_sync, ring_size(32, 260), "failed sync")
     totals("crash states after a failed sync", states)
 
 
