@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -26,14 +25,6 @@ KINDS = ["memory", "directory", "postgres"]
 """The kinds of store that every test which takes one runs over."""
 
 StoreFactory = Callable[..., Store]
-
-
-def pytest_collection_finish() -> None:
-    """What the tests' runner holds from here on, ten thousand tests among it, is never garbage: no collection looks at
-    it again, and no child of a fork has it copied for that.
-    """
-    gc.collect()
-    gc.freeze()
 
 
 ON_REQUEST = {"initial": False, "post_step": False, "error": False, "pause": False}
