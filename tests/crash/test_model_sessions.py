@@ -34,7 +34,7 @@ from waypost.session_models import SessionState
 from waypost.store.memory import MemoryStore
 
 PARTS = ring_size(1, 50)
-STEPS_OF_A_PART = ring_size(800, 6_000)
+STEPS_OF_A_PART = ring_size(800, 9_000)
 FIRST_PID = 1 << 23
 at = st.integers(0, 1)
 sessions = st.sampled_from(["s", "S"])
