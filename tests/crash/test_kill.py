@@ -79,7 +79,7 @@ def test_q07_d14_a_fault_while_recovering_from_a_kill_loses_nothing(workload: Wo
     """The recovery from a torn write is killed at each of its calls, or told of errors; the next one recovers."""
     with bench() as place:
         writes = [call for call in count_calls(place, workload).trace if call.name == "pwrite"]
-        for call in random.Random(SEED).sample(writes, min(len(writes), ring_size(1, 20))):
+        for call in random.Random(SEED).sample(writes, min(len(writes), ring_size(1, 4))):
             torn = place.copy(workload)
             first = play_in_child(workload, torn, tear_at(call.number, len(call.args[1]) // 2))
             assert first.killed, first
