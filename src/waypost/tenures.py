@@ -83,29 +83,39 @@ class Tenures:
         return self._numbers.get(session_id)
 
     def hold(self, session_id: str, number: int, claim: Claim) -> None:
-        """From here on the handle holds a session, under a number of its own."""
-        with self._lock:
-            earlier = self._claims.get(session_id)
-            self._claims[session_id] = (os.getpid(), claim)
-            self._numbers[session_id] = number
-            self._announced = {each for each in self._announced if each[0] != session_id}
+        """From here on the handle holds a session, under a number of its own. Where that fails, for want of memory, it
+        does not, and the claim is let go of.
+        """
+        try:
+            with self._lock:
+                earlier = self._claims.get(session_id)
+                claims = {**self._claims, session_id: (os.getpid(), claim)}
+                announced = {each for each in self._announced if each[0] != session_id}
+                self._numbers[session_id] = number  # the last that can fail
+                self._claims, self._announced = claims, announced
+        except BaseException:
+            let_go(session_id, claim)
+            raise
         if earlier is not None:
             let_go(session_id, earlier[1])
 
     def forget(self, session_id: str) -> None:
         """Write under no number for a session until it is entered again, and let go of it if it is held."""
         with self._lock:
+            self._announced = {each for each in self._announced if each[0] != session_id}  # first, since it can fail
             held = self._claims.pop(session_id, None)
             self._numbers.pop(session_id, None)
-            self._announced = {each for each in self._announced if each[0] != session_id}
         if held is not None:
             let_go(session_id, held[1])
 
     def forget_all(self) -> None:
         """Forget every session: the store is another than the one that they were entered in."""
-        with self._lock:
-            held, self._claims = self._claims, {}
-            self._numbers, self._announced = {}, set()
+        numbers: dict[str, int] = {}
+        announced: set[tuple[str, str]] = set()
+        claims: dict[str, tuple[int, Claim]] = {}
+        with self._lock:  # here nothing can fail any more
+            held, self._claims = self._claims, claims
+            self._numbers, self._announced = numbers, announced
         for session_id, (_, claim) in held.items():
             let_go(session_id, claim)
 

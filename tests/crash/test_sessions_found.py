@@ -251,3 +251,23 @@ def test_t19_a_session_that_was_not_given_for_want_of_memory_is_not_held(
             wp.resume_session("s")
     assert wp.definitions.sessions.held.held() == []
     assert wp.resume_session("s").status == "active"
+
+
+class Starved(set[tuple[str, str]]):
+    """What is in it cannot be looked through, for want of memory."""
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        raise MemoryError
+
+
+def test_t19_a_session_that_could_not_be_noted_as_held_is_held_by_nobody(path: Path, wp: Waypost) -> None:
+    """Neither the handle nor the disk keep it for a caller who was told that he does not have it."""
+    wp.pause_session("s").unwrap()
+    sessions = wp.definitions.sessions
+    announced, sessions.held._announced = sessions.held._announced, Starved()
+    with pytest.raises(MemoryError):
+        wp.resume_session("s")
+    sessions.held._announced = announced
+    assert sessions.held.held() == []
+    with opened(path) as other:
+        assert other.resume_session("s").status == "active"
