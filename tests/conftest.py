@@ -1,4 +1,8 @@
-"""What the tests share: new stores of each kind, handles over them, and processes that can be pretended to be."""
+"""What the tests share: new stores of each kind, handles over them, and processes that can be pretended to be.
+
+What a handle needs is imported where one is asked for: tests of a store alone load no more than a store, and what the
+night found of them counts until that changes (`tools/reach.py`).
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,20 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests import servers
 from waypost import clock
 from waypost import config as configuration
-from waypost.api import AsyncWaypost
-from waypost.blocking import Waypost
-from waypost.definitions import Definitions
 from waypost.store import Store, open_store
 
-pytest_plugins = ["tests.outdated", "tests.totals"]
+if TYPE_CHECKING:
+    from waypost.api import AsyncWaypost
+    from waypost.blocking import Waypost
+
+pytest_plugins = ["tests.totals"]
 
 KINDS = ["memory", "directory", "postgres"]
 """The kinds of store that every test which takes one runs over."""
@@ -40,7 +45,14 @@ def make_config(config: Mapping[str, Mapping[str, object]] | None = None) -> con
 def opened(path: Path, *, read_only: bool = False, **sections: Mapping[str, Any]) -> Waypost:
     """A blocking handle over the store in a directory."""
     config = make_config(sections)
-    return Waypost(Definitions(open_store(str(path), config, read_only=read_only), config, verbose=False))
+    return _handle(open_store(str(path), config, read_only=read_only), config)
+
+
+def _handle(store: Store, config: configuration.Config) -> Waypost:
+    from waypost.blocking import Waypost
+    from waypost.definitions import Definitions
+
+    return Waypost(Definitions(store, config, verbose=False))
 
 
 @pytest.fixture(autouse=True)
@@ -76,12 +88,15 @@ def store(store_factory: StoreFactory) -> Store:
 @pytest.fixture
 def wp(store: Store) -> Waypost:
     """A blocking handle over a new empty store."""
-    return Waypost(Definitions(store, make_config(), verbose=False))
+    return _handle(store, make_config())
 
 
 @pytest.fixture
 def awp(store: Store) -> AsyncWaypost:
     """An asynchronous handle over the same store as `wp`."""
+    from waypost.api import AsyncWaypost
+    from waypost.definitions import Definitions
+
     return AsyncWaypost(Definitions(store, make_config(), verbose=False))
 
 
@@ -91,9 +106,20 @@ def wp_with(store_factory: StoreFactory) -> Callable[..., Waypost]:
 
     def make(**sections: Mapping[str, Any]) -> Waypost:
         config = make_config(sections)
-        return Waypost(Definitions(store_factory(config), config, verbose=False))
+        return _handle(store_factory(config), config)
 
     return make
+
+
+@pytest.fixture
+def registry() -> Iterator[None]:
+    """What a test registers of migrations is forgotten when it ends."""
+    from waypost import schema
+
+    assert not schema._steps and not schema._newest
+    yield
+    schema._steps.clear()
+    schema._newest.clear()
 
 
 @contextmanager

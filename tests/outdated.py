@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import pytest
 
 from tests.conftest import make_config
 from tests.store.support import change
@@ -21,15 +19,6 @@ from waypost.store import DocumentId, Store
 
 W = DocumentId("workflow", "w")
 CURRENT = schema.SCHEMA_VERSION
-
-
-@pytest.fixture
-def registry() -> Iterator[None]:
-    """What a test registers is forgotten when it ends."""
-    assert not schema._steps and not schema._newest
-    yield
-    schema._steps.clear()
-    schema._newest.clear()
 
 
 def handle(store: Store) -> Waypost:

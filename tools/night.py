@@ -6,10 +6,11 @@
     make crash-night ARGS="--records FILE"    keep what came of them elsewhere than in build/night/outcomes.json
 
 A job is one test function with all of its parameters, or some tests of a function that has many. What came of it is
-kept with a sum over all files it depends on (`tools/reach.py`) and the versions that Waypost runs with: what passed
-is not run again until one of them changes, so that a change of the page leaves the story of a power cut as proven as it
-was. What a job printed stands in build/night/NAME.txt. The run fails when a job failed, and, once all have passed, when
-the totals of all of them miss a floor of ring N.
+kept with the modules that it loaded, a sum over them and the data beside them (`tools/reach.py`), and the versions that
+Waypost runs with: what passed is not run again until one of these changes, so that a change of the page leaves the
+story of a power cut as proven as it was.
+What a job printed stands in build/night/NAME.txt. The run fails when a job failed, and, once all have passed, when the
+totals of all of them miss a floor of ring N.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from queue import SimpleQueue
+from typing import Any, NamedTuple
 
 from tests.totals import FLOORS
-from tools.reach import Reach
+from tools.reach import Cache, Sums
 
 ROOT = Path(__file__).resolve().parent.parent
 _RING = "N"
@@ -41,7 +42,6 @@ TESTS = (
 )
 """Those of which the floors are, as in the Makefile."""
 _BUILT = ROOT / "build" / "night"
-_VERSIONS = "requirements/runtime.txt"
 _AT_ONCE = 2
 _MOST_TOGETHER = 12
 _LIMIT_S = 4 * 3600
@@ -49,43 +49,74 @@ _UNFINISHED = 75  # EX_TEMPFAIL: nothing is wrong, and it goes on another time
 
 
 class Job(NamedTuple):
-    """Tests of one file that are run together, by a name that is a file's too, and the sum over what they depend on."""
+    """Tests of one file that are run together, by a name that is a file's too."""
 
     name: str
     tests: tuple[str, ...]
-    depends: str = ""
 
 
 class Outcome(NamedTuple):
-    """What came of a job with those files: whether all passed, how long it took, and how many cases it checked."""
+    """What came of a job: whether all passed, how long it took, how many cases it checked, and what it loaded."""
 
-    depends: str
     passed: bool
     seconds: float
     totals: dict[str, int]
     waived: dict[str, str]
+    modules: list[str]
+    depends: str
+    """The sum over the modules and what belongs to them, as they were then."""
 
 
 class Records:
-    """What came of the jobs, the last time that each was run, in a file with a line for each."""
+    """What came of the jobs, the last time that each was run, in a file with a line for each. Which modules they loaded
+    stands behind these, since most loaded the same.
+    """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, sums: Sums) -> None:
         self._file = file
-        found = json.loads(file.read_text()) if file.exists() else {}
-        self._outcomes = {name: Outcome(**fields) for name, fields in found.items()}
+        self._sums = sums
+        found = json.loads(file.read_text()) if file.exists() else {"jobs": {}, "modules": {}}
+        modules = {name: list(_unfolded(folders)) for name, folders in found["modules"].items()}
+        self._outcomes = {
+            name: Outcome(**{**fields, "modules": modules[fields["modules"]]}) for name, fields in found["jobs"].items()
+        }
 
     def outcome(self, job: Job) -> Outcome | None:
         """What came of it, or None if it was not run with the files as they are."""
         found = self._outcomes.get(job.name)
-        return found if found is not None and found.depends == job.depends else None
+        return found if found is not None and found.depends == self._sums(found.modules) else None
 
     def keep(self, job: Job, outcome: Outcome) -> None:
         self._outcomes[job.name] = outcome
-        lines = (f"{json.dumps(name)}: {json.dumps(kept._asdict())}" for name, kept in sorted(self._outcomes.items()))
+        names = {modules: str(number) for number, modules in enumerate(sorted(set(map(_key, self._outcomes.values()))))}
+        jobs = {name: {**kept._asdict(), "modules": names[_key(kept)]} for name, kept in sorted(self._outcomes.items())}
+        modules = {name: _folded(modules) for modules, name in names.items()}
         self._file.parent.mkdir(parents=True, exist_ok=True)
         new = self._file.with_suffix(".new")
-        new.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        new.write_text(f'{{"jobs": {_lines(jobs)},\n"modules": {_lines(modules)}}}\n')
         new.replace(self._file)
+
+
+def _key(outcome: Outcome) -> tuple[str, ...]:
+    return tuple(outcome.modules)
+
+
+def _lines(each: dict[str, Any]) -> str:
+    return "{\n" + ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in each.items()) + "\n}"
+
+
+def _folded(modules: Iterable[str]) -> dict[str, str]:
+    """The names in each folder."""
+    folders: dict[str, list[str]] = {}
+    for module in modules:
+        folder, _, name = module.rpartition("/")
+        folders.setdefault(folder, []).append(name.removesuffix(".py"))
+    return {folder: " ".join(names) for folder, names in folders.items()}
+
+
+def _unfolded(folders: dict[str, str]) -> Iterator[str]:
+    for folder, names in folders.items():
+        yield from (f"{folder}/{name}.py" for name in names.split())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,31 +126,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     where = _BUILT / "outcomes.json"
     parser.add_argument("--records", type=Path, default=where, metavar="FILE", help="where to keep what came of them")
     options = parser.parse_args(arguments)
-    records = Records(options.records)
-    every = list(jobs(collect(), Sums(ROOT)))
+    sums = Sums(ROOT)
+    records = Records(options.records, sums)
+    every = list(jobs(collect()))
     asked = [job for job in every if re.search(options.only, job.name)]
     due = [job for job in asked if not _has_passed(records, job)]
     print(f"{len(asked):,} jobs, {len(asked) - len(due):,} have passed before", flush=True)
-    _run_all(due, records, time.monotonic() + options.minutes * 60)
+    _run_all(due, records, sums, time.monotonic() + options.minutes * 60)
     return _judge(every, asked, records)
-
-
-class Sums:
-    """Sums over all that a test file depends on: what came of its tests counts while its sum is the same."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._reach = Reach(root)
-        self._sums: dict[str, str] = {}
-
-    def __call__(self, test: str) -> str:
-        if test not in self._sums:
-            found = sha256()
-            for file in [*self._reach.files(self._root / test), self._root / _VERSIONS]:
-                found.update(f"{file.relative_to(self._root)}\0".encode())
-                found.update(sha256(file.read_bytes()).digest())
-            self._sums[test] = found.hexdigest()[:16]
-        return self._sums[test]
 
 
 def collect() -> list[str]:
@@ -129,7 +143,7 @@ def collect() -> list[str]:
     return [line for line in shown.splitlines() if line.startswith(TESTS) and "::" in line]
 
 
-def jobs(tests: Sequence[str], depends: Callable[[str], str]) -> Iterator[Job]:
+def jobs(tests: Sequence[str]) -> Iterator[Job]:
     """The tests as jobs, in their order: those of a function together, unless they are many."""
     functions: dict[str, list[str]] = {}
     for test in tests:
@@ -139,7 +153,7 @@ def jobs(tests: Sequence[str], depends: Callable[[str], str]) -> Iterator[Job]:
             name = re.sub(r"\W+", "-", function.removeprefix("tests/crash/").removeprefix("tests/").replace(".py", ""))
             several = len(found) > _MOST_TOGETHER
             part = tuple(found[start : start + _MOST_TOGETHER])
-            yield Job(f"{name}-{number:03}" if several else name, part, depends(function.partition("::")[0]))
+            yield Job(f"{name}-{number:03}" if several else name, part)
 
 
 def _has_passed(records: Records, job: Job) -> bool:
@@ -151,17 +165,33 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "CRASH_RING": _RING}
 
 
+def _writing_bytecode(cache: Cache) -> dict[str, str]:
+    rest = {name: value for name, value in _environment().items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**rest, "PYTHONPYCACHEPREFIX": str(cache.folder)}
+
+
 # --- running ---
 
 
-def _run_all(due: Sequence[Job], records: Records, deadline: float) -> None:
+def _run_all(due: Sequence[Job], records: Records, sums: Sums, deadline: float) -> None:
     waiting = list(due)
+    caches = SimpleQueue[Cache]()
+    for number in range(_AT_ONCE):
+        caches.put(Cache(ROOT, _BUILT / f"bytecode-{number}"))
+
+    def run(job: Job) -> Outcome:
+        cache = caches.get()
+        try:
+            return _run(job, cache, sums)
+        finally:
+            caches.put(cache)
+
     running: dict[Future[Outcome], Job] = {}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         while waiting or running:
             while waiting and len(running) < _AT_ONCE and time.monotonic() < deadline:
                 job = waiting.pop(0)
-                running[pool.submit(_run, job)] = job
+                running[pool.submit(run, job)] = job
             if not running:
                 return
             for done in wait(running, return_when=FIRST_COMPLETED).done:
@@ -172,8 +202,9 @@ def _run_all(due: Sequence[Job], records: Records, deadline: float) -> None:
                 print(f"{sign}  {job.name}  {outcome.seconds:,.0f} s  {counted}", flush=True)
 
 
-def _run(job: Job) -> Outcome:
+def _run(job: Job, cache: Cache, sums: Sums) -> Outcome:
     _BUILT.mkdir(parents=True, exist_ok=True)
+    cache.clear()
     counts = _BUILT / f"{job.name}.counts"
     counts.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "--timeout", str(_LIMIT_S)]
@@ -181,7 +212,7 @@ def _run(job: Job) -> Outcome:
     ran = subprocess.run(
         [*command, "--counts", str(counts), *job.tests],
         cwd=ROOT,
-        env=_environment(),
+        env=_writing_bytecode(cache),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -189,7 +220,11 @@ def _run(job: Job) -> Outcome:
     )
     counted = json.loads(counts.read_text()) if counts.exists() else {"totals": {}, "waived": {}}
     (_BUILT / f"{job.name}.txt").write_text(ran.stdout)
-    return Outcome(job.depends, ran.returncode == 0, round(time.monotonic() - began, 1), **counted)
+    modules = cache.loaded()
+    if not {test.partition("::")[0] for test in job.tests} <= set(modules):
+        raise RuntimeError(f"{job.name}: not even its own tests left bytecode in {cache.folder}\n{ran.stdout}")
+    seconds = round(time.monotonic() - began, 1)
+    return Outcome(ran.returncode == 0, seconds, **counted, modules=modules, depends=sums(modules))
 
 
 # --- adding up ---

@@ -1,97 +1,82 @@
-"""Which files a test depends on: what it can come to import, with what that can, and the data beside all of it.
+"""Which files a run of tests depends on: the modules that it loaded, in whatever process, and the data beside them.
 
-What can be imported is read from the source and not from a run, since most of it happens in processes of their own: a
-module counts as imported where its name stands in an `import`, or in any text (a table of what is loaded later, the
-program of a child, the words of `python -m`). So too much is taken rather than too little.
+What is loaded is seen by what Python leaves in a cache of bytecode that was empty of it: the tests, the processes that
+they start and the forks of both leave it there, also those that are killed later. So nothing has to be put into them.
 """
 
 from __future__ import annotations
 
-import ast
-import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Sequence
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 
-_TOPS = {"waypost": "src/waypost", "tests": "tests", "tools": "tools"}
-_NAME = re.compile(rf"\b(?:{'|'.join(_TOPS)})(?:\.\w+)*")
-_FROM_IN_TEXT = re.compile(r"\bfrom\s+([\w.]+)\s+import\s+([\w, ]+)")
+_TOPS = ("src/waypost", "tests", "tools")
+_VERSIONS = "requirements/runtime.txt"
 
 
-class Reach:
-    """The files of a tree, and what each of them can import."""
+class Cache:
+    """A folder for the bytecode of one run at a time: PYTHONPYCACHEPREFIX. What was installed stays in it."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self.folder = folder
+        self._root = root
+
+    def clear(self) -> None:
+        """Forget what was loaded of the tree."""
+        for top in _TOPS:
+            shutil.rmtree(self._mirror(top), ignore_errors=True)
+
+    def loaded(self) -> list[str]:
+        """The modules of the tree that were loaded since, as paths in it, in order."""
+        found: set[str] = set()
+        for top in _TOPS:
+            mirror = self._mirror(top)
+            for file in mirror.rglob("*.pyc"):
+                # NAME.cpython-311.pyc, or NAME.cpython-311-pytest-8.4.2.pyc where pytest has rewritten the asserts
+                source = f"{file.name.partition('.')[0]}.py"
+                found.add(f"{top}/{(file.parent.relative_to(mirror) / source).as_posix()}")
+        return sorted(found)
+
+    def _mirror(self, top: str) -> Path:
+        return self.folder / (self._root / top).relative_to(self._root.anchor)
+
+
+class Sums:
+    """Sums over modules of a tree, the data in their packages, and the versions that Waypost runs with."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._seen: dict[str, frozenset[str]] = {}
+        self._seen: dict[tuple[str, ...], str] = {}
+        self._contents: dict[Path, bytes] = {}
 
-    @cached_property
-    def modules(self) -> dict[str, Path]:
-        """Where each module stands, by its name."""
-        found: dict[str, Path] = {}
-        for name, top in _TOPS.items():
-            for file in sorted((self._root / top).rglob("*.py")):
-                inside = file.relative_to(self._root / top).with_suffix("").parts
-                found[".".join((name, *inside)).removesuffix(".__init__")] = file
-        return found
+    def __call__(self, modules: Iterable[str]) -> str:
+        """The sum; another one where a module is gone."""
+        key = tuple(modules)
+        if key not in self._seen:
+            found = sha256()
+            for file in sorted([*(self._root / name for name in key), *self._beside(key), self._root / _VERSIONS]):
+                found.update(f"{file.relative_to(self._root)}\0".encode())
+                found.update(self._content(file))
+            self._seen[key] = found.hexdigest()[:16]
+        return self._seen[key]
 
-    def files(self, test: Path) -> list[Path]:
-        """All files that a test depends on, itself among them. Raises SyntaxError."""
-        names = {file: name for name, file in self.modules.items()}
-        given = [
-            name for name, file in self.modules.items() if file.name == "conftest.py" and file.parent in test.parents
-        ]
-        waiting = [names[test], *given]
-        reached: set[str] = set()
-        while waiting:
-            name = waiting.pop()
-            if name not in reached:
-                reached.add(name)
-                waiting += [*self._above(name), *self._imported(name)]
-        found = [self.modules[name] for name in reached]
-        packages = {file.parent for file in found if file.name == "__init__.py"}
-        return sorted(found + [file for file in self._data if self._package(file) in packages])
+    def _content(self, file: Path) -> bytes:
+        if file not in self._contents:
+            self._contents[file] = sha256(file.read_bytes()).digest() if file.exists() else b"gone"
+        return self._contents[file]
+
+    def _beside(self, modules: Sequence[str]) -> list[Path]:
+        packages = {(self._root / name).parent for name in modules if name.endswith("/__init__.py")}
+        return [file for file in self._data if self._package(file) in packages]
 
     @cached_property
     def _data(self) -> list[Path]:
         """What stands beside modules, and is read by them."""
-        every = [file for top in _TOPS.values() for file in (self._root / top).rglob("*")]
+        every = [file for top in _TOPS for file in (self._root / top).rglob("*")]
         return [file for file in every if file.is_file() and file.suffix not in (".py", ".pyc")]
 
     def _package(self, file: Path) -> Path:
         """The package that a file is in: the nearest, since folders of data are none."""
         return next((above for above in file.parents if (above / "__init__.py").exists()), self._root)
-
-    def _imported(self, name: str) -> frozenset[str]:
-        if name not in self._seen:
-            tree = ast.parse(self.modules[name].read_bytes(), str(self.modules[name]))
-            named = {found for node in ast.walk(tree) for found in _named(node)}
-            self._seen[name] = frozenset(filter(None, map(self._known, named)))
-        return self._seen[name]
-
-    def _known(self, name: str) -> str | None:
-        """The module of a dotted name that may go on with what is in it."""
-        while name and name not in self.modules:
-            name = name.rpartition(".")[0]
-        return name or None
-
-    def _above(self, name: str) -> list[str]:
-        """The packages that a module is in."""
-        parts = name.split(".")
-        return [above for end in range(1, len(parts)) if (above := ".".join(parts[:end])) in self.modules]
-
-
-def _named(node: ast.AST) -> Iterator[str]:
-    """Names that may be those of modules. Relative imports are not allowed here, by lint."""
-    match node:
-        case ast.Import():
-            yield from (alias.name for alias in node.names)
-        case ast.ImportFrom(module=str(module)):
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)
-        case ast.Constant(value=str(text)):
-            yield from _NAME.findall(text)
-            for module, imported in _FROM_IN_TEXT.findall(text):
-                yield from (f"{module}.{one.strip()}" for one in imported.split(","))
-        case _:
-            pass
