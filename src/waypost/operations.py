@@ -238,16 +238,21 @@ class Request(ABC, Generic[R]):
         """Run it in this thread."""
 
     def _ended(self, outcome: object, counters: Counters | None, error: WaypostError | None = None) -> float:
-        """Tell that the operation has ended; how many ms it took."""
-        now_ns = clock.monotonic_ns()
-        taken_ns = now_ns - self._started_ns
-        observer = self._observer
-        if observer.instruments is not None:
-            code = None if error is None else error.code
-            observer.instruments.note((self.counted_as, self.is_save, now_ns, taken_ns, counters, code))
-        taken_ms = taken_ns / 1_000_000
-        if observer.is_verbose:
-            logger.debug("%s: %s in %.3f ms [%s]", self.operation, outcome, taken_ms, self.operation_id)
+        """Tell that the operation has ended; how many ms it took, 0 where there is no memory to tell it: what was done
+        does not become a failure by that.
+        """
+        try:
+            now_ns = clock.monotonic_ns()
+            taken_ns = now_ns - self._started_ns
+            observer = self._observer
+            if observer.instruments is not None:
+                code = None if error is None else error.code
+                observer.instruments.note((self.counted_as, self.is_save, now_ns, taken_ns, counters, code))
+            taken_ms = taken_ns / 1_000_000
+            if observer.is_verbose:
+                logger.debug("%s: %s in %.3f ms [%s]", self.operation, outcome, taken_ms, self.operation_id)
+        except MemoryError:
+            return 0.0
         return taken_ms
 
     def _success(self, data: T, counters: Counters, repeated: bool = False) -> Success[T]:

@@ -271,3 +271,19 @@ def test_t19_a_session_that_could_not_be_noted_as_held_is_held_by_nobody(path: P
     assert sessions.held.held() == []
     with opened(path) as other:
         assert other.resume_session("s").status == "active"
+
+
+def test_t19_a_session_that_was_entered_is_given_also_where_there_is_no_memory_to_tell_of_it(
+    wp: Waypost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is counted and logged of an operation fails none, as little as a commit."""
+    wp.pause_session("s").unwrap()
+
+    def starved(*_: object) -> None:
+        raise MemoryError
+
+    assert wp.definitions.observer.instruments is not None
+    monkeypatch.setattr(type(wp.definitions.observer.instruments), "note", starved)
+    assert wp.resume_session("s").status == "active"
+    result = wp.update_step_status("w", "a", "running")
+    assert result.unwrap().status == "running" and result.duration_ms == 0
