@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import waypost
-from tests.crash.test_copies import DOCUMENTED, SAID, backup, backup_by_command, cp, tar, writing
+from tests.crash.test_copies import DOCUMENTED, PARTS, SAID, backup, backup_by_command, cp, tar, writing
 from tests.store.support import TestedStore, change, directory_store
 from tests.totals import Totals, ring_size
 from waypost import clock
@@ -54,13 +54,13 @@ def put_alone(store: TestedStore, document: DocumentId, number: int) -> None:
 
 
 @pytest.fixture
-def busy(tmp_path: Path) -> Iterator[Path]:
+def busy(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A store in which two processes make transactions without a pause."""
     path = tmp_path / "store"
     store = directory_store(path, chunk_size=4096)
     assert put_in_both(store, 0, 10)
     store.close()
-    with writing(path, WRITER, 2):
+    with writing(path, WRITER, 2, getattr(request, "param", 0)):
         yield path
 
 
@@ -104,6 +104,7 @@ def check_repaired(copy: Path) -> None:
     store.close()
 
 
+@PARTS
 @pytest.mark.parametrize("tool", [cp, tar], ids=["cp", "tar"])
 @pytest.mark.timeout(ring_size(120, 7200))
 def test_t16_d12_a_copy_made_during_transactions_is_whole_or_says_that_it_is_not(
@@ -113,7 +114,7 @@ def test_t16_d12_a_copy_made_during_transactions_is_whole_or_says_that_it_is_not
     is told by `verify`, and a repair makes a sound store of it.
     """
     print(SAID)
-    cases = ring_size(8, 250)
+    cases = ring_size(8, 20)
     for number in range(cases):
         copy = tmp_path / f"copy{number}"
         tool(busy, copy)
@@ -154,6 +155,7 @@ def test_t16_d12_a_copy_that_took_longer_than_a_transaction_is_told(busy: Path, 
     totals("copies of a live store", cases)
 
 
+@PARTS
 @pytest.mark.parametrize("tool", [backup, backup_by_command], ids=["backup", "backup by command"])
 @pytest.mark.timeout(ring_size(120, 7200))
 def test_e05_d12_a_backup_made_during_transactions_holds_each_of_them_whole(
@@ -163,7 +165,7 @@ def test_e05_d12_a_backup_made_during_transactions_holds_each_of_them_whole(
     transaction.
     """
     print(SAID)
-    cases = ring_size(6 if tool is backup else 3, 250)
+    cases = ring_size(6 if tool is backup else 3, 20)
     for number in range(cases):
         copy = tmp_path / f"backup{number}"
         tool(busy, copy)
