@@ -287,3 +287,13 @@ def test_t19_a_session_that_was_entered_is_given_also_where_there_is_no_memory_t
     assert wp.resume_session("s").status == "active"
     result = wp.update_step_status("w", "a", "running")
     assert result.unwrap().status == "running" and result.duration_ms == 0
+
+
+def test_t19_a_session_that_could_not_be_forgotten_is_held_still(wp: Waypost) -> None:
+    """Else its claim would be in nobody's hands, and never let go of."""
+    held = wp.definitions.sessions.held
+    announced, held._announced = held._announced, Starved()
+    with pytest.raises(MemoryError):
+        held.forget("s")
+    held._announced = announced
+    assert held.held() == ["s"]
