@@ -23,7 +23,7 @@ from waypost.codec.bodies import DeltaBody, Extent, FileBody, Part, SnapshotBody
 from waypost.codec.compression import Compressor
 from waypost.codec.frame import ERASED_FORMAT, FORMAT_VERSION, part_hash, touched_parts
 from waypost.errors import DocumentDamaged, LockTimeout, StoreUnavailable
-from waypost.store.contract import CHECKPOINT
+from waypost.store.contract import ADOPTED, CHECKPOINT
 from waypost.store.directory import checkpoints
 from waypost.store.directory.checkpoints import (
     ARRIVING,
@@ -162,6 +162,13 @@ def write_missing(context: Context, wanted: Wanted, versions: Versions, *, newes
         write_out(context, wanted, versions(sought[::-1]))
 
 
+def make_durable(context: Context) -> None:
+    """See that files stay which were there already: whoever gave them their names may have died before his sync."""
+    folder = context.layout.existing(FOLDER)
+    if folder is not None:
+        folder.sync()
+
+
 def _place_again(context: Context, wanted: Wanted) -> None:
     """Write files again that got their names before a sync of the folder failed: no later one covers that."""
     if context.placed.keys().isdisjoint(wanted.names):
@@ -225,6 +232,8 @@ def write_out(context: Context, wanted: Wanted, rounds: Rounds, *, anew: bool = 
                 if anew or folder.identity(file_name(name)) is None:
                     # a chain that grew longer in its middle could become too long at its end
                     parent = None if name in stood_on else _parent_for(context, wanted.names, name, version, last)
+                    if parent is not None and _will_lose(parent, version, erased):
+                        parent = None
                     last = put_in_place(context, name, version, parent, last)
             folder.sync()
             are_durable(context)
@@ -263,6 +272,14 @@ def _parent_for(context: Context, names: list[str], name: str, version: Source, 
             usable = kept.version < version.version and kept.document == version.document
             return kept if usable and kept.depth < LONGEST_CHAIN and kept.delta_bytes <= kept.base_bytes else None
     return None
+
+
+def _will_lose(kept: Kept, version: Source, erased: Erasures) -> bool:
+    """Whether something of a checkpoint, as a later version knows it, is still to be erased. What stood on it would
+    lose that too, also where the version has it since again.
+    """
+    time_us = 0 if version.size_of(ADOPTED + kept.name) is not None else None
+    return Scrubbed.of(kept, erased, time_us) is not kept
 
 
 def _parent_of(context: Context, folder: Directory, name: str) -> str | None:
@@ -344,9 +361,10 @@ def _differing(version: Source, parent: Kept | None, near: Source | None) -> lis
 
 
 def is_same(part: Part | None, other: Part | None) -> bool:
-    """Whether two parts hold the same, as far as their bytes or digests tell."""
+    """Whether two parts hold the same, as far as their bytes or digests tell. One that was erased holds nothing."""
     if isinstance(part, Extent) and isinstance(other, Extent):
-        return (part.length, part.digest) == (other.length, other.digest)
+        is_equal = (part.length, part.digest) == (other.length, other.digest)
+        return is_equal and bodies.is_erased(part) == bodies.is_erased(other)
     return part == other
 
 
