@@ -31,6 +31,7 @@ from tests.crash.stories import Run
 from tests.store.support import TestedStore, change
 from waypost.store.contract import CHECKPOINT
 from waypost.store.directory import checkpoints, compaction, upkeep
+from waypost.store.directory.files import Directory
 
 pytestmark = pytest.mark.usefixtures("quiet")
 LARGE = bytes(range(256)) * 40
@@ -132,6 +133,26 @@ def test_t20_checkpoints_outlive_the_history_that_held_them() -> None:
     assert not any("checkpoint" in path for path in contents(recording.before))
     lose_power(recording, judge(0, 1, 2, 3), title="history that goes", states=400)
     lose_power(recording, judge(0, 1, 2, 3), title="history that went", start=promised_from(recording))
+
+
+def test_t20_what_a_dead_process_kept_outlives_the_history_that_held_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever wrote the file died before he synced its name, and who compacts finds it there."""
+
+    def work(run: Run) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(Directory, "sync", lambda folder: None)  # that far he never came
+            keep(run.open())
+        compact_without_history(run.open())
+        run.promise(DONE)
+
+    def unwritten() -> None:
+        with a_store() as store:
+            make(store, 0)
+            store._document(A)._wrote = False
+
+    recording = told(work, before=tree_after(unwritten))
+    lose_power(recording, judge(0), title="a name that was not synced", states=400)
+    lose_power(recording, judge(0), title="history that went", start=promised_from(recording))
 
 
 def test_t20_what_stood_on_a_checkpoint_that_goes_survives_it() -> None:

@@ -63,6 +63,11 @@ class CheckpointedDocument(OpenDocument):
         while len(self._made) > _MOST_NOTED:
             del self._made[next(iter(self._made))]
 
+    def forget(self) -> None:
+        super().forget()
+        if self._state is None:  # another file may have other versions of these numbers
+            self._made.clear()
+
     def checkpoint(self, name: str) -> View | None:
         """The version whose commit put a checkpoint; None where the document has none of that name."""
         view = self._view_of_log()
@@ -167,6 +172,7 @@ class CheckpointedDocument(OpenDocument):
             keeping.write_missing(self._context, wanted, self._checkpoints_in_log, newest_only=newest_only)
             if dropping is not None:
                 self._mend_checkpoints(wanted, dropping)
+                keeping.make_durable(self._context)
         except BaseException:
             self._gone |= gone
             raise
