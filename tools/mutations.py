@@ -244,7 +244,6 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/lease.py::Lease.try_alone::self.share_again()": by(f"{LEASES}::test_c03_the_lease_stays_while_one_process_has_the_store_open"),
     "store/directory/lease.py::Lease.share_again::self._file.lock(LOCK_TIMEOUT_S, self._kept_out, shared=True)": by(f"{LEASES}::test_c03_the_lease_stays_while_one_process_has_the_store_open"),
     "store/directory/lease.py::Lease.is_current::named[:2] == self._file.identity()[:2]": by(f"{LEASES}::test_c03_a_lease_that_another_made_meanwhile_is_left_to_him"),
-    "store/directory/lease.py::take::layout.root.identity(_NAME) is not None": by(f"{LEASES}::test_c07_two_who_take_over_a_lease_of_before_the_reboot_both_succeed"),
     "store/directory/lease.py::take::lease.share_again()": by(f"{LEASES}::test_c03_the_lease_stays_while_one_process_has_the_store_open"),
     "store/directory/lease.py::take::lease.is_current()": by(f"{LEASES}::test_c03_a_lease_that_went_before_it_was_shared_is_made_anew"),
     "store/directory/lease.py::_make::file.sync_all()": by(f"{COPIES}::test_t20_a_backup_passes_on_nothing_that_the_store_could_still_lose"),

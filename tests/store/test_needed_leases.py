@@ -95,26 +95,49 @@ def test_c03_who_lost_the_lease_while_asking_to_be_alone_takes_it_again(
     first.close()
 
 
-def test_c07_two_who_take_over_a_lease_of_before_the_reboot_both_succeed(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One finds it locked by the other for a moment, and gone when it looks again."""
+@pytest.fixture
+def of_before(path: Path, monkeypatch: pytest.MonkeyPatch) -> layout.File:
+    """The lease of a store that was open as the machine went down."""
     directory_store(path).close()
     with monkeypatch.context() as patch:
         patch.setattr(clock, "boot_id", lambda: "before")
         dead = directory_store(path)
-        dead._lease = None
-    real = lease.Lease.release
+    assert dead._lease is not None
+    dead._lease._file.unlock()
+    dead._lease, file = None, dead._lease._file
+    return file
 
-    def release(self: lease.Lease) -> None:
-        monkeypatch.setattr(lease.Lease, "release", real)
-        real(self)
-        self.was_shared = True
 
-    monkeypatch.setattr(lease.Lease, "release", release)
+def test_c07_two_who_take_over_a_lease_of_before_the_reboot_both_succeed(
+    path: Path, of_before: layout.File, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One finds it locked by the other for a moment: then it is there still, and a moment later it is gone."""
+    assert of_before.try_lock()
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            (path / "lease").unlink()
+            of_before.unlock()
+
+    monkeypatch.setattr(lease.time, "sleep", sleep)
     store = directory_store(path)
+    assert len(looks) == 3
     assert lease.read(store.layout) is not None
     store.close()
+
+
+def test_c03_a_lease_of_before_the_reboot_that_somebody_shares_is_left_to_him(
+    path: Path, of_before: layout.File, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert of_before.try_lock(shared=True)
+    monkeypatch.setattr(lease, "_TAKING_OVER_S", 0.0)
+    with pytest.raises(StoreLeased, match="living process"):
+        directory_store(path)
+    assert (path / "lease").exists()
+    of_before.close()
+    directory_store(path).close()
 
 
 def test_n05_a_new_file_that_is_swept_before_it_is_locked_is_made_again(

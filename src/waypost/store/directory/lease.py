@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from datetime import UTC, datetime
 from typing import NamedTuple
 from zlib import crc32
@@ -22,6 +23,8 @@ from waypost.store.directory.layout import Layout, new_file
 from waypost.store.directory.log import LOCK_TIMEOUT_S
 
 _NAME = "lease"
+_TAKING_OVER_S, _RETRY_S = 1.0, 0.001
+"""Who shares a lease of before a reboot for longer than this does not do it to take it over too."""
 _LOG = logging.getLogger("waypost")
 
 
@@ -102,6 +105,7 @@ def take(layout: Layout, *, by_force: bool = False) -> Lease:
     Raises StoreLeased when another kernel holds it, unless `by_force`, and LockTimeout when a process of this one
     keeps it to itself (restoring a backup) for too long.
     """
+    deadline = time.monotonic() + _TAKING_OVER_S
     while True:
         file = layout.root.open(_NAME)
         if file is None:
@@ -112,10 +116,12 @@ def take(layout: Layout, *, by_force: bool = False) -> Lease:
         if holder is None or holder.boot != clock.boot_id():
             _check_may_take_over(layout, holder, by_force)
             lease.release()
-            if layout.root.identity(_NAME) is not None and lease.was_shared:
-                raise StoreLeased(
-                    f"{layout.path}: a living process of this machine holds the lease", location=layout.path
-                )
+            if lease.was_shared:
+                if time.monotonic() >= deadline:
+                    raise StoreLeased(
+                        f"{layout.path}: a living process of this machine holds the lease", location=layout.path
+                    )
+                time.sleep(_RETRY_S)
             continue
         lease.share_again()
         if lease.is_current():
