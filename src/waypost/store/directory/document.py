@@ -38,7 +38,7 @@ from waypost.store.directory.content import Ahead
 from waypost.store.directory.context import Context
 from waypost.store.directory.log import NOTHING, Frame, Log
 from waypost.store.directory.state import DocumentState, Snapshot
-from waypost.store.directory.submission import Outcomes, Submission, finish, tell
+from waypost.store.directory.submission import Outcomes, Submission, see_off
 from waypost.store.kinds import DocumentId
 from waypost.store.values import ContentLost
 
@@ -113,9 +113,8 @@ class Document(CheckpointedDocument):
             for submission in batch:
                 submission.fail(_copy_of(error))
         finally:
-            finish(batch, self._flying)
             try:
-                tell(batch)
+                see_off(batch, self._flying)
             finally:
                 self.let_go_of_lock()
                 if batch:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from threading import Lock
 
 from waypost.errors import StoreError, WaypostError
-from waypost.store.contract import Change, Counters, OnDone, Receipt, Ticket
+from waypost.store.contract import Change, Counters, OnDone, Receipt
 
 _LOG = logging.getLogger("waypost")
 _INTERRUPTED = StoreError("the commit was interrupted", outcome="unknown")
@@ -64,6 +64,17 @@ class Submission:
         return self.outcome
 
 
+def see_off(batch: Sequence[Submission], flying: set[Submission]) -> None:
+    """Settle what nobody has settled, and tell of all of the batch, also where an interrupt comes in between."""
+    try:
+        finish(batch, flying)
+        tell(batch)
+    except BaseException:
+        finish(batch, flying)
+        tell(batch)  # who was told is not told again
+        raise
+
+
 def finish(batch: Sequence[Submission], flying: set[Submission]) -> None:
     """Settle what nobody has settled. It asks for no memory, since that may be out, and others wait."""
     number = 0
@@ -78,7 +89,7 @@ def finish(batch: Sequence[Submission], flying: set[Submission]) -> None:
 def tell(batch: Sequence[Submission]) -> None:
     """Tell that the submissions of a batch are done, whoever asked for it: in one call for all of his.
 
-    Everyone is told, whatever comes of telling others; an interrupt is raised when all were.
+    Everyone is told once, whatever comes of telling others; an interrupt is raised when all were.
     """
     try:
         told = _by_callback(batch)
@@ -90,8 +101,10 @@ def tell(batch: Sequence[Submission]) -> None:
         try:
             if told is not None:
                 on_done, tickets = told[number]
+                _be_silent(tickets)
                 on_done(tickets)
             elif (alone := batch[number].on_done) is not None:
+                batch[number].on_done = None
                 alone((batch[number],))
         except Exception:  # it is the caller's, and others wait
             with suppress(MemoryError):
@@ -103,8 +116,15 @@ def tell(batch: Sequence[Submission]) -> None:
         raise escaped
 
 
-def _by_callback(batch: Sequence[Submission]) -> Sequence[tuple[OnDone, Sequence[Ticket]]]:
-    told: dict[int, tuple[OnDone, list[Ticket]]] = {}
+def _be_silent(tickets: Sequence[Submission]) -> None:
+    number = 0
+    while number < len(tickets):
+        tickets[number].on_done = None
+        number += 1
+
+
+def _by_callback(batch: Sequence[Submission]) -> Sequence[tuple[OnDone, Sequence[Submission]]]:
+    told: dict[int, tuple[OnDone, list[Submission]]] = {}
     for each in batch:
         if each.on_done is not None:  # by which one it is, since not each can be hashed
             told.setdefault(id(each.on_done), (each.on_done, []))[1].append(each)
