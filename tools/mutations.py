@@ -25,6 +25,7 @@ FORGOTTEN = "tests/store/test_forgotten.py"
 KEPT_SYNCS = "tests/crash/test_needed_checkpoints.py"
 ORDER = "tests/store/test_needed_order.py"
 REPAIRS = "tests/store/test_needed_repairs.py"
+REPAIRED_ARRIVALS = "tests/store/test_repair_arrivals.py"
 RESTORES = "tests/crash/test_needed_restores.py"
 BACKED_UP = "tests/store/test_backup_found.py"
 ERASING = "tests/crash/test_erasing.py"
@@ -287,6 +288,8 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/opened.py::OpenDocument::self.lock": by(f"{LOCKS}::test_c05_threads_take_turns_on_a_document"),
     # --- store/directory/participants.py ---
     "store/directory/participants.py::_holds::mark.transaction_id == transaction_id": by(f"{TORN}::test_d12_another_commit_at_that_version_is_no_counterpart"),
+    # --- store/directory/recollecting.py ---
+    "store/directory/recollecting.py::CheckpointMender.clear_arrival::file.try_lock()": by(f"{REPAIRED_ARRIVALS}::test_c09_a_repair_leaves_what_a_living_process_took_in"),
     # --- store/directory/repair.py ---
     "store/directory/repair.py::repair::root.try_lock()": by("tests/store/test_repair.py::test_c07_two_repairs_do_not_meet"),
     "store/directory/repair.py::_Repair._mend_mode::root.sync()": by(f"{REPAIRS}::test_e04_a_repair_that_closes_a_store_to_others_makes_that_durable"),

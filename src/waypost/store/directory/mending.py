@@ -19,6 +19,7 @@ Action = Literal[
     "written anew", "cut", "renamed", "moved aside", "made", "closed to others", "taken out", "adopted", "left"
 ]
 ASIDE = "damaged"
+LEFT_BEHIND = "was being written by a process that died"
 F = TypeVar("F")
 
 

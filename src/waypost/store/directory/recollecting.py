@@ -10,6 +10,7 @@ as it does with what is left when all else of it was lost.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import ExitStack
 
 from waypost import clock
 from waypost.codec.frame import Standing
@@ -23,7 +24,7 @@ from waypost.store.directory.files import Directory
 from waypost.store.directory.forgotten import Told
 from waypost.store.directory.layout import FOLDERS, SUFFIXES, Layout, file_name
 from waypost.store.directory.log import Log
-from waypost.store.directory.mending import Mender, RepairReport, Without
+from waypost.store.directory.mending import LEFT_BEHIND, Mender, RepairReport, Without
 from waypost.store.kinds import DocumentId
 from waypost.store.views import Transaction
 
@@ -233,6 +234,43 @@ class CheckpointMender(Mender):
             else:
                 self.note(self.layout.root, _path(name), str(error), "taken out")
             return True
+
+    def clear_arrival(self, temp: Directory, name: str) -> None:
+        """Move aside what a dead process took in and no document has adopted.
+
+        What was adopted stays where it is read until it gets its place, which failed if it has none by now: there may
+        be no other copy of it. So does what cannot be told to be one or the other.
+        """
+        with ExitStack() as held:
+            try:
+                if not self.is_dry:  # else somebody who imports could put his own under that name meanwhile
+                    held.enter_context(keeping.alone(self.context))
+                file = temp.open(name)
+                # only with its lock is it sure that no commit will adopt it which has not done so
+                found = self._why_unwanted(temp, name) if file is not None and file.try_lock() else None
+            except WaypostError as error:
+                self.note(temp, name, str(error), "left")
+                return
+            if found is not None:
+                self.move_aside(temp, name, found)
+
+    def _why_unwanted(self, temp: Directory, name: str) -> str | None:
+        """Why a file that was taken in has to go; None for one that its document has adopted."""
+        try:
+            layer = checkpoints.read_file(self.context, temp, name)
+        except DocumentDamaged as error:
+            return str(error)  # where it stays, its document can never be told that this checkpoint is lost
+        if layer is None:
+            return None
+        if checkpoints.arrival_name(layer.name) != name:
+            return f"holds {layer.name!r}, whose file has another name"
+        try:
+            is_adopted = layer.name in checkpoints.names_now(self.context, layer.document)
+        except DocumentDamaged:
+            if self.is_dry:
+                return None  # what will be left of its log is not there to be asked
+            raise
+        return None if is_adopted else LEFT_BEHIND
 
 
 def _log_path(identifier: DocumentId) -> str:

@@ -19,6 +19,7 @@ from waypost.codec.compression import Undecodable
 from waypost.config import Config
 from waypost.errors import DocumentDamaged, LockTimeout, StoreNotFound, UnsupportedFormat
 from waypost.store.directory import compaction, forgotten, lease, loading, register, restoring
+from waypost.store.directory.checkpoints import ARRIVING
 from waypost.store.directory.compaction import Origin
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File, open_path
@@ -37,7 +38,7 @@ from waypost.store.directory.layout import (
 )
 from waypost.store.directory.log import Log
 from waypost.store.directory.log_check import check_log
-from waypost.store.directory.mending import ASIDE, Mender, Repaired, RepairReport
+from waypost.store.directory.mending import ASIDE, LEFT_BEHIND, Mender, Repaired, RepairReport
 from waypost.store.directory.recollecting import CheckpointMender
 from waypost.store.directory.salvage import Kept, Salvage, find_frames, salvage
 from waypost.store.directory.state import Mark, Snapshot
@@ -114,7 +115,8 @@ class _Repair(Mender):
                     self._mend_entry(folder, file_name(arrived), arrived.kind)
             self._mend_fixed("FORMAT", FORMAT_TEXT)
             self._mend_fixed(".gitignore", IGNORE_TEXT)
-            CheckpointMender(self.layout, self.context, self.report, self._salvaged).mend()
+            self._checkpoints = CheckpointMender(self.layout, self.context, self.report, self._salvaged)
+            self._checkpoints.mend()
             self._decisions.mend_torn()  # behind all else, since damage hides what is torn
             self._clear_temp()
             self._mend_index()
@@ -239,13 +241,16 @@ class _Repair(Mender):
                 folder.remove(name)  # only a second name of the lease, whose maker died before it took this one away
                 continue
             kind = folder.kind(name)
+            if kind == "file" and name.endswith(ARRIVING):
+                self._checkpoints.clear_arrival(folder, name)
+                continue
             opened = folder.open(name) if kind == "file" else None
             opened = folder.open_directory(name) if kind == "directory" else opened
             if opened is not None and not opened.try_lock():
                 continue  # its writer is alive
             if not self.is_dry and name in self.context.decisions.folders():
                 continue  # its writer has decided on what is in it since decisions were carried out
-            self.move_aside(folder, name, "was being written by a process that died")
+            self.move_aside(folder, name, LEFT_BEHIND)
 
     # --- logs ---------------------------------------------------------------------------------
 
