@@ -348,8 +348,7 @@ class Document(CheckpointedDocument):
         with self.lock:
             try:
                 if self._wrote and (self._log is None or self._log.poisoned is None):
-                    self._current()
-                    self._seal(self.open_for_writing())
+                    self._seal()
             finally:
                 self._wrote = False
                 self.forget()
@@ -394,8 +393,12 @@ class Document(CheckpointedDocument):
         self._wrote = self.driver_is_due = self.keeping_is_due = self.keeping_is_put_off = False
         self._log, self._state = None, None
 
-    def _seal(self, log: Log) -> None:
+    def _seal(self) -> None:
         for _ in range(_SEAL_TRIES):  # while others go on writing it is theirs to seal
+            self._current()
+            log = self.open_for_writing()
+            if not log.end:
+                continue  # another file was put in its place since it was read: that is read before it is locked
             log.sync_to(log.end)
             identity = log.lock()
             if identity is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from threading import RLock
 
-from waypost.errors import StoreClosed, StorePoisoned, WaypostError
+from waypost.errors import StoreClosed, StorePoisoned, StoreUnavailable, WaypostError
 from waypost.store.contract import Counters
 from waypost.store.directory import loading
 from waypost.store.directory.context import Context
@@ -203,9 +203,12 @@ class OpenDocument:
     def catch_up(self, log: Log, locked_size: int | None = None) -> list[Frame]:
         """Take in what others added; with the file's lock held, `locked_size` is the length of the file.
 
-        Log and state move together: whatever interrupts this has the document read again from disk.
+        Log and state move together: whatever interrupts this has the document read again from disk. Raises
+        StoreUnavailable where it had to be read again before: with the log that was known went its lock.
         """
         state = self._current()
+        if self._log is not log:
+            raise StoreUnavailable(f"{log.file.name} had to be read again, and nothing was changed", file=log.file.name)
         try:
             news = log.news() if locked_size is None else log.settled_news(locked_size)
             if locked_size is not None:

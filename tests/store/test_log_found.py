@@ -1,0 +1,103 @@
+"""Failures around a log and its lock that were found once, each with the smallest input that showed it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.store.needed import calm, closed_soundly, log_file, path
+from tests.store.support import WF, TestedStore, directory_store, putting
+from waypost.codec.frame import FrameType
+from waypost.errors import StoreUnavailable
+from waypost.store.directory import loading
+from waypost.store.directory.document import Document
+from waypost.store.directory.log import Log
+
+__all__ = ["calm", "path"]
+
+
+def compacted_and_let_go(path: Path, monkeypatch: pytest.MonkeyPatch, between: Callable[[], None]) -> None:
+    """One who wrote and compacted a log lets go of it; `between` comes when he has looked at it and not sealed it."""
+    ours = directory_store(path)
+    ours.submit(putting(a=b"1")).result()
+    assert ours.tidy(WF, "compact")
+    real = Document.keep_checkpoints_if_possible
+
+    def keep(self: Document) -> None:
+        real(self)
+        between()
+
+    document = ours._document(WF)
+    with monkeypatch.context() as patch:
+        patch.setattr(Document, "keep_checkpoints_if_possible", keep)
+        ours._let_go(document)
+    ours.close()
+
+
+def compacted_by(store: TestedStore) -> None:
+    store.submit(putting(b=b"2")).result()
+    assert store.tidy(WF, "compact")
+
+
+def is_sealed(path: Path) -> bool:
+    store = directory_store(path, read_only=True)
+    log, _ = loading.load(store._context, WF)
+    assert log is not None
+    return log.last_type == FrameType.SEAL and log.end == log_file(path).stat().st_size
+
+
+def test_d13_who_lets_go_of_a_log_seals_the_one_that_was_put_in_its_place(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A log that another replaces before it is sealed is not taken for damaged, and is sealed as it is now."""
+    theirs = directory_store(path)
+    with caplog.at_level(logging.WARNING, "waypost"):
+        compacted_and_let_go(path, monkeypatch, lambda: compacted_by(theirs))
+    assert caplog.messages == []
+    assert is_sealed(path)
+    closed_soundly(path, theirs, a=b"1", b=b"2")
+
+
+def test_c08_nothing_behind_a_log_that_was_replaced_is_cleared_without_its_lock(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever seals has the lock of the log that he seals, also of one that was put in the place of his."""
+    theirs = directory_store(path)
+    cleared: list[bool] = []
+    real = Log._clear_tail
+
+    def clear(self: Log, size: int) -> None:
+        cleared.append(self.file.is_locked)
+        real(self, size)
+
+    def between() -> None:
+        compacted_by(theirs)
+        theirs.submit(putting(c=b"3")).result()
+        monkeypatch.setattr(Log, "_clear_tail", clear)
+
+    compacted_and_let_go(path, monkeypatch, between)
+    assert cleared
+    assert all(cleared)
+    closed_soundly(path, theirs, a=b"1", b=b"2", c=b"3")
+
+
+def test_c08_a_log_whose_lock_was_given_back_is_not_gone_on_with(path: Path) -> None:
+    """Where a state has to be read again with the log's lock held, both go, and nothing is written to that log."""
+    ours, theirs = directory_store(path), directory_store(path)
+    ours.submit(putting(a=b"1")).result()
+    document = ours._document(WF)
+    log = document.open_for_writing()
+    theirs.submit(putting(b=b"2")).result()
+    state, identity, end = document._state, log.lock(), log.end
+    assert state is not None
+    assert identity is not None
+    state.is_torn = True
+    with pytest.raises(StoreUnavailable, match="read again"):
+        document.catch_up(log, identity.size)
+    assert not log.file.is_locked
+    assert log.end == end
+    assert ours.submit(putting(a=b"3")).result().version == 3
+    closed_soundly(path, ours, theirs, a=b"3", b=b"2")
