@@ -15,6 +15,7 @@ COPIES = "tests/crash/test_needed_copies.py"
 CHECKS = "tests/store/test_needed_checks.py"
 LEASES = "tests/store/test_needed_leases.py"
 LOCKS = "tests/store/test_needed_locks.py"
+LOG_FOUND = "tests/store/test_log_found.py"
 CLAIMS = "tests/store/test_claims.py"
 KEPT = "tests/store/test_checkpoints.py"
 ARRIVING = "tests/store/test_arriving.py"
@@ -137,6 +138,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/document.py::Document._acknowledge::self.sync_to(log, covered)": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
     "store/directory/document.py::Document._was_behind::log.is_current()": by(f"{CHECKS}::test_c04_nothing_is_concluded_from_a_file_that_was_replaced"),
     "store/directory/document.py::Document._append_unless_beaten::log.lock()": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
+    "store/directory/document.py::Document._append_unless_beaten::log.lock() #2": by(f"{LOG_FOUND}::test_c08_a_long_torn_tail_is_cleared_with_the_lock_held"),
     "store/directory/document.py::Document._append_ahead::log.lock()": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
     "store/directory/document.py::Document._append_ahead::file_id not in (0, log.file_id)": by(f"{CHECKS}::test_d13_content_that_was_written_ahead_goes_with_its_file"),
     "store/directory/document.py::Document.settle::self.enter(wait=False)": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked", instead="int()"),

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.store.needed import calm, closed_soundly, log_file, path
+from tests.store.needed import calm, closed_soundly, die, log_file, path
 from tests.store.support import WF, TestedStore, directory_store, putting
+from tests.store.test_needed_locks import watched
 from waypost.codec.frame import FrameType
 from waypost.errors import StoreUnavailable
 from waypost.store.directory import loading
 from waypost.store.directory.document import Document
+from waypost.store.directory.files import Identity
+from waypost.store.directory.frames import Frame
 from waypost.store.directory.log import Log
 
 __all__ = ["calm", "path"]
@@ -101,3 +105,81 @@ def test_c08_a_log_whose_lock_was_given_back_is_not_gone_on_with(path: Path) -> 
     assert log.end == end
     assert ours.submit(putting(a=b"3")).result().version == 3
     closed_soundly(path, ours, theirs, a=b"3", b=b"2")
+
+
+_TORN_BYTES = 9 << 20
+
+
+def torn_by_a_dead_writer(path: Path, *, is_framed: bool) -> None:
+    """Much that is not whole stands behind the end of a log: of a large commit, from its first frame or from within."""
+    store = directory_store(path)
+    store.submit(putting(a=b"1")).result()
+    document = store._document(WF)
+    log = document.open_for_writing()
+    end = log.end
+    store.submit(putting(large=os.urandom(_TORN_BYTES))).result()
+    die(store)
+    with log_file(path).open("r+b") as file:
+        file.seek(-1000, os.SEEK_END)
+        file.write(bytes(1000))
+        if not is_framed:
+            file.seek(end)
+            file.write(b"torn" * 99)
+
+
+@pytest.mark.parametrize("is_framed", [True, False])
+def test_c15_a_torn_tail_is_no_news_however_long_it_is(path: Path, is_framed: bool) -> None:
+    """No work is run again for what a dead writer left, nor for the zeros that are put in its place."""
+    torn_by_a_dead_writer(path, is_framed=is_framed)
+    ours, theirs = directory_store(path), directory_store(path)
+    for number, store in enumerate((ours, ours, theirs, theirs, ours, theirs)):
+        assert store.submit(putting(**{f"b{number}": b"1"})).result().counters.attempts == 1
+    assert log_file(path).stat().st_size > _TORN_BYTES
+    assert ours.view(WF).version == 7
+    assert theirs.view(WF).get("large") is None
+
+
+def test_c08_a_long_torn_tail_is_cleared_with_the_lock_held(path: Path) -> None:
+    """The lock that is given back while much is looked at is held again when that turns out to be nobody's."""
+    torn_by_a_dead_writer(path, is_framed=True)
+    store = directory_store(path)
+    with watched(path) as seen:
+        store.submit(putting(b=b"2")).result()
+    assert ".state" in seen
+    closed_soundly(path, store, a=b"1", b=b"2")
+
+
+def test_c15_behind_what_was_cleared_a_commit_takes_its_lock_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zeros that are many are nothing to look at before they are written over."""
+    torn_by_a_dead_writer(path, is_framed=True)
+    store = directory_store(path)
+    store.submit(putting(b=b"1")).result()
+    locks: list[bool] = []
+    real = Log.lock
+
+    def lock(self: Log, *, wait: bool = True) -> Identity | None:
+        locks.append(wait)
+        return real(self, wait=wait)
+
+    monkeypatch.setattr(Log, "lock", lock)
+    store.submit(putting(b=b"2")).result()
+    assert len(locks) == 1
+
+
+def test_c14_what_others_wrote_much_of_is_checked_without_the_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who finds more than a little behind the end that he knows reads it while others can go on."""
+    ours, theirs = directory_store(path), directory_store(path)
+    ours.submit(putting(a=b"1")).result()
+    theirs.submit(putting(large=os.urandom(_TORN_BYTES))).result()
+    locked: list[bool] = []
+    real = Log.blocks_whole
+
+    def whole(self: Log, found: Frame, *, thorough: bool = False) -> bool:
+        locked.append(self.file.is_locked)
+        return real(self, found, thorough=thorough)
+
+    monkeypatch.setattr(Log, "blocks_whole", whole)
+    assert ours.submit(putting(b=b"2")).result().counters.attempts == 1
+    monkeypatch.undo()
+    assert locked
+    assert not any(locked)

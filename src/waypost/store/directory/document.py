@@ -225,11 +225,16 @@ class Document(CheckpointedDocument):
             if log.end == 0 and not self._begin(log, state, identity.size):
                 self.forget()
                 return None
-            if patient and log.end and identity.size - log.end > _MUCH_NEWS:
+            is_much = log.end and identity.size - log.end > _MUCH_NEWS
+            if patient and is_much and not log.end_is_blank():
                 # others wrote much ahead: it is checked while they can go on
                 log.file.unlock()
-                self.catch_up(log)
-                return None
+                if conflicts(ran, self.catch_up(log)):
+                    return None
+                identity = log.lock()  # what is left is little, or what a dead writer left, cleared under the lock
+                if identity is None:
+                    self.forget()
+                    return None
             news = self.catch_up(log, identity.size) if log.end else []
             if news and conflicts(ran, news):
                 if patient:
