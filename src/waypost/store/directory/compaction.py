@@ -207,6 +207,27 @@ def commits(log: Log, end: int) -> Iterator[Frame]:
             yield found
 
 
+def history_start(log: Log) -> int:
+    """Where the commits begin in a log: behind the snapshot that stands for the versions that went, and behind all that
+    it refers to. 0 where none went. Raises DocumentDamaged.
+    """
+    if log.history_start is None:
+        log.history_start = _history_start(log) if log.dropped_versions else 0
+    return log.history_start
+
+
+def _history_start(log: Log) -> int:
+    first = log.frame_at(0, log.end)
+    if first is None:
+        raise log.damage(0, "its first frame is not whole")
+    for found in log.row(first.end, first.header.checksum, log.end):
+        if found.header.type == FrameType.SNAPSHOT:
+            return found.end
+        if found.header.type == FrameType.COMMIT:
+            return found.offset
+    return log.end
+
+
 def _weight(found: Frame) -> int:
     """What a commit takes with the blocks that were written ahead of it."""
     header = found.header

@@ -77,6 +77,8 @@ class Log:
         self.file_id = 0
         self.body: FileBody | None = None
         self.base = 0
+        self.history_start: int | None = None
+        """Where its commits begin, once that was looked for; see `compaction.history_start`."""
         self.last_type: int | None = None
         self.ahead_bytes = 0
         """What this process has written ahead of commits that are not made yet, or never will be."""

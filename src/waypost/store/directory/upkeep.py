@@ -34,6 +34,7 @@ _APART_S = 1.0
 _SHARE = 20
 _COMPACT_FROM = 128 * 1024
 _CLOSING_SHARE = 10
+_OUTGROWN = 8
 _COPY_BYTES = 1 << 20
 _STAGING_US = 60 * 1_000_000
 
@@ -106,16 +107,19 @@ def compaction_is_due(
     log: Log, state: DocumentState, context: Context, *, closing: bool, superseding: bool = False
 ) -> bool:
     """Whether what is no longer needed takes more than half of the file (a tenth when closing), or history outgrew
-    its bound; when `superseding`, the newest snapshot is no longer needed either. Not while somebody may be writing a
-    value ahead, which compaction would make him begin again.
+    its bound by an eighth; when `superseding`, the newest snapshot is no longer needed either. Not while somebody may
+    be writing a value ahead, which compaction would make him begin again.
     """
     if not closing and clock.now_us() - log.ahead_us < _STAGING_US:
         return False
     superseded = state.base.body.superseded + log.ahead_bytes + (state.base.length if superseding else 0)
     if superseded > _COMPACT_FROM and superseded * (_CLOSING_SHARE if closing else 2) > log.end:
         return True
-    kept = (0 if superseding else state.base.length) + state.standing.size_bytes
-    return log.end - superseded - kept > context.limit_bytes // 2
+    history = log.end - superseded - (0 if superseding else state.base.length)
+    bound = context.limit_bytes // 2
+    most = bound + bound // _OUTGROWN  # compaction leaves up to the bound: the next commit must not make it due again
+    # what stands for the versions that went may be far more than the state by now, and is none of history
+    return history - state.standing.size_bytes > most and history - compaction.history_start(log) > most
 
 
 def compact_if_due(document: Document, context: Context, *, closing: bool, superseding: bool = False) -> None:
