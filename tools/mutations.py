@@ -164,6 +164,7 @@ MUTATIONS: dict[str, Mutation] = {
     # --- store/directory/index.py ---
     "store/directory/index.py::recall::data.startswith(_head(content))": by(f"{CHECKS}::test_derived_data_that_is_torn_is_as_good_as_not_there"),
     # --- store/directory/joint.py ---
+    "store/directory/joint.py::_is_as_read::state.standing.commit_id == opened.view.commit_id": by("tests/store/test_joint_found.py::test_c15_a_version_that_was_taken_back_is_not_known_by_its_number"),
     "store/directory/joint.py::_is_same::then.commit_id == now.commit_id": by("tests/store/test_joint.py::test_write_skew_is_a_conflict"),
     "store/directory/joint.py::_is_same::_identity(then.part(key)) == _identity(now.part(key))": by("tests/store/test_joint.py::test_write_skew_is_a_conflict"),
     "store/directory/joint.py::_read_at_one_moment::one.commit_id == other.commit_id": by("tests/store/test_joint.py::test_t12_what_goes_and_comes_back_is_not_read_beside_what_it_never_stood_beside"),

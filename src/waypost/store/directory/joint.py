@@ -152,7 +152,8 @@ def _is_as_read(opened: Opened, state: DocumentState, change: JointChange) -> bo
         return state.standing.version == 0
     if change.repeatable and state.operation(change.operation_id) is not None:
         return False
-    return state.standing.version == opened.view.version or _is_same(opened, state.view())
+    # not by its number, which another version has once a backup has taken the place of the store
+    return state.standing.commit_id == opened.view.commit_id or _is_same(opened, state.view())
 
 
 def _is_same(opened: Opened, now: DocumentView) -> bool:
