@@ -401,6 +401,11 @@ class Log:
         """How far the log is known to be synced: by this process, or by what frames record."""
         return max(self.synced, self.recorded_synced)
 
+    @property
+    def known_durable(self) -> int:
+        """The same, or by a decision that holds the bytes."""
+        return max(self.known_synced, self.decided)
+
     def put(self, data: bytes, size: int) -> None:
         """Write behind the log end with one positioned write, and zeros ahead when it reaches the end of the file.
 

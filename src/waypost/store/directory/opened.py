@@ -6,10 +6,9 @@ again from disk. `document` commits through it.
 
 from __future__ import annotations
 
-import logging
 from threading import RLock
 
-from waypost.errors import StoreClosed, StorePoisoned, StoreUnavailable, WaypostError
+from waypost.errors import StoreClosed, StoreUnavailable
 from waypost.store.contract import Counters
 from waypost.store.directory import loading
 from waypost.store.directory.context import Context
@@ -17,8 +16,6 @@ from waypost.store.directory.decisions import Piece, missing_from
 from waypost.store.directory.log import Frame, Log
 from waypost.store.directory.state import DocumentState, DocumentView
 from waypost.store.kinds import DocumentId
-
-_LOG = logging.getLogger("waypost")
 
 
 class OpenDocument:
@@ -42,6 +39,7 @@ class OpenDocument:
             # before the log is looked at: what is carried out by then is wholly in the log
             pieces = self._context.decisions.pieces_for(self.id)
             self._doubt_absence()
+            self._rewind()
             held, known = self._log, self._state
             before = held.file.tally.bytes_read if held else 0
             state = self._current()
@@ -64,7 +62,8 @@ class OpenDocument:
                 counters.bytes_read += log.file.tally.bytes_read - (before if log is held else 0)
         if view is None:
             return self.view(durable=durable, counters=counters)
-        if durable and log is not None and self._context.durable and log.poisoned is None:
+        # poisoned since it was read, it is refused; what was so before is at what is known to be durable
+        if durable and log is not None and self._context.durable and (not log.poisoned or covered > log.known_durable):
             syncs = self.sync_to(log, covered)
             if counters is not None:
                 counters.syncs += syncs
@@ -119,6 +118,15 @@ class OpenDocument:
             earlier = loading.read_on(log, state, version)
         return earlier
 
+    def _rewind(self) -> None:
+        """After a failed sync, whoever's it was, have what is known to be on disk read again, and nothing newer.
+
+        By who looks, and with the lock held: who is writing by then goes on from what he has.
+        """
+        log = self._log
+        if log is not None and log.poisoned is not None and log.end > log.known_durable:
+            self._state = None
+
     def _doubt_absence(self) -> None:
         """Look again whether there is a document: somebody may have made it since."""
         if self._state is not None and self._state.standing.version == 0:
@@ -134,8 +142,9 @@ class OpenDocument:
             self.forget()  # another file was opened in the log's place, and its lock could not be had
         if self._state is None:
             if self._log is not None:  # poisoned: what is known to be on disk, and nothing newer
-                known = max(self._log.known_synced, self._log.decided)
-                self._state = loading.read(self._log, self._context, self.id, up_to=known)
+                self._log.synced = self._log.known_durable  # the frames that are read again may record less
+                self._log.end = self._log.data_end = 0
+                self._state = loading.read(self._log, self._context, self.id, up_to=self._log.synced)
             else:
                 self._log, self._state = loading.load(self._context, self.id)
         return self._state
@@ -268,25 +277,11 @@ class OpenDocument:
         state.base.blocks = loading.blocks_of(log, self._context)
         return True
 
-    def _rewind(self, log: Log) -> None:
-        """After a failed sync, show what is known to be on disk and nothing newer."""
-        with self.lock:
-            if self._log is log:
-                self._state = None
-                self._current()
-
     def sync_to(self, log: Log, covered: int) -> int:
         """Return once a log is synced so far; how many syncs that took. Raises StorePoisoned."""
         if covered > log.known_synced and log.may_hold_lost_pages and not self._context.layout.read_only:
             self._rewrite_unsynced(log)
-        try:
-            return log.sync_to(covered)
-        except StorePoisoned:
-            try:
-                self._rewind(log)
-            except WaypostError as error:  # it is read when it is needed; the caller must learn of the sync
-                _LOG.warning("%s cannot be read either: %s", log.file.name, error)
-            raise
+        return log.sync_to(covered)
 
     def _rewrite_unsynced(self, log: Log) -> None:
         """Before the first sync of a log that others wrote: write what no sync is on record for once more, as one who
