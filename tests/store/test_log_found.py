@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.store.needed import calm, closed_soundly, die, log_file, path
-from tests.store.support import WF, TestedStore, directory_store, putting
+from tests.store.support import WF, TestedStore, change, directory_store, putting
 from tests.store.test_needed_locks import watched
 from waypost.codec.frame import FrameType
 from waypost.errors import StoreUnavailable
-from waypost.store.directory import loading
+from waypost.store.directory import files, loading
 from waypost.store.directory.document import Document
 from waypost.store.directory.files import Identity
 from waypost.store.directory.frames import Frame
@@ -183,3 +186,43 @@ def test_c14_what_others_wrote_much_of_is_checked_without_the_lock(path: Path, m
     monkeypatch.undo()
     assert locked
     assert not any(locked)
+
+
+class Unlocking:
+    """Stands in for `fcntl`: some calls that give a lock back, counted from the first, are refused."""
+
+    def __init__(self, *refused: int) -> None:
+        self.refused = refused
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(fcntl, name)
+
+    def flock(self, descriptor: int, operation: int) -> None:
+        if operation == fcntl.LOCK_UN:
+            self.calls += 1
+            if self.calls in self.refused:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fcntl.flock(descriptor, operation)
+
+
+@pytest.mark.parametrize("refused", [(1,), (1, 2), (2,), (2, 3), tuple(range(1, 99))])
+def test_e01_a_lock_that_is_not_taken_back_behind_what_was_staged_costs_no_view(
+    path: Path, monkeypatch: pytest.MonkeyPatch, refused: tuple[int, ...]
+) -> None:
+    """What was staged is committed, and read meanwhile, though its file had to be closed to give up the lock."""
+    ours, theirs = directory_store(path), directory_store(path)
+    ours.submit(putting(a=b"1")).result()
+    value = os.urandom(5_000_000)
+    unlocking = Unlocking(*refused)
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "fcntl", unlocking)
+        content = ours.stage(
+            WF, "large", len(value), lambda size: (value[at : at + size] for at in range(0, len(value), size))
+        )
+    assert unlocking.calls > 2
+    assert ours.view(WF).get("a") == b"1"
+    assert theirs.submit(putting(b=b"2")).result().version == 2
+    assert ours.view(WF).get("b") == b"2"
+    assert ours.submit(change(WF, lambda tx: tx.put("large", content))).result().version == 3
+    closed_soundly(path, ours, theirs, a=b"1", b=b"2", large=value)

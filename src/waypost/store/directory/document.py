@@ -292,6 +292,8 @@ class Document(CheckpointedDocument):
                 if file_id or size > self._context.limit_bytes or not self._make_room(self):
                     raise
                 return self._append_ahead(draft, file_id, coming)
+            finally:
+                self.let_go_of_lock()  # not taken back, or an interrupt came right behind it
 
     def _append_ahead(self, draft: Draft, file_id: int, coming: Ahead) -> tuple[Frame, Blocks]:
         state = self._current()
@@ -314,7 +316,7 @@ class Document(CheckpointedDocument):
                 drafts.insert(0, (file_draft(log.body), NOTHING))
             found = log.append(drafts, identity.size)[-1]
         finally:
-            log.file.let_go()
+            log.file.unlock()
         self._wrote = True
         log.ahead_bytes += found.header.length
         return found, state.base.blocks
