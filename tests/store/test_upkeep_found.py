@@ -14,7 +14,7 @@ import pytest
 
 from tests.store.support import WF, TestedStore, change, directory_store, putting
 from waypost.store import DocumentId, JointChange, Transaction
-from waypost.store.directory import files, upkeep
+from waypost.store.directory import decisions, files, upkeep
 
 A, B = DocumentId("workflow", "a"), DocumentId("workflow", "b")
 PART = 10_000
@@ -244,3 +244,52 @@ def test_closing_does_not_wait_until_a_decision_is_tried_again(tmp_path: Path, m
     assert waits.wait(60)
     store.close()
     assert store._upkeep._thread is None
+
+
+# --- interrupts ---
+
+
+def interrupted_behind_a_lock(patch: pytest.MonkeyPatch) -> list[files.File]:
+    """An interrupt comes right behind the taking of a file's lock; the files that were locked."""
+    real = files.File.lock
+    locked: list[files.File] = []
+
+    def lock(self: files.File, *args: Any, **kwargs: Any) -> None:
+        real(self, *args, **kwargs)
+        locked.append(self)
+        raise KeyboardInterrupt
+
+    patch.setattr(files.File, "lock", lock)
+    return locked
+
+
+def test_c10_an_interrupt_leaves_no_log_locked_that_gets_its_place(tmp_path: Path) -> None:
+    """Whoever keeps the interrupt, with all that its calls had at hand, keeps no lock by it."""
+    store = directory_store(tmp_path / "s")
+    store.submit(putting(x=b"1")).result()
+    folder = store.layout.documents(WF.kind)
+    file, here = folder.open("wf.state"), store._document(WF).log_if_usable()
+    assert file is not None and here is not None
+    whole = decisions.Whole(folder, "wf.state", file, 1)
+    with pytest.MonkeyPatch.context() as patch:
+        locked = interrupted_behind_a_lock(patch)
+        with pytest.raises(KeyboardInterrupt):
+            store._context.decisions._place(whole, here, 0)
+    assert locked == [file] and not file.is_locked
+    store.submit(putting(x=b"2")).result()
+    file.close()
+    store.close()
+
+
+def test_c10_an_interrupt_leaves_no_log_locked_of_which_there_is_a_copy(tmp_path: Path) -> None:
+    """As above, before a migration."""
+    store = directory_store(tmp_path / "s", backup_retention=1)
+    store.submit(putting(x=b"1")).result()
+    version = store.view(WF).version
+    with pytest.MonkeyPatch.context() as patch:
+        locked = interrupted_behind_a_lock(patch)
+        with pytest.raises(KeyboardInterrupt):
+            store.keep_generation(WF, version)
+    assert [each.is_locked for each in locked] == [False]
+    store.submit(putting(x=b"2")).result()
+    store.close()

@@ -319,8 +319,8 @@ class Decisions:
 
     def _place(self, whole: Whole, log: Log, timeout_s: float) -> None:
         # who finds the name before it is durable is neither to write there nor to put another file there
-        whole.file.lock(timeout_s, partial(locked_too_long, whole.file, timeout_s))
-        try:
+        try:  # an interrupt can come right behind the lock
+            whole.file.lock(timeout_s, partial(locked_too_long, whole.file, timeout_s))
             if log.is_current():  # else another had the lock, and has put it there
                 whole.put_in_place(log.folder, log.name)
         finally:

@@ -285,9 +285,9 @@ def back_up(identifier: DocumentId, context: Context, version: int) -> bool:
 
 def _put_backup(context: Context, log: Log, name: str, backup: str) -> bool:
     """Give a copy of a log its place; False where the log was replaced meanwhile: something may be erased."""
-    if log.lock() is None:
-        return False
-    try:
+    try:  # an interrupt can come right behind the lock
+        if log.lock() is None:
+            return False
         context.put_backup(name, backup)
     finally:
         log.file.unlock()
