@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
+from tests.crash import sweeps
 from tests.crash.faults import CHANGING, ERRNOS, NO_ROOM, Call, Fault, can_give, done_and_refused, fail_at, interrupt_at
 from tests.crash.runs import Run
 from tests.crash.sweeps import (
@@ -36,7 +37,7 @@ MOST_EQUAL = 3
 
 
 @pytest.fixture(autouse=True)
-def _ids_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
+def _ids_by_number(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Checkpoints are named by how many there were, in the store and in the model that it is compared with. Where the
     clock stands still they would be named by the newest commit, and a handle that was told that its outcome is unknown
     has not read that one yet.
@@ -51,6 +52,9 @@ def _ids_by_number(monkeypatch: pytest.MonkeyPatch) -> None:
             return give(tx, passing=passing)
 
     monkeypatch.setattr(checkpoint_ids, "new", new)
+    sweeps._expected.cache_clear()  # what other tests expect has other names
+    yield
+    sweeps._expected.cache_clear()
 
 
 @pytest.fixture(autouse=True)
