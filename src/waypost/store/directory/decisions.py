@@ -143,8 +143,6 @@ class Decisions:
         self._confirmed: set[str] = set()
         self.when_pending: Callable[[], None] = _do_nothing
         """Called whenever decisions are found that are not known to be carried out."""
-        self.told = ""
-        """What was last told of why they are not carried out: once, since it is tried again and again."""
 
     def after_fork(self) -> None:
         """In the child: the lock may be held by a thread that is not there."""

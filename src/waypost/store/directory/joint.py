@@ -335,21 +335,14 @@ def _acknowledge(composed: Sequence[Composed], context: Context, *, decided: boo
     return Receipt(0, changed=True, counters=counters)
 
 
-def settle(context: Context, open_: Callable[[DocumentId], Document]) -> bool:
-    """Carry out pending decisions to the end, and forget them; whether that was done. What fails is tried again later,
-    and told once.
-    """
+def settle(context: Context, open_: Callable[[DocumentId], Document]) -> None:
+    """Carry out pending decisions to the end, and forget them. What fails is tried again later."""
     try:
         for transaction_id, body in list(context.decisions.pending().items()):
             for each in body.participants:
                 open_(document_id(each.kind, each.id)).settle()
             context.decisions.remove(transaction_id, body.folder)
     except (LockTimeout, StoreClosed):
-        return False  # whoever holds the lock, or comes next, sees to it
+        pass  # whoever holds the lock, or comes next, sees to it
     except WaypostError as error:
-        if context.decisions.told != str(error):
-            _LOG.warning("%s: a transaction is still to be carried out: %s", context.layout.path, error)
-            context.decisions.told = str(error)
-        return False
-    context.decisions.told = ""
-    return True
+        _LOG.warning("%s: a transaction is still to be carried out: %s", context.layout.path, error)

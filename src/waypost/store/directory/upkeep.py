@@ -301,12 +301,11 @@ class _Ended(Exception):
 class Upkeep:
     """Runs upkeep for the documents of a store in a thread of its own, which ends when it has nothing to do.
 
-    `settle` carries decisions out, and says whether it came to the end. `period_s` is how often `tick` is called while
-    the store is open; None for never.
+    `period_s` is how often `tick` is called while the store is open; None for never.
     """
 
     def __init__(
-        self, context: Context, tick: Callable[[], None], settle: Callable[[], bool], period_s: float | None
+        self, context: Context, tick: Callable[[], None], settle: Callable[[], None], period_s: float | None
     ) -> None:
         self._context = context
         self._register = register.Register(context)
@@ -317,8 +316,6 @@ class Upkeep:
         self._due: dict[Document, None] = {}
         self._later: dict[Document, float] = {}
         self._unsettled = False
-        self._settle_at = 0.0
-        """Not before this are decisions carried out."""
         self._thread: threading.Thread | None = None
         self._closing = False
 
@@ -384,7 +381,7 @@ class Upkeep:
         with self._wake:
             if self._thread is not threading.current_thread():
                 raise _Ended  # an interrupt came as it was started, and another may be at work
-            if not self._due and not self._may_settle() and not self._closing:
+            if not self._due and not self._unsettled and not self._closing:
                 self._wake.wait(self._pause_s(next_tick))
             self._waken()
             if self._closing or not (self._due or self._later or self._unsettled or self._period_s is not None):
@@ -393,11 +390,12 @@ class Upkeep:
             document = next(iter(self._due), None)
             if document is not None:
                 del self._due[document]
-            settles = self._may_settle()
+            unsettled = self._unsettled
         if document is not None:
             self._look_after(document)
-        if settles:
-            self._carry_out()
+        if unsettled:
+            self._unsettled = False
+            _attempt("carrying decisions out", self._settle)
         if self._period_s is not None and time.monotonic() >= next_tick:
             _attempt("syncing what was acknowledged", self._tick)
             return time.monotonic() + self._period_s
@@ -406,26 +404,7 @@ class Upkeep:
     def _pause_s(self, next_tick: float) -> float:
         """How long to wait when there is nothing to do: until something is, or for the thread's end."""
         pause = _LINGER_S if self._period_s is None else next_tick - time.monotonic()
-        later = [*self._later.values(), *([self._settle_at] if self._unsettled else [])]
-        return max(0.0, min([pause, *(at - time.monotonic() for at in later)]))
-
-    def _may_settle(self) -> bool:
-        return self._unsettled and time.monotonic() >= self._settle_at
-
-    def _carry_out(self) -> None:
-        """Carry decisions out. Where that does not come to the end it has asked for it again itself, by looking for
-        them, and whatever is in the way is there for longer than it takes to look.
-        """
-        done = False
-
-        def act() -> None:
-            nonlocal done
-            done = self._settle()
-
-        self._unsettled = False
-        _attempt("carrying decisions out", act)
-        if not done:
-            self._settle_at = time.monotonic() + _APART_S
+        return max(0.0, min([pause, *(at - time.monotonic() for at in self._later.values())]))
 
     def _look_after(self, document: Document) -> None:
         def act() -> None:
