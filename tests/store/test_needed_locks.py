@@ -394,14 +394,14 @@ def test_c01_no_store_is_opened_while_another_thread_forks(path: Path, monkeypat
     """The lock that opening and closing take is held from before a fork until after it."""
     store = directory_store(path)
     held: list[bool] = []
-    real = directory.DirectoryStore.before_fork
+    real = directory.DirectoryStore.locks_for_fork
 
-    def before_fork(self: directory.DirectoryStore) -> None:
+    def locks_for_fork(self: directory.DirectoryStore) -> Iterator[forks.Lock]:
         if self is store:
             held.append(held_by_another(forks._forking))
-        real(self)
+        return real(self)
 
-    monkeypatch.setattr(directory.DirectoryStore, "before_fork", before_fork)
+    monkeypatch.setattr(directory.DirectoryStore, "locks_for_fork", locks_for_fork)
     pid = os.fork()
     if pid == 0:
         os._exit(0)

@@ -106,10 +106,11 @@ class MeanwhileLock:
         self.release = self._lock.release
 
     def acquire(self):
-        self._lock.acquire()
+        taken = self._lock.acquire()
         if self.thread.ident is None:
             self.thread.start()
             self.thread.join(1)  # it may have to wait until this thread is done
+        return taken
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")

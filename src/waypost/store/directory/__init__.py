@@ -428,16 +428,14 @@ class DirectoryStore(Following, Holding, Looking):
         except WaypostError as error:
             _LOG.warning("%s %r was not closed cleanly: %s", document.id.kind, document.id.id, error)
 
-    def before_fork(self) -> None:
-        """Wait for appends under way, so that no lock of a file is held by two processes."""
-        self._lock.acquire()
-        for _, document in sorted(self._documents.items()):  # in the order of commits over several documents
-            document.lock.acquire()
+    def locks_for_fork(self) -> Iterator[forks.Lock]:
+        """What is held while a process forks, so that no lock of a file is held by two: it waits for appends under way.
 
-    def after_fork_in_parent(self) -> None:
-        for document in self._documents.values():
-            document.lock.release()
-        self._lock.release()
+        Each is to be taken before the next is asked for.
+        """
+        yield self._lock
+        for _, document in sorted(self._documents.items()):  # in the order of commits over several documents
+            yield document.lock
 
     def after_fork_in_child(self) -> None:
         """Keep nothing that the parent has open."""
