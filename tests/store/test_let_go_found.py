@@ -1,7 +1,8 @@
-"""What an interrupt once left held: locks by a fork."""
+"""What an interrupt once left held: locks by a fork, and files by closing."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -14,14 +15,23 @@ from typing import Any
 
 import pytest
 
+from tests.crash.sweeps import descriptors_into
 from tests.store.needed import log_file, path
-from tests.store.support import WF, directory_store, putting
+from tests.store.support import WF, TestedStore, breaking, change, directory_store, putting, system_calls
 from tests.store.test_checkpoints import settle
 from tests.store.test_needed_locks import held_by_another
-from waypost.store.directory import forks
+from waypost.store import DocumentId, directory
+from waypost.store.directory import claims, forks
+from waypost.store.directory.document import Document
+from waypost.store.directory.driving import Drivers
+from waypost.store.directory.files import Directory
+from waypost.store.directory.lease import Lease
+from waypost.store.directory.register import Register
+from waypost.store.directory.upkeep import Upkeep
 
 __all__ = ["path"]
 
+OTHER = DocumentId("workflow", "other")
 
 # --- a fork ---
 
@@ -192,3 +202,103 @@ def test_c01_an_interrupt_before_a_fork_gives_back_no_lock_of_another_fork(path:
     document.lock = document.lock.real  # type: ignore[attr-defined]
     assert not held_by_another(store._lock) and not held_by_another(forks._forking)
     store.close()
+
+
+# --- closing ---
+
+SESSION = DocumentId("session", "s")
+
+
+def in_use(path: Path) -> TestedStore:
+    """A store that has all open that closing has to let go of, and a backup beside it."""
+    store = directory_store(path)
+    for document in (WF, OTHER):
+        store.submit(change(document, lambda tx: tx.put("a", b"1"))).result()
+    store.backup(str(path.with_name("backup")))
+    for session in (SESSION, DocumentId("session", "t")):
+        assert store.claim(session) is not None
+    store._upkeep.ask(store._document(WF))  # which has its thread run, and linger
+    return store
+
+
+def check_let_go(path: Path) -> None:
+    """Nothing of a closed store is open or locked: another may have it alone."""
+    assert descriptors_into(path) == []
+    other = directory_store(path)
+    other.restore_backup(str(path.with_name("backup")))
+    assert other.claim(SESSION) is not None
+    other.close()
+
+
+CLOSING = {
+    "drivers": (Drivers, "close"),
+    "claims": (claims, "_is_named"),
+    "the lock of claims": (claims.Claims, "alone"),
+    "upkeep": (Upkeep, "close"),
+    "joining upkeep": (threading.Thread, "join"),
+    "settling": (directory, "settle"),
+    "coming to rest": (directory.upkeep, "come_to_rest"),
+    "a document": (Document, "close"),
+    "sealing": (Document, "_seal"),
+    "the register": (Register, "close"),
+    "the lease": (Lease, "is_current"),
+}
+
+
+@pytest.mark.parametrize("part", CLOSING)
+def test_c10_an_interrupt_while_a_store_is_closed_has_all_of_it_let_go(path: Path, part: str) -> None:
+    """Whatever part of closing is broken off, the lease, the logs, the claims and the directories are not kept."""
+    store = in_use(path)
+    with breaking(*CLOSING[part], 1, KeyboardInterrupt), pytest.raises(KeyboardInterrupt) as told:
+        store.close()
+    if part == "sealing":  # the traceback has that log, unlocked, and no other
+        assert len(descriptors_into(path)) <= 1
+        del told
+    store.close()
+    check_let_go(path)
+
+
+def test_c03_an_interrupt_while_upkeep_is_waited_for_gives_the_lease_back(path: Path) -> None:
+    """The last to close removes it, so that another machine may write."""
+    store = in_use(path)
+    with breaking(threading.Thread, "join", 1, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        store.close()
+    assert not (path / "lease").exists()
+
+
+def test_c10_what_fails_behind_an_interrupt_of_closing_does_not_hide_it(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A lease that cannot be removed is told of in the log, and the interrupt goes on."""
+    store = in_use(path)
+
+    def fault(name: str, _count: int, arguments: tuple[Any, ...]) -> None:
+        if name == "unlink" and arguments[0] == "lease":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with system_calls() as calls:
+        calls.fault = fault
+        with breaking(Upkeep, "close", 1, KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+            store.close()
+    assert f"{path} was not closed cleanly: cannot remove {path}/lease" in caplog.text
+    check_let_go(path)
+
+
+def test_c10_an_interrupt_behind_the_closing_of_a_directory_has_the_others_closed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that others than the list of them refer to."""
+    store = in_use(path)
+    interrupted = store.layout.folder("workflows")
+    real = Directory.close
+
+    def close(directory: Directory) -> None:
+        real(directory)
+        if directory is interrupted:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Directory, "close", close)
+        with pytest.raises(KeyboardInterrupt):
+            store.close()
+    check_let_go(path)

@@ -285,30 +285,15 @@ class DirectoryStore(Following, Holding, Looking):
             return loading.load(self._context.apart(), document)[1].view()
 
     def close(self) -> None:
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            for listener in list(self._context.listeners):
-                listener.wake()
-            documents = dict(self._documents)
-            self._documents.clear()
-        self._drivers.close()
-        self._claims.close()
-        self._upkeep.close()
-        if not self.layout.read_only:
-            settle(self._context, lambda each: documents.setdefault(each, self._new_document(each)))
+        documents: OrderedDict[DocumentId, Document] | None = None
         try:
-            for document in documents.values():
-                self._close_document(document)
-            register.Register(self._context).close()
-        finally:
-            try:
-                if self._lease is not None:
-                    self._lease.release()
-            finally:
-                self.layout.close()
-                forks.closed(self)
+            with self._lock:
+                if not self._closed:
+                    none: OrderedDict[DocumentId, Document] = OrderedDict()
+                    self._closed, documents, self._documents = True, self._documents, none
+        finally:  # also where an interrupt comes here: it is not begun a second time
+            if documents is not None:
+                self._end(documents)
 
     def verify(self) -> Report:
         """Check every byte; see `check`. Changes nothing."""
@@ -417,6 +402,50 @@ class DirectoryStore(Following, Holding, Looking):
                     document.keep_checkpoints(newest_only=newest_only)
             except WaypostError as error:
                 _LOG.warning("%s %r: %s", document.id.kind, document.id.id, error)
+
+    def _end(self, documents: OrderedDict[DocumentId, Document]) -> None:
+        """Close all that is open. Where something interrupts that, the rest is let go of as it is, as if the process
+        had died; the caller is told of what came first.
+        """
+        try:
+            self._end_threads()
+            if not self.layout.read_only:
+                settle(self._context, lambda each: documents.setdefault(each, self._new_document(each)))
+            for document in documents.values():
+                self._close_document(document)
+            register.Register(self._context).close()
+        except BaseException:
+            try:
+                self._let_go_of_all(documents)
+            except WaypostError as error:
+                _LOG.warning("%s was not closed cleanly: %s", self.location, error)
+            raise
+        self._let_go_of_all(documents)
+
+    def _end_threads(self) -> None:
+        try:
+            for listener in list(self._context.listeners):
+                listener.wake()
+            self._drivers.close()
+        finally:
+            try:
+                self._claims.close()
+            finally:
+                self._upkeep.close()
+
+    def _let_go_of_all(self, documents: OrderedDict[DocumentId, Document]) -> None:
+        try:
+            for document in documents.values():
+                document.let_go()
+        finally:
+            try:
+                if self._lease is not None:
+                    self._lease.release()
+            finally:
+                try:
+                    self.layout.close()
+                finally:
+                    forks.closed(self)
 
     def _close_document(self, document: Document) -> None:
         try:

@@ -62,6 +62,11 @@ class Held:
             finally:
                 self._file.close()
 
+    def let_go(self) -> None:
+        """Hold it no more, and leave the file there, as one who dies does."""
+        with self._claims.forgetting(self):
+            self._file.close()
+
     def disown(self) -> None:
         """In the child of a fork: leave it to the parent."""
         self._file.disown()
@@ -193,11 +198,15 @@ class Claims:
 
     def close(self) -> None:
         """Let go of everything."""
-        for held in list(self._held):
-            try:
-                held.release()
-            except WaypostError as error:
-                _LOG.warning("a document was not let go of cleanly: %s", error)
+        try:
+            for held in list(self._held):
+                try:
+                    held.release()
+                except WaypostError as error:
+                    _LOG.warning("a document was not let go of cleanly: %s", error)
+        finally:
+            for held in list(self._held):  # behind an interrupt
+                held.let_go()
 
     def after_fork(self) -> None:
         """In the child: what is held is the parent's."""

@@ -389,6 +389,13 @@ class Document(CheckpointedDocument):
         finally:
             self._closed = True
 
+    def let_go(self) -> None:
+        """Let go of file and memory for good, sealed or not. What is under way in another thread comes to its end."""
+        self._closed = True
+        with self.lock:
+            self.forget()
+            self._log, self._state = None, None  # also what is poisoned: nobody opens it here any more
+
     def after_fork(self) -> None:
         """In the child: locks may be held by threads that are not there, and queued changes belong to the parent."""
         self.lock = RLock()

@@ -126,9 +126,12 @@ class Layout:
         return self.existing_documents(kind) if self.read_only else self.documents(kind)
 
     def close(self) -> None:
-        for folder in self._folders.values():
-            folder.close()
-        self._folders.clear()
+        try:
+            while self._folders:
+                self._folders.popitem()[1].close()
+        except BaseException:
+            self.close()  # the others, before an interrupt goes on
+            raise
         self.root.close()
 
 
