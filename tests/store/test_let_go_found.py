@@ -1,4 +1,4 @@
-"""What an interrupt once left held: locks by a fork, and files by closing."""
+"""What an interrupt or an error once left held: locks by a fork, and files by closing and by a restore."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import opened
 from tests.crash.sweeps import descriptors_into
 from tests.store.needed import log_file, path
-from tests.store.support import WF, TestedStore, breaking, change, directory_store, putting, system_calls
+from tests.store.support import WF, TestedStore, breaking, change, directory_store, failing, putting, system_calls
 from tests.store.test_checkpoints import settle
 from tests.store.test_needed_locks import held_by_another
+from waypost.errors import StoreUnavailable
 from waypost.store import DocumentId, directory
-from waypost.store.directory import claims, forks
+from waypost.store.directory import claims, forks, restoring
 from waypost.store.directory.document import Document
 from waypost.store.directory.driving import Drivers
 from waypost.store.directory.files import Directory
@@ -302,3 +304,24 @@ def test_c10_an_interrupt_behind_the_closing_of_a_directory_has_the_others_close
         with pytest.raises(KeyboardInterrupt):
             store.close()
     check_let_go(path)
+
+
+# --- a restore ---
+
+
+def test_c07_a_restore_that_failed_behind_its_decision_keeps_nobody_out(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever holds on to the failure does not hold its lock: the next who opens the store carries it out."""
+    with opened(path) as wp:
+        wp.create_workflow("w", "W", steps=["a"]).unwrap()
+        wp.backup(path.with_name("backup")).unwrap()
+        wp.update_step_status("w", "a", "completed").unwrap()
+        with system_calls() as calls:
+            calls.fault = failing("link", 1, errno.ENOSPC, onwards=True)
+            failed = wp.restore_backup(path.with_name("backup"), allow_older=True)
+    assert isinstance(failed.error, StoreUnavailable) and failed.error.__traceback__ is not None
+    assert (path / "restoring").exists()
+    monkeypatch.setattr(restoring, "LOCK_TIMEOUT_S", 0)
+    with opened(path) as wp:
+        assert wp.load_workflow_state("w").unwrap().step("a").status == "pending"

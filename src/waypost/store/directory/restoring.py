@@ -376,20 +376,23 @@ def finish(layout: Layout) -> bool:
     decided = layout.root.open_directory(DECIDED)
     if decided is None:
         return False
-    deadline = time.monotonic() + LOCK_TIMEOUT_S
-    while not decided.try_lock():
-        if time.monotonic() >= deadline:
-            raise LockTimeout(f"another process is restoring {layout.path}", location=layout.path)
-        time.sleep(0.01)
-    plan_file = decided.open(_PLAN)
-    if plan_file is not None:
-        _carry_out(layout, decided, _read_plan(plan_file))
-        decided.remove(_PLAN)
-        decided.sync()
-    if is_pending(layout):
-        layout.root.remove_directory(DECIDED)
-        layout.root.sync()
-    return True
+    try:
+        deadline = time.monotonic() + LOCK_TIMEOUT_S
+        while not decided.try_lock():
+            if time.monotonic() >= deadline:
+                raise LockTimeout(f"another process is restoring {layout.path}", location=layout.path)
+            time.sleep(0.01)
+        plan_file = decided.open(_PLAN)
+        if plan_file is not None:
+            _carry_out(layout, decided, _read_plan(plan_file))
+            decided.remove(_PLAN)
+            decided.sync()
+        if is_pending(layout):
+            layout.root.remove_directory(DECIDED)
+            layout.root.sync()
+        return True
+    finally:
+        decided.close()  # whoever looks at the error would hold its lock
 
 
 def _read_plan(file: File) -> _Plan:
