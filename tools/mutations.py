@@ -168,7 +168,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/joint.py::_is_same::then.commit_id == now.commit_id": by("tests/store/test_joint.py::test_write_skew_is_a_conflict"),
     "store/directory/joint.py::_is_same::_identity(then.part(key)) == _identity(now.part(key))": by("tests/store/test_joint.py::test_write_skew_is_a_conflict"),
     "store/directory/joint.py::_read_at_one_moment::one.commit_id == other.commit_id": by("tests/store/test_joint.py::test_t12_what_goes_and_comes_back_is_not_read_beside_what_it_never_stood_beside"),
-    "store/directory/joint.py::_enter::each.document.enter()": by(f"{LOCKS}::test_c05_all_locks_of_a_commit_over_several_are_held_at_once"),
+    "store/directory/joint.py::_entering::each.document.enter()": by(f"{LOCKS}::test_c05_all_locks_of_a_commit_over_several_are_held_at_once"),
     "store/directory/joint.py::_remove_if_empty::log.file.identity().size == 0": by(f"{CHECKS}::test_c10_a_new_log_that_a_commit_was_written_to_is_not_taken_away"),
     "store/directory/joint.py::_remove_if_empty::log.is_current()": by(f"{RECEIVING}::test_c10_an_interrupt_behind_its_arrival_does_not_take_a_log_away"),
     "store/directory/joint.py::_decide::each.entered.opened.document.sync_to(each.entered.log, each.entered.log.end)": by(f"{SYNCS}::test_t20_logs_are_synced_up_to_where_decided_frames_will_stand"),

@@ -14,7 +14,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from waypost.errors import (
@@ -55,6 +55,7 @@ from waypost.store.directory.document import Document
 from waypost.store.directory.driving import Drivers
 from waypost.store.directory.files import File
 from waypost.store.directory.following import Following
+from waypost.store.directory.held import give_back, locked, take
 from waypost.store.directory.holding import Holding
 from waypost.store.directory.joint import commit as commit_over
 from waypost.store.directory.joint import settle
@@ -359,18 +360,27 @@ class DirectoryStore(Following, Holding, Looking):
     @contextmanager
     def _at_rest(self) -> Generator[None]:
         """Nothing is being committed in this process, and no log is open."""
-        with self._lock, ExitStack() as held:
-            documents = [document for _, document in sorted(self._documents.items())]  # as transactions take them
-            for document in documents:
-                held.enter_context(document.lock)
-            for document in documents:
-                if document.is_poisoned:
-                    raise StorePoisoned(f"a sync of {document.id.kind} {document.id.id!r} failed: open the store again")
-                document.release()
-            self._context.restores += 1  # before the folder is looked for, which others make before they look at this
-            if self.layout.existing(checkpoints.FOLDER) is not None:
-                held.enter_context(keeping.alone(self._context))
-            yield
+        held: list[Generator[None]] = []
+        with self._lock:
+            try:
+                self._let_go_of_all(held)
+                # before the folder is looked for, which others make before they look at this
+                self._context.restores += 1
+                has_checkpoints = self.layout.existing(checkpoints.FOLDER) is not None
+                with keeping.alone(self._context) if has_checkpoints else nullcontext():
+                    yield
+            finally:
+                give_back(held)
+
+    def _let_go_of_all(self, held: list[Generator[None]]) -> None:
+        """Have all documents locked, and then no log open."""
+        documents = [document for _, document in sorted(self._documents.items())]  # as transactions take them
+        for document in documents:
+            take(held, locked(document.lock))
+        for document in documents:
+            if document.is_poisoned:
+                raise StorePoisoned(f"a sync of {document.id.kind} {document.id.id!r} failed: open the store again")
+            document.release()
 
     def _check_writable(self) -> None:
         if self.layout.read_only:

@@ -8,8 +8,7 @@ decision. Whatever fails after the decision is carried out by whoever comes next
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
 from waypost.codec.bodies import DecidedFrames, Extent, JointMark, Part, Participant
@@ -27,6 +26,7 @@ from waypost.store.directory.batch import Prepared, Tentative, compose
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import new_transaction_id
 from waypost.store.directory.document import Document, check_what_is_hidden
+from waypost.store.directory.held import give_back, take
 from waypost.store.directory.layout import document_id
 from waypost.store.directory.log import Frame, Log
 from waypost.store.directory.receiving import Arriving, Received
@@ -81,26 +81,34 @@ def commit(
     touched = _touched(joint, received, open_)
     if not any(each.arriving or _is_written(each, change) for each in touched):
         return _read_at_one_moment(touched)
+    held: list[Generator[Entered | None]] = []
     try:
-        return _commit(touched, change, context, received)
+        return _commit(touched, change, context, received, held)
     finally:
+        give_back(held)
         for each in touched:  # left by an interrupt right behind a lock, or by a system that did not take it back
             each.document.let_go_of_lock()
 
 
 def _commit(
-    touched: Sequence[Opened], change: JointChange, context: Context, received: Received | None
+    touched: Sequence[Opened],
+    change: JointChange,
+    context: Context,
+    received: Received | None,
+    held: list[Generator[Entered | None]],
 ) -> Receipt | None:
     made_room = False
     for _ in range(_TRIES):
         try:
-            with ExitStack() as locks:
-                entered = _enter(touched, locks)
+            try:
+                entered = _enter(touched, held)
                 if entered is None:
                     continue  # a file was replaced while its lock was waited for
                 if not all(_is_as_read(each.opened, each.state, change) for each in entered):
                     return None
                 commits = _write(entered, change, context, received)
+            finally:
+                give_back(held)
         except DocumentTooLarge:
             room = [each.document.make_room() for each in touched]
             if made_room or not any(room):
@@ -171,23 +179,35 @@ def _identity(part: Part | None) -> bytes | tuple[int, bytes] | None:
     return (part.length, part.digest) if isinstance(part, Extent) else part
 
 
-def _enter(touched: Sequence[Opened], locks: ExitStack) -> list[Entered] | None:
-    """Take all locks; None when one of the files was replaced meanwhile. On leaving they are given back."""
+def _enter(touched: Sequence[Opened], held: list[Generator[Entered | None]]) -> list[Entered] | None:
+    """Take all locks; None when one of the files was replaced meanwhile. They are given back with what is held."""
     entered: list[Entered] = []
     for each in touched:
-        locks.enter_context(each.document.lock)
+        one = take(held, _entering(each))
+        if one is None:
+            return None
+        entered.append(one)
+    return entered
+
+
+def _entering(each: Opened) -> Generator[Entered | None]:
+    """Hold the locks of one document; see `held`."""
+    with each.document.lock:
         size = each.document.enter()
         if size is None:
-            return None
+            yield None
+            return
         log = each.document.open_for_writing()
-        locks.callback(_leave, each.document, log)
-        if each.arriving is not None and log.end and not each.document.state_now().standing.version:
-            # it was begun by what was written ahead of a commit that was not made; who makes it begins again
-            log.folder.remove(log.name)
-            each.document.forget()
-            return None
-        entered.append(Entered(each, log, each.document.state_now(), size))
-    return entered
+        try:
+            if each.arriving is not None and log.end and not each.document.state_now().standing.version:
+                # it was begun by what was written ahead of a commit that was not made; who makes it begins again
+                log.folder.remove(log.name)
+                each.document.forget()
+                yield None
+                return
+            yield Entered(each, log, each.document.state_now(), size)
+        finally:
+            _leave(each.document, log)
 
 
 def _leave(document: Document, log: Log) -> None:
