@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -19,7 +20,7 @@ from waypost.store import directory
 from waypost.store.directory import held, joint
 
 FILES = {each.__file__ for each in (contextlib, directory, held, joint)}
-TAKING = {"enter_context", "_push_cm_exit", "_push_exit_callback", "callback", "take", "_let_go_of_all", "_enter"}
+TAKING = {"enter_context", "_push_cm_exit", "_push_exit_callback", "callback", "take", "_lock_all", "_enter"}
 GIVING_BACK = {"commit", "_commit", "give_back"}
 
 
@@ -63,6 +64,14 @@ def held_of(store: TestedStore) -> list[str]:
     return found
 
 
+def left_behind_in(store: TestedStore) -> list[str]:
+    """The documents whose locks nobody gives back: the store's own upkeep holds them for moments."""
+    deadline = time.monotonic() + 20
+    while (found := held_of(store)) and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return found
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> TestedStore:
     store = directory_store(tmp_path / "store")
@@ -76,7 +85,7 @@ def test_c10_an_interrupted_commit_over_several_documents_leaves_no_lock_behind(
     for step in count(1):
         value = b"%d" % step
         interrupt = interrupted_at(step, TAKING | GIVING_BACK, lambda value=value: put_in_all(store, value, A, B, C))
-        assert held_of(store) == [], step
+        assert left_behind_in(store) == [], step
         assert len(set(x_of(store, A, B, C))) == 1
         if interrupt is None:
             break
@@ -96,7 +105,7 @@ def test_c10_an_interrupted_restore_leaves_no_lock_behind(store: TestedStore) ->
     for step in count(1):
         put_in_all(store, b"1", A, B, C)
         interrupt = interrupted_at(step, TAKING, come_to_rest)
-        assert held_of(store) == [], step
+        assert left_behind_in(store) == [], step
         assert not store._lock.locked()
         if interrupt is None:
             break

@@ -363,7 +363,7 @@ class DirectoryStore(Following, Holding, Looking):
         held: list[Generator[None]] = []
         with self._lock:
             try:
-                self._let_go_of_all(held)
+                self._lock_all(held)
                 # before the folder is looked for, which others make before they look at this
                 self._context.restores += 1
                 has_checkpoints = self.layout.existing(checkpoints.FOLDER) is not None
@@ -372,7 +372,7 @@ class DirectoryStore(Following, Holding, Looking):
             finally:
                 give_back(held)
 
-    def _let_go_of_all(self, held: list[Generator[None]]) -> None:
+    def _lock_all(self, held: list[Generator[None]]) -> None:
         """Have all documents locked, and then no log open."""
         documents = [document for _, document in sorted(self._documents.items())]  # as transactions take them
         for document in documents:
