@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.store.support import WF, TestedStore, change, directory_store, putting
-from waypost.store import DocumentId, Transaction
+from waypost.store import DocumentId, JointChange, Transaction
 from waypost.store.directory import decisions, files, upkeep
 
-A, B = DocumentId("workflow", "a"), DocumentId("workflow", "b")
+A, B, C = (DocumentId("workflow", each) for each in "abc")
 PART = 10_000
 PARTS = [f"part{number}" for number in range(28)]
 
@@ -108,6 +111,157 @@ def test_d25_history_that_has_outgrown_its_bound_again_is_cut_again(shrunk: Shru
         assert commits * PART < bound // 4
     assert commits > 1
     assert not shrunk.look_after()
+
+
+# --- decisions ---
+
+
+class Turning:
+    """The upkeep of a store, turn by turn in the thread of the test, by a clock that goes on only while it waits."""
+
+    def __init__(self, store: TestedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.upkeep, self.now = store._upkeep, 0.0
+        self.done: list[str] = []
+        monkeypatch.setattr(upkeep.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(self.upkeep, "_settle", self._noting("settle", store._settle))
+        monkeypatch.setattr(self.upkeep._wake, "wait", self._wait, raising=False)
+        self.upkeep._thread = threading.current_thread()
+
+    def _noting(self, what: str, act: Callable[[], frozenset[str]]) -> Callable[[], frozenset[str]]:
+        def noted() -> frozenset[str]:
+            self.done.append(what)
+            return act()
+
+        return noted
+
+    def _wait(self, pause_s: float) -> None:
+        assert pause_s > 0
+        self.done.append("wait")
+        self.now += pause_s
+
+    def until(self, now: float) -> list[str]:
+        """What is done up to a time, in a bounded number of turns, or until there is nothing to do."""
+        self.done.clear()
+        with suppress(upkeep._Ended):
+            for _ in range(40):
+                if self.now >= now:
+                    break
+                self.upkeep._turn(0.0)
+        return self.done
+
+
+def put_in_all(store: TestedStore, *documents: DocumentId) -> None:
+    joint = store.begin()
+    for document in documents or (A, B):
+        joint.document(document).put("x", os.urandom(8))
+    assert store.commit(joint, JointChange("op", "test")) is not None
+
+
+@pytest.fixture
+def turning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[TestedStore, Turning]]:
+    """A store with a decision that is to be carried out, and its upkeep, which has no thread."""
+    monkeypatch.setattr(upkeep.Upkeep, "_start", lambda self: None)
+    store = directory_store(tmp_path / "s")
+    put_in_all(store)
+    with pytest.MonkeyPatch.context() as patch:
+        turns = Turning(store, patch)
+        turns.upkeep.ask_to_settle()
+        yield store, turns
+        turns.upkeep._thread = None
+    store.close()
+
+
+def no_sync(_: int) -> None:
+    raise OSError(errno.EIO, "on purpose")
+
+
+@pytest.mark.parametrize("why", ["held", "poisoned"])
+def test_c09_d12_what_cannot_be_carried_out_is_tried_again_after_a_while(
+    turning: tuple[TestedStore, Turning], monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    """Be it that another process holds a lock, which may be stopped, or that a log is poisoned; looking for decisions,
+    as trying does, asks for them to be carried out.
+    """
+    store, turns = turning
+    held = store.layout.documents(A.kind).open("a.state")
+    assert held is not None
+    if why == "held":
+        assert held.try_lock()
+    else:
+        monkeypatch.setattr(files, "_sync_data", no_sync)
+    tries = "".join(each[0] for each in turns.until(3.0))
+    assert 3 <= tries.count("s") <= 12, tries
+    assert "ss" not in tries[1:], tries
+    held.close()
+
+
+@pytest.mark.parametrize("moment", [0.01, 1.0])
+def test_d12_what_could_not_be_carried_out_is_once_nothing_is_in_the_way(
+    turning: tuple[TestedStore, Turning], monkeypatch: pytest.MonkeyPatch, moment: float
+) -> None:
+    """Nobody has to ask for it again, nor is it put off for as long as there is nothing else to do; soon where it was
+    in the way for a moment.
+    """
+    monkeypatch.setattr(upkeep, "_LINGER_S", 1e6)
+    store, turns = turning
+    held = store.layout.documents(A.kind).open("a.state")
+    assert held is not None and held.try_lock()
+    turns.until(moment)
+    assert store._context.decisions.pending()
+    held.close()
+    turns.until(2.5 * moment + 0.03)
+    assert not store._context.decisions.pending()
+
+
+def test_d12_what_cannot_be_carried_out_holds_up_no_other(turning: tuple[TestedStore, Turning]) -> None:
+    """Neither what was decided behind it, which is not put off, nor what is asked for later."""
+    store, turns = turning
+    held = store.layout.documents(A.kind).open("a.state")
+    assert held is not None and held.try_lock()
+    turns.until(3.0)
+    (stuck,) = store._context.decisions.pending()
+    for _ in range(2):
+        put_in_all(store, B, C)
+        assert len(store._context.decisions.pending()) == 2
+        turns.until(turns.now + 0.001)
+        assert list(store._context.decisions.pending()) == [stuck]
+    held.close()
+
+
+def test_e01_d12_what_is_in_the_way_of_a_decision_is_told_once(
+    turning: tuple[TestedStore, Turning], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often it is tried, until it is another thing."""
+    store, _ = turning
+    monkeypatch.setattr(files, "_sync_data", no_sync)
+    assert store._settle()  # which poisons the log, and says so by another name from then on
+    told = []
+    for _ in range(3):
+        caplog.clear()
+        assert store._settle()
+        told.append(len(caplog.records))
+    assert told[1:] == [0, 0]
+
+
+def test_closing_does_not_wait_until_a_decision_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long that is put off."""
+    monkeypatch.setattr(upkeep, "_AGAIN_S", 1e6)
+    monkeypatch.setattr(upkeep, "_LINGER_S", 1e6)
+    store = directory_store(tmp_path / "s")
+    waits = threading.Event()
+    real: Any = store._upkeep._pause_s
+
+    def pause_s(next_tick: float) -> float:
+        if store._upkeep._settle_at:
+            waits.set()
+        return real(next_tick)
+
+    monkeypatch.setattr(store._upkeep, "_pause_s", pause_s)
+    monkeypatch.setattr(store._upkeep, "_settle", lambda: frozenset({"x"}))
+    store._upkeep.ask_to_settle()
+    assert waits.wait(60)
+    store.close()
+    assert store._upkeep._thread is None
 
 
 # --- interrupts ---

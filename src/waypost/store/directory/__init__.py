@@ -396,10 +396,10 @@ class DirectoryStore(Following, Holding, Looking):
 
     # --- upkeep and closing --------------------------------------------------------------------
 
-    def _settle(self) -> None:
-        """Carry out decisions over several documents to the end, and forget them. What fails is tried again later."""
+    def _settle(self) -> frozenset[str]:
+        """Carry out decisions over several documents to the end, and forget them; those that are left."""
         with self._opening(one_by_one=True) as open_:
-            settle(self._context, open_)
+            return settle(self._context, open_)
 
     def _sync_all(self, *, newest_only: bool = True) -> None:
         """Sync what was acknowledged before its sync, and write out checkpoints."""

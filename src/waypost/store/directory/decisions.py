@@ -142,11 +142,14 @@ class Decisions:
         self._pending: dict[str, DecisionBody] = {}
         self._confirmed: set[str] = set()
         self.when_pending: Callable[[], None] = _do_nothing
-        """Called whenever decisions are found that are not known to be carried out."""
+        """Called whenever decisions are found that are not known to be carried out, nor `left`."""
+        self.left: frozenset[str] = frozenset()
+        """Those that could not be carried out when that was last tried: they are tried again unasked."""
 
     def after_fork(self) -> None:
-        """In the child: the lock may be held by a thread that is not there."""
+        """In the child: the lock may be held by a thread that is not there, as is the one that tries again."""
         self._lock = Lock()
+        self.left = frozenset()
 
     # --- looking ------------------------------------------------------------------------------
 
@@ -162,7 +165,7 @@ class Decisions:
                 self._look(folder)
                 self._trusted_ns = changed_ns if looked_ns - changed_ns > _TICK_NS else None
             pending = self._pending
-        if pending:
+        if not pending.keys() <= self.left:
             self.when_pending()
         return pending
 

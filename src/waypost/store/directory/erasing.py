@@ -17,7 +17,7 @@ from waypost.store.directory.document import Document
 _TRIES = 16
 
 
-def carry_out(context: Context, document: Document, settle: Callable[[], None]) -> list[str]:
+def carry_out(context: Context, document: Document, settle: Callable[[], object]) -> list[str]:
     """Take out what a document says is erased; the names of the files that went with it. Raises what writing raises.
 
     `settle` has decisions over several documents carried out, which hold frames of theirs.

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Generator, Sequence
 from typing import NamedTuple
 
-from waypost.codec.bodies import DecidedFrames, Extent, JointMark, Part, Participant
+from waypost.codec.bodies import DecidedFrames, DecisionBody, Extent, JointMark, Part, Participant
 from waypost.errors import (
     DocumentDamaged,
     DocumentTooLarge,
@@ -24,7 +24,7 @@ from waypost.store.contract import Change, Counters, JointChange, Receipt, Recep
 from waypost.store.directory import loading
 from waypost.store.directory.batch import Prepared, Tentative, compose
 from waypost.store.directory.context import Context
-from waypost.store.directory.decisions import new_transaction_id
+from waypost.store.directory.decisions import FOLDER, new_transaction_id
 from waypost.store.directory.document import Document, check_what_is_hidden
 from waypost.store.directory.held import give_back, take
 from waypost.store.directory.layout import document_id
@@ -355,14 +355,32 @@ def _acknowledge(composed: Sequence[Composed], context: Context, *, decided: boo
     return Receipt(0, changed=True, counters=counters)
 
 
-def settle(context: Context, open_: Callable[[DocumentId], Document]) -> None:
-    """Carry out pending decisions to the end, and forget them. What fails is tried again later."""
-    try:
-        for transaction_id, body in list(context.decisions.pending().items()):
+def settle(context: Context, open_: Callable[[DocumentId], Document]) -> frozenset[str]:
+    """Carry out pending decisions to the end, and forget them; those that are left. Why one cannot be carried out is
+    told once, since it is tried again and again.
+    """
+    left: set[str] = set()
+    for transaction_id, body in _pending(context).items():
+        try:
             for each in body.participants:
                 open_(document_id(each.kind, each.id)).settle()
             context.decisions.remove(transaction_id, body.folder)
-    except (LockTimeout, StoreClosed):
-        pass  # whoever holds the lock, or comes next, sees to it
-    except WaypostError as error:
+        except WaypostError as error:  # what is in its way may not be in that of others
+            left.add(transaction_id)
+            if not isinstance(error, LockTimeout | StoreClosed):  # whoever holds the lock, or comes next, sees to it
+                _tell_once(context, transaction_id, error)
+    return frozenset(left)
+
+
+def _pending(context: Context) -> dict[str, DecisionBody]:
+    try:
+        return dict(context.decisions.pending())
+    except WaypostError as error:  # it says of which file, and whoever reads or writes is told as well
+        _tell_once(context, FOLDER, error)
+        return {}
+
+
+def _tell_once(context: Context, about: str, error: WaypostError) -> None:
+    if (about, str(error)) not in context.told:
+        context.told.add((about, str(error)))
         _LOG.warning("%s: a transaction is still to be carried out: %s", context.layout.path, error)

@@ -301,11 +301,12 @@ class _Ended(Exception):
 class Upkeep:
     """Runs upkeep for the documents of a store in a thread of its own, which ends when it has nothing to do.
 
-    `period_s` is how often `tick` is called while the store is open; None for never.
+    `settle` carries decisions out, and says which are left. `period_s` is how often `tick` is called while the store is
+    open; None for never.
     """
 
     def __init__(
-        self, context: Context, tick: Callable[[], None], settle: Callable[[], None], period_s: float | None
+        self, context: Context, tick: Callable[[], None], settle: Callable[[], frozenset[str]], period_s: float | None
     ) -> None:
         self._context = context
         self._register = register.Register(context)
@@ -316,6 +317,9 @@ class Upkeep:
         self._due: dict[Document, None] = {}
         self._later: dict[Document, float] = {}
         self._unsettled = False
+        self._settle_at = 0.0
+        """Not before this are decisions carried out."""
+        self._settle_pause_s = _AGAIN_S
         self._thread: threading.Thread | None = None
         self._closing = False
 
@@ -332,12 +336,12 @@ class Upkeep:
 
     def ask_to_settle(self) -> None:
         """Have decisions over several documents carried out soon."""
-        if self._unsettled and self._thread is not None:
+        if self._unsettled and self._thread is not None and not self._settle_at:
             return
         with self._wake:
             if self._closing:
                 return
-            self._unsettled = True
+            self._unsettled, self._settle_at = True, 0.0
             self._start()
             self._wake.notify()
 
@@ -381,7 +385,7 @@ class Upkeep:
         with self._wake:
             if self._thread is not threading.current_thread():
                 raise _Ended  # an interrupt came as it was started, and another may be at work
-            if not self._due and not self._unsettled and not self._closing:
+            if not self._due and not self._may_settle() and not self._closing:
                 self._wake.wait(self._pause_s(next_tick))
             self._waken()
             if self._closing or not (self._due or self._later or self._unsettled or self._period_s is not None):
@@ -390,12 +394,11 @@ class Upkeep:
             document = next(iter(self._due), None)
             if document is not None:
                 del self._due[document]
-            unsettled = self._unsettled
+            settles = self._may_settle()
         if document is not None:
             self._look_after(document)
-        if unsettled:
-            self._unsettled = False
-            _attempt("carrying decisions out", self._settle)
+        if settles:
+            self._carry_out()
         if self._period_s is not None and time.monotonic() >= next_tick:
             _attempt("syncing what was acknowledged", self._tick)
             return time.monotonic() + self._period_s
@@ -404,7 +407,29 @@ class Upkeep:
     def _pause_s(self, next_tick: float) -> float:
         """How long to wait when there is nothing to do: until something is, or for the thread's end."""
         pause = _LINGER_S if self._period_s is None else next_tick - time.monotonic()
-        return max(0.0, min([pause, *(at - time.monotonic() for at in self._later.values())]))
+        later = [*self._later.values(), *([self._settle_at] if self._unsettled else [])]
+        return max(0.0, min([pause, *(at - time.monotonic() for at in later)]))
+
+    def _may_settle(self) -> bool:
+        return self._unsettled and time.monotonic() >= self._settle_at
+
+    def _carry_out(self) -> None:
+        """Carry decisions out. What is left is tried again, after a moment first, since readers take longer until it is
+        done, and ever later while it is the same, since what is in its way may stay there. New ones are not put off.
+        """
+        self._unsettled = False
+        decisions, left = self._context.decisions, self._context.decisions.left
+
+        def act() -> None:
+            decisions.left = self._settle()
+
+        is_done = _attempt("carrying decisions out", act)
+        if is_done and not decisions.left:
+            return
+        is_same = not is_done or decisions.left == left
+        self._settle_pause_s = min(2 * self._settle_pause_s, _APART_S) if is_same else _AGAIN_S
+        with self._wake:
+            self._unsettled, self._settle_at = True, time.monotonic() + self._settle_pause_s
 
     def _look_after(self, document: Document) -> None:
         def act() -> None:
@@ -455,10 +480,12 @@ class Upkeep:
         self.__init__(self._context, self._tick, self._settle, self._period_s)
 
 
-def _attempt(what: str, act: Callable[[], None]) -> None:
-    """Do what harms nobody when it fails, and must not end the thread then."""
+def _attempt(what: str, act: Callable[[], None]) -> bool:
+    """Do what harms nobody when it fails, and must not end the thread then; whether it did not."""
     try:
         act()
+        return True
     except Exception as error:
         with suppress(MemoryError):
             _LOG.warning("%s failed: %s", what, error)
+        return False
