@@ -69,6 +69,9 @@ def test_d04_whichever_sync_has_failed_nothing_newer_is_shown(
     for durable in (True, False, True):
         view = store.view(WF, durable=durable)
         assert (view.version, view.get("a")) == (2, b"2")
+        assert store.view_at(WF, 3) is None
+        earlier = store.view_at(WF, 2)
+        assert earlier is not None and earlier.get("a") == b"2"
     store.close()
 
 

@@ -302,6 +302,8 @@ class Ran(NamedTuple):
     settled: Outcomes
     read: set[int]
     everything: bool
+    is_overtaken: bool = False
+    """Whether the state went on as it ran: a work has looked at its own document, and what it took in is no news."""
 
 
 def run(submissions: list[Submission], state: DocumentState, context: Context, attempt: int) -> Ran:
@@ -359,6 +361,8 @@ def _run_one(
 
 def conflicts(ran: Ran, news: list[Frame]) -> bool:
     """Whether commits that others made touch what the batch has read."""
+    if ran.is_overtaken:
+        return True
     for found in news:
         if found.header.type == FrameType.COMMIT:
             touched = touched_parts(found.header, found.data)

@@ -183,7 +183,7 @@ class Document(CheckpointedDocument):
                 if attempts <= PATIENCE and self._was_behind(ran):
                     continue
                 return ran.settled, self._log, self._log.data_end if self._log else 0
-            log = self.open_for_writing()
+            state, log = self._current(), self.open_for_writing()
             try:
                 done = self._append_unless_beaten(log, state, batch, ran, patient=attempts <= PATIENCE)
             except DocumentTooLarge:
@@ -195,10 +195,11 @@ class Document(CheckpointedDocument):
                 return done, log, log.end
 
     def _run(self, batch: list[Submission], state: DocumentState, attempts: int) -> Ran:
+        before = state.standing.commit_id
         ran = run(batch, state, self._context, attempts)
         if state.is_torn:  # what one of them met as it read was taken for its own failure, and others went on reading
             raise MemoryError("memory ran out as a document was read")
-        return ran
+        return ran._replace(is_overtaken=self._current().standing.commit_id != before)
 
     def _was_behind(self, ran: Ran) -> bool:
         """Whether others have committed something that touches what a batch without commits has read."""
@@ -236,9 +237,10 @@ class Document(CheckpointedDocument):
                     self.forget()
                     return None
             news = self.catch_up(log, identity.size) if log.end else []
-            if news and conflicts(ran, news):
+            if conflicts(ran, news):
                 if patient:
                     return None
+                state = self._current()
                 ran = self._run(batch, state, PATIENCE + 1)
             if ran.prepared:
                 self._append(log, state, ran.prepared, identity.size)

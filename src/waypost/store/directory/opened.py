@@ -89,9 +89,12 @@ class OpenDocument:
                 return loading.empty_state(self.id).view()
             pieces = self._context.decisions.pieces_for(self.id)
             self._doubt_absence()
+            self._rewind()
             recent = self._recent(version)
             if recent is not None:
                 return recent
+            if self.is_poisoned and version > self._current().standing.version:
+                return None  # the file may hold it, and nobody knows whether the disk does
             if pieces and not self.is_poisoned:
                 if self._log is not None and self._log.end:
                     self.catch_up(self._log)
