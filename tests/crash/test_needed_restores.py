@@ -49,7 +49,7 @@ def _calm(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> 
     caplog.set_level(logging.CRITICAL, "waypost")
     monkeypatch.setattr(upkeep.Upkeep, "ask_to_settle", lambda self: None)
     # decisions are carried out first where that can be; here they cannot, and go aside
-    monkeypatch.setattr(TestedStore, "_settle", lambda self: None)
+    monkeypatch.setattr(TestedStore, "_settle", lambda self: frozenset())
 
 
 def to_be_restored() -> Tree:

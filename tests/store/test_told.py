@@ -159,15 +159,19 @@ def test_upkeep_goes_on_though_memory_ran_out_in_its_thread(
     upkeep, failed, settled = store._upkeep, threading.Event(), threading.Event()
     real = getattr(upkeep, name)
 
+    def settle() -> frozenset[str]:
+        settled.set()
+        return frozenset()
+
     def fails(*_: Any) -> Any:
-        setattr(upkeep, name, real if name == "_pause_s" else settled.set)
+        setattr(upkeep, name, real if name == "_pause_s" else settle)
         failed.set()
         raise MemoryError
 
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     setattr(upkeep, name, fails)
     if name == "_pause_s":
-        upkeep._settle = settled.set
+        upkeep._settle = settle
         upkeep._period_s = 3600.0
         upkeep.start_ticking()
     else:

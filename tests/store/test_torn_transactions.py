@@ -379,7 +379,7 @@ def test_d12_a_restore_puts_decisions_aside_with_the_logs_that_they_speak_of(
     with_pending(other, A, C)
     (decision,) = (other / "transactions").iterdir()
     store = directory_store(other)
-    monkeypatch.setattr(TestedStore, "_settle", lambda self: None)
+    monkeypatch.setattr(TestedStore, "_settle", lambda self: frozenset())
     told = store.restore_backup(str(saved), allow_older=True)
     store.close()
     assert (other / told.replaced / "transactions" / decision.name).exists()
