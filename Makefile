@@ -9,6 +9,9 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: demo test crash crash-night mutants adapters check bench docs build clean format help
 
+# Tests start hundreds of processes: where none may keep what it has compiled, each compiles all of Waypost again.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := .venv/bin
 BENCH_BIN := .venv-bench/bin
 DOCS_BIN := .venv-docs/bin
