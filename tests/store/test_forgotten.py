@@ -145,6 +145,23 @@ def test_cleanup_leaves_what_a_log_has_lost_before_any_repair(path: Path) -> Non
     assert known(path) == made
 
 
+def test_what_a_log_has_lost_survives_what_it_stands_on(path: Path) -> None:
+    """Who works on before a repair removes checkpoints, and by that what others stand on."""
+    made = closed_with(path, 2)
+    older = (path / "workflows" / "wf.state").read_bytes()
+    with closing(directory_store(path)) as store:
+        made |= {number: make(store, number, a=b"%d" % number) for number in (2, 3)}
+    (path / "workflows" / "wf.state").write_bytes(older)
+    with closing(directory_store(path)) as store:
+        remove(store, 0, 1)
+        store.tidy(WF, "compact")
+    assert not file_of(path, 1).exists()
+    del made[0], made[1]
+    assert by_files(path) == made
+    assert mended(path) == [(f"checkpoints/{file_of(path, number).name}", "adopted") for number in (2, 3)]
+    assert known(path) == made
+
+
 @pytest.mark.parametrize("has_history", [True, False])
 def test_what_was_removed_in_a_version_that_is_kept_stays_away(
     path: Path, monkeypatch: pytest.MonkeyPatch, has_history: bool

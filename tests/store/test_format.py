@@ -14,7 +14,7 @@ from waypost.codec import frame
 from waypost.codec.frame import Draft, FrameType, Place, new_file_id
 from waypost.errors import DocumentDamaged, StoreUnavailable, UnsupportedFormat
 from waypost.store.directory import compaction
-from waypost.store.directory.layout import decode_id, encode_id
+from waypost.store.directory.layout import decode_id, encode_id, names_begin
 from waypost.store.directory.log import NOTHING
 
 
@@ -330,6 +330,15 @@ def test_trap_32_n01_n02_ids_become_safe_names(path):
     assert sorted(store.documents("workflow")) == sorted(IDS)
     assert [store.view(WF._replace(id=each)).get("n") for each in IDS] == [b"%d" % n for n in range(len(IDS))]
     assert {entry.name for entry in path.parent.iterdir()} == {"store"}
+
+
+@pytest.mark.parametrize("identifier", IDS)
+@pytest.mark.parametrize("rest", ["@", "@c0", "@" + "x" * 60, "@" + "y" * 600])
+def test_names_of_longer_ids_begin_as_their_beginning_says(identifier, rest):
+    """Also where one of the two is cut; and no shorter than they must be."""
+    beginning = names_begin(identifier)
+    assert encode_id(identifier + rest).startswith(beginning)
+    assert len(beginning) >= min(len(encode_id(identifier)) - 2, 72)
 
 
 def test_n04_x08_nothing_in_the_store_is_reached_through_a_link(path, tmp_path):

@@ -22,7 +22,7 @@ from waypost.codec import bodies, frame
 from waypost.codec.bodies import DeltaBody, Extent, FileBody, Part, SnapshotBody, SnapshotBuilder
 from waypost.codec.compression import Compressor
 from waypost.codec.frame import ERASED_FORMAT, FORMAT_VERSION, part_hash, touched_parts
-from waypost.errors import DocumentDamaged, LockTimeout, StoreUnavailable
+from waypost.errors import DocumentDamaged, LockTimeout, StoreUnavailable, UnsupportedFormat
 from waypost.store.contract import ADOPTED, CHECKPOINT
 from waypost.store.directory import checkpoints
 from waypost.store.directory.checkpoints import (
@@ -30,6 +30,7 @@ from waypost.store.directory.checkpoints import (
     FOLDER,
     LOCK,
     LONGEST_CHAIN,
+    SUFFIX,
     Kept,
     Layer,
     arrival_name,
@@ -38,7 +39,7 @@ from waypost.store.directory.checkpoints import (
 from waypost.store.directory.compaction import Rewriter, commits
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File, locked_too_long
-from waypost.store.directory.layout import new_file
+from waypost.store.directory.layout import names_begin, new_file
 from waypost.store.directory.log import LOCK_TIMEOUT_S, NOTHING, Frame, Log
 from waypost.store.directory.scrubbing import Scrubbed
 from waypost.store.directory.state import Source
@@ -404,14 +405,15 @@ def let_go_alone(context: Context, folder: Directory, wanted: Wanted, going: set
             yield parent
             name = parent
 
-    for name in wanted.names:
+    staying = {*wanted.names, *_lost(context, folder, wanted)} - going
+    for name in sorted(staying):
         ancestors = list(above(name))
         if going.isdisjoint(ancestors):
             continue
         try:
             kept = checkpoints.read(context, name)
             assert kept is not None
-            parent = next((each for each in ancestors if each in wanted.names), None)
+            parent = next((each for each in ancestors if each in staying), None)
             put_in_place(context, name, kept, None if parent is None else checkpoints.read(context, parent))
             parents[name] = parent
         except DocumentDamaged as error:
@@ -422,6 +424,23 @@ def let_go_alone(context: Context, folder: Directory, wanted: Wanted, going: set
     for name in sorted(going, reverse=True):
         folder.remove(file_name(name))
     folder.sync()
+
+
+def _lost(context: Context, folder: Directory, wanted: Wanted) -> Iterator[str]:
+    """The checkpoints of a document that have files and of which it does not know, as where an older copy of its log
+    was put in its place: a repair may have them adopted. One of an import from another workflow is not found: its name
+    begins otherwise, and to read all files of a store would take long.
+    """
+    known = {file_name(name) for name in chain(wanted.names, wanted.gone)}
+    beginning = names_begin(f"{wanted.document.id}@")
+    for file in folder.names():
+        if file.startswith(beginning) and file.endswith(SUFFIX) and file not in known:
+            try:
+                layer = checkpoints.read_file(context, folder, file)
+            except (DocumentDamaged, UnsupportedFormat):  # it is not one that could be kept
+                continue
+            if layer is not None and layer.document == wanted.document and file == file_name(layer.name):
+                yield layer.name
 
 
 def unreadable(context: Context, names: Iterable[str], since: int) -> list[str]:

@@ -49,6 +49,12 @@ def encode_id(identifier: str) -> str:
     return name
 
 
+def names_begin(identifier: str) -> str:
+    """What the names begin with that stand for longer ids which begin with this one."""
+    longer = encode_id(f"{identifier}\0")
+    return longer[: min(len(longer) - len("_00"), _KEPT)]
+
+
 def decode_id(name: str) -> str | None:
     """The id that a name stands for; None when the name is cut (then only the file knows) or not ours."""
     if "__" in name:
