@@ -15,6 +15,7 @@ COPIES = "tests/crash/test_needed_copies.py"
 CHECKS = "tests/store/test_needed_checks.py"
 LEASES = "tests/store/test_needed_leases.py"
 LOCKS = "tests/store/test_needed_locks.py"
+LOOKING = "tests/store/test_looking_works.py"
 LOG_FOUND = "tests/store/test_log_found.py"
 CLAIMS = "tests/store/test_claims.py"
 KEPT = "tests/store/test_checkpoints.py"
@@ -136,6 +137,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/decisions.py::Decisions::self._lock": by(f"{LOCKS}::test_c05_threads_take_turns_on_cached_blocks_and_decisions"),
     # --- store/directory/document.py ---
     "store/directory/document.py::Document._acknowledge::self.sync_to(log, covered)": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
+    "store/directory/document.py::Document._run::self._current().standing.commit_id != before": by(f"{LOOKING}::test_c01_what_a_work_takes_in_by_looking_is_not_written_over"),
     "store/directory/document.py::Document._was_behind::log.is_current()": by(f"{CHECKS}::test_c04_nothing_is_concluded_from_a_file_that_was_replaced"),
     "store/directory/document.py::Document._append_unless_beaten::log.lock()": by(f"{LOCKS}::test_c04_whatever_is_written_is_locked"),
     "store/directory/document.py::Document._append_unless_beaten::log.lock() #2": by(f"{LOG_FOUND}::test_c08_a_long_torn_tail_is_cleared_with_the_lock_held"),
