@@ -249,6 +249,42 @@ def test_an_interrupt_is_no_failure(wp: Waypost) -> None:
     assert wp.load_workflow_state("w").unwrap().step("a").retry_count == 0
 
 
+def test_an_interrupt_as_a_step_is_claimed_leaves_it_free(wp: Waypost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the claim of a step in this process and its beginning an interrupt comes: any run may still do it."""
+
+    class Interrupting(set[Any]):
+        def add(self, element: Any, /) -> None:
+            super().add(element)
+            raise KeyboardInterrupt
+
+    with wp.run("w", ["a"]) as run:
+        (step_id,) = run.ready()
+        at_work = Interrupting()
+        with monkeypatch.context() as patch:
+            patch.setattr(runner, "_at_work", at_work)
+            with pytest.raises(KeyboardInterrupt):
+                run.do(step_id, str)
+            assert not at_work
+        assert [run.do(step_id, lambda: 1) for step_id in run.ready()] == [1]
+
+
+def test_a_step_that_could_not_be_looked_at_is_handed_out_later(wp: Waypost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that fails as a step is about to be handed out raises, and the step is not lost to the run."""
+    load, looks = runner.migrations.load, iter(["all steps", "the step"])
+
+    def refuse_the_second(*args: Any) -> Any:
+        if next(looks, None) == "the step":
+            raise StoreUnavailable("the server was restarted")
+        return load(*args)
+
+    with wp.run("w", ["a", "b"]) as run:
+        monkeypatch.setattr(runner.migrations, "load", refuse_the_second)
+        with pytest.raises(StoreUnavailable):
+            next(run.ready())
+        assert sorted(run.do(step_id, str, step_id) for step_id in run.ready()) == ["a", "b"]
+    assert statuses(wp) == {"a": "completed", "b": "completed"}
+
+
 # --- outputs that cannot be stored ---
 
 

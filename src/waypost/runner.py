@@ -181,7 +181,12 @@ class RunLogic:
         while True:
             step_id = self._take(begin)
             if step_id is not None:
-                if (yield from self._is_open(step_id)):
+                try:
+                    is_open = yield from self._is_open(step_id)
+                except BaseException:
+                    self._settle(step_id, offer_again=True)  # nobody was given it
+                    raise
+                if is_open:
                     return step_id
                 is_known = False
                 continue
@@ -384,15 +389,22 @@ class RunLogic:
     def _enter(self, step_id: str) -> None:
         """Claim a step within this process. Raises StepBusy."""
         entry = self._entry(records.validate_id(step_id, "step id"))
-        with _at_work_lock:
-            is_free = entry not in _at_work
-            _at_work.add(entry)
+        is_free = False
+        try:
+            with _at_work_lock:
+                is_free = entry not in _at_work
+                _at_work.add(entry)
+            with self.changed:
+                if is_free:
+                    self._active.add(step_id)
+                    self._unbegun.pop(step_id, None)
+        except BaseException:  # an interrupt: nobody in this process could do the step any more
+            if is_free:
+                self._leave(step_id, False, offer_again=True)
+            raise
         if not is_free:
             self._settle(step_id, offer_again=True)
             raise StepBusy(f"step {step_id!r} is being done in this process already", step_id=step_id)
-        with self.changed:
-            self._active.add(step_id)
-            self._unbegun.pop(step_id, None)
 
     def _leave(self, step_id: str, finished: bool, offer_again: bool = False) -> None:
         with _at_work_lock:
