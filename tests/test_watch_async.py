@@ -82,6 +82,39 @@ async def test_an_event_is_not_lost_to_a_cancellation(awp: AsyncWaypost) -> None
     assert not threads()
 
 
+async def test_several_tasks_are_given_each_event_once(awp: AsyncWaypost) -> None:
+    """Tasks that share a watch are given different events, and what one of them gives up is the next one's."""
+    found: list[int] = []
+
+    async with awp.watch() as watch:
+
+        async def take() -> None:
+            while (event := await watch.get(3)) is not None:
+                found.append(event.version)
+
+        takers = [asyncio.ensure_future(take()) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        takers[0].cancel()
+        await awp.create_workflow("w", "w")
+        for number in range(9):
+            await awp.update_context("w", variables={"n": number})
+        outcomes = await asyncio.gather(*takers, return_exceptions=True)
+    assert [type(each) for each in outcomes] == [asyncio.CancelledError, type(None), type(None)]
+    assert found == list(range(1, 11))
+    assert not threads()
+
+
+async def test_a_task_waits_for_its_turn_no_longer_than_it_says(awp: AsyncWaypost) -> None:
+    """While another task waits for an event, one with a time limit ends at that."""
+    async with awp.watch() as watch:
+        waiting = asyncio.ensure_future(watch.get())
+        await asyncio.sleep(0.05)
+        assert await asyncio.wait_for(watch.get(0.05), 0.9) is None
+        await awp.create_workflow("w", "w")
+        event = await waiting
+        assert event is not None and event.version == 1
+
+
 async def test_closing_ends_what_waits(awp: AsyncWaypost) -> None:
     """A task that waits ends when the watch is closed in another, and so does the thread."""
     watch = awp.watch()

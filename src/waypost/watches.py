@@ -3,6 +3,7 @@
 Invariants:
 
 * Cancelling whoever awaits an event loses none: what the thread has found by then is the answer to the next question.
+* One at a time awaits an event: of several tasks each is given others, and none is cancelled with another.
 * The thread waits for a second at most before it asks whether anybody still wants an event, so it ends soon after the
   watch was let go of, in whatever way; `close` ends it at once.
 """
@@ -70,11 +71,12 @@ class _Driver:
 
 class AsyncWatch:
     """What is committed, event by event, for `async with` and `async for`; see `Watch`. Awaiting an event may be
-    cancelled, also by a timeout: it is there the next time.
+    cancelled, also by a timeout: it is there the next time. One task at a time is given an event.
     """
 
     def __init__(self, make: Callable[[], Watch]) -> None:
         self._driver = _Driver(make)
+        self._turn = asyncio.Lock()
         self._asked: Future[CommitEvent | None] | None = None
 
     @property
@@ -88,6 +90,17 @@ class AsyncWatch:
         Raises DocumentDamaged for the only workflow that is watched, StoreUnavailable; it may be called again.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._turn.acquire()
+        except TimeoutError:
+            return None
+        try:
+            return await self._get(until)
+        finally:
+            self._turn.release()
+
+    async def _get(self, until: float | None) -> CommitEvent | None:
         while True:
             left = _SLICE_S if until is None else max(0.0, min(_SLICE_S, until - time.monotonic()))
             event = await self._ask(left)
