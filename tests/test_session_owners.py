@@ -21,7 +21,7 @@ from tests.conftest import opened
 from tests.owners import owner
 from waypost import clock, ownership, session_records
 from waypost.blocking import Waypost
-from waypost.errors import SessionBusy, SessionExists, SessionFenced
+from waypost.errors import SessionBusy, SessionExists, SessionFenced, StepBusy
 from waypost.models import StepOwner
 from waypost.ownership import Watch
 from waypost.store import DocumentId
@@ -129,6 +129,20 @@ def test_s02_a_takeover_that_was_killed_does_not_make_a_living_owner_dead(path: 
             assert wp.detect_and_recover_crashed_sessions() == []
             assert process.ask("wp.update_step_status('w', 'b', 'completed').success") == "True"
             assert wp.resume_session(session_id, take_over=True).status == "active"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes a pid namespace")
+def test_s05_steps_of_an_owner_that_cannot_be_seen_go_with_a_takeover_by_hand(path: Path) -> None:
+    """Who takes a session from an owner in another container can go on with the steps that he was at: nobody could ever
+    show here that he is dead.
+    """
+    with owner(path, before=["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]) as process:
+        session_id = process.start_session()
+        with opened(path) as wp:
+            assert isinstance(wp.update_step_status("w", "b", "running").error, StepBusy)
+            wp.resume_session(session_id, take_over=True)
+            process.kill()
+            assert wp.update_step_status("w", "b", "running").unwrap().interruptions == 1
 
 
 def wait_until(holds: Any) -> None:

@@ -73,7 +73,7 @@ def recover(store: Store, view: View, record: SessionRecord, evidence: str) -> S
     if record.status != "crashed" or begun is None:
         return None
     if begun.found is None:
-        tenures.put_numbers(store, document.id, record.number, _unseen(begun.owner))
+        tenures.put_numbers(store, document.id, record.number, unseen(begun.owner))
     plan = triage.plan(store, now, begun.evidence, begun.owner, is_carried_out=True)
     if begun.found is None and not any(each.in_doubt for each in plan.workflows):
         found = _found(store, now, plan, begun)
@@ -81,8 +81,8 @@ def recover(store: Store, view: View, record: SessionRecord, evidence: str) -> S
     return plan
 
 
-def _unseen(owner: StepOwner | None) -> StepOwner | None:
-    """A dead owner whom nobody can see to be dead by his pid, as one of another container is."""
+def unseen(owner: StepOwner | None) -> StepOwner | None:
+    """An owner who is dead, or shut out by hand, if nobody could ever show that by his pid: as of another container."""
     return owner if owner is not None and clock.liveness(owner.identity) == "unknown" else None
 
 

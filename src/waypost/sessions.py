@@ -182,7 +182,7 @@ class Sessions:
             work = partial(_begin, judged=judged, owner=StepOwner.this_process())
             number: int | None = self._submit(document, work, "resume_session", clock.new_id("op")).data
             if number is not None:
-                tenures.put_numbers(self._store, document.id, number)
+                tenures.put_numbers(self._store, document.id, number, recovery.unseen(judged.owner))
         except BaseException:
             tenures.let_go(document.id, claim)
             raise
