@@ -37,8 +37,12 @@ def crashed(looker: Looker) -> Iterator[tuple[View, SessionRecord, str]]:
 def detect_and_recover(
     looker: Looker, session_id: str | None, *, dry_run: bool, accept_loss: bool, large_bytes: int
 ) -> list[SessionRecoveryPlan]:
-    """A plan for each session whose owner is dead. What loses nothing is carried out, unless it is a `dry_run`."""
+    """A plan for each session whose owner is dead. What loses nothing is carried out, unless it is a `dry_run`.
+
+    One that cannot be recovered now keeps no other from it; what the first of those failed with is raised at the end.
+    """
     plans: list[SessionRecoveryPlan] = []
+    failed: WaypostError | None = None
     if session_id is not None:
         session_records.expect(looker.store.view(session_records.document_of(session_id)))
     for view, record, evidence in crashed(looker):
@@ -47,11 +51,18 @@ def detect_and_recover(
         if dry_run:
             plans.append(triage.plan(looker.store, view, evidence, _owner(view, record), is_carried_out=False))
             continue
-        recovered = recover(looker.store, view, record, evidence)
-        if recovered is not None and accept_loss and recovered.corrupted_workflows:
-            recovered = _go_back(looker.store, recovered, large_bytes)
+        try:
+            recovered = recover(looker.store, view, record, evidence)
+            if recovered is not None and accept_loss and recovered.corrupted_workflows:
+                recovered = _go_back(looker.store, recovered, large_bytes)
+        except WaypostError as error:
+            logger.warning("session %r was not recovered: %s", view.document.id, error)
+            failed = failed or error
+            continue
         if recovered is not None:
             plans.append(recovered)
+    if failed is not None:
+        raise failed
     return plans
 
 

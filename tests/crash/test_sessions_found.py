@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import Pretend, opened
-from waypost import blocking, recovery, tenures, triage
+from waypost import blocking, prepared, recovery, tenures, triage
 from waypost.blocking import Waypost
 from waypost.errors import SessionEnded, SessionFenced, StorePoisoned, StoreUnavailable
-from waypost.store import DocumentId
+from waypost.store import Change, DocumentId
 from waypost.store.directory import claims
 
 S = DocumentId("session", "s")
@@ -193,6 +193,34 @@ def test_e01_a_refusal_that_passes_does_not_hide_a_checkpoint(
     wp.detect_and_recover_crashed_sessions()
     found = wp.get_session("s").crash_recovery_data
     assert found is not None and found.last_valid_checkpoint is not None
+    wp.close()
+
+
+def test_e01_a_session_that_cannot_be_recovered_now_keeps_no_other_from_it(
+    path: Path, as_dead_process: Pretend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a workflow cannot be written to, the recovery of its session fails, and is told; the others are recovered,
+    whichever comes first.
+    """
+    for session_id in ("r", "s", "t"):
+        with as_dead_process():
+            wp = opened(path)
+            wp.start_session(session_id=session_id)
+            wp.create_workflow(f"w-{session_id}", "W", steps=["a"]).unwrap()
+            wp.definitions.store.close()
+    wp = opened(path)
+    submit = prepared.submit
+
+    def refuse_one(store: Any, change: Change, *args: Any) -> Any:
+        return refuse() if change.document.id == "w-s" else submit(store, change, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prepared, "submit", refuse_one)
+        with pytest.raises(StoreUnavailable):
+            wp.detect_and_recover_crashed_sessions()
+    found = {each.session_id: each.crash_recovery_data is not None for each in wp.list_sessions().items}
+    assert found == {"r": True, "s": False, "t": True}
+    assert len(wp.detect_and_recover_crashed_sessions()) == 3
     wp.close()
 
 
