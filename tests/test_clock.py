@@ -114,3 +114,34 @@ def test_s01_a_living_process_that_proc_hides_is_not_dead(ended: int) -> None:
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         other.kill()
     assert said.split() == ["alive", "dead"]
+
+
+ELSEWHEN = """
+import sys
+from waypost import clock
+from waypost.hooks import script
+starts = clock.start_ticks(int(sys.argv[1])), script._start_ticks(sys.argv[1])
+print(*starts, *clock.process_identity(), sep="\\n", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="needs root: makes a time namespace")
+def test_s01_a_living_process_in_another_time_namespace_is_not_dead() -> None:
+    """There proc tells other start times, and each finds the other alive all the same: nobody was born again."""
+    command = ["unshare", "--time", "--boottime", "100000", "--fork", sys.executable, "-c", ELSEWHEN, str(os.getpid())]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin is not None and other.stdout is not None
+        start, told_by_hook, host, boot, namespace, pid, own_start = (next(other.stdout).strip() for _ in range(7))
+        identity = clock.ProcessIdentity(host, boot, namespace, int(pid), int(own_start))
+        assert clock.liveness(identity) == "alive"
+        assert clock.liveness(identity._replace(start=int(own_start) + 1)) == "dead"
+        assert (int(start), told_by_hook) == (clock.process_identity().start, "0")
+        other.stdin.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads proc")
+def test_s01_start_times_that_are_shifted_by_a_part_of_a_tick_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounded, the same start may be told as two: then only the pid counts."""
+    monkeypatch.setattr(clock, "_boot_shift", lambda: None)
+    assert clock.start_ticks(os.getpid()) == 0

@@ -538,7 +538,7 @@ def test_an_unguarded_command_is_killed_if_it_is_provably_the_one(
 ) -> None:
     """Should the guard be killed too, the next run ends the group that is on record."""
     monkeypatch.setattr(process, "_PATIENCE_S", 0.1)
-    ticks = process._look_at(orphan.pid).start
+    ticks = clock.start_ticks(orphan.pid)
     if not ticks:
         pytest.skip("this system does not tell when a process was started")
     process.await_end_of_earlier(left_running(orphan.pid, ticks))

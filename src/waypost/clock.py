@@ -143,7 +143,9 @@ def _pid_namespace() -> str:
 
 
 def start_ticks(pid: int) -> int | None:
-    """The start time of a living process, 0 where the system does not tell it, None where there is no such process."""
+    """The start time of a living process, 0 where the system does not tell it, None where there is no such process. It
+    is the same for all who ask, in whatever time namespace.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # the program's name may hold blanks and brackets, so count behind the last bracket
@@ -152,7 +154,24 @@ def start_ticks(pid: int) -> int | None:
         return _start_unseen(pid)
     except OSError:
         return 0
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    if fields[0] in (b"Z", b"X"):
+        return None
+    shift = _boot_shift()
+    return 0 if shift is None else int(fields[19]) - shift
+
+
+@cache
+def _boot_shift() -> int | None:
+    """By how many clock ticks proc shows this process, in its time namespace, all that counts from the boot; None where
+    these are no whole ones.
+    """
+    try:
+        with open("/proc/self/timens_offsets", "rb") as file:
+            offsets = {name: (int(seconds), int(ns)) for name, seconds, ns in map(bytes.split, file)}
+    except OSError:
+        return 0
+    seconds, ns = offsets.get(b"boottime", (0, 0))
+    return None if ns else seconds * _TICKS_PER_SECOND
 
 
 def _start_unseen(pid: int) -> int | None:
@@ -181,6 +200,8 @@ def resident_bytes() -> int:
 
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+os.register_at_fork(after_in_child=_boot_shift.cache_clear)  # the child may be in another time namespace
 _identity: ProcessIdentity | None = None
 
 

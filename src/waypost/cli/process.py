@@ -158,7 +158,7 @@ class Process:
 
     def record(self) -> dict[str, Any]:
         """What the next runner needs to know of this process, should this one die."""
-        return {"process_group": self.pid, "start_ticks": _look_at(self.pid).start}
+        return {"process_group": self.pid, "start_ticks": clock.start_ticks(self.pid) or 0}
 
     def go(self) -> None:
         """Open the gate."""
@@ -254,11 +254,10 @@ class Guard:
 
 
 class _Seen(NamedTuple):
-    """A process as the system shows it; `start` is in clock ticks since boot, 0 where the system does not tell it."""
+    """A process as the system shows it."""
 
     is_there: bool
     group: int
-    start: int
 
 
 def _look_at(pid: int) -> _Seen:
@@ -266,8 +265,8 @@ def _look_at(pid: int) -> _Seen:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
     except OSError:
-        return _Seen(False, 0, 0)
-    return _Seen(fields[0] not in (b"Z", b"X"), int(fields[2]), int(fields[19]))
+        return _Seen(False, 0)
+    return _Seen(fields[0] not in (b"Z", b"X"), int(fields[2]))
 
 
 def _has_members(group: int) -> bool:

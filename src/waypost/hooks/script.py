@@ -185,12 +185,16 @@ def who() -> dict[str, str]:
 
 
 def _start_ticks(pid: str) -> str:
-    """When a process began, in clock ticks since boot; empty where that cannot be told."""
+    """When a process began, in clock ticks since boot; empty where that cannot be told, and 0, for an unknown one,
+    where proc shows it to other time namespaces otherwise.
+    """
     try:
         descriptor = posix.open(f"/proc/{pid}/stat", posix.O_RDONLY | posix.O_CLOEXEC)
     except OSError:
         return ""
     try:
+        if _text_of("/proc/self/timens_offsets").split()[4:] not in ([], ["0", "0"]):
+            return "0"
         # the program's name may hold blanks and brackets, so count behind the last bracket
         return posix.read(descriptor, 4096).rpartition(b")")[2].split()[19].decode()
     except (OSError, IndexError):
