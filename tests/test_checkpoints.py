@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import waypost
-from tests.conftest import ON_REQUEST
+from tests.conftest import ON_REQUEST, Pretend
 from tests.conftest import opened as opened_with
 from tests.store.support import change
 from waypost import clock, records
@@ -24,6 +24,7 @@ from waypost.errors import (
     CheckpointNotFound,
     InvalidId,
     InvalidInput,
+    StepBusy,
     WaypostError,
     WorkflowExists,
     WorkflowNotFound,
@@ -145,6 +146,20 @@ def test_a_fork_begins_where_a_checkpoint_stands(made: Waypost) -> None:
         made.fork_workflow(kept.id, "u").unwrap()
     with pytest.raises(InvalidId):
         made.fork_workflow(own.id, "").unwrap()
+
+
+def test_nobody_is_at_the_steps_of_a_fork(made: Waypost, as_living_process: Pretend) -> None:
+    """A step that another process was at is free in what was made of its workflow, while that process lives."""
+    with as_living_process():
+        made.update_step_status("w", "b", "running").unwrap()
+        kept = made.create_checkpoint("w").unwrap()
+    assert made.fork_workflow(kept.id, "v").unwrap().step("b").owner is None
+    exported = made.export_checkpoint(kept.id)
+    assert made.import_checkpoint(exported, new_workflow_id="u").success
+    for workflow_id in ("v", "u"):
+        taken = made.update_step_status(workflow_id, "b", "running").unwrap()
+        assert (taken.interruptions, taken.retry_count) == (1, 0)
+    assert isinstance(made.update_step_status("w", "b", "running").error, StepBusy)
 
 
 def test_parents_tell_what_the_work_went_back_to(made: Waypost) -> None:

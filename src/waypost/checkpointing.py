@@ -164,7 +164,8 @@ class CheckpointDefinitions(Requests):
         operation_id: str | None = None,
         session_id: str | None = None,
     ) -> Request[OperationResult[WorkflowState]]:
-        """Make another workflow of what one was at a checkpoint. Gives its state.
+        """Make another workflow of what one was at a checkpoint. Gives its state. A step that was running then is
+        nobody's in the other, so that whoever wants to may do it there.
 
         Fails with CheckpointNotFound, WorkflowExists, InvalidId, InvalidInput, DocumentDamaged.
         """

@@ -399,12 +399,18 @@ def restore(tx: Transaction, wanted: Wanted, expected_version: int | None = None
 
 
 def fork(tx: Transaction, wanted: Wanted, restored_id: str | None = None) -> None:
-    """Make another workflow of a checkpoint's version; the id says when, if not now. Raises WorkflowExists."""
+    """Make another workflow of a checkpoint's version; the id says when, if not now. Whoever was at one of its steps is
+    at none of the other's. Raises WorkflowExists.
+    """
     tx.project(["state"])
     if records.find_workflow(tx) is not None:
         name = tx.document.id
         raise WorkflowExists(f"there is a workflow {name!r} already: choose another id", workflow_id=name)
     _put_all(tx, wanted, restored_id)
+    for step in loading.every_step(tx):
+        if step.owner is not None:
+            step.owner = None
+            records.put_step(tx, step)
 
 
 def _put_all(tx: Transaction, wanted: Wanted, restored_id: str | None = None) -> None:
