@@ -70,15 +70,15 @@ class Sessions:
         view = self._store.view(document)
         if repeatable and view.operation(operation_id) is not None:
             return session_id
+        record = SessionRecord(
+            user_id, clock.now_us(), session_records.SESSION_SCHEMA, "active", 1, StepOwner.this_process()
+        )
+        work = partial(_make, record=record, values=values)
         # looked at first: a claim that is let go of takes with it what a dead owner has left
         claim = None if session_records.find(view) is not None else self._store.claim(document)
         if claim is None:
             raise _exists(session_id)
-        record = SessionRecord(
-            user_id, clock.now_us(), session_records.SESSION_SCHEMA, "active", 1, StepOwner.this_process()
-        )
         try:
-            work = partial(_make, record=record, values=values)
             receipt = self._submit(document, work, "start_session", operation_id, repeatable=repeatable)
         except BaseException:
             tenures.let_go(session_id, claim)

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import Pretend, opened
-from waypost import blocking, prepared, recovery, tenures, triage
+from waypost import blocking, clock, prepared, recovery, tenures, triage
 from waypost.blocking import Waypost
 from waypost.errors import SessionEnded, SessionFenced, StorePoisoned, StoreUnavailable
+from waypost.models import StepOwner
 from waypost.store import Change, DocumentId
 from waypost.store.directory import claims
 
@@ -259,6 +260,23 @@ def test_c03_a_store_that_cannot_be_opened_is_let_go_of(path: Path, monkeypatch:
     with pytest.raises(StoreUnavailable) as told:
         blocking.open(path)
     assert told.value.__traceback__ is not None and not (path / "lease").exists()
+
+
+def test_t19_an_interrupt_before_a_session_is_made_leaves_no_claim(
+    wp: Waypost, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is made up for a session is so before it is claimed: else it would be said to be there, and never was."""
+    for module, name in ((clock, "now_us"), (StepOwner, "this_process")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                wp.start_session(session_id="t")
+        assert owners(path) == ["s.session"]
+    assert wp.start_session(session_id="t").status == "active"
+
+
+def interrupt() -> Any:
+    raise KeyboardInterrupt
 
 
 def test_t19_a_session_that_was_not_given_for_want_of_memory_is_not_held(
