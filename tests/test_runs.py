@@ -26,6 +26,7 @@ from waypost.blocking import Waypost
 from waypost.errors import (
     DependencyUnfinished,
     IllegalTransition,
+    InvalidInput,
     InvalidWorkflow,
     OutputNotFound,
     RetriesExhausted,
@@ -585,6 +586,44 @@ def test_map_stops_when_the_store_fails(wp: Waypost, monkeypatch: pytest.MonkeyP
     with wp.run("w", map(str, range(1000))) as run, pytest.raises(StoreUnavailable):
         run.map(lambda _: None, workers=2)
     assert sum(status == "completed" for status in statuses(wp).values()) < 900
+
+
+def test_a_run_that_was_ended_by_an_error_does_not_say_that_all_is_done(
+    wp: Waypost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To map again what failed is refused, and does not give an empty answer; another run does what is left."""
+    with wp.run("w", ["a", "b"]) as run:
+        with monkeypatch.context() as patch:
+            patch.setattr(wp.definitions, "update_step_status", refuse_all)
+            with pytest.raises(StoreUnavailable):
+                run.map(str, workers=1)
+        with pytest.raises(InvalidInput, match="begin another"):
+            run.map(str, workers=1)
+        with pytest.raises(InvalidInput, match="begin another"):
+            next(run.ready())
+    with wp.run("w") as run:
+        assert run.map(str) == {"a": "a", "b": "b"}
+
+
+def refuse_all(*_: Any, **__: Any) -> Any:
+    raise StoreUnavailable("the server was restarted")
+
+
+async def test_an_asynchronous_run_that_was_ended_by_an_error_does_not_say_that_all_is_done(
+    awp: AsyncWaypost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on the blocking face."""
+    async with awp.run("w", ["a"]) as run:
+        with monkeypatch.context() as patch:
+            patch.setattr(awp.definitions, "update_step_status", refuse_all)
+            with pytest.raises(StoreUnavailable):
+                await run.map(str)
+        with pytest.raises(InvalidInput, match="begin another"):
+            await run.map(str)
+        with pytest.raises(InvalidInput, match="begin another"):
+            await anext(run.ready())
+    async with awp.run("w") as run:
+        assert await run.map(str) == {"a": "a"}
 
 
 def test_two_runs_share_the_work(wp: Waypost) -> None:

@@ -354,6 +354,7 @@ class AsyncRun:
 
     async def ready(self) -> AsyncIterator[str]:
         """The ids of steps to be done, each once, as soon as what it depends on is finished; see `Run.ready`."""
+        self._logic.check_goes_on()
         while (step_id := await self._drive(self._logic.next_ready())) is not None:
             yield step_id
 
@@ -363,6 +364,7 @@ class AsyncRun:
 
     async def map(self, function: Callable[[str], Any], workers: int = 4) -> dict[str, Any]:
         """Call the function with the id of each step that is ready, in tasks; see `Run.map`."""
+        self._logic.check_goes_on()
         if workers < 1:
             raise ValueError("a map needs at least one worker")
         results: dict[str, Any] = {}

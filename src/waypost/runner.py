@@ -30,6 +30,7 @@ from waypost.definitions import Definitions
 from waypost.errors import (
     DocumentTooLarge,
     IllegalTransition,
+    InvalidInput,
     InvalidValue,
     InvalidWorkflow,
     OutputNotFound,
@@ -282,6 +283,11 @@ class RunLogic:
             step_id=step_id,
             error=error,
         )
+
+    def check_goes_on(self) -> None:
+        """Refuse to begin what would be told that all steps are done. Raises InvalidInput."""
+        if self._stopped:
+            raise InvalidInput(f"this run of workflow {self.workflow_id!r} has ended: begin another one to go on")
 
     def stop(self) -> None:
         """Hand out no more steps."""

@@ -37,8 +37,9 @@ class Run:
 
         Finished steps are left out, and what a dead process left running is taken over. While nothing is ready and
         others are at work, in this process or elsewhere, it waits. Raises StepFailed when it comes to its end and
-        a step that failed before this run has no retries left.
+        a step that failed before this run has no retries left, and InvalidInput where the run has ended before.
         """
+        self._logic.check_goes_on()
         while (step_id := self._drive(self._logic.next_ready())) is not None:
             yield step_id
 
@@ -57,8 +58,9 @@ class Run:
         """Call the function with the id of each step that is ready, in threads, until there are no more.
 
         Gives the outputs by step id. What does not depend on a step that failed is done; then the first StepFailed
-        is raised.
+        is raised. Any other error ends the run: another one goes on from there, and this one raises InvalidInput.
         """
+        self._logic.check_goes_on()
         from concurrent.futures import ThreadPoolExecutor
 
         results: dict[str, T] = {}
