@@ -343,6 +343,21 @@ def test_several_processes_keep_to_about_the_number(tmp_path: Path, monkeypatch:
         assert [each.description[:2] for each in passing(two)] == ["s6", "s7", "s8"]
 
 
+def test_the_number_holds_where_the_clock_was_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: Callable[[int], None]
+) -> None:
+    """What processes made while the clock was a year ahead goes as what is old does, and not in a year."""
+    config = {"max_checkpoints": 3, "min_checkpoints": 1}
+    for number in range(4):
+        monkeypatch.setattr(checkpoint_ids, "_PROCESS", checkpoint_ids._Process())
+        at(0 if number else 365 * 24 * 3600 * 1_000_000)
+        with opened(tmp_path / "s", retention=config) as wp:
+            wp.create_workflow("w", "W", steps=steps(8), if_exists="open").unwrap()
+            complete(wp, steps(8)[2 * number : 2 * number + 2])
+            assert len(passing(wp)) == min(3, 2 * number + 2)
+            assert passing(wp)[-1].description[:2] == f"s{2 * number + 1}"
+
+
 def test_ids_tell_when_and_whether_they_may_go(wp: Waypost) -> None:
     """As the records do."""
     wp.create_workflow("w@c1", "W", steps=["a"]).unwrap()

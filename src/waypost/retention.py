@@ -127,7 +127,9 @@ class Retention:
         left: list[str] = []
         for _ in range(min(number, may_go)):
             name = names.popleft()
-            if checkpoint_ids.is_of_this_process(name) or checkpoint_ids.time_us(name) < now_us - _OTHERS_US:
+            # one from a time to come was made before the clock was put back, maybe long ago
+            is_fresh = abs(now_us - checkpoint_ids.time_us(name)) <= _OTHERS_US
+            if checkpoint_ids.is_of_this_process(name) or not is_fresh:
                 tx.delete(known.key(name))
                 known.taken.append(name)
                 known.to_go = max(0, known.to_go - 1)
