@@ -145,6 +145,24 @@ def test_s05_steps_of_an_owner_that_cannot_be_seen_go_with_a_takeover_by_hand(pa
             assert wp.update_step_status("w", "b", "running").unwrap().interruptions == 1
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes a pid namespace")
+def test_s02_steps_of_a_dead_owner_that_cannot_be_seen_come_back_without_him(path: Path) -> None:
+    """A workflow that was lost as its session was recovered has forgotten him once it is back, and is gone on with."""
+    with owner(path, before=["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]) as process:
+        session_id = process.start_session()
+        kept = process.ask("wp.create_checkpoint('w').unwrap().id").strip("'")
+        wait_until(lambda: (path / "checkpoints" / f"{encode_id(kept)}.checkpoint").exists())
+        process.kill()
+        with opened(path) as wp:
+            wait_until(lambda: state_of(wp, session_id) == ("crashed", "crashed"))
+        (path / "workflows" / "w.state").unlink()
+        with opened(path) as wp:
+            (plan,) = wp.detect_and_recover_crashed_sessions(accept_loss=True)
+            assert plan.workflows[0].ambiguous == ["b"]
+            wp.resume_session(session_id)
+            assert wp.update_step_status("w", "b", "running").unwrap().interruptions == 1
+
+
 def wait_until(holds: Any) -> None:
     deadline = time.monotonic() + 60
     while not holds():

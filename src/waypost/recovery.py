@@ -49,7 +49,7 @@ def detect_and_recover(
         if session_id not in (None, view.document.id):
             continue
         if dry_run:
-            plans.append(triage.plan(looker.store, view, evidence, _owner(view, record), is_carried_out=False))
+            plans.append(triage.plan(looker.store, view, evidence, last_owner(view, record), is_carried_out=False))
             continue
         try:
             recovered = recover(looker.store, view, record, evidence)
@@ -66,8 +66,8 @@ def detect_and_recover(
     return plans
 
 
-def _owner(view: View, record: SessionRecord) -> StepOwner | None:
-    """Who is dead."""
+def last_owner(view: View, record: SessionRecord) -> StepOwner | None:
+    """Who has, or had, a session; where nobody has it, who died in it last."""
     begun = session_records.recovery(view)
     return record.owner if record.owner is not None or begun is None else begun.owner
 
@@ -143,7 +143,7 @@ def _go_back(store: Store, plan: SessionRecoveryPlan, large_bytes: int) -> Sessi
             except WaypostError as error:
                 logger.warning("workflow %r was not brought back: %s", each.workflow_id, error)
     view = store.view(document)
-    owner = _owner(view, session_records.expect(view))
+    owner = last_owner(view, session_records.expect(view))
     return triage.plan(store, view, plan.evidence, owner, is_carried_out=True)
 
 

@@ -142,7 +142,7 @@ class Sessions:
             work = partial(_begin, judged=record, owner=owner)
             number = self._submit(document, work, "resume_session", clock.new_id("op")).data
             if number is not None:
-                tenures.put_numbers(self._store, session_id, number)
+                self._put_numbers(document, number, record)
                 self.held.enter_anew(session_id)
                 return True
         raise VersionConflict(f"others were faster {_TRIES} times", tries=_TRIES)
@@ -151,6 +151,13 @@ class Sessions:
         """A session once what its dead owner left is recovered; a recovery that was cut short is finished."""
         recovery.recover(self._store, view, record, "" if seen is None else seen.evidence)
         return session_records.expect(self._store.view(view.document))
+
+    def _put_numbers(self, document: DocumentId, number: int, judged: SessionRecord) -> None:
+        """Shut out in all workflows who had the session before; also in those that were lost or damaged as that was
+        recovered, and are back.
+        """
+        left_by = recovery.last_owner(self._store.view(document), judged)
+        tenures.put_numbers(self._store, document.id, number, recovery.unseen(left_by))
 
     def _holds(self, session_id: str, record: SessionRecord) -> bool:
         is_mine = record.owner is not None and record.owner == StepOwner.this_process()
@@ -182,7 +189,7 @@ class Sessions:
             work = partial(_begin, judged=judged, owner=StepOwner.this_process())
             number: int | None = self._submit(document, work, "resume_session", clock.new_id("op")).data
             if number is not None:
-                tenures.put_numbers(self._store, document.id, number, recovery.unseen(judged.owner))
+                self._put_numbers(document, number, judged)
         except BaseException:
             tenures.let_go(document.id, claim)
             raise
