@@ -162,6 +162,34 @@ def test_nobody_is_at_the_steps_of_a_fork(made: Waypost, as_living_process: Pret
     assert isinstance(made.update_step_status("w", "b", "running").error, StepBusy)
 
 
+def test_going_back_gives_no_step_to_who_is_not_at_it(made: Waypost, as_living_process: Pretend) -> None:
+    """A step that another process was at and has finished since is free, and one that it is at still is its own."""
+    with as_living_process():
+        made.add_steps("w", ["x", "y"]).unwrap()
+        made.update_step_status("w", "x", "running").unwrap()
+        made.update_step_status("w", "y", "running").unwrap()
+        kept = made.create_checkpoint("w").unwrap()
+        made.update_step_status("w", "x", "completed").unwrap()
+        made.update_step_status("w", "y", "failed").unwrap()
+        made.reset_step("w", "y").unwrap()
+        made.update_step_status("w", "y", "running").unwrap()
+    assert made.restore_from_checkpoint(kept.id).unwrap().step("x").status == "running"
+    assert made.update_step_status("w", "x", "running").unwrap().interruptions == 1
+    assert isinstance(made.update_step_status("w", "y", "running").error, StepBusy)
+
+
+def test_what_comes_back_after_it_was_lost_is_still_his_who_was_at_it(
+    made: Waypost, as_living_process: Pretend
+) -> None:
+    """Nothing tells that he has left it: a step of a living process is not done beside him."""
+    with as_living_process():
+        made.update_step_status("w", "b", "running").unwrap()
+        exported = made.export_checkpoint(made.create_checkpoint("w").unwrap().id)
+    made.delete_workflow("w").unwrap()
+    made.import_checkpoint(exported).unwrap()
+    assert isinstance(made.update_step_status("w", "b", "running").error, StepBusy)
+
+
 def test_parents_tell_what_the_work_went_back_to(made: Waypost) -> None:
     """A checkpoint stands on the one before it, or on the one that was gone back to since."""
     ids = [made.create_checkpoint("w").unwrap().id for _ in range(3)]

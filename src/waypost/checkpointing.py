@@ -102,6 +102,7 @@ class CheckpointDefinitions(Requests):
         session_id: str | None = None,
     ) -> Request[OperationResult[WorkflowState]]:
         """Make a workflow what it was, as a new version of it: history and checkpoints stay. Gives its state.
+        A step that was running then is nobody's, unless the same process is at it now.
 
         Also a workflow of which nothing is left but its checkpoints comes back. With `expected_version` it is done only
         while the workflow is at that version, 0 where nothing else is left of it.

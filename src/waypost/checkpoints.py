@@ -407,10 +407,6 @@ def fork(tx: Transaction, wanted: Wanted, restored_id: str | None = None) -> Non
         name = tx.document.id
         raise WorkflowExists(f"there is a workflow {name!r} already: choose another id", workflow_id=name)
     _put_all(tx, wanted, restored_id)
-    for step in loading.every_step(tx):
-        if step.owner is not None:
-            step.owner = None
-            records.put_step(tx, step)
 
 
 def _put_all(tx: Transaction, wanted: Wanted, restored_id: str | None = None) -> None:
@@ -427,11 +423,23 @@ def _put_all(tx: Transaction, wanted: Wanted, restored_id: str | None = None) ->
         elif not _is_same_value(tx, wanted.version, key):
             data = wanted.version.get(key)
             assert data is not None
-            tx.put(key, data)
+            tx.put(key, _left_alone(tx, wanted, key, data) if key.startswith(records.STEP) else data)
     for key in wanted.version.keys(erased.ERASED):
         if tx.size_of(key) is None:
             tx.put(key, _said_again(tx, wanted.version, key))
     tx.put(RESTORED + (restored_id or checkpoint_ids.new(tx)[0]), records.encode(wanted.checkpoint_id))
+
+
+def _left_alone(tx: Transaction, wanted: Wanted, key: str, data: bytes) -> bytes:
+    """A step without who was at it then, where he is not now: nobody else could do it for as long as he lives. Of what
+    comes back after it was lost he may be at it still; at what is another workflow he never was.
+    """
+    step, now = records.STEPS.decode(key, data), records.STEPS.get(tx, key)
+    may_be_at_it = tx.document == wanted.version.document if now is None else now.owner == step.owner
+    if step.owner is None or may_be_at_it:
+        return data
+    step.owner = None
+    return records.encode(step)
 
 
 def _said_again(tx: Transaction, version: View, key: str) -> bytes:
