@@ -55,8 +55,8 @@ BUDGETS = {
     "_hook.py": Budget(["hook"], set(), set(), 0),
     "import waypost": Budget(["import"], set(), set(), 1),
     "waypost --help": Budget(["--help"], {"click"}, OF_CLICK, 22),
-    "waypost status": Budget(["status"], CODEC | {"click", "rich"}, OF_RICH, 244),
-    "waypost log": Budget(["log", "w"], CODEC | {"click", "rich"}, OF_RICH, 228),
+    "waypost status": Budget(["status"], CODEC | {"click", "rich"}, OF_RICH, 245),
+    "waypost log": Budget(["log", "w"], CODEC | {"click", "rich"}, OF_RICH, 229),
     "waypost agent brief": Budget(["agent", "brief", "--hook"], CODEC | {"click"}, OF_STORE, 200),
 }
 
