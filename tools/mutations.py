@@ -322,6 +322,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/restoring.py::finish::decided.try_lock()": by(f"{LOCKS}::test_c07_a_restore_that_another_carries_out_is_waited_for"),
     "store/directory/restoring.py::finish::decided.sync()": by(f"{RESTORES}::test_t20_a_restore_that_was_carried_out_does_not_come_back"),
     "store/directory/restoring.py::finish::layout.root.sync()": by(f"{RESTORES}::test_t20_a_restore_is_durable_and_so_is_what_it_replaced"),
+    "store/directory/restoring.py::_is_to_come::coming != folder.identity(name)": by(f"{RESTORES}::test_t20_a_restore_is_carried_out_whole_whichever_names_outlive_the_power"),
     "store/directory/restoring.py::_carry_out::each.folder.sync()": by(f"{RESTORES}::test_t20_what_a_restore_replaces_is_there_at_each_moment"),
     "store/directory/restoring.py::_keep::aside.sync()": by(f"{RESTORES}::test_t20_what_a_restore_replaces_is_there_at_each_moment"),
     "store/directory/restoring.py::_keep::kept.sync()": by(f"{RESTORES}::test_t20_what_a_restore_replaces_is_there_at_each_moment"),

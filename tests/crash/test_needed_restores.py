@@ -17,6 +17,7 @@ from tests.crash.needed import (
     A,
     B,
     a_store,
+    changed,
     commit_over,
     contents,
     dying_before,
@@ -114,6 +115,33 @@ def test_t20_a_restore_is_durable_and_so_is_what_it_replaced() -> None:
         expect(x_of(STORE, A, B, S), [b"1", b"1", None])
 
     lose_power(recording, judge, title="a restore that was told of", start=promised_from(recording))
+
+
+def kept_logs() -> list[str]:
+    with a_store(read_only=True) as store:
+        backups = store.layout.existing("backups")
+        kept = None if backups is None else backups.open_directory("before-restore.1")
+        folder = None if kept is None else kept.open_directory("workflows")
+        return sorted(folder.names()) if folder is not None else []
+
+
+@pytest.mark.parametrize("is_new", [False, True], ids=["over what there was", "into a new store"])
+def test_t20_a_restore_is_carried_out_whole_whichever_names_outlive_the_power(is_new: bool) -> None:
+    """A rename is two names, of which a power cut may keep neither: no new log is lost that was to take a place."""
+    before = to_be_restored()
+    if is_new:
+        for path in ("workflows/a.state", "workflows/b.state", "sessions/s.session"):
+            before = changed(before, path, None)
+    recording = told(restored, before=before)
+    nothing_happened = [None, None, None] if is_new else [b"2", b"2", b"2"]
+
+    def judge(tree: Tree, standing: Standing) -> None:
+        found = x_of(STORE, A, B, S, read_only=False)
+        expect(found, *([] if DONE in standing.promised else [nothing_happened]), [b"1", b"1", None])
+        if found != nothing_happened:  # and what came is not taken for what it replaces
+            expect(kept_logs(), [] if is_new else ["a.state", "b.state"])
+
+    lose_power(recording, judge, title="a restore", start=renamed_at(recording, "restoring"))
 
 
 def decided_restore(monkeypatch: pytest.MonkeyPatch) -> Tree:

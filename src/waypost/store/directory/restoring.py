@@ -38,6 +38,7 @@ from waypost.store.directory.past import LogPast
 from waypost.store.kinds import DocumentId, Kind
 
 DECIDED, _PLAN = RESTORING, "plan.json"
+_PLACING = ".placing"
 _KEPT_IN = re.compile(r"before-restore\.[0-9]{1,9}")
 _MANIFEST_MOST = 64 << 20
 _SLACK_BYTES = 2 << 20  # what a log may hold beside the frames that its limit counts: fill and a seal
@@ -388,6 +389,8 @@ def finish(layout: Layout) -> bool:
             decided.remove(_PLAN)
             decided.sync()
         if is_pending(layout):
+            for name in decided.names():  # whose removal was lost with the power, when that of the plan was not
+                remove_tree(decided, name)
             layout.root.remove_directory(DECIDED)
             layout.root.sync()
         return True
@@ -431,13 +434,21 @@ def _going(layout: Layout, decided: Directory, plan: _Plan) -> dict[str, _Going]
         new, folder, wanted = decided.open_directory(name), layout.folder(name), set(files)
         if new is not None:  # else it was done before it was cut off
             old = set(folder.names()) - {checkpoints.LOCK}
-            names = [each for each in old if each not in wanted or new.kind(each) is not None]
+            names = [each for each in old if each not in wanted or _is_to_come(new, folder, each)]
             going[name] = _Going(folder, names, new)
     return going
 
 
+def _is_to_come(new: Directory, folder: Directory, name: str) -> bool:
+    """Whether a new file is there that has not taken its place."""
+    coming = new.identity(name)
+    return coming is not None and coming != folder.identity(name)
+
+
 def _carry_out(layout: Layout, decided: Directory, plan: _Plan) -> None:
-    """All that goes is kept durably before the first of it goes."""
+    """All that goes is kept durably before the first of it goes; what comes keeps the name that it has until its other
+    one is durable.
+    """
     going = _going(layout, decided, plan)
     _keep(layout, plan.kept_in, going)
     for name, each in going.items():
@@ -445,10 +456,11 @@ def _carry_out(layout: Layout, decided: Directory, plan: _Plan) -> None:
             if each.new is None or each.new.kind(old) is None:
                 each.folder.remove(old)
         for file in each.new.names() if each.new else []:
-            if each.new:
-                each.new.move(file, each.folder, file)
+            if each.new and not file.endswith(_PLACING) and _is_to_come(each.new, each.folder, file):
+                each.new.link(file, each.new, file + _PLACING)  # which is there already where it was cut off here
+                each.new.move(file + _PLACING, each.folder, file)
         each.folder.sync()
-        decided.remove_directory(name)
+        remove_tree(decided, name)
 
 
 def _keep(layout: Layout, kept_in: str, going: dict[str, _Going]) -> None:
