@@ -277,8 +277,8 @@ MUTATIONS: dict[str, Mutation] = {
     # --- store/directory/mending.py ---
     "store/directory/mending.py::Mender.move_aside::aside.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
     "store/directory/mending.py::Mender.move_aside::folder.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
-    "store/directory/mending.py::Mender.keep::there[:2] == here[:2]": by(f"{REPAIRS}::test_e10_a_repair_takes_no_other_file_for_the_one_that_it_keeps"),
-    "store/directory/mending.py::Mender.keep::aside.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
+    "store/directory/mending.py::Mender._second_name::there[:2] == here[:2]": by(f"{REPAIRS}::test_e10_a_repair_takes_no_other_file_for_the_one_that_it_keeps"),
+    "store/directory/mending.py::Mender.keep::self.aside().sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
     "store/directory/mending.py::Mender.put_in_place::file.sync_all()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
     "store/directory/mending.py::Mender.put_in_place::log.folder.sync()": by(f"{COPIES}::test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside"),
     # --- store/directory/opened.py ---

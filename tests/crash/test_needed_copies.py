@@ -207,6 +207,23 @@ def test_t20_a_repair_is_durable_and_so_is_what_it_moved_aside(what: str) -> Non
     lose_power(recording, mends_again(holds_after(recording)), title=f"a repair of {what}", model="ordered")
 
 
+@pytest.mark.parametrize("what", ["nothing whole", "a foreign file", "the lease", "a leftover"])
+def test_t20_what_a_repair_moves_aside_is_somewhere_whichever_names_outlive_the_power(what: str) -> None:
+    """A rename is two names, of which a power cut may keep neither, and a repair deletes nothing."""
+    before = damaged(what)
+    recording = told(lambda run: repair(STORE, configuration(tuple(run.options.items())), dry_run=False), before=before)
+    after = contents(last_tree(recording))
+    moved = [data for path, data in after.items() if path.startswith("damaged/") and not path.endswith(".json")]
+    assert moved
+
+    def judge(tree: Tree, standing: Standing) -> None:
+        if not set(moved) <= set(contents(tree).values()):
+            raise Wrong("what was moved aside is gone")
+        mends_again(holds_after(recording))(tree, standing)
+
+    lose_power(recording, judge, title=f"what a repair of {what} moves aside")
+
+
 def holds_after(recording: Recording) -> list[bytes | None]:
     found: list[bytes | None] = []
     tree_after(lambda: found.extend(x_of(STORE, A, B)), last_tree(recording))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Literal, TypeVar
 
+from waypost.errors import StoreUnavailable
 from waypost.store.directory.context import Context
 from waypost.store.directory.files import Directory, File
 from waypost.store.directory.layout import Layout, new_file, replace
@@ -105,20 +107,37 @@ class Mender:
         return self.layout.folder(ASIDE)
 
     def move_aside(self, folder: Directory, name: str, found: str) -> None:
-        """Take an entry out of the way, whatever it is."""
+        """Take an entry out of the way, whatever it is. A file loses its name once the other one is durable: a rename
+        is two names, of which a power cut may keep neither. What can have only one is renamed.
+        """
         original = None
         if not self.is_dry:
-            aside, number = self.aside(), 1
-            while aside.kind(f"{name}.{number}") is not None:
-                number += 1
-            folder.move(name, aside, f"{name}.{number}")
+            aside, kept = self.aside(), None
+            if folder.kind(name) == "file":
+                with suppress(StoreUnavailable):  # it may be another user's
+                    kept = self._second_name(folder, name)
+            moved = kept or self._renamed(folder, name)
             aside.sync()
+            if kept is not None:
+                folder.remove(name)
             folder.sync()
-            original = f"{ASIDE}/{name}.{number}"
+            original = f"{ASIDE}/{moved}"
         self.note(folder, name, found, "moved aside", original)
+
+    def _renamed(self, folder: Directory, name: str) -> str:
+        aside, number = self.aside(), 1
+        while aside.kind(f"{name}.{number}") is not None:
+            number += 1
+        folder.move(name, aside, f"{name}.{number}")
+        return f"{name}.{number}"
 
     def keep(self, folder: Directory, name: str) -> str:
         """Give a file that is about to be replaced a second name in `damaged`; the name."""
+        kept = self._second_name(folder, name)
+        self.aside().sync()
+        return kept
+
+    def _second_name(self, folder: Directory, name: str) -> str:
         aside, number = self.aside(), 1
         here = folder.identity(name)
         while not folder.link(name, aside, f"{name}.{number}"):
@@ -126,7 +145,6 @@ class Mender:
             if there is not None and here is not None and there[:2] == here[:2]:
                 break  # a repair that was cut off has kept it already
             number += 1
-        aside.sync()
         return f"{name}.{number}"
 
     def put_in_place(self, log: Log, entry: Repaired, write: Callable[[File], None] | None, **more: list[str]) -> None:
