@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,12 +17,12 @@ import msgspec
 import pytest
 
 import waypost
-from tests.store.support import WF, SystemCalls, change, directory_store, putting, system_calls
+from tests.store.support import WF, SystemCalls, change, directory_store, failing, putting, system_calls
 from tests.totals import RING, ring_size
 from waypost.cli.examination import examine
 from waypost.codec import bodies, frame
 from waypost.codec.frame import Draft, FrameType, Header, Place, Standing
-from waypost.errors import DocumentDamaged, LockTimeout, StoreLeased, StoreNotFound, UnsupportedFormat
+from waypost.errors import DocumentDamaged, LockTimeout, StoreLeased, StoreNotFound, StoreUnavailable, UnsupportedFormat
 from waypost.store import DocumentId
 from waypost.store.directory import compaction, lease
 from waypost.store.directory.document import Document
@@ -698,3 +699,43 @@ def test_d04_a_repair_that_finds_no_room_leaves_all_as_it_was(intact: Intact) ->
             waypost.repair(intact.path)
     assert intact.log.read_bytes() == before
     assert waypost.repair(intact.path).repaired
+
+
+# --- what keeps a sound log from being read ---
+
+
+@pytest.mark.parametrize("error", ["EMFILE", "ENFILE", "ENOMEM", "EIO"])
+@pytest.mark.parametrize("call", ["open", "pread"])
+def test_e10_a_log_that_a_repair_could_not_read_is_not_taken_for_damaged(intact: Intact, call: str, error: str) -> None:
+    """Whichever of its calls is refused once, nothing of a sound store is written anew or moved aside."""
+    before, number = intact.log.read_bytes(), 0
+    for number in count(1):
+        with system_calls() as calls:
+            calls.fault = failing(call, number, getattr(errno, error))
+            try:
+                assert {each.action for each in waypost.repair(intact.path).repaired} <= {"left"}
+            except StoreUnavailable:
+                continue
+            finally:
+                assert intact.log.read_bytes() == before
+                assert not (intact.path / "damaged").exists() or not os.listdir(intact.path / "damaged")
+        if calls.count(call) < number:
+            break  # it went through without a refusal
+    assert number > 10
+
+
+@pytest.mark.parametrize("error", ["EMFILE", "ENFILE", "ENOMEM"])
+def test_e10_a_log_that_there_is_no_room_to_open_is_not_told_damaged(intact: Intact, error: str) -> None:
+    """That this process has too much open says nothing of the file."""
+
+    def fault(name: str, _count: int, args: tuple[Any, ...]) -> None:
+        if name == "open" and args[0] == intact.log.name:
+            raise OSError(getattr(errno, error), os.strerror(getattr(errno, error)))
+
+    store = directory_store(intact.path, read_only=True)
+    with system_calls() as calls:
+        calls.fault = fault
+        report = store.verify()
+    store.close()
+    assert [each.severity for each in report.findings if each.file == str(intact.log)] == ["unreadable"]
+    assert not report.sound

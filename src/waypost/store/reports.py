@@ -12,9 +12,9 @@ class Finding(NamedTuple):
     """Something that is not as in a store that was closed cleanly.
 
     `damage`: bytes that were acknowledged are not what they were. `torn tail`: bytes that no sync is on record for.
-    `unreadable`: a file that this process may not read, or this release cannot. `leftover`: a file of a process that
-    died, or one that nothing speaks of. `note`: nothing wrong (a log that is open, bytes moved aside). `file` names
-    what it is about: a file, or a document where a store has none.
+    `unreadable`: a file that this process may not or cannot read, or this release cannot. `leftover`: a file of a
+    process that died, or one that nothing speaks of. `note`: nothing wrong (a log that is open, bytes moved aside).
+    `file` names what it is about: a file, or a document where a store has none.
     """
 
     severity: Severity

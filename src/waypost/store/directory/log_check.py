@@ -33,7 +33,8 @@ from waypost.store.kinds import DocumentId, Kind
 from waypost.store.reports import Finding, Severity, Verification
 
 _MODULUS = 1 << 256
-_NOT_ALLOWED = ("EACCES", "EPERM")
+_NOT_OF_THE_FILE = ("EACCES", "EPERM", "EMFILE", "ENFILE", "ENOMEM")
+"""Refusals that tell of who reads, and nothing of what is read."""
 HIDING: tuple[Severity, ...] = ("damage", "unreadable")
 """Of what was found in a file, or of it, after which there may be more that was not seen."""
 
@@ -72,7 +73,7 @@ class Report(Verification):
     def cannot_read(self, file: str, error: WaypostError, offset: int | None = None) -> None:
         """Note what kept a file from being read to its end."""
         found = error.details.get("offset", offset)
-        is_barred = isinstance(error, UnsupportedFormat) or error.details.get("errno") in _NOT_ALLOWED
+        is_barred = isinstance(error, UnsupportedFormat) or error.details.get("errno") in _NOT_OF_THE_FILE
         severity: Severity = "unreadable" if is_barred else "damage"
         self.findings.append(Finding(severity, file, found if isinstance(found, int) else None, _told(file, error)))
         if isinstance(error, (StoreUnavailable, UnsupportedFormat)):

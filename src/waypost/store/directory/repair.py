@@ -272,8 +272,8 @@ class _Repair(Mender):
                 break  # else somebody has replaced it meanwhile
         try:
             checked = check_log(folder, name, kind, self.context)
-            if any(found.severity == "unreadable" for found in checked.findings):
-                raise checked.refused[0]  # what cannot be read here is not known to be damaged
+            if checked.refused:
+                raise checked.refused[0]  # what cannot be read here, or only now, is not known to be damaged
             texts = [found.text for found in checked.findings if found.severity == "damage"]
             torn = [found.text for found in checked.findings if found.severity == "torn tail"]
             if texts or torn:
