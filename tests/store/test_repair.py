@@ -739,3 +739,20 @@ def test_e10_a_log_that_there_is_no_room_to_open_is_not_told_damaged(intact: Int
     store.close()
     assert [each.severity for each in report.findings if each.file == str(intact.log)] == ["unreadable"]
     assert not report.sound
+
+
+@pytest.mark.parametrize("name", [".gitignore", "FORMAT", "lease"])
+@pytest.mark.parametrize("kind", ["directory", "link"])
+def test_e10_what_is_no_file_where_one_has_to_be_is_found_with_all_else(intact: Intact, kind: str, name: str) -> None:
+    """Verifying tells of it and goes on: the logs are read all the same."""
+    store = directory_store(intact.path, read_only=True)
+    place = intact.path / name
+    place.unlink(missing_ok=True)
+    place.mkdir() if kind == "directory" else place.symlink_to("elsewhere")
+    report = store.verify()
+    store.close()
+    assert [(each.severity, each.file) for each in report.findings] == [("damage", str(place))]
+    assert report.documents == 2
+    waypost.repair(intact.path)
+    assert look(intact.path)[1] == intact.versions[8]
+    assert directory_store(intact.path, read_only=True).verify().sound

@@ -23,7 +23,7 @@ from waypost.store.directory import (
     spooled,
 )
 from waypost.store.directory.context import Context
-from waypost.store.directory.files import Directory
+from waypost.store.directory.files import Directory, File
 from waypost.store.directory.forgotten import Unknown
 from waypost.store.directory.layout import (
     FOLDERS,
@@ -238,10 +238,12 @@ def _existing(layout: Layout, name: str) -> Directory | None:
 
 def _check_fixed_files(layout: Layout, report: Report) -> None:
     for name, content in (("FORMAT", FORMAT_TEXT), (".gitignore", IGNORE_TEXT)):
-        file = layout.root.open(name)
+        file = _file(layout, name)
         if file is None or file.read(len(content) + 1, 0) != content:
             report.findings.append(Finding("damage", f"{layout.path}/{name}", 0, "does not say what it should"))
-    file = layout.root.open("lease")
+    if layout.root.kind("lease") not in ("file", None):
+        report.findings.append(Finding("damage", f"{layout.path}/lease", None, "is no file"))
+    file = _file(layout, "lease")
     if file is not None:
         holder = lease.parse(file.read(4096, 0))
         if holder is None:
@@ -250,6 +252,11 @@ def _check_fixed_files(layout: Layout, report: Report) -> None:
             report.findings.append(Finding("note", file.name, None, f"in use by {holder.host} since {holder.since}"))
     if layout.root.kind("workflows") is None:
         report.findings.append(Finding("damage", f"{layout.path}/workflows", None, "is missing"))
+
+
+def _file(layout: Layout, name: str) -> File | None:
+    """A file of the store's own directory; None where something else has its name, which is told and not opened."""
+    return layout.root.open(name) if layout.root.kind(name) == "file" else None
 
 
 def _check_folders(layout: Layout, report: Report) -> bool:
