@@ -15,6 +15,7 @@ import pytest
 
 from tests.files import files_with
 from tests.store.support import WF, TestedStore, change, directory_store
+from waypost import clock
 from waypost.codec import bodies
 from waypost.codec.frame import ERASED_FORMAT, FORMAT_VERSION, FrameType, read_header
 from waypost.errors import DocumentDamaged, StoreUnavailable, UnsupportedFormat, ValueErased
@@ -604,3 +605,27 @@ def test_names_of_logs_are_told_apart(tmp_path: Path) -> None:
     assert erase(store, "secret") == []
     assert len(list((tmp_path / "s" / "backups").iterdir())) == 3
     store.close()
+
+
+def test_e10_what_was_put_again_outlives_a_repair_whose_clock_is_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version that a repair makes is later than the one it is made of, so that no erasure before that covers it."""
+    store = directory_store(tmp_path, **PLAIN)
+    put(store, secret=CANARY, big=bytes(range(256)) * 60)
+    erase(store, "secret")
+    erased_us = store.view(WF).time_us
+    put(store, secret=b"new")
+    newest_us = store.view(WF).time_us
+    store.close()
+    log = tmp_path / "workflows" / "wf.state"
+    damaged = bytearray(log.read_bytes())
+    damaged[damaged.index(bytes(range(256)) * 4)] ^= 1
+    log.write_bytes(damaged)
+    monkeypatch.setattr(clock, "now_us", lambda: erased_us - 3_600_000_000)
+    (repaired,) = repair(str(tmp_path)).repaired
+    assert repaired.lost_parts == ("big",)
+    reader = directory_store(tmp_path, read_only=True)
+    assert reader.view(WF).get("secret") == b"new"
+    assert reader.view(WF).time_us > newest_us
+    reader.close()

@@ -461,7 +461,8 @@ def _as_new_version(best: _Version, lost: list[str], ids: dict[int, bytes], file
     version = best.standing.version + 1
     named = sums.commit_id(best.standing.commit_id, f"repair-{file_id:016x}", parts.checksum)
     ids[version] = named
-    standing = Standing(version, clock.now_us(), parts.size, parts.checksum, named)
+    time_us = max(clock.now_us(), best.standing.time_us + 1)  # else an erasure would cover what was put again since
+    standing = Standing(version, time_us, parts.size, parts.checksum, named)
     return _Version(parts.held, standing, (parts.held, standing), [])
 
 
@@ -478,7 +479,6 @@ def _with_history(
         commits = []  # the version that history begins with cannot be written any more
     if not commits:
         past_parts, past_standing = best.parts, best.standing
-
     remembered = {record.operation_id: record for record in operations}
 
     def view(parts: dict[str, Part], standing: Standing) -> DocumentView:
