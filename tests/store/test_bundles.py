@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from waypost.errors import (
     UnsupportedFormat,
     WaypostError,
 )
-from waypost.store import Change, DocumentId, Whole, open_store, read_bundle
+from waypost.store import Change, DocumentId, Whole, open_store, read_bundle, write_bundle
 from waypost.store.directory import bundle
 from waypost.store.directory.bundle import _Listed, _Section, _Sink
 from waypost.store.directory.compaction import Rewriter
@@ -130,6 +131,25 @@ def test_a_bundle_is_read_back(source: Waypost, data: bytes) -> None:
 
 
 # --- cut, flipped ---
+
+
+def test_x19_many_checkpoints_take_the_time_of_as_many(source: Waypost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known of those before is not copied for each of them, which took hours for those of a large bundle."""
+    store, real, made = source.definitions.store, bundle._whole, list[Whole]()
+
+    def whole(*args: Any) -> Whole:
+        made.append(real(*args))
+        return made[-1]
+
+    names = [f"w@{number}" for number in range(300)]
+    session, workflow = wholes(source, S, W)
+    workflow = workflow._replace(kept={name: partial(store.view, W) for name in names})
+    held: list[bytes] = []
+    write_bundle(held.append, "s", iter([session, workflow]), CONFIG.compression)
+    monkeypatch.setattr(bundle, "_whole", whole)
+    found = read(b"".join(held))
+    assert list(found.documents[1].kept) == names
+    assert found.documents[1] is made[1]
 
 
 def test_t08_a_bundle_that_is_cut_anywhere_is_refused(data: bytes) -> None:

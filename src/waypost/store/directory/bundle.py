@@ -7,7 +7,7 @@ and what its documents hold is verified once more by whoever takes them in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from hashlib import sha256
 from typing import NamedTuple
@@ -321,6 +321,7 @@ class _Reading:
 
 def _bundle(file: Handed, session_id: str, parts: list[_Part], progress: Progress, limit_bytes: int) -> Bundle:
     documents: list[Whole] = []
+    kept: dict[str, Callable[[], View]] = {}
     reading = _Reading()
     for part in parts:
         body = part.body
@@ -329,12 +330,12 @@ def _bundle(file: Handed, session_id: str, parts: list[_Part], progress: Progres
         document = document_id(body.kind, body.id)
         inner = _inner(file, part, progress)
         if body.checkpoint is None:
-            documents.append(_whole(document, part, inner, reading))
-        elif not documents or documents[-1].document != document or body.checkpoint in documents[-1].kept:
+            kept = {}
+            documents.append(_whole(document, part, inner, reading, kept))
+        elif not documents or documents[-1].document != document or body.checkpoint in kept:
             raise damaged(part.offset, f"checkpoint {body.checkpoint!a:.80} does not belong there")
         else:
-            kept = {**documents[-1].kept, body.checkpoint: partial(exported.read_file, inner, limit_bytes)}
-            documents[-1] = documents[-1]._replace(kept=kept)
+            kept[body.checkpoint] = partial(exported.read_file, inner, limit_bytes)
     ids = [each.document for each in documents]
     expected = [DocumentId("session", session_id), *(each for each in ids[1:] if each.kind == "workflow")]
     if ids != expected or len(set(ids)) < len(ids):
@@ -354,7 +355,10 @@ def _inner(file: Handed, part: _Part, progress: Progress) -> Handed:
     return Handed(read_there, part.length)
 
 
-def _whole(document: DocumentId, part: _Part, inner: Handed, reading: _Reading) -> Whole:
+def _whole(
+    document: DocumentId, part: _Part, inner: Handed, reading: _Reading, kept: Mapping[str, Callable[[], View]]
+) -> Whole:
+    """A document by its log. What is `kept` beside it may be still to come."""
     log = Log(Directory(-1, _NAME), _NAME, inner, limit=_NO_LIMIT, prewrite=False, keep=_keep_nothing)
     first = log.first(part.length)
     assert first is not None
@@ -373,7 +377,7 @@ def _whole(document: DocumentId, part: _Part, inner: Handed, reading: _Reading) 
                 return state.view()
         return None
 
-    return Whole(document, past, {}, version_at)
+    return Whole(document, past, kept, version_at)
 
 
 def _keep_nothing(*_: object) -> None:
