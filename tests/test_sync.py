@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,29 @@ def test_a_damaged_document_does_not_stop_the_others(here: Waypost, other: Waypo
     assert [(each.id, each.code) for each in report.failures] == [("broken", "document_damaged")]
     assert [each.id for each in report.documents] == ["wf"]
     assert statuses(other) == {"a": "pending", "b": "pending", "c": "pending"}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_e10_a_value_that_a_repair_could_not_keep_comes_back_from_the_other_store(
+    here: Waypost, other: Waypost, tmp_path: Path, turned: bool
+) -> None:
+    """And is not taken for one that was removed: the store that still has it would lose it, too."""
+    large = random.Random(1).randbytes(300_000)
+    here.add_step_output("wf", "a", large).unwrap()
+    synced(here, other)
+    here.close()
+    log = tmp_path / "here" / "workflows" / "wf.state"
+    data = bytearray(log.read_bytes())
+    data[data.index(large[100_000:100_100])] ^= 1
+    log.write_bytes(data)
+    (repaired,) = waypost.repair(tmp_path / "here").repaired
+    assert len(repaired.lost_parts) == 1
+    other.update_context("wf", variables={"x": 1}).unwrap()
+    with opened(tmp_path / "here") as again:
+        synced(*((other, again) if turned else (again, other)))
+        for each in (again, other):
+            assert each.get_step_output("wf", "a").output == large
+            assert variables(each) == {"x": 1, "y": 0}
 
 
 def test_a_store_is_not_synced_with_itself(here: Waypost, tmp_path: Path) -> None:

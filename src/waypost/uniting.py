@@ -181,7 +181,10 @@ def digests(sides: Sides, key: str) -> tuple[bytes | None, bytes | None, bytes |
 
 def _unite_part(sides: Sides, key: str, union: Union) -> None:
     then, here, there = digests(sides, key)
-    if here == there or sides.is_newer(sides.ours, sides.theirs, key):
+    kept = _kept_by(sides, key)
+    if kept is not None:
+        union.decided[key] = Decided(kept)
+    elif here == there or sides.is_newer(sides.ours, sides.theirs, key):
         union.decided[key] = Decided(sides.ours)
     elif sides.is_newer(sides.theirs, sides.ours, key):
         union.decided[key] = Decided(sides.theirs)
@@ -202,6 +205,21 @@ def _unite_part(sides: Sides, key: str, union: Union) -> None:
         union.conflicts.pop(key, None)
     elif here != there and _is_erased_elsewhere(sides, key):
         union.conflicts[key] = "erased on one side, and put on the other"
+
+
+def _kept_by(sides: Sides, key: str) -> View | None:
+    """The side that has the value of an output which is the same on both, where the other has lost it: a repair could
+    not keep it. Whoever removes a value removes its output.
+    """
+    step = key.removeprefix(VALUE).partition(records.SEPARATOR)[0]
+    for view, other in ((sides.ours, sides.theirs), (sides.theirs, sides.ours)):
+        if key.startswith(VALUE) and view.size_of(key) is not None and other.size_of(key) is None:
+            for each in other.keys(f"{OUTPUT}{step}{records.SEPARATOR}"):
+                found = records.OUTPUT_RECORDS.get(other, each)
+                is_its = found is not None and records.value_key(step, found.version, found.name) == key
+                if is_its and view.get(each) == other.get(each) and not is_erased_since(sides, view, key):
+                    return view
+    return None
 
 
 def _together(sides: Sides, key: str) -> Decided | None:
