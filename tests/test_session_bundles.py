@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Iterator
 from io import BytesIO
@@ -293,6 +294,31 @@ def test_a_history_that_went_on_elsewhere_is_caught_up_with(source: Waypost, tar
         assert target.import_session(data, on_clash="merge").unwrap().unchanged == ["Gone Ünder", "wf"]
         break
     sound(target)
+
+
+def test_e10_a_value_that_a_repair_could_not_keep_is_not_taken_away_by_a_merge(target: Waypost, tmp_path: Path) -> None:
+    """The export of a store that was repaired lacks it, and has its output: nobody has removed it."""
+    large = random.Random(1).randbytes(30_000)
+    with opened("directory", tmp_path, "source") as source:
+        source.start_session(session_id="s")
+        source.create_workflow("wf", "A workflow", steps=["a", "b"], session_id="s").unwrap()
+        source.add_step_output("wf", "a", large).unwrap()
+        source.add_step_output("wf", "b", BytesIO(large[::-1])).unwrap()
+        source.update_step_status("wf", "a", "running", session_id="s").unwrap()
+        target.import_session(source.export_session("s")).unwrap()
+    log = tmp_path / "source" / "workflows" / "wf.state"
+    data = bytearray(log.read_bytes())
+    for part in (large, large[::-1]):
+        data[data.index(part[10_000:10_100])] ^= 1
+    log.write_bytes(data)
+    assert len(waypost.repair(tmp_path / "source").repaired[0].lost_parts) == 2
+    with opened("directory", tmp_path, "source") as source:
+        source.update_context("wf", variables={"more": 1}).unwrap()
+        report = target.import_session(source.export_session("s"), on_clash="merge").unwrap()
+    assert report.merged == ["wf"]
+    assert target.load_workflow_state("wf").unwrap().context.variables["more"] == 1
+    assert target.get_step_output("wf", "a").output == large
+    assert target.get_step_output("wf", "b").output == large[::-1]
 
 
 def test_what_went_different_ways_is_merged_part_by_part(source: Waypost, target: Waypost) -> None:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from waypost import records
 from waypost.checkpoints import ERASURES
 from waypost.erased import ERASED, covers
-from waypost.records import ADOPTED, CHECKPOINT
+from waypost.records import ADOPTED, CHECKPOINT, OUTPUT, SEPARATOR, VALUE
 from waypost.session_models import SessionImport
 from waypost.store import Commit, Past, Transaction, View, Whole, parts
 
@@ -132,8 +132,17 @@ def changed(base: Digests, ours: Digests, theirs: Digests) -> Iterator[tuple[str
     """
     for key in sorted({*base, *theirs}):
         then, here, there = base.get(key), ours.get(key), theirs.get(key)
-        if there not in (then, here):
+        if there not in (then, here) and not (there is None and _is_lost(key, ours, theirs)):
             yield key, here != then
+
+
+def _is_lost(key: str, ours: Digests, theirs: Digests) -> bool:
+    """Whether a value that is not there was not removed, but is one that a repair could not keep: each output of its
+    step is as it is here, and whoever removes a value removes its output.
+    """
+    step = key.removeprefix(VALUE).partition(SEPARATOR)[0]
+    outputs = [each for each in ours if each.startswith(f"{OUTPUT}{step}{SEPARATOR}")]
+    return key.startswith(VALUE) and bool(outputs) and all(theirs.get(each) == ours[each] for each in outputs)
 
 
 def not_known_to(incoming: Iterable[str], base: Digests, ours: Digests, theirs: Digests) -> list[str]:
