@@ -11,6 +11,7 @@ import pytest
 
 import waypost
 from tests.conftest import opened
+from tests.store.support import change
 from tests.synced import WF, nobody, statuses, synced, variables, view
 from waypost import (
     InvalidInput,
@@ -123,6 +124,29 @@ def test_e10_a_value_that_a_repair_could_not_keep_comes_back_from_the_other_stor
         for each in (again, other):
             assert each.get_step_output("wf", "a").output == large
             assert variables(each) == {"x": 1, "y": 0}
+
+
+def test_e10_what_a_repair_may_have_lost_is_a_conflict(here: Waypost, other: Waypost, tmp_path: Path) -> None:
+    """Whether it was removed or lost nobody can tell, so no store loses it unasked; what is removed later is gone."""
+    large = random.Random(1).randbytes(300_000)
+    here.update_context("wf", variables={"large": large, "larger": large[::-1]}).unwrap()
+    synced(here, other)
+    here.close()
+    log = tmp_path / "here" / "workflows" / "wf.state"
+    data = bytearray(log.read_bytes())
+    data[data.index(large[100_000:100_100])] ^= 1
+    log.write_bytes(data)
+    assert waypost.repair(tmp_path / "here").repaired[0].lost_parts == ("variable\x1flarge",)
+    with opened(tmp_path / "here") as again:
+        again.update_context("wf", variables={"y": 1}).unwrap()
+        again.definitions.store.submit(change(WF, lambda tx: tx.delete("variable\x1flarger"))).result()
+        report = again.sync(other).unwrap()
+        assert [(each.path, each.resolution) for each in report.conflicts] == [("context.variables.large", None)]
+        assert variables(other) == {"x": 0, "y": 0, "large": large, "larger": large[::-1]}
+        again.sync(other, on_conflict="user_intervention", resolve=lambda _: "theirs").unwrap()
+        for each in (again, other):
+            assert variables(each) == {"x": 0, "y": 1, "large": large}
+        assert again.sync(other).unwrap().is_complete
 
 
 def test_a_store_is_not_synced_with_itself(here: Waypost, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from waypost import merging
-from waypost.store import Commit, DocumentId, Past, Store, View
+from waypost.store import Commit, DocumentId, Past, Store, View, parts
 
 
 class Side(NamedTuple):
@@ -58,6 +58,9 @@ class Line(NamedTuple):
     contains: set[bytes]
     touched: dict[str, Touch]
     is_whole: bool
+    may_lack: bool = False
+    """Whether its history begins with a version that a repair made: what is not there may be what that could not keep.
+    """
 
 
 def commits_behind(past: Past, head: bytes) -> list[Commit] | None:
@@ -103,7 +106,13 @@ def line_of(side: Side, known: set[bytes]) -> Line:
         touched.update(dict.fromkeys(keys, touch))
         if commit.merge is not None:
             touched.update(_taken_over(commit.projection))
-    return Line(common, common_id, ids, contains, touched, is_whole)
+    return Line(common, common_id, ids, contains, touched, is_whole, common < past.first and _was_repaired(past))
+
+
+def _was_repaired(past: Past) -> bool:
+    """Whether a history begins with a version that a repair made."""
+    start = past.start()
+    return start.commit_id == parts.repaired_id(past.dropped_id(past.first - 1) or parts.NO_COMMIT, start.checksum)
 
 
 def projection(origins: Mapping[str, Touch]) -> list[object]:

@@ -184,6 +184,8 @@ def _unite_part(sides: Sides, key: str, union: Union) -> None:
     kept = _kept_by(sides, key)
     if kept is not None:
         union.decided[key] = Decided(kept)
+    elif then is not None and here != there and _may_be_lost(sides, key):
+        union.conflicts[key] = "not there on one side, where a repair may have been unable to keep it"
     elif here == there or sides.is_newer(sides.ours, sides.theirs, key):
         union.decided[key] = Decided(sides.ours)
     elif sides.is_newer(sides.theirs, sides.ours, key):
@@ -205,6 +207,12 @@ def _unite_part(sides: Sides, key: str, union: Union) -> None:
         union.conflicts.pop(key, None)
     elif here != there and _is_erased_elsewhere(sides, key):
         union.conflicts[key] = "erased on one side, and put on the other"
+
+
+def _may_be_lost(sides: Sides, key: str) -> bool:
+    """Whether a part is missing on a side of which nobody can tell whether somebody has removed it there."""
+    lines = (sides.ours, sides.our_line), (sides.theirs, sides.their_line)
+    return any(view.size_of(key) is None and line.may_lack and key not in line.touched for view, line in lines)
 
 
 def _kept_by(sides: Sides, key: str) -> View | None:

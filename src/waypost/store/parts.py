@@ -57,6 +57,13 @@ def add_to_checksum(checksum: bytes, delta: int) -> bytes:
     return ((int.from_bytes(checksum, "big") + delta) % MODULUS).to_bytes(32, "big")
 
 
+def repaired_id(parent: bytes, checksum: bytes) -> bytes:
+    """The id of a version that a repair made since it could not keep all of the one before: by that one and by what it
+    holds, so that whoever has both knows it for such.
+    """
+    return commit_id(parent, "repair", checksum)
+
+
 def commit_id(parent: bytes, operation_id: str, body_hash: bytes) -> bytes:
     """SHA-256 over the parent's id, the operation id (length, then UTF-8) and the hash of the body."""
     name = operation_id.encode()

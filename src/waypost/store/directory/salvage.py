@@ -414,7 +414,7 @@ def _judge(reading: _Reading, document: DocumentId, body: FileBody | None, size:
     )
     if lost_parts or not is_exact:
         is_exact = False
-        best = _as_new_version(best, lost_parts, ids, reading.log.file_id)
+        best = _as_new_version(best, lost_parts, ids)
     kept = _with_history(reading, document, best, ids, operations)
     return Salvage(kept, reading.newest, is_exact, lost_parts, lost_keys, lost_changes, lost_bytes, reading)
 
@@ -455,11 +455,11 @@ def _without_value(reading: _Reading, parts: dict[str, Part]) -> list[str]:
     return lost
 
 
-def _as_new_version(best: _Version, lost: list[str], ids: dict[int, bytes], file_id: int) -> _Version:
+def _as_new_version(best: _Version, lost: list[str], ids: dict[int, bytes]) -> _Version:
     """What is left of a version, as the version behind it: it never was what the document held."""
     parts = _Parts({key: part for key, part in best.parts.items() if key not in set(lost)})
     version = best.standing.version + 1
-    named = sums.commit_id(best.standing.commit_id, f"repair-{file_id:016x}", parts.checksum)
+    named = sums.repaired_id(best.standing.commit_id, parts.checksum)
     ids[version] = named
     time_us = max(clock.now_us(), best.standing.time_us + 1)  # else an erasure would cover what was put again since
     standing = Standing(version, time_us, parts.size, parts.checksum, named)
