@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import make_config
 from waypost import blocking, cli, clock
-from waypost.cli import guard, process
+from waypost.cli import guard, plan, process
 from waypost.models import StepOwner, WorkflowState, WorkflowStep
 
 PYTHON = sys.executable
@@ -427,6 +427,20 @@ def test_an_interrupted_run_ends_its_commands_and_can_go_on(here: Path, number: 
     write(Path("w.toml").read_text().replace('"60"', '"0"'))
     assert run() == 0
     assert Counter(log())["begin", "first"] == 1 and "OVERLAP" not in dict(log())
+
+
+def test_what_had_ended_when_the_run_was_stopped_counts(here: Path) -> None:
+    """A command that was done is not done again, though what it left behind holds its output open for a moment."""
+    command = plan.Command("a", ("/bin/sh", "-c", "echo done; sleep 60 & exit 0"), str(here))
+    made = process.Process(command, os.environ)
+    try:
+        made.go()
+        os.waitid(os.P_PID, made.pid, os.WEXITED | os.WNOWAIT)
+        made.interrupt(signal.SIGTERM)
+        ended = made.wait(None)
+    finally:
+        guard.signal_group(made.pid, signal.SIGKILL)
+    assert ended.succeeded and ended.stdout == "done\n"
 
 
 def test_a_second_signal_kills_what_does_not_end(here: Path) -> None:

@@ -197,7 +197,11 @@ class Process:
             return self._popen.wait()
 
     def interrupt(self, number: int) -> None:
-        """Send a signal to the group, because the run is to stop."""
+        """Send a signal to the group, because the run is to stop. A command that has ended by itself has done so, and
+        what it left behind, which may still hold its output open, is none of this.
+        """
+        if self._popen.poll() is not None:
+            return
         self._reason = "interrupted"
         signal_group(self.pid, number)
 
