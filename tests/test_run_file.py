@@ -443,6 +443,21 @@ def test_what_had_ended_when_the_run_was_stopped_counts(here: Path) -> None:
     assert ended.succeeded and ended.stdout == "done\n"
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_run_ignores_what_it_was_started_to_ignore(here: Path, number: signal.Signals) -> None:
+    """nohup, and the & of a shell, have a signal ignored: closing the terminal does not end such a run."""
+    write(f"[steps.a]\nrun = {step_line('a', 0.5)}")
+    before = signal.signal(number, signal.SIG_IGN)  # which a child inherits
+    try:
+        runner = start()
+    finally:
+        signal.signal(number, before)
+    wait_until(lambda: ("begin", "a") in log(), "the step is under way")
+    runner.send_signal(number)
+    assert runner.communicate(timeout=60) and runner.returncode == 0
+    assert statuses() == {"a": "completed"}
+
+
 def test_a_second_signal_kills_what_does_not_end(here: Path) -> None:
     """A command that ignores being asked is killed by the second Ctrl-C."""
     write(f"[steps.a]\nrun = {step_line('a', 60, 'telling')}")

@@ -260,7 +260,9 @@ class Engine:
     @contextmanager
     def _listening(self) -> Generator[None]:
         """Bring signals to the inbox, which a handler may put into at any moment."""
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        # nohup, and the & of a shell, have a run ignore what the terminal sends
+        sent_by_terminal = (signal.SIGINT, signal.SIGHUP)
+        numbers = [each for each in sent_by_terminal if signal.getsignal(each) != signal.SIG_IGN] + [signal.SIGTERM]
         before = [signal.signal(number, lambda number, _: self._inbox.put(number)) for number in numbers]
         try:
             yield
