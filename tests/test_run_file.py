@@ -539,6 +539,25 @@ def test_two_runs_of_one_file_share_the_work(here: Path) -> None:
     assert sorted(name for what, name in log() if what == "begin") == sorted(f"s{n}" for n in range(10))
 
 
+HELD = """
+[steps.long]
+run = "touch held; until test -e go; do sleep 0.01; done"
+"""
+
+
+def test_what_another_run_had_fail_meanwhile_is_no_error_of_the_run(here: Path) -> None:
+    """A step that another run was faster with, and that has no retries left, leaves what else is at work alone."""
+    write(f"{HELD}[steps.a]\nrun = 'exit 1'\n[steps.b]\nneeds = ['long']\nrun = {step_line('b', 0)}")
+    runner = start("--jobs", "1")
+    wait_until(Path("held").exists, "it has its hands full")
+    other = start("--jobs", "1")
+    wait_until(lambda: statuses()["a"] == "failed", "another has had the step fail")
+    Path("go").touch()
+    said = [each.communicate(timeout=60)[1] for each in (runner, other)]
+    assert [runner.returncode, other.returncode] == [1, 1], said
+    assert statuses() == {"long": "completed", "a": "failed", "b": "completed"}
+
+
 # --- what a dead runner left behind ---
 
 

@@ -29,7 +29,7 @@ from waypost.cli.guard import GRACE_S
 from waypost.cli.overview import FILE_KEY
 from waypost.cli.plan import Command, Plan
 from waypost.cli.process import Ended, Guard, Process, await_end_of_earlier
-from waypost.errors import DependencyUnfinished, IllegalTransition, StepBusy, VersionConflict
+from waypost.errors import DependencyUnfinished, IllegalTransition, RetriesExhausted, StepBusy, VersionConflict
 from waypost.frontier import Frontier
 from waypost.models import WorkflowState, WorkflowStep
 
@@ -283,7 +283,7 @@ class Engine:
     def _do(self, command: Command, step: WorkflowStep) -> None:
         try:
             done = self._attempts(command, step)
-        except (StepBusy, DependencyUnfinished, IllegalTransition):
+        except (StepBusy, DependencyUnfinished, IllegalTransition, RetriesExhausted):
             # another process was faster, or made a step pending again: what is so now is read anew
             done = Done(command.id, "taken")
         except BaseException as error:
