@@ -545,6 +545,22 @@ run = "touch held; until test -e go; do sleep 0.01; done"
 """
 
 
+def test_what_another_run_left_behind_meanwhile_is_waited_for(here: Path) -> None:
+    """A run that has a step in hand for long does not begin it beside the command of another run that was killed."""
+    write(f"{HELD}[steps.a]\nrun = {step_line('a', 60, 'stubborn')}")
+    runner = start("--jobs", "1")
+    wait_until(Path("held").exists, "it has its hands full")
+    other = start("--jobs", "1")
+    wait_until(lambda: ("begin", "a") in log(), "another has begun the step")
+    other.kill()
+    other.communicate()
+    Path("go").touch()
+    wait_until(lambda: log().count(("begin", "a")) == 2, "it has begun the step itself")
+    runner.kill()
+    runner.communicate()
+    assert ("OVERLAP", "a") not in log()
+
+
 def test_what_another_run_had_fail_meanwhile_is_no_error_of_the_run(here: Path) -> None:
     """A step that another run was faster with, and that has no retries left, leaves what else is at work alone."""
     write(f"{HELD}[steps.a]\nrun = 'exit 1'\n[steps.b]\nneeds = ['long']\nrun = {step_line('b', 0)}")

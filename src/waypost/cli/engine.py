@@ -103,7 +103,6 @@ class Engine:
         self._environment = {**os.environ, "WAYPOST_STATE": location}
         self._inbox: SimpleQueue[Done | int] = SimpleQueue()
         self._frontier = Frontier()
-        self._steps: dict[str, WorkflowStep] = {}
         self._active: set[str] = set()
         self._done: dict[str, Done] = {}
         self._lock = threading.Lock()
@@ -190,8 +189,7 @@ class Engine:
         return bool(self._signal) or self._error is not None
 
     def _learn(self) -> None:
-        self._steps = self._read()
-        self._frontier.learn(list(self._steps.values()), (), _is_free)
+        self._frontier.learn(list(self._read().values()), (), _is_free)
         if self._frontier.elsewhere and not self._active:
             self._reporter.waiting(self._frontier.elsewhere)
 
@@ -201,7 +199,7 @@ class Engine:
             if name is None:
                 return
             self._active.add(name)
-            pool.submit(self._do, self._plan.commands[name], self._steps[name])
+            pool.submit(self._do, self._plan.commands[name])
 
     def _take_event(self) -> None:
         try:
@@ -280,9 +278,9 @@ class Engine:
 
     # --- the thread of a step ---
 
-    def _do(self, command: Command, step: WorkflowStep) -> None:
+    def _do(self, command: Command) -> None:
         try:
-            done = self._attempts(command, step)
+            done = self._attempts(command)
         except (StepBusy, DependencyUnfinished, IllegalTransition, RetriesExhausted):
             # another process was faster, or made a step pending again: what is so now is read anew
             done = Done(command.id, "taken")
@@ -290,9 +288,11 @@ class Engine:
             done = Done(command.id, "failed", error=error)
         self._inbox.put(done)
 
-    def _attempts(self, command: Command, step: WorkflowStep) -> Done:
+    def _attempts(self, command: Command) -> Done:
         """Run a command until it succeeds, or has failed as often as it may."""
-        if step.status == "running":
+        # since it was handed out another run may have begun it, and died
+        step = self._wp.load_workflow_state(self._plan.workflow).unwrap().step(command.id)
+        if step.status == "running" and _is_free(step):
             try:
                 await_end_of_earlier(step)
             except StepBusy as error:
