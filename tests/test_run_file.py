@@ -290,6 +290,34 @@ def test_words_environment_directory_and_agent_reach_the_command(here: Path, mon
         assert found.step("env").agent_id == "tester"
 
 
+@pytest.mark.parametrize("names", [["plain"], ["plain", "build.number", "with-dash", "go", "IFS", "OPTIND"]])
+def test_every_variable_reaches_the_command_as_it_is(here: Path, names: list[str]) -> None:
+    """Also one whose name no shell has, or that a shell sets for itself; and standard input is empty."""
+    given = ", ".join(f"{json.dumps(name)} = {json.dumps(f'value of {name}')}" for name in names)
+    printed = f"import os, sys; print([os.environ.get(name) for name in {names}], sys.stdin.read())"
+    write(f"""
+    [steps.a]
+    run = {json.dumps([PYTHON, "-I", "-S", "-c", printed])}
+    env = {{ {given} }}
+    [steps.ignored]
+    run = ["grep", "SigIgn", "/proc/self/status"]
+    env = {{ {given} }}
+    """)
+    assert run() == (0 if os.path.isdir("/proc/self") else 1)
+    assert state().step("a").output["stdout"] == f"{[f'value of {name}' for name in names]} \n"
+    if os.path.isdir("/proc/self"):
+        assert int(state().step("ignored").output["stdout"].split()[1], 16) & 1 << signal.SIGPIPE - 1 == 0
+
+
+@pytest.mark.parametrize("variable", ["plain", "build.number"])
+def test_a_command_that_is_not_there_tells_so(here: Path, variable: str) -> None:
+    """By the exit status of a shell, whoever has started it."""
+    write(f'[steps.a]\nrun = ["no-such-command"]\nenv = {{ "{variable}" = "" }}')
+    assert run() == 1
+    output = state().step("a").output
+    assert (output["exit_code"], output["stdout"]) == (127, "") and "no-such-command" in output["stderr"]
+
+
 def test_a_failing_step_is_retried_then_fails_alone(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A step is tried again as often as its retries allow; its dependents do not start, all others do, the end is 1."""
     write(

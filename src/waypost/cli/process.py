@@ -12,6 +12,7 @@ its process group on purpose (`setsid`, a daemon, a container).
 from __future__ import annotations
 
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -32,7 +33,23 @@ from waypost.models import WorkflowStep
 TAIL_BYTES = 64 * 1024
 """How much of the end of each output stream is kept."""
 
-_GATE = 'read -r go && exec "$@" </dev/null; exit 125'
+_GATE = 'read -r waypost_gate && exec "$@" </dev/null; exit 125'
+_GATE_IN_PYTHON = """
+import os, signal, sys
+if os.read(0, 3) != b"go\\n":
+    sys.exit(125)
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+for number in (signal.SIGPIPE, signal.SIGXFSZ):
+    signal.signal(number, signal.SIG_DFL)  # Python has them ignored
+try:
+    os.environ["PWD"] = os.getcwd()  # as a shell does
+    os.execvp(sys.argv[1], sys.argv[1:])
+except OSError as error:
+    sys.stderr.write(f"{sys.argv[1]}: {error.strerror}\\n")
+    sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
+"""
+_KEPT_BY_A_SHELL = re.compile(r"(?!(IFS|OPTIND|PPID|waypost_gate)$)[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+"""The names of variables that a shell hands on as they are: others it leaves out, or sets for itself."""
 _LINGER_S = 0.3
 _LOOK_EVERY_S = 0.05
 _PATIENCE_S = GRACE_S + 2
@@ -135,17 +152,25 @@ class _Collector(threading.Thread):
 # --- a command ---
 
 
+def _gate(environment: Mapping[str, str]) -> list[str]:
+    """What becomes the command once it may: the shell, which is there in no time, unless it would lose a variable."""
+    if all(map(_KEPT_BY_A_SHELL.fullmatch, environment)):
+        return ["/bin/sh", "-c", _GATE, "waypost-step"]
+    return [sys.executable, "-I", "-S", "-c", _GATE_IN_PYTHON]
+
+
 class Process:
     """A command that waits at the gate until `go`. Raises OSError when it cannot be started at all."""
 
     def __init__(self, command: Command, environment: Mapping[str, str]) -> None:
+        environment = {**environment, **command.env}
         self._popen = subprocess.Popen(
-            ["/bin/sh", "-c", _GATE, "waypost-step", *command.argv],
+            [*_gate(environment), *command.argv],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=command.cwd,
-            env={**environment, **command.env},
+            env=environment,
             start_new_session=True,
         )
         self.pid = self._popen.pid
