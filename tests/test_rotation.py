@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,16 @@ def test_a_new_key_goes_before_the_others_of_its_file(tmp_path: Path) -> None:
     made = keys.add_key(str(link))
     assert link.is_symlink() and path.read_text().endswith(f"\n# old\n{ONE}\n")
     assert [each.id for each in parse(keys.without_comments(path.read_text()), "")] == [made.id, ID_ONE]
+
+
+def test_no_key_is_lost_when_several_are_made_at_once(tmp_path: Path) -> None:
+    """What was told to be the first in the file is still in it when others were put before it at the same time."""
+    path = tmp_path / "key"
+    path.touch(0o600)
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(keys.add_key, [str(path)] * 40))
+    assert {each.id for each in keys.parse(path.read_text(), "it")} == {each.id for each in made}
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("content", ["no key", "é"])

@@ -22,7 +22,8 @@ import stat
 import threading
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from binascii import Error as BinasciiError
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from importlib import import_module
 from typing import Any, NoReturn
@@ -217,21 +218,15 @@ def add_key(path: str) -> Key:
     Raises InvalidConfiguration for a file that is none, or that others may open.
     """
     path = os.path.realpath(os.path.expanduser(path))
-    before = read_key_file(path) if os.path.lexists(path) else ""
-    parse(without_comments(before), path)
-    text = new_key()
     made = f"{path}.{os.urandom(4).hex()}.new"
+    text = new_key()
     try:
-        descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            os.fchmod(descriptor, 0o600)  # whatever the umask takes away
-            with open(descriptor, "w", encoding="ascii", closefd=False) as file:
-                file.write(f"{text}\n{before}")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(made, path)
-        _sync_folder(path)
+        with _alone_in(os.path.dirname(path)) as folder:
+            before = read_key_file(path) if os.path.lexists(path) else ""
+            parse(without_comments(before), path)
+            _write_private(made, f"{text}\n{before}")
+            os.replace(made, path)
+            os.fsync(folder)  # what the new key seals must not be without it after a loss of power
     except OSError as error:
         why = error.strerror
     else:
@@ -240,10 +235,26 @@ def add_key(path: str) -> Key:
     raise InvalidConfiguration(f"the key file {path} cannot be written: {why}", source=path)
 
 
-def _sync_folder(path: str) -> None:
-    """What the new key seals must not be without it after a loss of power."""
-    descriptor = os.open(os.path.dirname(path), os.O_RDONLY | os.O_CLOEXEC)
+@contextmanager
+def _alone_in(folder: str) -> Generator[int]:
+    """Add a key while nobody else adds one there: of two that read the same file, one would replace the other's."""
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
+        with suppress(OSError):  # not every file system has locks of directories
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _write_private(path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)  # whatever the umask takes away
+        with open(descriptor, "w", encoding="ascii", closefd=False) as file:
+            file.write(text)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
