@@ -291,6 +291,9 @@ def test_large_outputs_are_compared_without_being_loaded(store_factory, monkeypa
         ({1: "a"}, {True: "a"}, [("removed", "[1]"), ("added", "[True]")]),
         ({"1": "a"}, {1: "a"}, [("removed", '["1"]'), ("added", "[1]")]),
         ({"a": None}, {}, [("removed", "a")]),
+        ({(1, 2): {"a": 1, "b": 2}, (3,): 3}, {(3,): 3, (1, 2): {"b": 2, "a": 1}}, []),
+        ({(1, 2): 1}, {(1, 2): True}, [("changed", "")]),
+        ({(1, 2): 1}, {(1, 2.0): 1}, [("changed", "")]),
     ],
 )
 def test_differences_of_values(before: Any, after: Any, expected: list[tuple[str, str]]) -> None:

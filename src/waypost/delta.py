@@ -8,7 +8,7 @@ tells of the workflow's own past (sessions, checkpoints) is none, so that a vers
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -141,5 +141,13 @@ _PLAIN = frozenset({type(None), bool, int, str, bytes, LargeValue, SealedValue, 
 def _is_same(before: Any, after: Any) -> bool:
     if type(before) is not type(after):
         return False
+    if type(before) is dict:  # one with a key that no step leads to
+        left, right = _by_encoded_keys(cast("dict[object, Any]", before)), _by_encoded_keys(after)
+        return left.keys() == right.keys() and not any(differences(item, right[key]) for key, item in left.items())
     # the rest has bytes that tell what == does not: of NaN, of zeros, of moments
     return before == after if type(before) in _PLAIN else values.encode(before) == values.encode(after)
+
+
+def _by_encoded_keys(given: dict[object, Any]) -> dict[bytes, Any]:
+    """The items of a dictionary, by what tells 1, 1.0 and True apart."""
+    return {values.encode(key): item for key, item in given.items()}
