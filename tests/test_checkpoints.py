@@ -18,7 +18,7 @@ import waypost
 from tests.conftest import ON_REQUEST, Pretend
 from tests.conftest import opened as opened_with
 from tests.store.support import change
-from waypost import clock, records
+from waypost import checkpoints, clock, records
 from waypost.blocking import Waypost
 from waypost.errors import (
     CheckpointNotFound,
@@ -124,6 +124,37 @@ def test_a_large_output_comes_back_though_another_took_its_place(made: Waypost, 
         assert made.restore_from_checkpoint(checkpoint.id).unwrap().step("b").output == output
         assert made.validate_workflow_state("w").is_valid
     assert made.restore_from_checkpoint(empty.id).unwrap().step("b").output is None
+
+
+@pytest.mark.parametrize("when", ["within a transaction", "meanwhile"])
+def test_a_large_output_comes_back_though_another_takes_its_place_as_it_does(
+    made: Waypost, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same size, where the value was not taken in ahead: what its output says is put before it."""
+    empty = made.create_checkpoint("w").unwrap()
+    made.update_step_status("w", "b", "completed", LARGE).unwrap()
+    first = made.create_checkpoint("w").unwrap()
+
+    def take_its_place() -> None:
+        made.restore_from_checkpoint(empty.id).unwrap()
+        made.update_step_status("w", "b", "completed", LARGE[::-1]).unwrap()
+
+    if when == "meanwhile":
+        prepare = checkpoints.prepare_version
+
+        def prepare_and_wait(*given: Any) -> Any:
+            wanted = prepare(*given)
+            monkeypatch.undo()
+            take_its_place()
+            return wanted
+
+        monkeypatch.setattr(checkpoints, "prepare_version", prepare_and_wait)
+        made.restore_from_checkpoint(first.id).unwrap()
+    else:
+        take_its_place()
+        made.transact(lambda tx: [tx.restore_from_checkpoint(first.id)][1:]).unwrap()
+    assert made.load_workflow_state("w").unwrap().step("b").output == LARGE
+    assert made.validate_workflow_state("w").is_valid
 
 
 def test_a_fork_begins_where_a_checkpoint_stands(made: Waypost) -> None:

@@ -412,7 +412,10 @@ def fork(tx: Transaction, wanted: Wanted, restored_id: str | None = None) -> Non
 def _put_all(tx: Transaction, wanted: Wanted, restored_id: str | None = None) -> None:
     if wanted.version.document == tx.document:  # more may be erased since it was looked up
         wanted = wanted._replace(version=_what_is_left(wanted.version, tx, wanted.checkpoint_id))
-    for key in _restored(tx.differing(wanted.version)):
+    differing = list(_restored(tx.differing(wanted.version)))
+    # told before anything is put: what an output says of its value would else be what the version says of it
+    same = {key for key in differing if wanted.version.erased(key) is None and _is_same_value(tx, wanted.version, key)}
+    for key in differing:
         staged = wanted.staged.get(key)
         if wanted.version.erased(key) is not None:
             _leave_out(tx, wanted, key)
@@ -420,7 +423,7 @@ def _put_all(tx: Transaction, wanted: Wanted, restored_id: str | None = None) ->
             tx.put(key, staged)
         elif wanted.version.size_of(key) is None:
             tx.delete(key)
-        elif not _is_same_value(tx, wanted.version, key):
+        elif key not in same:
             data = wanted.version.get(key)
             assert data is not None
             tx.put(key, _left_alone(tx, wanted, key, data) if key.startswith(records.STEP) else data)
