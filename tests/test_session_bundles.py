@@ -250,6 +250,20 @@ def test_a_clash_is_renamed_with_its_checkpoints(source: Waypost, target: Waypos
     sound(target)
 
 
+def test_checkpoints_under_another_id_come_behind_which_they_did(source: Waypost, target: Waypost) -> None:
+    """Each has the same one as its parent as before, be it the one before it or the one that was gone back to."""
+    fill(source)
+    made = [source.create_checkpoint("wf").unwrap() for _ in range(3)]
+    source.restore_from_checkpoint(made[0].id).unwrap()
+    source.create_checkpoint("wf").unwrap()
+    target.create_workflow("wf", "Mine").unwrap()
+    target.import_session(source.export_session("s"), on_clash="rename").unwrap()
+    theirs, here = source.list_checkpoints("wf").items, target.list_checkpoints("wf-2").items
+    names = {one.id: other.id for one, other in zip(theirs, here, strict=True)}
+    assert [one.parent_id for one in here] == [names.get(one.parent_id or "") for one in theirs]
+    assert [one.parent_id for one in theirs].count(None) == 1
+
+
 def test_what_came_under_another_id_leaves_checkpoints_of_the_first_alone(tmp_path: Path) -> None:
     """Its past speaks of checkpoints that are another workflow's; what tidies up after it must not take those."""
     config = {**OPTIONS, "history": {"max_age_days": 1}}

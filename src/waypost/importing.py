@@ -285,13 +285,14 @@ class _Import:
             for key in commit.puts
             if key.startswith(CHECKPOINT)
         }
+        # before any is taken out: which comes behind which is told by those that are there
+        adopted = {name: self._adopted(tx, name, names) for name in names}
         for name, other in names.items():
-            adopted = self._adopted(tx, name, names)
             version = _version_of(whole, name, made_at)
             self._checks.append(self._store.take_in(_as(version, target), other))
             for prefix in (CHECKPOINT, ADOPTED):
                 tx.delete(prefix + name)
-            tx.put(ADOPTED + other, adopted)
+            tx.put(ADOPTED + other, adopted[name])
 
     @staticmethod
     def _adopted(view: View, name: str, names: Mapping[str, str]) -> bytes:
