@@ -157,6 +157,16 @@ def test_a_large_output_comes_back_though_another_takes_its_place_as_it_does(
     assert made.validate_workflow_state("w").is_valid
 
 
+def test_going_back_writes_no_large_value_that_is_there(made: Waypost) -> None:
+    """Whether the store tells which parts differ or not, those that are as they were are not among what it changed."""
+    made.update_context("w", variables={"large": LARGE, "other": LARGE}).unwrap()
+    kept = made.create_checkpoint("w").unwrap()
+    made.update_context("w", variables={"other": LARGE[::-1]}).unwrap()
+    made.restore_from_checkpoint(kept.id).unwrap()
+    changed = made.history("w")[0].changed
+    assert [path for path in changed if not path.startswith("restored")] == ["context.variables.other"]
+
+
 def test_a_fork_begins_where_a_checkpoint_stands(made: Waypost) -> None:
     """It is another workflow with the same steps, outputs and context; neither feels what becomes of the other."""
     made.update_step_status("w", "b", "completed", LARGE).unwrap()

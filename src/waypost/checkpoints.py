@@ -354,8 +354,10 @@ def _restored(keys: Iterable[str]) -> Iterator[str]:
 
 def _is_same_value(now: View, then: View, key: str) -> bool:
     """Whether a large value is there already: its size is the same, and its output says the same of it."""
-    if not key.startswith(records.VALUE) or now.size_of(key) != then.size_of(key):
+    if now.size_of(key) != then.size_of(key) or any(view.erased(key) is not None for view in (now, then)):
         return False
+    if not key.startswith(records.VALUE):
+        return now.get(key) == then.get(key)  # it was given whole, and so is not too large for memory
     output = records.OUTPUT + key.removeprefix(records.VALUE)
     said = then.get(output)
     # a value that was given as a stream has a name that no other ever gets
@@ -414,7 +416,7 @@ def _put_all(tx: Transaction, wanted: Wanted, restored_id: str | None = None) ->
         wanted = wanted._replace(version=_what_is_left(wanted.version, tx, wanted.checkpoint_id))
     differing = list(_restored(tx.differing(wanted.version)))
     # told before anything is put: what an output says of its value would else be what the version says of it
-    same = {key for key in differing if wanted.version.erased(key) is None and _is_same_value(tx, wanted.version, key)}
+    same = {key for key in differing if key.startswith(records.VALUE) and _is_same_value(tx, wanted.version, key)}
     for key in differing:
         staged = wanted.staged.get(key)
         if wanted.version.erased(key) is not None:
