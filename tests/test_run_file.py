@@ -46,6 +46,12 @@ time.sleep(seconds)
 note("end")
 """
 
+# A step that is at work until it is told to end.
+HELD = """
+[steps.long]
+run = "touch held; until test -e go; do sleep 0.01; done"
+"""
+
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -426,6 +432,25 @@ def test_a_paused_workflow_starts_nothing(here: Path, capsys: pytest.CaptureFixt
     assert log() == []
 
 
+def test_what_is_at_work_finishes_when_the_workflow_is_paused(here: Path) -> None:
+    """Pausing starts nothing more, and ends nothing: the run stops when its commands have ended by themselves."""
+    write(
+        f"{HELD}[steps.short]\nrun = 'touch short; until test -e paused; do sleep 0.01; done'\n"
+        f"[steps.next]\nneeds = ['short']\nrun = {step_line('next', 0)}"
+    )
+    runner = start("--jobs", "2")
+    wait_until(lambda: Path("held").exists() and Path("short").exists(), "both are at work")
+    with blocking.open(".claude/state", config=make_config()) as wp:
+        wp.pause_workflow("w").unwrap()
+    Path("paused").touch()
+    wait_until(lambda: statuses()["short"] == "completed", "one of them has ended")
+    time.sleep(0.3)  # the run comes to the next step, and is refused
+    Path("go").touch()
+    said = runner.communicate(timeout=60)[1]
+    assert runner.returncode == 4 and b"is paused" in said
+    assert statuses() == {"long": "completed", "short": "completed", "next": "pending"}
+
+
 # --- interruption ---
 
 
@@ -565,12 +590,6 @@ def test_two_runs_of_one_file_share_the_work(here: Path) -> None:
         assert runner.stderr is not None
         runner.stderr.close()
     assert sorted(name for what, name in log() if what == "begin") == sorted(f"s{n}" for n in range(10))
-
-
-HELD = """
-[steps.long]
-run = "touch held; until test -e go; do sleep 0.01; done"
-"""
 
 
 def test_what_another_run_left_behind_meanwhile_is_waited_for(here: Path) -> None:

@@ -29,7 +29,14 @@ from waypost.cli.guard import GRACE_S
 from waypost.cli.overview import FILE_KEY
 from waypost.cli.plan import Command, Plan
 from waypost.cli.process import Ended, Guard, Process, await_end_of_earlier
-from waypost.errors import DependencyUnfinished, IllegalTransition, RetriesExhausted, StepBusy, VersionConflict
+from waypost.errors import (
+    DependencyUnfinished,
+    IllegalTransition,
+    RetriesExhausted,
+    StepBusy,
+    VersionConflict,
+    WorkflowPaused,
+)
 from waypost.frontier import Frontier
 from waypost.models import WorkflowState, WorkflowStep
 
@@ -186,7 +193,12 @@ class Engine:
             raise
 
     def _is_stopping(self) -> bool:
+        """Whether nothing new starts."""
         return bool(self._signal) or self._error is not None
+
+    def _is_ending(self) -> bool:
+        """Whether what is under way is to end, too. In a workflow that is paused it may finish."""
+        return bool(self._signal) or not isinstance(self._error, WorkflowPaused | None)
 
     def _learn(self) -> None:
         self._frontier.learn(list(self._read().values()), (), _is_free)
@@ -225,8 +237,10 @@ class Engine:
     def _settle(self, done: Done) -> None:
         self._active.discard(done.step_id)
         if done.error is not None:
-            self._error = self._error or done.error
-            self._begin_to_end()
+            if self._error is None or isinstance(self._error, WorkflowPaused):
+                self._error = done.error
+            if self._is_ending():
+                self._begin_to_end()
         elif done.result == "taken":
             self._frontier.offered.discard(done.step_id)
             self._learn()
@@ -342,7 +356,7 @@ class Engine:
         with self._lock:
             self._processes[command.id] = process
         process.go()
-        if self._is_stopping():
+        if self._is_ending():
             process.interrupt(signal.SIGTERM)
         ended = process.wait(command.timeout)
         with self._lock:
