@@ -811,6 +811,22 @@ def test_v03_a_value_may_be_128_levels_deep_and_no_deeper(
     assert len(str(caught.value)) < 400
 
 
+@pytest.mark.parametrize("inert", [False, True])
+def test_x19_a_set_or_dict_whose_keys_have_one_hash_is_refused(inert: bool) -> None:
+    """A value of a megabyte made so would take minutes to read, and one of sixteen hours, which nothing interrupts."""
+    keys = [number * sys.hash_info.modulus for number in range(1001)]
+    assert set(map(hash, keys)) == {0}
+    for value in (set(keys[1:]), dict.fromkeys(keys[1:])):
+        assert decode(encode(value), inert=inert) == value
+    for value in (set(keys), dict.fromkeys(keys), [{(key,) for key in keys}]):
+        with pytest.raises(InvalidValue, match="have one hash"):
+            encode(value)
+    raw = [msgspec.Raw(encode(key)) for key in keys]
+    for code, items in ((4, raw), (2, [part for key in raw for part in (key, None)])):
+        with pytest.raises(DocumentDamaged):
+            decode(msgspec.msgpack.encode(Ext(code, msgspec.msgpack.encode(items))), inert=inert)
+
+
 @pytest.mark.parametrize("wrap", CRAFTED.values(), ids=CRAFTED)
 @pytest.mark.parametrize("levels", [MAX_DEPTH + 1, 900, 5_000])
 def test_v03_deeper_bytes_are_damaged(wrap: Callable[[bytes], bytes], levels: int) -> None:

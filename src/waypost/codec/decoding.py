@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import date, datetime, timedelta, timezone, tzinfo
 from decimal import Context, Decimal, InvalidOperation
 from functools import partial
@@ -25,6 +26,12 @@ from waypost.errors import DocumentDamaged, InvalidValue, StoreError, Unsupporte
 
 MAX_DEPTH = 128
 """Containers that may lie within one another, the outermost counted; a registered object is one, too."""
+
+MOST_OF_ONE_HASH = 1000
+"""Keys of one dict, or elements of one set, that may have the same hash."""
+
+# the hashes of texts, bytes and dates are drawn anew by each process, so that nobody can make equal ones
+_FORESEEABLE = frozenset({int, float, Decimal, UUID, tuple})
 
 Zone = str | int | tuple[int, str] | None
 """A time zone as stored: an IANA key, microseconds of offset, those with a name, or none."""
@@ -256,7 +263,21 @@ class _Reader:
             raise InvalidValue(f"the decode registered for {tag!r} raised {type(error).__name__}") from error
 
 
+def collide(keys: Collection[object]) -> bool:
+    """Whether so many have one hash that a dict or set of them could take hours to build, which nothing interrupts."""
+    if len(keys) <= MOST_OF_ONE_HASH:
+        return False
+    hashes = Counter(hash(key) for key in keys if type(key) in _FORESEEABLE)
+    return max(hashes.values(), default=0) > MOST_OF_ONE_HASH
+
+
+def _refuse_collisions(keys: list[Any]) -> None:
+    if collide(keys):
+        raise ValueError("too many keys or elements have one hash")
+
+
 def _set_of_items(items: list[Any]) -> set[Any]:
+    _refuse_collisions(items)
     made = set(items)
     if len(made) != len(items):
         raise ValueError("a set holds an element twice")
@@ -264,6 +285,7 @@ def _set_of_items(items: list[Any]) -> set[Any]:
 
 
 def _dict_of_pairs(items: list[Any]) -> dict[Any, Any]:
+    _refuse_collisions(items[::2])
     made = dict(zip(items[::2], items[1::2], strict=True))
     if len(made) * 2 != len(items):
         raise ValueError("a dict holds a key twice")

@@ -18,7 +18,16 @@ from msgspec import Raw
 from msgspec.msgpack import Encoder, Ext
 
 from waypost.codec import registry
-from waypost.codec.decoding import DECIMALS, MAX_DEPTH, Code, Unregistered, Zone, zone_of_key
+from waypost.codec.decoding import (
+    DECIMALS,
+    MAX_DEPTH,
+    MOST_OF_ONE_HASH,
+    Code,
+    Unregistered,
+    Zone,
+    collide,
+    zone_of_key,
+)
 from waypost.codec.paths import shown_step
 from waypost.codec.registry import type_name
 from waypost.errors import InvalidValue, UnsupportedFormat
@@ -84,6 +93,7 @@ class _Refusal(Exception):
 _REGISTER = "register it with waypost.register_type"
 # NaN beside NaN, or objects that are only equal once they are stored: nobody could tell them apart again
 _SAME_BYTES = "two of its keys or elements would be stored as the same bytes"
+_ONE_HASH = f"more than {MOST_OF_ONE_HASH:,} of its keys or elements have one hash, so that reading it could take hours"
 
 
 def _too_deep() -> _Refusal:
@@ -138,6 +148,8 @@ def _lower_pairs(value: dict[object, object], depth: int, atoms: _Atoms) -> Ext:
             raise
     if len(lowered) != len(value):
         raise _Refusal(_SAME_BYTES)
+    if collide(value):
+        raise _Refusal(_ONE_HASH)
     return Ext(Code.PAIRS, _ENCODER.encode([part for key, item in lowered.items() for part in (Raw(key), item)]))
 
 
@@ -176,6 +188,8 @@ def _lower_set(value: set[object], depth: int, atoms: _Atoms) -> Ext:
         raise
     if len(elements) != len(value):
         raise _Refusal(_SAME_BYTES)
+    if collide(value):
+        raise _Refusal(_ONE_HASH)
     return Ext(Code.SET, _ENCODER.encode([Raw(element) for element in sorted(elements)]))
 
 

@@ -22,6 +22,8 @@ Invariants:
   registered. Only numpy's numbers come back as the plain numbers that they are.
 * Containers may lie `MAX_DEPTH` deep, extensions included, at write and at read; that is checked before anything can
   run out of stack.
+* Of what is built into a dict or set no more than `MOST_OF_ONE_HASH` have one hash, so that nobody can make bytes that
+  take hours to read.
 * Bytes name tags, never code. A tag that nobody registered loads as `Unregistered`; an unknown extension is refused.
 * Only a WaypostError leaves these functions, or MemoryError. No message repeats a value: it may be a secret.
 """
