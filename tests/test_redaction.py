@@ -37,6 +37,7 @@ def stored(given: Any, *patterns: str, root: tuple[str, ...] = ("outputs", "logi
         ("outputs.login.pass*", {**LOGIN, "password": REDACTED}),
         ("outputs.log??.password", {**LOGIN, "password": REDACTED}),
         ('outputs["login"].password', {**LOGIN, "password": REDACTED}),
+        ('outputs.*["pass[vw]ord"]', {**LOGIN, "password": REDACTED}),
         ("outputs.*.PASSWORD", LOGIN),
         ("outputs.logout.password", LOGIN),
         ("outputs.log.password", LOGIN),
@@ -100,10 +101,18 @@ def test_a_value_that_no_pattern_leads_into_is_encoded_once() -> None:
         assert Redaction([pattern]).encode(LOGIN, "outputs", "login") == values.encode(LOGIN)
 
 
-def test_a_pattern_that_is_none_is_refused() -> None:
-    """Also where it does not come by way of the options."""
+@pytest.mark.parametrize("text", ["secrets.x", "outputs.*.pass[vw]ord", "outputs.*.passwor[d]", "outputs.a[!b]"])
+def test_a_pattern_that_is_none_is_refused(text: str) -> None:
+    """Also where it does not come by way of the options; nor is one taken for another that would redact nothing."""
     with pytest.raises(InvalidConfiguration):
-        Redaction(["secrets.x"])
+        Redaction([text])
+
+
+@pytest.mark.parametrize("key", [7, -7, None, True, 1.5, 1e20, 1e-7, float("inf"), float("-inf"), float("nan")])
+def test_a_key_that_is_no_text_stands_in_brackets(key: object) -> None:
+    """As paths write it."""
+    assert stored({"a": {key: "canary", "b": 1}}, f"outputs.*.a[{key!r}]")["a"]["b"] == 1
+    assert "canary" not in repr(stored({"a": {key: "canary"}}, f"outputs.*.a[{key!r}]"))
 
 
 # --- operations ---

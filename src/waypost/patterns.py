@@ -4,9 +4,11 @@
     context.variables.*_token          a variable whose name ends so
     outputs.fetch.rows.*.email         in any row; rows[*].email is the same
     outputs["fetch-all"].password      an element that is no name
+    context.variables["key[ab]"]       key followed by a or b
 
 An element is compared as a whole, upper and lower case apart, by the rules of a shell: `*` is any text, `?` one
-character. A place in a list is its number.
+character, and in quotes `[ab]` one of those. A place in a list is its number. Out of quotes brackets hold a place, or
+another key that is no text, and a pattern in which they hold anything else is none: it was meant to redact something.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from fnmatch import translate
 from typing import NamedTuple
 
 _ELEMENT = re.compile(r"""\.([^.\[\]"]+)|\[("(?:[^"\\]|\\.)*")\]|\[([^\[\]"]+)\]""")
+_NO_TEXT = re.compile(r"-?(\d+(\.\d+)?(e[+-]?\d+)?|inf)|nan|None|True|False|.*[*?].*", re.ASCII | re.DOTALL)
 _CONTEXT = ("variables", "configuration", "features")
 TAKEN = (
     "a list of patterns that begin with outputs, context.variables, context.configuration, context.features, agents, "
@@ -55,7 +58,7 @@ def parse(text: str) -> Pattern | None:
 def _element(found: re.Match[str]) -> str | None:
     name, quoted, place = found.groups()
     if quoted is None:
-        return name or place
+        return name or (place if _NO_TEXT.fullmatch(place) else None)
     try:
         return json.loads(quoted)
     except ValueError:
