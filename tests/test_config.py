@@ -476,6 +476,12 @@ def test_x06_a_pattern_that_could_never_match_is_refused(pattern: str) -> None:
     refusal(lambda: load(environment={"WAYPOST_SECURITY_REDACT": json.dumps([pattern])}))
 
 
+def test_x06_patterns_in_a_variable_that_are_nested_without_end_are_refused(nowhere: Path) -> None:
+    """As anything else that is no list of patterns; no JSON is so deep that another error comes of it."""
+    error = refusal(lambda: load(environment={"WAYPOST_SECURITY_REDACT": "[" * 100_000}))
+    assert error.details["option"] == "security.redact"
+
+
 @pytest.mark.parametrize(
     "given",
     [

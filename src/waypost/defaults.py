@@ -99,7 +99,7 @@ class Patterns:
             return tuple(each.strip() for each in text.split(","))
         try:
             return json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return text
 
 
