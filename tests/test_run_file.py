@@ -682,6 +682,27 @@ def test_a_process_whose_start_is_not_told_is_left_alone(
     assert orphan.poll() is None
 
 
+@pytest.mark.parametrize(
+    ("output", "waits"),
+    [
+        ("[redacted]", True),
+        ({"process_group": "[redacted]", "start_ticks": "[redacted]"}, True),
+        (None, False),
+        ({"exit_code": 1}, False),
+    ],
+)
+def test_a_process_whose_record_is_redacted_is_given_time(
+    output: Any, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can tell its group then; its guard ends it, and takes no longer than that."""
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    step = left_running(2, 1)
+    step.output = output
+    process.await_end_of_earlier(step)
+    assert slept == ([process._PATIENCE_S] if waits else [])
+
+
 def test_the_guard_forgets_what_has_ended(orphan: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     """When the runner ends, its guard ends what is still at work, and nothing else."""
     monkeypatch.setattr(process, "GRACE_S", 0.1)  # the dead wait for this process, not for the grace

@@ -29,6 +29,7 @@ from waypost.cli.guard import GRACE_S, signal_group
 from waypost.cli.plan import Command
 from waypost.errors import StepBusy
 from waypost.models import WorkflowStep
+from waypost.redaction import REDACTED
 
 TAIL_BYTES = 64 * 1024
 """How much of the end of each output stream is kept."""
@@ -312,10 +313,13 @@ def await_end_of_earlier(step: WorkflowStep) -> None:
     """Wait until nothing is left of the command that a dead runner left at work on a step.
 
     Its guard ends it. Where that is gone too, the group is killed here, if its first process is provably the one on
-    record; else StepBusy is raised, since killing what may be somebody else's is worse than asking.
+    record; else StepBusy is raised, since killing what may be somebody else's is worse than asking. Where the record is
+    redacted, its guard is given the time that it takes.
     """
     found = _recorded(step)
     if found is None:
+        if _is_redacted(step):
+            time.sleep(_PATIENCE_S)
         return
     group, identity = found
     if _is_gone(group, _PATIENCE_S):
@@ -343,6 +347,14 @@ def _recorded(step: WorkflowStep) -> tuple[int, clock.ProcessIdentity] | None:
     if not isinstance(group, int) or not isinstance(start, int) or group < 2:
         return None
     return group, owner.identity._replace(pid=group, start=start)
+
+
+def _is_redacted(step: WorkflowStep) -> bool:
+    """Whether there was an attempt in this boot whose process group was not to be written."""
+    owner, output = step.owner, step.output
+    record = cast("dict[str, object]", output) if isinstance(output, dict) else {"process_group": output}
+    is_of_this_boot = owner is not None and owner.boot == clock.boot_id()
+    return is_of_this_boot and REDACTED in (record.get("process_group"), record.get("start_ticks"))
 
 
 def _is_gone(group: int, patience_s: float) -> bool:
