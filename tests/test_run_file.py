@@ -82,10 +82,18 @@ def run_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, A
     return document
 
 
-def start(*arguments: str) -> subprocess.Popen[bytes]:
-    """A run in a process of its own, which can be killed."""
+def start(*arguments: str, ignoring: signal.Signals | None = None) -> subprocess.Popen[bytes]:
+    """A run in a process of its own, which can be killed, and ignores no other signal, though these tests may."""
     command = [PYTHON, "-m", "waypost", "run", "w.toml", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    before = {
+        number: signal.signal(number, signal.SIG_IGN if number == ignoring else signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGHUP)
+    }
+    try:
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def wait_until(is_so: Callable[[], bool], what: str) -> None:
@@ -500,11 +508,7 @@ def test_what_had_ended_when_the_run_was_stopped_counts(here: Path) -> None:
 def test_a_run_ignores_what_it_was_started_to_ignore(here: Path, number: signal.Signals) -> None:
     """nohup, and the & of a shell, have a signal ignored: closing the terminal does not end such a run."""
     write(f"[steps.a]\nrun = {step_line('a', 0.5)}")
-    before = signal.signal(number, signal.SIG_IGN)  # which a child inherits
-    try:
-        runner = start()
-    finally:
-        signal.signal(number, before)
+    runner = start(ignoring=number)
     wait_until(lambda: ("begin", "a") in log(), "the step is under way")
     runner.send_signal(number)
     assert runner.communicate(timeout=60) and runner.returncode == 0
