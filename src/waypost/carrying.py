@@ -14,11 +14,12 @@ from typing import NamedTuple
 
 from msgspec.structs import astuple
 
-from waypost import checkpoint_ids, checkpoints, lineage, migrations, records, validation
+from waypost import checkpoint_ids, checkpoints, clock, lineage, migrations, records, validation
 from waypost.checkpoints import NewCheckpoint, Wanted
 from waypost.config import Config
 from waypost.erased import carry_out, without
 from waypost.errors import DocumentDamaged, InvalidId, InvalidInput, UnsupportedFormat
+from waypost.loading import every_step
 from waypost.records import ADOPTED, CHECKPOINT, AdoptedRecord, CheckpointRecord
 from waypost.retention import Retention
 from waypost.store import (
@@ -197,10 +198,19 @@ def _adopt(
         check()
     if wanted is not None:
         checkpoints.restore(tx, wanted)
+        _free(tx)
         tx.project(["checkpoint", name])
     if wanted is None or name not in wanted.others:
         tx.put(ADOPTED + name, arrived.as_adopted)
     return name
+
+
+def _free(tx: Transaction) -> None:
+    """Have nobody at a step whom nobody here could ever show to be dead: on his machine he is at another workflow."""
+    for step in every_step(tx):
+        if step.owner is not None and clock.liveness(step.owner.identity) == "unknown":
+            step.owner = None
+            records.put_step(tx, step)
 
 
 def _make_another(tx: Transaction, wanted: Wanted, arrived: Arrived, old: Retention) -> str:

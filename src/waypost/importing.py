@@ -394,8 +394,8 @@ class _Import:
         tx.project([*merging.projection(whole.past, tx.commit_id), msgspec.to_builtins(self._report())])
         record = session_records.expect(tx)
         status = record.status if record.status == "completed" else "paused"
-        if (record.status, record.owner) != (status, None):
-            tx.put(SESSION_RECORD, records.encode(replace(record, status=status, owner=None)))
+        if (settled := replace(record, status=status, owner=None, unseen_left=status == "paused")) != record:
+            tx.put(SESSION_RECORD, records.encode(settled))
         self._touch(tx)
 
     def _touch(self, tx: Transaction) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from functools import partial
+from operator import eq
 
 from msgspec.structs import replace
 
@@ -84,7 +85,8 @@ def recover(store: Store, view: View, record: SessionRecord, evidence: str) -> S
     if record.status != "crashed" or begun is None:
         return None
     if begun.found is None:
-        tenures.put_numbers(store, document.id, record.number, unseen(begun.owner))
+        dead = unseen(begun.owner)
+        tenures.put_numbers(store, document.id, record.number, None if dead is None else partial(eq, dead))
     plan = triage.plan(store, now, begun.evidence, begun.owner, is_carried_out=True)
     if begun.found is None and not any(each.in_doubt for each in plan.workflows):
         found = _found(store, now, plan, begun)

@@ -50,6 +50,10 @@ class SessionRecord(Struct, array_like=True, frozen=True):
     number: int
     owner: StepOwner | None = None
     ended_us: int | None = None
+    unseen_left: bool = False
+    """Whoever enters it next frees the steps of all who cannot be seen from here: it was carried here by a file, or
+    taken over by hand, and nobody came to the end of that.
+    """
 
 
 class RecoveryRecord(Struct, array_like=True, frozen=True):

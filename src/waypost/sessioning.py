@@ -77,7 +77,8 @@ class SessionDefinitions(Requests):
         its name any more who was in it before. It is the handle's current session from here on.
 
         One that has ended is given as it ended, and not entered. `take_over` takes it also from an owner who is alive
-        or cannot be seen: whatever he writes in its name from then on fails.
+        or cannot be seen: whatever he writes in its name from then on fails. It also frees the steps of its workflows
+        that somebody is at who cannot be seen from here, and has no other session.
 
         Raises SessionNotFound, and SessionBusy while its owner is alive, or cannot be shown to be dead.
         """

@@ -25,7 +25,7 @@ from waypost.redaction import Redaction
 from waypost.retention import Retention
 from waypost.session_models import Presence, SessionState
 from waypost.session_records import ENVIRONMENT, PREFERENCE, SESSION_RECORD, TOUCHED, SessionRecord
-from waypost.session_states import Looker, presence_of, state_of
+from waypost.session_states import Looker, presence_of, state_of, views_of
 from waypost.store import Change, DocumentId, JointChange, Receipt, Store, Transaction, View
 from waypost.store.claims import Sight
 from waypost.tenures import Tenures
@@ -139,10 +139,10 @@ class Sessions:
                 return False
             if seen is not None or record.status == "crashed":
                 record = self._recovered(view, record, seen)
-            work = partial(_begin, judged=record, owner=owner)
+            work = partial(_begin, judged=record, owner=owner, unseen_left=record.unseen_left)
             number = self._submit(document, work, "resume_session", clock.new_id("op")).data
             if number is not None:
-                self._put_numbers(document, number, record)
+                self._put_numbers(document, number, record, free_unseen=record.unseen_left)
                 self.held.enter_anew(session_id)
                 return True
         raise VersionConflict(f"others were faster {_TRIES} times", tries=_TRIES)
@@ -152,12 +152,23 @@ class Sessions:
         recovery.recover(self._store, view, record, "" if seen is None else seen.evidence)
         return session_records.expect(self._store.view(view.document))
 
-    def _put_numbers(self, document: DocumentId, number: int, judged: SessionRecord) -> None:
+    def _put_numbers(self, document: DocumentId, number: int, judged: SessionRecord, *, free_unseen: bool) -> None:
         """Shut out in all workflows who had the session before; also in those that were lost or damaged as that was
-        recovered, and are back.
+        recovered, and are back. `free_unseen` frees the steps of all others that cannot be seen from here, too, but for
+        those who have another session.
         """
-        left_by = recovery.last_owner(self._store.view(document), judged)
-        tenures.put_numbers(self._store, document.id, number, recovery.unseen(left_by))
+        left_by = recovery.unseen(recovery.last_owner(self._store.view(document), judged))
+        views = views_of(self._store) if free_unseen else ()
+        others = {each.owner for view, each in views if view.document != document and each.status == "active"}
+
+        def is_gone(owner: StepOwner) -> bool:
+            return owner == left_by or (free_unseen and owner not in others and recovery.unseen(owner) is not None)
+
+        looks = free_unseen or left_by is not None
+        damaged = tenures.put_numbers(self._store, document.id, number, is_gone if looks else None)
+        if free_unseen and not damaged:
+            work = partial(_all_freed, number=number)
+            self._submit(document, work, "resume_session", clock.new_id("op"))
 
     def _holds(self, session_id: str, record: SessionRecord) -> bool:
         is_mine = record.owner is not None and record.owner == StepOwner.this_process()
@@ -186,10 +197,11 @@ class Sessions:
         if claim is None:
             raise busy(document.id, "another process holds it, or is about to")
         try:
-            work = partial(_begin, judged=judged, owner=StepOwner.this_process())
+            free_unseen = take_over or judged.unseen_left
+            work = partial(_begin, judged=judged, owner=StepOwner.this_process(), unseen_left=free_unseen)
             number: int | None = self._submit(document, work, "resume_session", clock.new_id("op")).data
             if number is not None:
-                self._put_numbers(document, number, judged)
+                self._put_numbers(document, number, judged, free_unseen=free_unseen)
         except BaseException:
             tenures.let_go(document.id, claim)
             raise
@@ -431,7 +443,7 @@ def _put_values(tx: Transaction, values: Mapping[str, bytes]) -> None:
         tx.put(key, data)
 
 
-def _begin(tx: Transaction, judged: SessionRecord, owner: StepOwner) -> int | None:
+def _begin(tx: Transaction, judged: SessionRecord, owner: StepOwner, unseen_left: bool) -> int | None:
     """Begin a tenure, under a number of its own; None where the session is not as it was judged any more."""
     record = session_records.expect(tx)
     if record != judged or record.status == "completed":
@@ -439,5 +451,13 @@ def _begin(tx: Transaction, judged: SessionRecord, owner: StepOwner) -> int | No
     recovered = session_records.recovery(tx)
     has_number = record.status == "crashed" and recovered is not None and recovered.number == record.number
     number = record.number if has_number else record.number + 1
-    tx.put(SESSION_RECORD, records.encode(replace(record, status="active", number=number, owner=owner)))
+    begun = replace(record, status="active", number=number, owner=owner, unseen_left=unseen_left)
+    tx.put(SESSION_RECORD, records.encode(begun))
     return number
+
+
+def _all_freed(tx: Transaction, number: int) -> None:
+    """Say that the steps of all who cannot be seen are free, for as long as that tenure goes on."""
+    record = session_records.expect(tx)
+    if record.number == number and record.unseen_left:
+        tx.put(SESSION_RECORD, records.encode(replace(record, unseen_left=False)))

@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from functools import partial
 
 from waypost import clock, migrations, prepared, records, session_records
@@ -154,12 +155,12 @@ def _announce(tx: Transaction, workflow_id: str, number: int) -> None:
 
 
 def put_numbers(
-    store: Store, session_id: str, number: int, dead: StepOwner | None = None
+    store: Store, session_id: str, number: int, is_gone: Callable[[StepOwner], bool] | None = None
 ) -> dict[str, DocumentDamaged]:
     """Let nobody write in a session's name under a lower number, in all workflows that it has announced. Gives those
     that cannot be read, and so not be written to by anyone.
 
-    Steps that were running in the hands of `dead` are in nobody's from then on.
+    Steps that were running in the hands of somebody who is gone are in nobody's from then on.
     """
     document = session_records.document_of(session_id)
     damaged: dict[str, DocumentDamaged] = {}
@@ -168,8 +169,8 @@ def put_numbers(
         try:
             if is_lost(store, workflow):
                 continue
-            seen = dead if dead is not None and _is_readable(store, workflow) else None
-            work = partial(_fence, session_id=session_id, number=number, dead=seen)
+            seen = is_gone if is_gone is not None and _is_readable(store, workflow) else None
+            work = partial(_fence, session_id=session_id, number=number, is_gone=seen)
             change = Change(workflow, work, clock.new_id("op"), "take_over_session", session=session_id)
             prepared.submit(store, change)
         except DocumentDamaged as error:
@@ -189,12 +190,12 @@ def _is_readable(store: Store, workflow: DocumentId) -> bool:
     return True
 
 
-def _fence(tx: Transaction, session_id: str, number: int, dead: StepOwner | None) -> None:
+def _fence(tx: Transaction, session_id: str, number: int, is_gone: Callable[[StepOwner], bool] | None) -> None:
     session_records.link(tx, session_id, number)
-    if dead is None or records.find_workflow(tx) is None:
+    if is_gone is None or records.find_workflow(tx) is None:
         return
     for step in every_step(tx):
-        if step.owner == dead:
+        if step.owner is not None and is_gone(step.owner):
             step.owner = None
             records.put_step(tx, step)
 
