@@ -25,6 +25,8 @@ from waypost.store.claims import Claim
 logger = logging.getLogger("waypost")
 
 _PRESENT = b"\xc0"
+MOST_KNOWN = 4096
+"""From so many on a handle looks which of the sessions that it wrote for have ended, and forgets what it announced."""
 
 
 class Tenures:
@@ -33,6 +35,7 @@ class Tenures:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._numbers: dict[str, int] = {}
+        self._most_numbers = MOST_KNOWN
         self._announced: set[tuple[str, str]] = set()
         self._claims: dict[str, tuple[int, Claim]] = {}
         """With each the process that made it: the child of a fork holds nothing."""
@@ -57,6 +60,8 @@ class Tenures:
         prepared.submit(store, Change(document, work, clock.new_id("op"), "announce", session=session_id))
         if store is self._store:
             with self._lock:  # whoever lets go goes through them
+                if len(self._announced) >= MOST_KNOWN:
+                    self._announced.clear()  # to announce it again changes nothing
                 self._announced.add((session_id, workflow_id))
         return number
 
@@ -71,8 +76,28 @@ class Tenures:
             if record is None:
                 return None
             session_records.check_writable(record, session_id)
+            if len(self._numbers) >= self._most_numbers:
+                self._forget_ended()
             number = self._numbers.setdefault(session_id, record.number)
         return number
+
+    def _forget_ended(self) -> None:
+        """Forget the sessions that have ended: nobody writes for them any more, and whoever tries is told so. Of others
+        the number stays, since to find another one would hide that somebody was shut out.
+        """
+        for session_id in self._numbers.copy():
+            try:
+                record = session_records.find(self._store.peek(session_records.document_of(session_id)))
+            except WaypostError:
+                continue
+            if record is not None and record.status == "completed":
+                self.forget(session_id)
+        self._most_numbers = max(MOST_KNOWN, 2 * len(self._numbers))
+
+    @property
+    def size(self) -> int:
+        """How many sessions, and announcements of workflows, are remembered."""
+        return len(self._numbers) + len(self._announced)
 
     def held(self) -> list[str]:
         """The sessions that this handle holds."""
