@@ -101,7 +101,8 @@ class Source:
             self._start = self._asked(self._file.tell)
             return max(0, self._asked(lambda: self._file.seek(0, os.SEEK_END)) - self._start)
         spooled, end = self._scratch(), 0
-        while data := self._read(_PIECE_BYTES):
+        # one that never ends fills no disk
+        while end <= values.MOST_BYTES and (data := self._read(_PIECE_BYTES)):
             spooled.write_all(data, end)
             end += len(data)
         self._spooled = spooled

@@ -46,6 +46,28 @@ class Unseekable:
         return self._file.read(size)
 
 
+class Endless:
+    """A source that can only be read, and never ends."""
+
+    def __init__(self) -> None:
+        self.given = 0
+
+    def read(self, size: int) -> bytes:
+        self.given += size
+        assert self.given < 64 << 20, "it is read on and on"
+        return b"x" * size
+
+
+def test_a_source_without_an_end_is_refused_before_it_fills_the_disk(wp, monkeypatch):
+    """It is read no further than to where no value could hold it."""
+    wp.create_workflow("wf", "W", steps=["a"]).unwrap()
+    monkeypatch.setattr(values, "MOST_BYTES", 8 << 20)
+    source = Endless()
+    refused = wp.add_step_output("wf", "a", source)
+    assert isinstance(refused.error, InvalidValue) and "more than a value may have" in str(refused.error)
+    assert source.given <= 10 << 20
+
+
 class Hooked(io.BytesIO):
     """A file that does something once, when so many bytes were read from it."""
 
