@@ -266,6 +266,18 @@ def test_all_threads_are_listed_by_the_order_of_ids(saver: WaypostSaver, monkeyp
     assert ids(saver.list(None, limit=0)) == []
 
 
+def test_a_list_of_all_threads_goes_on_behind_any_number_that_were_removed(saver: WaypostSaver) -> None:
+    for number in range(1200):
+        saver.put(config(f"t{number}"), checkpoint({}, {}, number), LOOP, {})
+    going = saver.list(None)
+    assert ids([next(going)]) == ["00001199"]
+    for number in range(1, 1199):
+        saver._store.submit(
+            pages.change(naming.page(naming.name_of(f"t{number}"), 0), "clear", lambda tx: tx.clear())
+        ).result()
+    assert ids(going) == ["00000000"]
+
+
 def test_namespaces_that_come_and_go_are_found_in_their_pages(saver: WaypostSaver, small_pages: None) -> None:
     """One that was last written to many pages ago has its newest checkpoint; one that never was has none."""
     saver.put(config("t", "early:1"), checkpoint({"a": 1}, {"a": 1}, 0), LOOP, {"a": 1})

@@ -209,22 +209,22 @@ class _Merged:
         heapify(self._waiting)
 
     def next(self) -> Found | None:
-        if not self._waiting:
-            return None
-        wanted = heappop(self._waiting)
-        going = self._open.pop(wanted.thread_id, None)
-        if going is None:
-            going = self._begun_at(wanted)
-        found = next(going, None)  # it is what was wanted, unless that was removed since
-        if found is None:
-            return self.next()
-        after = next(going, None)
-        if after is not None:
-            heappush(self._waiting, _next_of(after))
-            self._open[wanted.thread_id] = _with(after, going)
-            if len(self._open) > _MOST_OPEN:
-                self._open.popitem(last=False)
-        return found
+        while self._waiting:
+            wanted = heappop(self._waiting)
+            going = self._open.pop(wanted.thread_id, None)
+            if going is None:
+                going = self._begun_at(wanted)
+            found = next(going, None)  # it is what was wanted, unless that was removed since
+            if found is None:
+                continue
+            after = next(going, None)
+            if after is not None:
+                heappush(self._waiting, _next_of(after))
+                self._open[wanted.thread_id] = _with(after, going)
+                if len(self._open) > _MOST_OPEN:
+                    self._open.popitem(last=False)
+            return found
+        return None
 
     def _begun_at(self, wanted: _Next) -> Iterator[Found]:
         place = wanted.checkpoint_id, wanted.component
