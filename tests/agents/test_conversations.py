@@ -351,3 +351,15 @@ def test_redaction_applies_to_what_agents_say() -> None:
     assert wp.get_step_output(WORKFLOW, "t", 1).output["input"] == {"token": "[redacted]"}
     assert state_of(wp).step("t").name == "[redacted]"
     assert "s3cret" not in json.dumps(repr(state_of(wp)))
+
+
+# --- what a user takes out ---
+
+
+def test_a_turn_whose_output_was_erased_comes_to_its_end(wp: Waypost, feed: Feeder) -> None:
+    """A prompt that should not have been kept is erased while the agent works on it; the events behind it are taken."""
+    feed(started(), prompted("my password is hunter2"))
+    wp.erase(WORKFLOW, f"outputs.{TURN}").unwrap()
+    feed(prompted("again"), stopped("All done."))
+    step = state_of(wp).step(TURN)
+    assert (step.status, step.output) == ("completed", {"message": "All done."})

@@ -20,6 +20,7 @@ from waypost.agents import texts
 from waypost.agents.events import LATEST_US
 from waypost.checkpoints import NewCheckpoint
 from waypost.codec import values
+from waypost.errors import ValueErased
 from waypost.folding import StepStatus
 from waypost.loading import every_step
 from waypost.models import StepOwner, WorkflowStep
@@ -182,12 +183,18 @@ class Conversation:
             self._add(step, given)
 
     def _join(self, step: WorkflowStep, came: Mapping[str, Any]) -> None:
-        known: Any = None
-        if step.output_version:
-            known = values.decode(records.output_bytes(self._tx, step.id, step.output_version), inert=True)
+        known = self._known(step)
         merged = {**(cast("dict[str, Any]", known) if isinstance(known, dict) else {}), **came}
         if merged != known:
             self._add(step, merged)
+
+    def _known(self, step: WorkflowStep) -> Any:
+        """The newest output of a step; None where it has none, or a user has erased it."""
+        try:
+            data = records.output_bytes(self._tx, step.id, step.output_version) if step.output_version else None
+        except ValueErased:
+            return None
+        return None if data is None else values.decode(data, inert=True)
 
     def _add(self, step: WorkflowStep, value: Any) -> None:
         means = self._means
