@@ -363,3 +363,13 @@ def test_a_turn_whose_output_was_erased_comes_to_its_end(wp: Waypost, feed: Feed
     feed(prompted("again"), stopped("All done."))
     step = state_of(wp).step(TURN)
     assert (step.status, step.output) == ("completed", {"message": "All done."})
+
+
+def test_a_command_whose_workflow_was_deleted_stays_deleted(wp: Waypost, feed: Feeder) -> None:
+    """Neither the end of the session nor its next start makes it anew, for nothing is told of it."""
+    feed(started(), prompted())
+    feed(payload("UserPromptExpansion", expansion_type="slash_command", command_name="fix", command_args=""), stopped())
+    (name,) = (each.id for each in wp.list_workflows().items if each.id != WORKFLOW)
+    wp.delete_workflow(name).unwrap()
+    feed(ended(), started("resume"))
+    assert [each.id for each in wp.list_workflows().items] == [WORKFLOW]

@@ -110,7 +110,11 @@ class _Parts:
         return self.main if command is None else self.made(command, command)
 
     def others(self) -> list[Conversation]:
-        return [self.made(name, name) for name in self.main.commands()]
+        return [self.made(name, name) for name in self.main.commands() if self._is_there(name)]
+
+    def _is_there(self, workflow_id: str) -> bool:
+        """Whether a command's workflow was not deleted: what tells nothing of it does not make it anew."""
+        return records.find_workflow(self._joint.document(owners.document_of(workflow_id))) is not None
 
     def made(self, workflow_id: str, name: str) -> Conversation:
         document = owners.document_of(records.validate_id(workflow_id, "workflow id"))
