@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import waypost
 from tests.conftest import Pretend, opened
 from waypost import Waypost, tenures
 from waypost.errors import StepBusy, StoreUnavailable
@@ -107,6 +108,23 @@ def test_an_imported_checkpoint_brings_nobody_who_cannot_be_seen(
         here.import_checkpoint(exported).unwrap()
         assert here.update_step_status("w", "a", "running").unwrap().interruptions == 1
         assert isinstance(here.update_step_status("w", "b", "running").error, StepBusy)
+
+
+@pytest.mark.parametrize("place", ["memory", "directory"])
+def test_nobody_is_at_the_steps_of_an_imported_workflow_that_was_renamed(
+    tmp_path: Path, as_living_process: Pretend, place: str
+) -> None:
+    """It is another workflow, and whoever is at a step of the one that is here is not at its step."""
+    with opened(tmp_path / "there") as there:
+        there.start_session(session_id="s")
+        there.create_workflow("w", "W", steps=["a"]).unwrap()
+        with as_living_process():
+            there.update_step_status("w", "a", "running").unwrap()
+        there.export_session("s", tmp_path / "carried")
+    with waypost.open("memory:" if place == "memory" else tmp_path / "here") as here:
+        here.create_workflow("w", "Another", steps=["a"]).unwrap()
+        assert here.import_session(tmp_path / "carried", on_clash="rename").unwrap().made == ["w-2"]
+        assert here.update_step_status("w-2", "a", "running").unwrap().interruptions == 1
 
 
 def refuse(*_: object) -> object:

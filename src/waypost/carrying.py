@@ -198,17 +198,21 @@ def _adopt(
         check()
     if wanted is not None:
         checkpoints.restore(tx, wanted)
-        _free(tx)
+        free_steps(tx, all_of_them=False)
         tx.project(["checkpoint", name])
     if wanted is None or name not in wanted.others:
         tx.put(ADOPTED + name, arrived.as_adopted)
     return name
 
 
-def _free(tx: Transaction) -> None:
-    """Have nobody at a step whom nobody here could ever show to be dead: on his machine he is at another workflow."""
+def free_steps(tx: Transaction, *, all_of_them: bool) -> None:
+    """Have nobody at the steps of another workflow than the one that he was at. Of a workflow that is to be the same
+    only whoever could never be shown here to be dead is at none: on his machine he is at another store's.
+    """
+    if migrations.current(tx) is not tx:
+        return  # an earlier release has laid it out
     for step in every_step(tx):
-        if step.owner is not None and clock.liveness(step.owner.identity) == "unknown":
+        if step.owner is not None and (all_of_them or clock.liveness(step.owner.identity) == "unknown"):
             step.owner = None
             records.put_step(tx, step)
 

@@ -259,6 +259,7 @@ class _Import:
         tx.project(merging.projection(whole.past, tx.commit_id))
         if target.id != whole.document.id:
             self._rename_checkpoints(whole, target, tx)
+            carrying.free_steps(tx, all_of_them=True)
         for name in records.names(tx, SESSION):
             self._number(tx, name, session_records.number_in(tx, name))
         if records.find_workflow(migrations.current(tx)) is None or self.session_id == self._bundle.session_id:
