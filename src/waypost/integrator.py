@@ -69,7 +69,7 @@ class HookIntegrator:
         self._failed = 0
         self._total_ms = 0.0
         self._workflows: set[str] = set()
-        self._is_shut_down = False
+        self._ending: asyncio.Task[None] | None = None
 
     async def emit_hook_event(
         self, event: str, payload: Mapping[str, Any], *, operation_id: str | None = None
@@ -101,7 +101,7 @@ class HookIntegrator:
         return result
 
     def _check(self) -> None:
-        if self._is_shut_down:
+        if self._ending is not None:
             raise Refused("the hook integrator is shut down, and takes no events")
         if depth() >= DEEPEST:
             raise Refused(f"listeners emit events that lead to one another, {DEEPEST} deep: this one is not taken")
@@ -179,11 +179,14 @@ class HookIntegrator:
 
     async def shutdown(self) -> None:
         """Take no more events, finish what is under way, and keep each live workflow as a checkpoint with the tags
-        `shutdown` and `cleanup`. The handle stays open. May be called twice.
+        `shutdown` and `cleanup`. The handle stays open. May be called twice: each call waits for the end of it, and one
+        that is cancelled leaves it going on.
         """
-        if self._is_shut_down:
-            return
-        self._is_shut_down = True
+        if self._ending is None:
+            self._ending = asyncio.ensure_future(self._end())
+        await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
         await asyncio.gather(*self._under_way, return_exceptions=True)
         try:
             await asyncio.wait_for(self.settle(), self._limit_s)

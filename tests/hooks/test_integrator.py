@@ -357,6 +357,32 @@ async def test_shutdown_waits_for_what_is_under_way(awp: AsyncWaypost, hooks: Ho
     assert [step.status for step in kept.state.workflow.steps] == ["running"] * 3
 
 
+async def test_each_shutdown_waits_until_all_is_kept(awp: AsyncWaypost, hooks: HookIntegrator) -> None:
+    """Whoever closes the handle behind the second one takes nothing from the first."""
+    (await hooks.emit_hook_event("step_start", nested(stepId="s"))).unwrap()
+    first = asyncio.ensure_future(hooks.shutdown())
+    await asyncio.sleep(0)
+    await hooks.shutdown()
+    assert await tags(awp) == [("shutdown", "cleanup")]
+    await first
+
+
+async def test_a_shutdown_that_was_cancelled_is_finished(awp: AsyncWaypost, hooks: HookIntegrator) -> None:
+    """A time limit of the caller's takes no checkpoint away."""
+    told = asyncio.Event()
+
+    async def listen(_: HookEvent) -> None:
+        await told.wait()
+
+    hooks.register_hook_listener("*", listen)
+    (await hooks.emit_hook_event("step_start", nested(stepId="s"))).unwrap()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(hooks.shutdown(), 0.05)
+    told.set()
+    await hooks.shutdown()
+    assert await tags(awp) == [("shutdown", "cleanup")]
+
+
 async def test_shutdown_without_automatic_checkpoints(awp: AsyncWaypost) -> None:
     """Where events make no checkpoints, their end makes none."""
     hooks = create_state_hook_integrator(awp, {"enable_auto_checkpoints": False})
