@@ -33,6 +33,8 @@ from waypost.store import DocumentId
 
 logger = logging.getLogger("waypost")
 
+MOST_KNOWN = 1000
+"""Of so many workflows it is looked which are live still."""
 SHUTDOWN_TAGS = ("shutdown", "cleanup")
 
 
@@ -68,7 +70,9 @@ class HookIntegrator:
         self._counts: Counter[str] = Counter()
         self._failed = 0
         self._total_ms = 0.0
-        self._workflows: set[str] = set()
+        self._workflows: dict[str, int] = {}
+        """Those that events were about, each with the number of the last of these."""
+        self._most_workflows = MOST_KNOWN
         self._ending: asyncio.Task[None] | None = None
 
     async def emit_hook_event(
@@ -112,7 +116,26 @@ class HookIntegrator:
         if isinstance(result, Failure):
             self._failed += 1
         elif event is not None and event.workflow_id is not None:
-            self._workflows.add(event.workflow_id)
+            self._workflows[event.workflow_id] = self._counts.total()
+            if len(self._workflows) > self._most_workflows:
+                self._most_workflows *= 2  # until it is known how many of them are live
+                looking = asyncio.ensure_future(self._forget_completed())
+                self._under_way.add(looking)
+                looking.add_done_callback(self._under_way.discard)
+
+    async def _forget_completed(self) -> None:
+        """Forget the workflows that are not live, but for those that events came for meanwhile."""
+        seen = self._workflows.copy()
+        live = await asyncio.to_thread(lambda: set(filter(self._is_live, seen)))
+        for each, number in seen.items():
+            if each not in live and self._workflows.get(each) == number:
+                del self._workflows[each]
+        self._most_workflows = max(MOST_KNOWN, 2 * len(self._workflows))
+
+    @property
+    def known(self) -> int:
+        """How many workflows are remembered."""
+        return len(self._workflows)
 
     # --- listeners ---
 
@@ -166,7 +189,7 @@ class HookIntegrator:
 
     def _live(self) -> list[str]:
         """The workflows that events were about, and which are there and not completed."""
-        self._workflows = {each for each in self._workflows if self._is_live(each)}
+        self._workflows = {each: number for each, number in self._workflows.copy().items() if self._is_live(each)}
         return sorted(self._workflows)
 
     def _is_live(self, workflow_id: str) -> bool:

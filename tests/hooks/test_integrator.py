@@ -12,6 +12,7 @@ import pytest
 
 import waypost
 from tests.hooks.support import nested
+from waypost import integrator
 from waypost.api import AsyncWaypost
 from waypost.errors import InvalidConfiguration, InvalidInput, Refused, StoreClosed
 from waypost.hooks.listeners import DEEPEST, MOST_WAITING
@@ -43,6 +44,20 @@ async def test_trap_33_twenty_parallel_completions_are_all_kept(awp: AsyncWaypos
     assert [(each.status, each.output) for each in state.workflow.steps] == [("completed", each) for each in steps]
     assert await tags(awp) == [("auto", "step_milestone")] * 4
     assert hooks.get_statistics().events == {"workflow_start": 1, "step_complete": 20}
+
+
+async def test_what_is_completed_is_forgotten(
+    awp: AsyncWaypost, hooks: HookIntegrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An integrator that is there for months remembers the workflows that are live, also where nobody asks."""
+    monkeypatch.setattr(integrator, "MOST_KNOWN", 8)
+    hooks = create_state_hook_integrator(awp)
+    (await hooks.emit_hook_event("step_start", nested("live", stepId="s"))).unwrap()
+    for number in range(40):
+        (await hooks.emit_hook_event("step_complete", nested(f"w{number}", stepId="s"))).unwrap()
+        await hooks.settle()
+        assert hooks.known <= 20
+    assert hooks.get_statistics().active_workflows == 1
 
 
 async def test_options_of_its_own(awp: AsyncWaypost) -> None:
