@@ -31,6 +31,7 @@ from waypost.hooks import entries, script, spool
 from waypost.hooks.entries import Entry
 from waypost.store import Store
 from waypost.store.directory import spooled
+from waypost.store.directory.files import Directory
 
 
 @pytest.fixture
@@ -398,6 +399,29 @@ def test_x27_what_is_refused_is_bounded(store: Store, folder: Path, monkeypatch:
     fold(store)
     assert sum(each.size_bytes for each in spool.refused(store.location)) <= 2000
     assert len(list((folder / "refused").iterdir())) == 2 * len(spool.refused(store.location))
+
+
+def test_x27_a_removal_of_what_was_refused_leaves_no_reason_behind(
+    store: Store, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between an event and its reason: the next removal takes what is left, for nobody else would."""
+    put(folder, b"0", dialect="?")
+    assert fold(store) == (0, 1, 0)
+    monkeypatch.setattr(spooled, "REFUSED_MOST", 0)
+    spooled_in = spool.folder_of(store.location)
+    assert spooled_in is not None
+    remove = Directory.remove
+
+    def killed(directory: Directory, name: str) -> None:
+        remove(directory, name)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Directory, "remove", killed)
+        with pytest.raises(KeyboardInterrupt):
+            spooled.keep_bounds(spooled_in)
+    spooled.keep_bounds(spooled_in)
+    assert list((folder / "refused").iterdir()) == []
 
 
 def kept_payload(folder: Path, refused: spooled.Refused) -> bytes:

@@ -112,7 +112,7 @@ def keep_bounds(folder: Directory, *, by_age: bool = False) -> int:
     for name, size, time_us in found:
         if number <= REFUSED_MOST and total <= REFUSED_MOST_BYTES and time_us >= oldest_us:
             break
+        aside.remove(name.removesuffix(EVENT) + REASON)  # first: without its event nobody would look for it
         aside.remove(name)
-        aside.remove(name.removesuffix(EVENT) + REASON)
         number, total, freed = number - 1, total - size, freed + size
     return freed
