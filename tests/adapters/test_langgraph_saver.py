@@ -18,7 +18,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from tests.adapters.support import checkpoint, config, fill, ids
 from tests.conftest import StoreFactory
-from waypost.adapters.langgraph import WaypostSaver, naming, pages
+from waypost.adapters.langgraph import WaypostSaver, building, naming, pages
 from waypost.blocking import Waypost
 from waypost.errors import InvalidId, InvalidInput, InvalidValue, Refused, StoreClosed, VersionConflict, WaypostError
 from waypost.store import Store
@@ -656,6 +656,30 @@ def test_pruning_keeps_what_comes_in_and_what_is_pending(store: Store, saver: Wa
     assert found is not None and found.checkpoint["channel_values"] == {"same": "never changed"}
     saver.prune(["t"], strategy="delete")
     assert ids(saver.list(None)) == []
+
+
+def test_a_copy_of_a_thread_that_is_deleted_meanwhile_is_not_there(
+    saver: WaypostSaver, small_pages: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never the first pages of it alone."""
+    fill(saver, 100)
+    read = building._parts
+    seen: list[object] = []
+
+    def deleted_then(view: Any) -> Any:
+        found = read(view)
+        if not seen:
+            saver.delete_thread("t")
+        seen.append(view)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(building, "_parts", deleted_then)
+        with pytest.raises(VersionConflict):
+            saver.copy_thread("t", "u")
+    assert len(seen) > 1 and ids(saver.list(config("u"))) == []
+    saver.copy_thread("t", "u")
+    assert saver.get_tuple(config("u")) is None
 
 
 def test_a_thread_that_was_pruned_is_copied(saver: WaypostSaver, small_pages: None) -> None:

@@ -34,16 +34,22 @@ class Content(NamedTuple):
 
 
 def copy_thread(known: Pages, source: str, target: str) -> None:
-    """Copy all of a thread. Raises Refused where the target has checkpoints."""
+    """Copy all of a thread. Raises Refused where the target has checkpoints, VersionConflict where the source is
+    deleted meanwhile.
+    """
     name = naming.name_of(source)
     pages.run(known.store, known.for_writing(name))
     build(known, target, _pages_of(known, name))
 
 
 def _pages_of(known: Pages, name: str) -> Iterator[Content]:
-    for row in known.look(name).rows:
+    copied = known.look(name).rows
+    for row in copied:
         view = known.view(name, row.number)
         yield Content(row.low, _parts(view))
+    # a page is cleared when the head lists it no more
+    if not {row.number for row in known.look(name).rows}.issuperset(row.number for row in copied):
+        raise VersionConflict("the thread was deleted while it was copied: nothing of it was written")
 
 
 def _parts(view: View) -> dict[str, bytes]:

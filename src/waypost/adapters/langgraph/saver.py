@@ -378,7 +378,8 @@ class WaypostSaver(BaseCheckpointSaver[Any]):
     def copy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copy all of a thread into one that has no checkpoints: all or nothing.
 
-        Raises Refused where the target has some, InvalidId and what the store raises.
+        Raises Refused where the target has some, VersionConflict where the source is deleted meanwhile, InvalidId and
+        what the store raises.
         """
         source, target = naming.thread_id_of(source_thread_id), naming.thread_id_of(target_thread_id)
         building.copy_thread(self._pages, source, target)
