@@ -335,6 +335,27 @@ def test_e10_a_value_that_a_repair_could_not_keep_is_not_taken_away_by_a_merge(t
     assert target.get_step_output("wf", "b").output == large[::-1]
 
 
+def test_e10_a_checkpoint_that_a_sync_has_had_adopted_is_not_taken_away_by_a_merge(
+    source: Waypost, target: Waypost
+) -> None:
+    """Where it stands with another mark than here, it was not removed."""
+    source.start_session(session_id="s")
+    source.create_workflow("wf", "A workflow", session_id="s").unwrap()
+    with waypost.open("memory:") as third:
+        source.sync(third).unwrap()
+        kept = source.create_checkpoint("wf", "kept").unwrap().id
+        source.sync(target).unwrap()
+        third.update_context("wf", variables={"x": 1}).unwrap()
+        assert source.sync(third).unwrap().documents[0].action == "merged"
+    report = target.import_session(source.export_session("s"), on_clash="merge").unwrap()
+    assert report.merged == ["wf"]
+    assert kept in [each.id for each in target.list_checkpoints("wf")]
+    target.sync(source).unwrap()
+    for each in (source, target):
+        each.restore_from_checkpoint(kept).unwrap()
+        sound(each)
+
+
 def test_what_went_different_ways_is_merged_part_by_part(source: Waypost, target: Waypost) -> None:
     fill(source)
     target.import_session(source.export_session("s")).unwrap()

@@ -205,7 +205,7 @@ class _Import:
 
     def _holds(self, here: Past, incoming: Past) -> bool:
         """Whether a document holds all of a history, or has taken it in by a merge."""
-        return _id_at(incoming, incoming.version) in merging.known(here)
+        return merging.id_at(incoming, incoming.version) in merging.known(here)
 
     def _clash(self) -> ImportConflict:
         named = ", ".join(f"{each.kind} {each.id!r}" for each in self._clashes[:5])
@@ -238,7 +238,7 @@ class _Import:
     def _opened(self, whole: Whole, target: DocumentId) -> JointPart:
         """A document that is here, to be changed; what is remembered of that is told once all is known."""
         part = self._joint.document(target)
-        self._changed.append((part, merging.projection(whole.past, _id_at(whole.past, whole.past.version) or b"")))
+        self._changed.append((part, merging.projection(whole.past)))
         return part
 
     def _take(self, whole: Whole, target: DocumentId, work: Callable[[Transaction], Any]) -> None:
@@ -364,6 +364,8 @@ class _Import:
         elif key.startswith(ERASED):
             part.put(key, merging.erased_here(theirs.get(key) or b"", key, part))
             self._erased.add(part.document)
+        elif length is None and key.startswith(CHECKPOINT) and _has_adopted(theirs, key):
+            pass  # a merge there has made it an adopted one, and nobody has removed it
         elif length is None:
             part.delete(key)
         elif merging.is_checkpoint(key):
@@ -461,16 +463,13 @@ def _cannot_merge(target: DocumentId, keys: list[str]) -> ImportConflict:
     )
 
 
-def _id_at(past: Past, version: int) -> bytes | None:
-    """The commit id of a version; None where it is not known."""
-    if version <= past.first:
-        return past.dropped_id(version)
-    return next((commit.commit_id for commit in past.commits(version + 1)), None)
-
-
 def _is_linked(view: View, session_id: str) -> bool:
     """Whether a session is among those of a workflow, or it was deleted, and has none that could go on."""
     return view.size_of(records.WORKFLOW) is None or view.size_of(SESSION + session_id) is not None
+
+
+def _has_adopted(view: View, key: str) -> bool:
+    return view.size_of(ADOPTED + key.removeprefix(CHECKPOINT)) is not None
 
 
 def _checkpoints_in(view: View) -> list[str]:

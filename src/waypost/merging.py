@@ -26,9 +26,9 @@ Digests = dict[str, bytes]
 """What a document holds: the digest of each part, by its key."""
 
 
-def projection(incoming: Past, commit_id: bytes) -> list[object]:
+def projection(incoming: Past, commit_id: bytes | None = None) -> list[object]:
     """What an import remembers of itself: up to where the history that it brought is known here from then on."""
-    return [_MARK, incoming.version, commit_id.hex()]
+    return [_MARK, incoming.version, (commit_id or id_at(incoming, incoming.version) or b"").hex()]
 
 
 def known_by(commit: Commit) -> bytes | None:
@@ -63,6 +63,13 @@ def known(past: Past) -> set[bytes]:
         if brought is not None:
             found.add(brought)
     return found
+
+
+def id_at(past: Past, version: int) -> bytes | None:
+    """The commit id of a version; None where it is not known."""
+    if version <= past.first:
+        return past.dropped_id(version)
+    return next((commit.commit_id for commit in past.commits(version + 1)), None)
 
 
 def last_known(incoming: Past, ids: set[bytes]) -> int:
