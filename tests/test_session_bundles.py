@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 import waypost
+from tests.store.support import change
 from waypost import DocumentDamaged, ImportConflict, InvalidInput, SessionNotFound, Waypost, records, session_records
 from waypost.keys import Keys
 from waypost.models import WorkflowContext
@@ -333,6 +334,31 @@ def test_e10_a_value_that_a_repair_could_not_keep_is_not_taken_away_by_a_merge(t
     assert target.load_workflow_state("wf").unwrap().context.variables["more"] == 1
     assert target.get_step_output("wf", "a").output == large
     assert target.get_step_output("wf", "b").output == large[::-1]
+
+
+def test_e10_what_a_repair_may_have_lost_is_a_conflict_of_a_merge(target: Waypost, tmp_path: Path) -> None:
+    """Whether it was removed or lost nobody can tell, so no import removes it; what is removed later is gone."""
+    large = random.Random(1).randbytes(300_000)
+    with opened("directory", tmp_path, "source") as source:
+        source.start_session(session_id="s")
+        source.create_workflow("wf", "A workflow", session_id="s").unwrap()
+        source.update_context("wf", variables={"large": large, "larger": large[::-1], "x": 1}).unwrap()
+        target.import_session(source.export_session("s")).unwrap()
+    log = tmp_path / "source" / "workflows" / "wf.state"
+    data = bytearray(log.read_bytes())
+    data[data.index(large[100_000:100_100])] ^= 1
+    log.write_bytes(data)
+    assert waypost.repair(tmp_path / "source").repaired[0].lost_parts == ("variable\x1flarge",)
+    with opened("directory", tmp_path, "source") as source:
+        store = source.definitions.store
+        store.submit(change(DocumentId("workflow", "wf"), lambda tx: tx.delete("variable\x1flarger"))).result()
+        failed = target.import_session(source.export_session("s"), on_clash="merge").error
+        assert isinstance(failed, ImportConflict)
+        assert failed.details["parts"] == ["'variable large'"]
+        assert set(target.load_workflow_state("wf").unwrap().context.variables) == {"large", "larger", "x"}
+        source.update_context("wf", variables={"large": large}).unwrap()
+        target.import_session(source.export_session("s"), on_clash="merge").unwrap()
+    assert target.load_workflow_state("wf").unwrap().context.variables == {"large": large, "x": 1}
 
 
 def test_e10_a_checkpoint_that_a_sync_has_had_adopted_is_not_taken_away_by_a_merge(

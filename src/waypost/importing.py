@@ -322,7 +322,7 @@ class _Import:
         before = sides.base if sides.base is not None else self._base_here(whole, target, base)
         conflicts: list[str] = []
         wanted: list[str] = []
-        for key, is_conflict in merging.changed(before, merging.digests(here), sides.theirs):
+        for key, is_conflict in merging.changed(before, merging.digests(here), sides):
             if target.kind == "session" and key in _OWN:
                 continue
             if is_conflict and (key.startswith(ERASED) or self._is_same_secret(whole, here, key)):
@@ -364,8 +364,6 @@ class _Import:
         elif key.startswith(ERASED):
             part.put(key, merging.erased_here(theirs.get(key) or b"", key, part))
             self._erased.add(part.document)
-        elif length is None and key.startswith(CHECKPOINT) and _has_adopted(theirs, key):
-            pass  # a merge there has made it an adopted one, and nobody has removed it
         elif length is None:
             part.delete(key)
         elif merging.is_checkpoint(key):
@@ -466,10 +464,6 @@ def _cannot_merge(target: DocumentId, keys: list[str]) -> ImportConflict:
 def _is_linked(view: View, session_id: str) -> bool:
     """Whether a session is among those of a workflow, or it was deleted, and has none that could go on."""
     return view.size_of(records.WORKFLOW) is None or view.size_of(SESSION + session_id) is not None
-
-
-def _has_adopted(view: View, key: str) -> bool:
-    return view.size_of(ADOPTED + key.removeprefix(CHECKPOINT)) is not None
 
 
 def _checkpoints_in(view: View) -> list[str]:

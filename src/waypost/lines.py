@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from waypost import merging
-from waypost.store import Commit, DocumentId, Past, Store, View, parts
+from waypost.store import Commit, DocumentId, Past, Store, View
 
 
 class Side(NamedTuple):
@@ -106,13 +106,7 @@ def line_of(side: Side, known: set[bytes]) -> Line:
         touched.update(dict.fromkeys(keys, touch))
         if commit.merge is not None:
             touched.update(_taken_over(commit.projection))
-    return Line(common, common_id, ids, contains, touched, is_whole, common < past.first and _was_repaired(past))
-
-
-def _was_repaired(past: Past) -> bool:
-    """Whether a history begins with a version that a repair made."""
-    start = past.start()
-    return start.commit_id == parts.repaired_id(past.dropped_id(past.first - 1) or parts.NO_COMMIT, start.checksum)
+    return Line(common, common_id, ids, contains, touched, is_whole, merging.may_lack(past, common))
 
 
 def projection(origins: Mapping[str, Touch]) -> list[object]:

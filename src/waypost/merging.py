@@ -83,14 +83,30 @@ def last_known(incoming: Past, ids: set[bytes]) -> int:
     return 0
 
 
+def may_lack(past: Past, common: int) -> bool:
+    """Whether a history, as far as it is kept, begins behind the common version with one that a repair made: what is
+    not there, and was not removed since, may be what that could not keep.
+    """
+    if common >= past.first:
+        return False
+    start = past.start()
+    return start.commit_id == parts.repaired_id(past.dropped_id(past.first - 1) or parts.NO_COMMIT, start.checksum)
+
+
 class Sides(NamedTuple):
     """The common ancestor (None where it is not known any more) and the newest version of an incoming history, and the
-    versions whose commits made the checkpoints in it.
+    versions whose commits made the checkpoints in it; also which parts are known to be removed where a repair may have
+    lost others.
     """
 
     base: Digests | None
     theirs: Digests
     made_at: dict[str, int]
+    removed: set[str] | None
+
+    def may_have_lost(self, key: str) -> bool:
+        """Whether a part that is not there may not have been removed."""
+        return self.removed is not None and key not in self.removed
 
 
 def read(incoming: Whole, base: int) -> Sides:
@@ -99,9 +115,12 @@ def read(incoming: Whole, base: int) -> Sides:
     current = digests(past.start())
     at_base = dict(current) if base == past.first else None
     made_at: dict[str, int] = {}
+    removed: set[str] = set()
     for commit in past.commits(oldest_first=True):
         if commit.cleared:
+            removed.update(current)
             current.clear()
+        removed.update(commit.removed)
         for key in commit.removed:
             current.pop(key, None)
         for key in commit.puts:
@@ -111,7 +130,7 @@ def read(incoming: Whole, base: int) -> Sides:
                 made_at[key.removeprefix(CHECKPOINT)] = commit.version
         if commit.version == base:
             at_base = dict(current)
-    return Sides(at_base if base else {}, current, made_at)
+    return Sides(at_base if base else {}, current, made_at, removed if may_lack(past, base) else None)
 
 
 def digests(view: View) -> Digests:
@@ -133,23 +152,26 @@ def digest_in(view: View, key: str) -> bytes:
     return digest.digest()
 
 
-def changed(base: Digests, ours: Digests, theirs: Digests) -> Iterator[tuple[str, bool]]:
-    """The parts that an incoming history changed and that are not so here yet, each with whether they were changed here
-    in another way.
+def changed(base: Digests, ours: Digests, sides: Sides) -> Iterator[tuple[str, bool]]:
+    """The parts that an incoming history changed and that are not so here yet, each with whether that is a conflict:
+    they were changed here in another way, or are gone there, and nobody can tell whether somebody has removed them.
     """
-    for key in sorted({*base, *theirs}):
-        then, here, there = base.get(key), ours.get(key), theirs.get(key)
-        if there not in (then, here) and not (there is None and _is_lost(key, ours, theirs)):
-            yield key, here != then
+    for key in sorted({*base, *sides.theirs}):
+        then, here, there = base.get(key), ours.get(key), sides.theirs.get(key)
+        if there not in (then, here) and not (there is None and _stays(key, ours, sides)):
+            yield key, here != then or (there is None and sides.may_have_lost(key))
 
 
-def _is_lost(key: str, ours: Digests, theirs: Digests) -> bool:
-    """Whether a value that is not there was not removed, but is one that a repair could not keep: each output of its
-    step is as it is here, and whoever removes a value removes its output.
+def _stays(key: str, ours: Digests, sides: Sides) -> bool:
+    """Whether a part that is not there was not removed, but is the value of an output that a repair could not keep
+    (each output of its step is as it is here, and whoever removes a value removes its output), or a checkpoint that was
+    adopted by a merge, or that a repair may have lost.
     """
+    if is_checkpoint(key):
+        return ADOPTED + key.removeprefix(CHECKPOINT) in sides.theirs or sides.may_have_lost(key)
     step = key.removeprefix(VALUE).partition(SEPARATOR)[0]
     outputs = [each for each in ours if each.startswith(f"{OUTPUT}{step}{SEPARATOR}")]
-    return key.startswith(VALUE) and bool(outputs) and all(theirs.get(each) == ours[each] for each in outputs)
+    return key.startswith(VALUE) and bool(outputs) and all(sides.theirs.get(each) == ours[each] for each in outputs)
 
 
 def not_known_to(incoming: Iterable[str], base: Digests, ours: Digests, theirs: Digests) -> list[str]:
