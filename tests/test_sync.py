@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 
 import waypost
 from tests.conftest import opened
-from tests.store.support import change
+from tests.store.support import change, directory_store
+from tests.store.test_checkpoints import without_history
 from tests.synced import WF, nobody, statuses, synced, variables, view
 from waypost import (
     InvalidInput,
@@ -21,6 +23,9 @@ from waypost import (
     WorkflowNotFound,
 )
 from waypost.blocking import Waypost
+from waypost.codec import bodies
+from waypost.records import ADOPTED, CHECKPOINT
+from waypost.store.directory import loading
 
 
 @pytest.fixture(params=["memory", "directory"])
@@ -147,6 +152,40 @@ def test_e10_what_a_repair_may_have_lost_is_a_conflict(here: Waypost, other: Way
         for each in (again, other):
             assert variables(each) == {"x": 0, "y": 1, "large": large}
         assert again.sync(other).unwrap().is_complete
+
+
+def test_e10_a_checkpoint_that_a_repair_may_have_lost_stays_where_it_is(
+    here: Waypost, other: Waypost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And comes back from there; one that was removed since is gone."""
+    names = [here.create_checkpoint("wf", text).unwrap().id for text in ("first", "second")]
+    here.update_context("wf", variables={"x": 1}).unwrap()
+    synced(here, other)
+    here.close()
+    monkeypatch.setattr(bodies, "ENTRY_BLOCK_BYTES", 1)  # each part is in a block of its own
+    with closing(directory_store(tmp_path / "here")) as store:
+        store.submit(change(WF, lambda tx: tx.put("variable\x1fy", b"\x05"))).result()
+        without_history(store, monkeypatch)
+        log, state = loading.load(store._context, WF)
+        assert log is not None
+        keys = state.base.body.keys
+        offset = state.base.offset(keys.index(CHECKPOINT + names[0]))
+    file = tmp_path / "here" / "workflows" / "wf.state"
+    data = bytearray(file.read_bytes())
+    data[offset] ^= 1
+    file.write_bytes(data)
+    for each in (tmp_path / "here" / "checkpoints").glob("*.checkpoint"):
+        each.unlink()
+    assert len(waypost.repair(tmp_path / "here").repaired[0].lost_keys) == 1
+    with opened(tmp_path / "here") as again:
+        assert names[0] not in [each.id for each in again.list_checkpoints("wf")]
+        synced(again, other)
+        for each in (again, other):
+            assert names[0] in [found.id for found in each.list_checkpoints("wf")]
+            assert each.validate_checkpoint(names[0]).is_valid
+        again.definitions.store.submit(change(WF, lambda tx: tx.delete(ADOPTED + names[0]))).result()
+        synced(again, other)
+        assert names[0] not in [found.id for found in other.list_checkpoints("wf")]
 
 
 def test_a_store_is_not_synced_with_itself(here: Waypost, tmp_path: Path) -> None:

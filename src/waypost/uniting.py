@@ -415,13 +415,14 @@ def merge_orders(base: list[str], ours: list[str], theirs: list[str]) -> list[st
 
 
 def _unite_checkpoint(sides: Sides, name: str, union: Union) -> None:
-    """A checkpoint is there as long as neither side has removed it, and one that a line has made is adopted: its commit
-    is not there on the other side.
+    """A checkpoint is there as long as neither side is known to have removed it, and one that a line has made is
+    adopted: its commit is not there on the other side.
     """
     there = [view for view in (sides.ours, sides.theirs) if checkpoint_in(view, name) is not None]
     was_there = sides.base is not None and checkpoint_in(sides.base, name) is not None
+    is_lost = all(_may_be_lost(sides, prefix + name) for prefix in (CHECKPOINT, ADOPTED))
     union.decided[CHECKPOINT + name] = Decided()
-    if not there or (len(there) < 2 and (was_there or _is_removed(sides, there[0], name))):
+    if not there or (len(there) < 2 and not is_lost and (was_there or _is_removed(sides, there[0], name))):
         union.decided[ADOPTED + name] = Decided()
         return
     # the side that has adopted it says more of it
