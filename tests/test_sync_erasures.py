@@ -178,3 +178,27 @@ def test_a_step_that_stands_with_its_outputs_brings_back_none_that_was_erased(he
     for wp in (here, other):
         assert versions_with(wp, output_key("a", 1)) == []
         assert wp.get_step_output("wf", "a").output == "another"
+
+
+@pytest.mark.parametrize("is_erased_first", [True, False])
+@pytest.mark.parametrize("on_conflict", ["merge", "last_writer_wins"])
+def test_what_the_other_side_has_by_an_import_is_erased(
+    tmp_path: Path, on_conflict: Any, *, is_erased_first: bool
+) -> None:
+    """Also where the import came after it was erased: nobody has put it there as another value."""
+    stores = [tmp_path / name for name in ("here", "other")]
+    with opened(stores[0], compression=PLAIN) as one, opened(stores[1], compression=PLAIN) as two:
+        one.start_session(session_id="s")
+        one.create_workflow("wf", "Wf", session_id="s").unwrap()
+        synced(one, two)
+        one.update_context("wf", variables={"leak": SECRET}).unwrap()
+        export = one.export_session("s")
+        if is_erased_first:
+            erase(one)
+        two.import_session(export, on_clash="merge").unwrap()
+        if not is_erased_first:
+            erase(one)
+        assert not synced(one, two, on_conflict=on_conflict).conflicts
+        assert [variables(each) for each in (one, two)] == [{}, {}]
+        assert [versions_with(each) for each in (one, two)] == [[], []]
+    assert [files_with(each, SECRET) for each in stores] == [[], []]

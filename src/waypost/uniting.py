@@ -88,6 +88,13 @@ class Sides(NamedTuple):
             return True if line.is_whole else None
         return touch.commit_id in (self.known_there if view is self.ours else self.known_here)
 
+    def knows_value(self, view: View, key: str) -> bool | None:
+        """The same of the value that a side has; an import may have put there again what the common version had."""
+        seen, base = self.is_seen(view, key), self.base
+        if seen is False and base is not None and None not in (base.size_of(key), view.size_of(key)):
+            return digest_in(base, key) == digest_in(view, key)
+        return seen
+
     def is_newer(self, view: View, other: View, key: str) -> bool:
         """Whether a side has changed a part knowing what the other made of it, who does not know of that."""
         return self.is_seen(other, key) is True and self.is_seen(view, key) is False
@@ -319,7 +326,7 @@ def _is_erased_elsewhere(sides: Sides, key: str) -> bool:
     return any(
         view.size_of(key) is not None
         and other.size_of(key) is None
-        and sides.is_seen(view, key) is not True
+        and sides.knows_value(view, key) is not True
         and _says_erased_since(sides, other, view, key)
         for view, other in ((sides.ours, sides.theirs), (sides.theirs, sides.ours))
     )
@@ -330,7 +337,7 @@ def is_erased_since(sides: Sides, view: View, key: str) -> bool:
     if view is sides.base:
         return view.erased(key) is not None
     other = sides.theirs if view is sides.ours else sides.ours
-    return sides.is_seen(view, key) is not False and _says_erased_since(sides, other, view, key)
+    return sides.knows_value(view, key) is not False and _says_erased_since(sides, other, view, key)
 
 
 def _says_erased_since(sides: Sides, side: View, other: View, key: str) -> bool:
