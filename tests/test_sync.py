@@ -131,6 +131,30 @@ def test_e10_a_value_that_a_repair_could_not_keep_comes_back_from_the_other_stor
             assert variables(each) == {"x": 1, "y": 0}
 
 
+@pytest.mark.parametrize("answer", ["ours", "theirs"])
+def test_e10_no_answer_about_its_step_takes_a_value_away_that_a_repair_could_not_keep(
+    here: Waypost, other: Waypost, tmp_path: Path, answer: str
+) -> None:
+    """The output is the same on both sides, and has its value as the other side has it."""
+    large = random.Random(1).randbytes(300_000)
+    here.update_step_status("wf", "a", "running").unwrap()
+    here.add_step_output("wf", "a", large).unwrap()
+    synced(here, other)
+    here.close()
+    log = tmp_path / "here" / "workflows" / "wf.state"
+    data = bytearray(log.read_bytes())
+    data[data.index(large[100_000:100_100])] ^= 1
+    log.write_bytes(data)
+    assert waypost.repair(tmp_path / "here").repaired[0].lost_parts
+    with opened(tmp_path / "here") as again:
+        again.update_step_status("wf", "a", "failed").unwrap()
+        other.update_step_status("wf", "a", "completed").unwrap()
+        synced(again, other, on_conflict="user_intervention", resolve=lambda _: answer)
+        for each in (again, other):
+            assert statuses(each)["a"] == {"ours": "failed", "theirs": "completed"}[answer]
+            assert each.get_step_output("wf", "a").output == large
+
+
 def test_e10_what_a_repair_may_have_lost_is_a_conflict(here: Waypost, other: Waypost, tmp_path: Path) -> None:
     """Whether it was removed or lost nobody can tell, so no store loses it unasked; what is removed later is gone."""
     large = random.Random(1).randbytes(300_000)

@@ -24,6 +24,7 @@ from waypost.uniting import (
     adopted,
     checkpoint_in,
     is_erased_since,
+    kept_by,
     lasting,
     problem_of,
     step_of,
@@ -179,8 +180,13 @@ def _as_it_is(sides: Sides, keys: set[str], view: View) -> Union:
 
 
 def _as_in(sides: Sides, view: View, key: str) -> Decided:
-    """A part as a version has it; what was erased since does not come back."""
-    return Decided() if is_erased_since(sides, view, key) else Decided(view)
+    """A part as a version has it; what was erased since does not come back, and a value that a repair could not keep
+    does: the answer is not about that.
+    """
+    if is_erased_since(sides, view, key):
+        return Decided()
+    kept = None if view is sides.base else kept_by(sides, key)
+    return Decided(view if kept is None else kept)
 
 
 def _adopted(sides: Sides, view: View, name: str, union: Union) -> Decided:

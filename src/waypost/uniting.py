@@ -188,7 +188,7 @@ def digests(sides: Sides, key: str) -> tuple[bytes | None, bytes | None, bytes |
 
 def _unite_part(sides: Sides, key: str, union: Union) -> None:
     then, here, there = digests(sides, key)
-    kept = _kept_by(sides, key)
+    kept = kept_by(sides, key)
     if kept is not None:
         union.decided[key] = Decided(kept)
     elif then is not None and here != there and _may_be_lost(sides, key):
@@ -222,7 +222,7 @@ def _may_be_lost(sides: Sides, key: str) -> bool:
     return any(view.size_of(key) is None and line.may_lack and key not in line.touched for view, line in lines)
 
 
-def _kept_by(sides: Sides, key: str) -> View | None:
+def kept_by(sides: Sides, key: str) -> View | None:
     """The side that has the value of an output which is the same on both, where the other has lost it: a repair could
     not keep it. Whoever removes a value removes its output.
     """
