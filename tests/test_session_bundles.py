@@ -382,6 +382,26 @@ def test_e10_a_checkpoint_that_a_sync_has_had_adopted_is_not_taken_away_by_a_mer
         sound(each)
 
 
+def test_what_was_erased_does_not_come_back_with_a_store_that_has_it_by_an_import(
+    source: Waypost, target: Waypost
+) -> None:
+    """There it stands in a commit that is not known here; another value that was put there is a conflict."""
+    source.start_session(session_id="s")
+    source.create_workflow("wf", "A workflow", session_id="s").unwrap()
+    target.import_session(source.export_session("s")).unwrap()
+    source.update_context("wf", variables={"leak": "a canary", "other": 1}).unwrap()
+    target.import_session(source.export_session("s"), on_clash="merge").unwrap()
+    source.erase("wf", "context.variables.leak").unwrap()
+    source.erase("wf", "context.variables.other").unwrap()
+    target.update_context("wf", variables={"more": 1}).unwrap()
+    source.import_session(target.export_session("s"), on_clash="merge").unwrap()
+    assert source.load_workflow_state("wf").unwrap().context.variables == {"more": 1}
+    target.update_context("wf", variables={"leak": "another", "other": 2}).unwrap()
+    failed = source.import_session(target.export_session("s"), on_clash="merge").error
+    assert isinstance(failed, ImportConflict)
+    assert failed.details["parts"] == ["'variable leak'", "'variable other'"]
+
+
 def test_what_went_different_ways_is_merged_part_by_part(source: Waypost, target: Waypost) -> None:
     fill(source)
     target.import_session(source.export_session("s")).unwrap()

@@ -202,3 +202,26 @@ def test_what_the_other_side_has_by_an_import_is_erased(
         assert [variables(each) for each in (one, two)] == [{}, {}]
         assert [versions_with(each) for each in (one, two)] == [[], []]
     assert [files_with(each, SECRET) for each in stores] == [[], []]
+
+
+@pytest.mark.parametrize("on_conflict", ["merge", "last_writer_wins"])
+def test_what_a_third_store_has_by_an_import_of_the_second_is_erased(tmp_path: Path, on_conflict: Any) -> None:
+    """Its commit is known to nobody else, and the value is one that was erased."""
+    stores = [tmp_path / name for name in ("one", "two", "three")]
+    with (
+        opened(stores[0], compression=PLAIN) as one,
+        opened(stores[1], compression=PLAIN) as two,
+        opened(stores[2], compression=PLAIN) as three,
+    ):
+        one.start_session(session_id="s")
+        one.create_workflow("wf", "Wf", session_id="s").unwrap()
+        synced(one, three)
+        one.update_context("wf", variables={"leak": SECRET}).unwrap()
+        synced(one, two)
+        two.update_context("wf", variables={"x": 1}).unwrap()
+        three.import_session(two.export_session("s"), on_clash="merge").unwrap()
+        erase(one)
+        assert not synced(one, three, on_conflict=on_conflict).conflicts
+        assert [variables(each) for each in (one, three)] == [{"x": 1}, {"x": 1}]
+        assert [versions_with(each) for each in (one, three)] == [[], []]
+    assert [files_with(stores[number], SECRET) for number in (0, 2)] == [[], []]

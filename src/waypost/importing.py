@@ -316,13 +316,14 @@ class _Import:
 
     def _merge(self, whole: Whole, target: DocumentId, part: JointPart) -> None:
         """Bring what came in together with what is here, as one commit. Raises ImportConflict."""
-        here = self._store.view(target)
-        base = merging.last_known(whole.past, merging.known(self._store.past(target)))
+        here, past = self._store.view(target), self._store.past(target)
+        base = merging.last_known(whole.past, merging.known(past))
         sides = merging.read(whole, base)
         before = sides.base if sides.base is not None else self._base_here(whole, target, base)
         conflicts: list[str] = []
         wanted: list[str] = []
-        for key, is_conflict in merging.changed(before, merging.digests(here), sides):
+        gone = merging.erased_values(here, past)
+        for key, is_conflict in merging.changed(before, merging.digests(here), sides, gone):
             if target.kind == "session" and key in _OWN:
                 continue
             if is_conflict and (key.startswith(ERASED) or self._is_same_secret(whole, here, key)):

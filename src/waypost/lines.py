@@ -61,6 +61,8 @@ class Line(NamedTuple):
     may_lack: bool = False
     """Whether its history begins with a version that a repair made: what is not there may be what that could not keep.
     """
+    erased: frozenset[tuple[str, bytes]] = frozenset()
+    """The values that were erased on that side, by their keys and digests, as far as its history tells of them."""
 
 
 def commits_behind(past: Past, head: bytes) -> list[Commit] | None:
@@ -106,7 +108,8 @@ def line_of(side: Side, known: set[bytes]) -> Line:
         touched.update(dict.fromkeys(keys, touch))
         if commit.merge is not None:
             touched.update(_taken_over(commit.projection))
-    return Line(common, common_id, ids, contains, touched, is_whole, merging.may_lack(past, common))
+    lacking, gone = merging.may_lack(past, common), merging.erased_values(side.view, past)
+    return Line(common, common_id, ids, contains, touched, is_whole, lacking, gone)
 
 
 def projection(origins: Mapping[str, Touch]) -> list[object]:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from waypost import records
 from waypost.checkpoints import ERASURES
-from waypost.erased import ERASED, covers
+from waypost.erased import ERASED, covers, what_says_so
 from waypost.records import ADOPTED, CHECKPOINT, OUTPUT, SEPARATOR, VALUE
 from waypost.session_models import SessionImport
 from waypost.store import Commit, Past, Transaction, View, Whole, parts
@@ -93,6 +93,18 @@ def may_lack(past: Past, common: int) -> bool:
     return start.commit_id == parts.repaired_id(past.dropped_id(past.first - 1) or parts.NO_COMMIT, start.checksum)
 
 
+def erased_values(view: View, past: Past) -> frozenset[tuple[str, bytes]]:
+    """The keys and digests of the values that a history, whose newest version is the view, still tells to be erased."""
+    if next(view.keys(ERASED), None) is None:
+        return frozenset()
+    start = past.start()
+    found = {(key, digest) for key in start.keys() if (digest := start.erased(key)) is not None}
+    for commit in past.commits():
+        if commit.erased is not None:
+            found.update((key, digest) for key, (_, digest) in commit.erased[1].items())
+    return frozenset(found)
+
+
 class Sides(NamedTuple):
     """The common ancestor (None where it is not known any more) and the newest version of an incoming history, and the
     versions whose commits made the checkpoints in it; also which parts are known to be removed where a repair may have
@@ -152,14 +164,23 @@ def digest_in(view: View, key: str) -> bytes:
     return digest.digest()
 
 
-def changed(base: Digests, ours: Digests, sides: Sides) -> Iterator[tuple[str, bool]]:
+def changed(
+    base: Digests, ours: Digests, sides: Sides, erased: frozenset[tuple[str, bytes]]
+) -> Iterator[tuple[str, bool]]:
     """The parts that an incoming history changed and that are not so here yet, each with whether that is a conflict:
-    they were changed here in another way, or are gone there, and nobody can tell whether somebody has removed them.
+    they were changed here in another way; they are gone there, and nobody can tell whether somebody has removed them;
+    they were erased here, which nobody knew there. A value that was `erased` here does not come back.
     """
     for key in sorted({*base, *sides.theirs}):
         then, here, there = base.get(key), ours.get(key), sides.theirs.get(key)
-        if there not in (then, here) and not (there is None and _stays(key, ours, sides)):
-            yield key, here != then or (there is None and sides.may_have_lost(key))
+        if there in (then, here) or (there is None and _stays(key, ours, sides)):
+            continue
+        said = [each for each in what_says_so(key) if each in ours and sides.theirs.get(each) != ours[each]]
+        if there is not None and here is None and said and (key, there) in erased:
+            continue
+        is_lost = there is None and sides.may_have_lost(key)
+        is_unknown = there is not None and here is None and any(each not in sides.theirs for each in said)
+        yield key, here != then or is_lost or is_unknown
 
 
 def _stays(key: str, ours: Digests, sides: Sides) -> bool:

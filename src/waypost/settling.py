@@ -27,11 +27,11 @@ from waypost.uniting import (
     kept_by,
     lasting,
     problem_of,
-    step_of,
     unite,
     unite_order,
 )
 
+_OF_A_STEP = (records.STEP, OUTPUT, VALUE)
 _USER_VALUES = (records.VARIABLE, records.CONFIGURATION, records.FEATURE)
 
 
@@ -88,7 +88,7 @@ def _groups(sides: Sides, union: Union) -> list[list[str]]:
         views = [view for view in (sides.base, sides.ours, sides.theirs) if view is not None]
         groups.append(sorted({*orders, *(key for view in views for key in view.keys(ORDER))}))
         union.conflicts.update(dict.fromkeys(groups[0], union.conflicts[orders[0]]))
-    steps = {step for key in union.conflicts if (step := step_of(key)) is not None}
+    steps = {step for key in union.conflicts if (step := _step_of(key)) is not None}
     for step in sorted(steps):
         groups.append(_group_of_step(step, union))
     taken = {key for group in groups for key in group}
@@ -100,11 +100,17 @@ def _group_of_step(step: str, union: Union) -> list[str]:
     """A step with its outputs and their values: its record says which of them is the newest. It is told as the record,
     and where that is in no conflict as the newest output that is.
     """
-    keys = sorted(key for key in {*union.decided, *union.conflicts} if step_of(key) == step)
+    keys = sorted(key for key in {*union.decided, *union.conflicts} if _step_of(key) == step)
     record = records.STEP + step
     said = [key for key in keys if key in union.conflicts]
     told = record if record in said else max(said, key=lambda key: (key.startswith(OUTPUT), key))
     return [told, *(key for key in keys if key != told)]
+
+
+def _step_of(key: str) -> str | None:
+    """The step that a part belongs to: its record, an output, or the value of one; None of any other part."""
+    kind, _, rest = key.partition(records.SEPARATOR)
+    return rest.partition(records.SEPARATOR)[0] if kind + records.SEPARATOR in _OF_A_STEP else None
 
 
 def _answer(sides: Sides, group: list[str], conflict: StateConflict, answers: Answers) -> dict[str, Decided] | None:

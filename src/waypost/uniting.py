@@ -29,7 +29,6 @@ from waypost.store.contract import PAGE
 from waypost.store.staging import StagedTransaction
 
 _MERGED_BY_FIELD = (records.STEP, records.AGENT)
-_OF_A_STEP = (records.STEP, OUTPUT, VALUE)
 _SINGLE_BY_FIELD = (records.WORKFLOW, records.CONTEXT)
 _RECORDS: Mapping[str, records.Record[Any]] = {
     records.WORKFLOW: records.WORKFLOWS,
@@ -89,11 +88,16 @@ class Sides(NamedTuple):
         return touch.commit_id in (self.known_there if view is self.ours else self.known_here)
 
     def knows_value(self, view: View, key: str) -> bool | None:
-        """The same of the value that a side has; an import may have put there again what the common version had."""
+        """The same of the value that a side has. It may have got by an import what the common version had, or what the
+        other side had and has erased since.
+        """
         seen, base = self.is_seen(view, key), self.base
-        if seen is False and base is not None and None not in (base.size_of(key), view.size_of(key)):
-            return digest_in(base, key) == digest_in(view, key)
-        return seen
+        if seen is not False or view.size_of(key) is None:
+            return seen
+        digest = digest_in(view, key)
+        other = self.their_line if view is self.ours else self.our_line
+        was_there = base is not None and base.size_of(key) is not None and digest_in(base, key) == digest
+        return was_there or (key, digest) in other.erased
 
     def is_newer(self, view: View, other: View, key: str) -> bool:
         """Whether a side has changed a part knowing what the other made of it, who does not know of that."""
@@ -212,8 +216,11 @@ def _unite_part(sides: Sides, key: str, union: Union) -> None:
     if key.startswith(ERASED):
         union.decided[key] = _erased(sides, key)
         union.conflicts.pop(key, None)
-    elif here != there and _is_erased_elsewhere(sides, key):
+    elif here != there and (is_known := _knows_what_was_erased(sides, key)) is not None:
         union.conflicts[key] = "erased on one side, and put on the other"
+        if is_known:
+            union.decided[key] = Decided()
+            del union.conflicts[key]
 
 
 def _may_be_lost(sides: Sides, key: str) -> bool:
@@ -321,15 +328,13 @@ def _same(one: Any, other: Any) -> bool:
     return msgspec.msgpack.encode(one) == msgspec.msgpack.encode(other)
 
 
-def _is_erased_elsewhere(sides: Sides, key: str) -> bool:
-    """Whether a part is on one side, and the other, which does not know of its value, says since that it was erased."""
-    return any(
-        view.size_of(key) is not None
-        and other.size_of(key) is None
-        and sides.knows_value(view, key) is not True
-        and _says_erased_since(sides, other, view, key)
-        for view, other in ((sides.ours, sides.theirs), (sides.theirs, sides.ours))
-    )
+def _knows_what_was_erased(sides: Sides, key: str) -> bool | None:
+    """Where a part is on one side, and the other says since that it was erased, whether that knew of its value."""
+    for view, other in ((sides.ours, sides.theirs), (sides.theirs, sides.ours)):
+        is_gone = view.size_of(key) is not None and other.size_of(key) is None
+        if is_gone and _says_erased_since(sides, other, view, key):
+            return sides.knows_value(view, key) is True
+    return None
 
 
 def is_erased_since(sides: Sides, view: View, key: str) -> bool:
@@ -459,15 +464,6 @@ def adopted(view: View, name: str) -> bytes:
     assert record is not None
     first = astuple(record)[: len(records.CheckpointRecord.__struct_fields__)]
     return records.encode(AdoptedRecord(*first, imported=False, parent_id=lineage.parent_in(view, name)))
-
-
-# --- steps ---
-
-
-def step_of(key: str) -> str | None:
-    """The step that a part belongs to: its record, an output, or the value of one; None of any other part."""
-    kind, _, rest = key.partition(records.SEPARATOR)
-    return rest.partition(records.SEPARATOR)[0] if kind + records.SEPARATOR in _OF_A_STEP else None
 
 
 # --- whether it is sound ---
