@@ -24,7 +24,7 @@ from waypost.codec import bodies, frame
 from waypost.codec.frame import Draft, FrameType, Header, Place, Standing
 from waypost.errors import DocumentDamaged, LockTimeout, StoreLeased, StoreNotFound, StoreUnavailable, UnsupportedFormat
 from waypost.store import DocumentId
-from waypost.store.directory import compaction, lease
+from waypost.store.directory import compaction, lease, salvage
 from waypost.store.directory.document import Document
 from waypost.store.directory.layout import open_layout
 from waypost.store.directory.mending import Repaired
@@ -756,3 +756,20 @@ def test_e10_what_is_no_file_where_one_has_to_be_is_found_with_all_else(intact: 
     waypost.repair(intact.path)
     assert look(intact.path)[1] == intact.versions[8]
     assert directory_store(intact.path, read_only=True).verify().sound
+
+
+def test_parts_that_are_lost_are_left_out_in_the_time_that_they_take() -> None:
+    """They are gone through once, and not once for each part that there is."""
+
+    class Lost(list[str]):
+        looks = 0
+
+        def __iter__(self) -> Iterator[str]:
+            self.looks += 1
+            return super().__iter__()
+
+    lost = Lost(f"part {number}" for number in range(3))
+    parts: dict[str, bodies.Part] = dict.fromkeys(["part 0", "kept", "part 1", "also"], b"")
+    best = salvage._Version(parts, salvage.NOTHING, ({}, salvage.NOTHING), [])
+    assert sorted(salvage._as_new_version(best, lost, {}).parts) == ["also", "kept"]
+    assert lost.looks == 1

@@ -457,7 +457,7 @@ def _without_value(reading: _Reading, parts: dict[str, Part]) -> list[str]:
 
 def _as_new_version(best: _Version, lost: list[str], ids: dict[int, bytes]) -> _Version:
     """What is left of a version, as the version behind it: it never was what the document held."""
-    parts = _Parts({key: part for key, part in best.parts.items() if key not in set(lost)})
+    parts = _Parts({key: best.parts[key] for key in sorted(best.parts.keys() - set(lost))})
     version = best.standing.version + 1
     named = sums.repaired_id(best.standing.commit_id, parts.checksum)
     ids[version] = named
