@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,28 @@ async def test_sessions_are_listed_with_the_time_of_their_last_commit(sessions: 
     await sessions.append(SUB, [entry(title="of the subagent")])
     assert {each["session_id"]: each for each in await sessions.list_session_summaries(KEY["project_key"])} == summaries
     assert await sessions.list_sessions("never") == await sessions.list_session_summaries("never") == []
+
+
+class OfOneThread(dict[Any, Any]):
+    """A dictionary that one thread alone may change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = threading.get_ident()
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        assert threading.get_ident() == self._thread, "an append that is under way would fail"
+        super().__setitem__(key, value)
+
+
+async def test_deleting_takes_nothing_from_appends_that_are_under_way(sessions: WaypostSessionStore) -> None:
+    """It works in a thread, beside the loop, which knows by then of other transcripts what is in them."""
+    sessions._rows = OfOneThread()
+    key = {"project_key": "p", "session_id": "s"}
+    for subpath in ({}, {"subpath": "one"}, {"subpath": "two"}):
+        await sessions.append({**key, **subpath}, [entry("1")])
+    await sessions.delete(key)
+    assert await sessions.load(key) is None
 
 
 async def test_deleting_a_session_takes_its_subagents_along(sessions: WaypostSessionStore) -> None:

@@ -108,7 +108,7 @@ class WaypostSessionStore:
         def work(joint: JointTransaction) -> None:
             root = joint.document(_root(project, session))
             for each in [_MAIN, *rows(root)]:
-                self._row(project, session, each).clear(joint)
+                self._new_row(project, session, each).clear(joint)  # in a thread: what the loop knows is the loop's
 
         await outcome(partial(commit, self._store, work, "delete"))
 
@@ -141,12 +141,15 @@ class WaypostSessionStore:
         known = self._rows
         row = known.pop((project, session, subpath), None)
         if row is None:
-            listed = (_project(project), KNOWN + session) if subpath == _MAIN else None
-            row = Row(self._store, _root(project, session), subpath, listed)
+            row = self._new_row(project, session, subpath)
         known[project, session, subpath] = row
         while len(known) > _MOST_ROWS:
             del known[next(iter(known))]
         return row
+
+    def _new_row(self, project: str, session: str, subpath: str) -> Row:
+        listed = (_project(project), KNOWN + session) if subpath == _MAIN else None
+        return Row(self._store, _root(project, session), subpath, listed)
 
     def _folded(self, session: str, key: Key, entries: Sequence[Entry], note: bytes | None, places: list[int]) -> bytes:
         before = None
