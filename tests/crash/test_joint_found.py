@@ -165,3 +165,35 @@ def test_d04_a_store_with_a_poisoned_log_and_a_decision_closes(path: Path) -> No
     store.close()
     other.close()
     assert is_sound(path)
+
+
+def behind_a_decision(path: Path) -> TestedStore:
+    """A store that knows a log as it was before another commit, and a decided frame behind that."""
+    one, other = directory_store(path), directory_store(path)
+    put(one, b"1", A)
+    assert other.view(A).get("x") == b"1"
+    put(one, b"2", A)
+    put(one, b"3", A, B)
+    assert one._context.decisions.pending()
+    return other
+
+
+def test_d12_a_change_without_effect_behind_a_decision_of_others_is_not_told_of_damage(path: Path) -> None:
+    """Others have committed, and then decided over several documents, since its log was looked at: that does not reach
+    to the decided frame, and is whole all the same.
+    """
+    other = behind_a_decision(path)
+    assert other.submit(change(A, lambda tx: tx.get("x"))).result().data == b"3"
+
+
+def test_d12_checkpoints_are_written_behind_a_decision_of_others(path: Path) -> None:
+    """As above, where a log is read for the checkpoints that others have made."""
+    document = behind_a_decision(path)._document(A)
+    assert list(document._checkpoints_in_log(["none"])) == []
+    document = behind_a_decision(path.with_name("another"))._document(A)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(document, "_is_at_hand", lambda version: False)
+        rounds = document._rounds({1: ["first"], 3: ["third"]})
+        assert [[(name, view.get("x")) for name, view in each] for each in rounds] == [
+            [("first", b"1"), ("third", b"3")]
+        ]

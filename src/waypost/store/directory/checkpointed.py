@@ -15,7 +15,6 @@ from waypost.store.contract import ADOPTED, CHECKPOINT
 from waypost.store.directory import checkpoints, keeping, loading
 from waypost.store.directory.batch import Prepared
 from waypost.store.directory.context import Context
-from waypost.store.directory.decisions import missing_from
 from waypost.store.directory.opened import OpenDocument
 from waypost.store.directory.state import DocumentState
 from waypost.store.kinds import DocumentId
@@ -206,11 +205,8 @@ class CheckpointedDocument(OpenDocument):
         found = {name: self._made[name] for name in names if name in self._made}
         amiss: DocumentDamaged | None = None
         if len(found) < len(names):
-            pieces = self._context.decisions.pieces_for(self.id)  # before the log is looked at
             with self.lock:
-                self._current()
-                log = self._log
-            missing = missing_from(log, pieces)
+                missing, log = self.missing(), self._log
             if missing:  # it was made by a commit that was decided on, and is still to be written
                 log, _ = loading.load(self._context.apart(), self.id, decided=missing)
             if log is not None and log.end:
@@ -234,7 +230,7 @@ class CheckpointedDocument(OpenDocument):
         wanted = list(named)
         far = [] if len(wanted) == 1 else list(takewhile(lambda version: not self._is_at_hand(version), wanted))
         if far:
-            missing = missing_from(self._log, self._context.decisions.pieces_for(self.id))
+            missing = self.missing()
             read = loading.versions(self._context.apart(keeping.CACHE_BYTES), self.id, far, decided=missing)
             rest = ((name, view) for view in read for name in named[view.version])
             for first in rest:

@@ -448,3 +448,10 @@ def new_transaction_id() -> str:
 def missing_from(log: Log | None, pieces: list[Piece]) -> list[Piece]:
     """Those pieces that a log does not hold yet. Raises DocumentDamaged where it does not reach to one."""
     return [piece for piece in pieces if log is None or log.lacks(piece.file_id, piece.offset, piece.end)]
+
+
+def may_be_missing_from(log: Log | None, pieces: list[Piece]) -> bool:
+    """Whether a log may lack some of these pieces, as far as it was read; others may have added to it since."""
+    return any(
+        log is None or (log.end < piece.end and (log.end == 0 or log.file_id == piece.file_id)) for piece in pieces
+    )

@@ -12,7 +12,7 @@ from waypost.errors import StoreClosed, StoreUnavailable
 from waypost.store.contract import Counters
 from waypost.store.directory import loading
 from waypost.store.directory.context import Context
-from waypost.store.directory.decisions import Piece, missing_from
+from waypost.store.directory.decisions import Piece, may_be_missing_from, missing_from
 from waypost.store.directory.log import Frame, Log
 from waypost.store.directory.state import DocumentState, DocumentView
 from waypost.store.kinds import DocumentId
@@ -237,11 +237,20 @@ class OpenDocument:
     def _carried_out_what_was_decided(self) -> bool:
         """Whether something was decided for this document that its log lacked until now."""
         self._doubt_absence()  # a log that could not be begun, its lock not being had, is not read yet
-        if not missing_from(self._log, self._context.decisions.pieces_for(self.id)):
+        if not may_be_missing_from(self._log, self._context.decisions.pieces_for(self.id)):
             return False
         if self.enter() is not None:
             self.open_for_writing().file.unlock()
         return True
+
+    def missing(self) -> list[Piece]:
+        """What was decided for this document and is not in its log yet."""
+        pieces = self._context.decisions.pieces_for(self.id)  # before the log is looked at
+        with self.lock:
+            self._current()
+            if pieces and self._log is not None and self._log.end and not self.is_poisoned:
+                self.catch_up(self._log)  # else it need not reach to where the pieces stand
+            return missing_from(self._log, pieces)
 
     def enter(self, *, wait: bool = True) -> int | None:
         """Take the file's lock and take in what others have added; the length of the file.
