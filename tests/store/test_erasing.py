@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from waypost.errors import DocumentDamaged, StoreUnavailable, UnsupportedFormat,
 from waypost.maintenance import repair
 from waypost.store import DocumentId, JointChange, Store, Transaction, parts
 from waypost.store.contract import ADOPTED, CHECKPOINT
-from waypost.store.directory import checkpoints, compaction, erasing, keeping, upkeep
+from waypost.store.directory import backup, checkpoints, compaction, erasing, keeping, upkeep
 from waypost.store.directory.checkpoints import file_name
 from waypost.store.directory.log import Log
 from waypost.store.erasures import ERASED
@@ -457,6 +457,30 @@ def test_an_import_of_before_is_without_it_from_the_beginning(tmp_path: Path) ->
     taken = store.take_in(elsewhere.view(WF), "wf@9")
     assert files_with(tmp_path, CANARY) == []
     del taken
+    store.close()
+
+
+def test_a_backup_carries_out_what_is_decided_and_copies_none_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what others decide while it copies; the store is sound, and whoever decided may have died."""
+    store = directory_store(tmp_path / "store", **PLAIN)
+    put(store, a=CANARY, b=b"other", c=CANARY)
+    decide(store, "a")
+    store.backup(str(tmp_path / "first"))
+    real = backup.points
+    late = iter([True])
+
+    def points(*args: Any) -> Any:
+        if next(late, False):
+            decide(store, "c")
+        return real(*args)
+
+    monkeypatch.setattr(backup, "points", points)
+    store.backup(str(tmp_path / "second"))
+    assert files_with(tmp_path / "second", CANARY) == []
+    with closing(directory_store(tmp_path / "second", read_only=True)) as copy:
+        assert copy.verify().sound and copy.view(WF).get("b") == b"other"
     store.close()
 
 

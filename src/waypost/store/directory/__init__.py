@@ -303,7 +303,7 @@ class DirectoryStore(Following, Holding, Looking):
     def backup(self, path: str) -> Backup:
         self._check_open()
         self._sync_all(newest_only=False)
-        return backup.write(self.layout, self._context, path)
+        return backup.make(self.layout, self._context, path, lambda: erasing.carry_out_all(self))
 
     def restore_backup(self, path: str, *, allow_older: bool = False) -> Restored:
         """See the contract. No other process may have the store open for writing meanwhile.

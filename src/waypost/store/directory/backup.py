@@ -10,7 +10,7 @@ backup that has its name is whole.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -25,7 +25,7 @@ from waypost.codec.bodies import JointMark
 from waypost.codec.frame import FrameType, Place, Standing
 from waypost.errors import DocumentDamaged, InvalidInput, LockTimeout, StoreError, StoreUnavailable, WaypostError
 from waypost.store.copies import BackedUp, BackedUpFile, Backup
-from waypost.store.directory import check, checkpoints, loading, register
+from waypost.store.directory import check, checkpoints, loading, log_check, register
 from waypost.store.directory.context import Context
 from waypost.store.directory.decisions import missing_from
 from waypost.store.directory.files import Directory, File, Identity, lies_in, make_path, open_path
@@ -43,10 +43,12 @@ from waypost.store.directory.layout import (
 from waypost.store.directory.log import Frame, Log
 from waypost.store.directory.participants import mark_of
 from waypost.store.kinds import DocumentId, Kind
+from waypost.store.values import ContentLost
 
 MANIFEST = "backup.json"
 _PIECE = 1 << 20
 _TRIES = 100
+_COPIES = 8
 
 
 class Point(NamedTuple):
@@ -63,12 +65,26 @@ class Point(NamedTuple):
     is_sealed: bool
 
 
-def write(layout: Layout, context: Context, path: str) -> Backup:
-    """Copy a store to a path where nothing is yet, durably.
+def make(layout: Layout, context: Context, path: str, erase_due: Callable[[], None]) -> Backup:
+    """Copy a store to a path where nothing is yet, durably. `erase_due` carries out what is decided to be erased, which
+    no copy holds.
 
     Raises InvalidInput when something is there already or the path lies in the store, DocumentDamaged, LockTimeout,
     StoreUnavailable.
     """
+    for _ in range(_COPIES):
+        erase_due()
+        with suppress(ContentLost):  # others have decided on more meanwhile
+            return write(layout, context, path)
+    raise StoreUnavailable(
+        f"{layout.path}: something is to be erased and not gone yet, each time that it was copied: erase it again, or "
+        "back it up later",
+        location=layout.path,
+    )
+
+
+def write(layout: Layout, context: Context, path: str) -> Backup:
+    """The same once. Raises ContentLost where something is to be erased."""
     path = os.path.abspath(path)
     above, name = os.path.split(path)
     if lies_in(path, layout.path):
@@ -415,6 +431,8 @@ def _verify(layout: Layout, context: Context, documents: int, left: Iterable[Doc
     missing = {f"{layout.path}/{FOLDERS[each.kind]}/{file_name(each)}" for each in left}
     missing.add(f"{layout.path}/{register.NAME}")
     findings = [found for found in report.findings if found.file not in missing]
+    if findings and all(each.text == log_check.TO_BE_ERASED for each in findings):
+        raise ContentLost(f"{findings[0].file}: {findings[0].text}", file=findings[0].file)
     if findings or report.documents != documents:
         first = findings[0] if findings else None
         raise DocumentDamaged(

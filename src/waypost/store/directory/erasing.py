@@ -8,11 +8,15 @@ change, and wherever this is cut off, it is due again, for the caller who repeat
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 
-from waypost.errors import StoreReadOnly, StoreUnavailable
+from waypost.errors import StoreReadOnly, StoreUnavailable, WaypostError
+from waypost.store.contract import Store
 from waypost.store.directory import compaction, loading, upkeep
 from waypost.store.directory.context import Context
 from waypost.store.directory.document import Document
+from waypost.store.erasures import ERASED
+from waypost.store.kinds import DocumentId
 
 _TRIES = 16
 
@@ -34,6 +38,16 @@ def carry_out(context: Context, document: Document, settle: Callable[[], object]
     raise StoreUnavailable(
         f"what was erased of {document.id.kind} {document.id.id!r} is not gone yet: others replace its log all the time"
     )
+
+
+def carry_out_all(store: Store) -> None:
+    """The same of all that a store holds."""
+    for document in [DocumentId("workflow", name) for name in store.documents("workflow")]:
+        due = False
+        with suppress(WaypostError):  # of what is damaged others tell
+            due = next(store.view(document).keys(ERASED), None) is not None
+        if due:
+            store.erase(document)
 
 
 def _check_nothing_is_due(context: Context, document: Document) -> None:

@@ -35,6 +35,7 @@ from waypost.store.reports import Finding, Severity, Verification
 _MODULUS = 1 << 256
 _NOT_OF_THE_FILE = ("EACCES", "EPERM", "EMFILE", "ENFILE", "ENOMEM")
 """Refusals that tell of who reads, and nothing of what is read."""
+TO_BE_ERASED = "something is to be erased, and not gone yet: erase it again, or open the store and change the workflow"
 HIDING: tuple[Severity, ...] = ("damage", "unreadable")
 """Of what was found in a file, or of it, after which there may be more that was not seen."""
 
@@ -189,10 +190,7 @@ class _LogCheck:
     def _note_erasures(self) -> None:
         names = {key.removeprefix(ERASED) for key in self._parts if key.startswith(ERASED)}
         if not names <= set(compaction.erased_before(self._log)):
-            text = (
-                "something is to be erased, and not gone yet: erase it again, or open the store and change the workflow"
-            )
-            self._found("note", self._log.end, text)
+            self._found("note", self._log.end, TO_BE_ERASED)
 
     @property
     def _document(self) -> DocumentId:
