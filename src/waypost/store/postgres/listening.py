@@ -89,7 +89,8 @@ class Listening:
 
     def _listened(self) -> Connection | None:
         """The connection that the server tells of commits; None where there is none to be had."""
-        if self._connections.is_pooled:
+        schema = self._connections.location.schema
+        if self._connections.is_pooled or not queries.may_announce(schema):
             return None
         if not self._is_of_this_process():  # the child of a fork listens for itself
             self._drop()
@@ -97,7 +98,7 @@ class Listening:
         try:
             if self._connection is None:
                 self._connection = self._connections.dedicated()
-                channel = Identifier(queries.channel(self._connections.location.schema))
+                channel = Identifier(queries.channel(schema))
                 self._connection.execute(SQL("LISTEN {}").format(channel))
             if time.monotonic() - self._renewed > _RENEW_S:
                 self._connection.execute(self._connections.statements["listen"], (self._listener,))

@@ -8,12 +8,18 @@ from importlib.resources import files
 
 from psycopg.sql import SQL, Composed, Identifier, Literal
 
+_MOST_CHANNEL_BYTES = 63
 _NAME = re.compile(r"^-- name: ([a-z_]+)$", re.MULTILINE)
 
 
 def channel(schema: str) -> str:
     """Where commits are announced."""
     return f"waypost.{schema}"
+
+
+def may_announce(schema: str) -> bool:
+    """Whether the server takes that for a channel. A commit fails that is to be announced where it does not."""
+    return len(channel(schema)) <= _MOST_CHANNEL_BYTES
 
 
 def composed(text: str, schema: str) -> Composed:
