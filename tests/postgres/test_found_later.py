@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,7 @@ from tests.servers import Server
 from tests.store.support import WF, change
 from tests.store.test_checkpoints import name_of
 from waypost.store.postgres import PostgresStore
+from waypost.store.postgres.connections import Connection, Connections
 from waypost.testing.checkpoints import foreign
 
 
@@ -48,3 +50,31 @@ def test_a_listener_that_only_asks_notices_a_commit_beside_a_sweep(opened: Opene
         store.submit(change(WF, put_anything)).result()
     assert listener.wait(3)
     listener.close()
+
+
+def test_a_listener_that_is_closed_while_it_connects_leaves_nothing(
+    opened: Opener, server: Server, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a connection nor a word to the server that somebody listens."""
+    store = opened().definitions.store
+    connecting, closed, made = threading.Event(), threading.Event(), list[Connection]()
+    dedicated = Connections.dedicated
+
+    def slowly(connections: Connections) -> Connection:
+        connecting.set()
+        closed.wait()
+        made.append(dedicated(connections))
+        return made[-1]
+
+    monkeypatch.setattr(Connections, "dedicated", slowly)
+    listener = store.listen()
+    heard: list[bool] = []
+    waiting = threading.Thread(target=lambda: heard.append(listener.wait(30)))
+    waiting.start()
+    connecting.wait()
+    listener.close()
+    closed.set()
+    waiting.join()
+    assert heard == [False]
+    assert [connection.closed for connection in made] == [True]
+    assert server.execute(f"SELECT count(*) FROM {schema}.listeners") == [(0,)]

@@ -96,18 +96,21 @@ class Listening:
             self._drop()
             self._pid, self._listener = os.getpid(), uuid4()
         try:
-            if self._connection is None:
-                self._connection = self._connections.dedicated()
+            connection = self._connection
+            if connection is None:
+                connection = self._connection = self._connections.dedicated()
                 channel = Identifier(queries.channel(schema))
-                self._connection.execute(SQL("LISTEN {}").format(channel))
+                connection.execute(SQL("LISTEN {}").format(channel))
             if time.monotonic() - self._renewed > _RENEW_S:
-                self._connection.execute(self._connections.statements["listen"], (self._listener,))
+                connection.execute(self._connections.statements["listen"], (self._listener,))
                 self._renewed = time.monotonic()
         except psycopg.Error as error:
             if is_lost(error):
                 self._drop()
             else:
                 self._renewed = time.monotonic()  # who may not write there has to ask
+        if self._ended.is_set():  # by another thread, before all of that was there to be ended
+            self._let_go()
         return self._connection
 
     def _drop(self) -> None:
@@ -131,8 +134,10 @@ class Listening:
     def close(self) -> None:
         was_ended = self._ended.is_set()
         self._ended.set()
-        if was_ended:
-            return
+        if not was_ended:
+            self._let_go()
+
+    def _let_go(self) -> None:
         if self._is_of_this_process():  # else the parent listens on
             with suppress(StoreError):  # else it is forgotten in a minute
                 self._connections.write("unlisten", (self._listener,))
