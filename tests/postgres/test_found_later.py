@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.postgres.conftest import Opener, open_at
+import waypost
+from tests.postgres.conftest import OPTIONS, Opener, open_at
 from tests.postgres.test_found import aged, put_anything
 from tests.servers import Server
 from tests.store.support import WF, change
 from tests.store.test_checkpoints import name_of
+from waypost import Waypost
 from waypost.store.postgres import PostgresStore
 from waypost.store.postgres.connections import Connection, Connections
 from waypost.testing.checkpoints import foreign
@@ -78,3 +80,18 @@ def test_a_listener_that_is_closed_while_it_connects_leaves_nothing(
     assert heard == [False]
     assert [connection.closed for connection in made] == [True]
     assert server.execute(f"SELECT count(*) FROM {schema}.listeners") == [(0,)]
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_x25_texts_are_kept_whatever_encoding_a_location_asks_for(server: Server, schema: str, encoding: str) -> None:
+    """As the environment may too (`PGCLIENTENCODING`): what is said to the server is UTF-8."""
+    url = server.url(schema, loopback=True, sslmode="disable", client_encoding=encoding)
+    with waypost.open(url, config=OPTIONS) as wp:
+        wp.create_workflow("ж", "Ж", operation_id="ъ").unwrap()
+        assert names(wp) == ["ж"]
+    with open_at(server, schema) as other:
+        assert names(other) == ["ж"]
+
+
+def names(wp: Waypost) -> list[str]:
+    return list(wp.definitions.store.documents("workflow"))

@@ -132,6 +132,7 @@ class Connections:
         """A new connection, made within a time, or in that which the location says, or `lock_timeout`."""
         given = _NOTICING | {"connect_timeout": max(2, -(-self._config.lock_timeout // 1000))}
         given |= conninfo_to_dict(conninfo)
+        given["client_encoding"] = "UTF8"  # whatever the location or the environment say: ids may be any text
         if within_s is not None:
             given["connect_timeout"] = math.ceil(within_s)
         made = Connection.connect(make_conninfo("", **given), autocommit=True, prepare_threshold=prepare_threshold)
