@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -14,6 +14,7 @@ from tests.servers import Server
 from tests.store.support import WF, change
 from tests.store.test_checkpoints import name_of
 from waypost import Waypost
+from waypost.store import Ticket
 from waypost.store.postgres import PostgresStore
 from waypost.store.postgres.connections import Connection, Connections
 from waypost.testing.checkpoints import foreign
@@ -95,3 +96,17 @@ def test_x25_texts_are_kept_whatever_encoding_a_location_asks_for(server: Server
 
 def names(wp: Waypost) -> list[str]:
     return list(wp.definitions.store.documents("workflow"))
+
+
+def test_c10_what_a_callback_raises_is_no_concern_of_others(opened: Opener, caplog: pytest.LogCaptureFixture) -> None:
+    """Whose changes were committed together with the one that it is told of."""
+    store = opened().definitions.store
+    assert isinstance(store, PostgresStore)
+
+    def failing(tickets: Sequence[Ticket]) -> None:
+        raise RuntimeError("of the callback")
+
+    first = store._queues.add(change(WF, put_anything), failing)
+    assert store.submit(change(WF, put_anything)).result().version == 2
+    assert first.result().version == 1
+    assert "of the callback" in caplog.text

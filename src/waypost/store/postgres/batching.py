@@ -6,6 +6,7 @@ One thread at a time commits to a document, for all that wait; the others find t
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -27,6 +28,7 @@ from waypost.store.postgres.drafts import Draft
 from waypost.store.staging import StagedTransaction
 from waypost.store.views import OperationRecord, Transaction
 
+_LOG = logging.getLogger("waypost")
 _TRIES = 4
 
 
@@ -81,7 +83,10 @@ class Waiting:
             return  # its waiter was interrupted while another thread committed it
         self._outcome = outcome
         if self._on_done is not None:
-            self._on_done((self,))
+            try:
+                self._on_done((self,))
+            except Exception:  # it is the caller's, and others are committed with it
+                _LOG.exception("a callback of a commit failed")
 
 
 class Queue:
