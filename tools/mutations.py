@@ -22,6 +22,7 @@ KEPT = "tests/store/test_checkpoints.py"
 ARRIVING = "tests/store/test_arriving.py"
 REGISTER = "tests/store/test_register.py"
 EXPORTED = "tests/store/test_exported.py"
+JOINT_FOUND = "tests/crash/test_joint_found.py"
 KEPT_FOUND = "tests/store/test_checkpoints_found.py"
 FORGOTTEN = "tests/store/test_forgotten.py"
 KEPT_SYNCS = "tests/crash/test_needed_checkpoints.py"
@@ -131,6 +132,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/decisions.py::Decisions._put::file.sync_all()": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
     "store/directory/decisions.py::Decisions._put::folder.sync()": by(f"{SYNCS}::test_t20_a_commit_over_two_documents_needs_its_syncs"),
     "store/directory/decisions.py::Decisions.carry_out::self.confirm(piece.transaction_id)": by(f"{SYNCS}::test_t20_who_finds_a_decision_makes_sure_of_it[commits]", instead="True"),
+    "store/directory/decisions.py::may_be_missing_from::log.file_id == piece.file_id": by(f"{JOINT_FOUND}::test_d12_a_log_that_was_written_anew_since_a_decision_is_not_taken_to_lack_it"),
     "store/directory/decisions.py::_sync_if_possible::folder.sync()": by(f"{SYNCS}::test_t20_who_finds_a_decision_makes_sure_of_it[reader]"),
     "store/directory/decisions.py::read::frame.intact(header, data, 0, 0)": by("tests/store/test_joint.py::test_a_damaged_decision_is_refused_by_name"),
     "store/directory/decisions.py::read::body.transaction_id != (transaction_id or name)": by(f"{TORN}::test_e10_a_decision_under_the_name_of_another_is_refused"),

@@ -5,12 +5,14 @@ it.
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from tests.crash.test_power_found import die
 from tests.store.support import SystemCalls, TestedStore, change, directory_store, failing, system_calls
+from tests.store.test_checkpoints import without_history
 from waypost.codec.frame import MAGIC
 from waypost.errors import StorePoisoned
 from waypost.store import DocumentId, JointChange
@@ -197,3 +199,21 @@ def test_d12_checkpoints_are_written_behind_a_decision_of_others(path: Path) -> 
         assert [[(name, view.get("x")) for name, view in each] for each in rounds] == [
             [("first", b"1"), ("third", b"3")]
         ]
+
+
+def test_d12_a_log_that_was_written_anew_since_a_decision_is_not_taken_to_lack_it(path: Path) -> None:
+    """It is shorter than where the decided frame stood, and a change without effect is settled by one run."""
+    store = directory_store(path)
+    for _ in range(20):
+        store.submit(change(A, lambda tx: tx.put("y", os.urandom(10_000)))).result()
+    store.tidy(A, "snapshot")
+    store.submit(change(A, lambda tx: tx.put("y", b""))).result()
+    put(store, b"1", A, B)
+    end = store._document(A)._log.end
+    with pytest.MonkeyPatch.context() as patch:
+        without_history(store, patch, A)
+    store.view(A)
+    assert store._document(A)._log.end < end
+    assert store._context.decisions.pending()
+    receipt = store.submit(change(A, lambda tx: tx.get("x"))).result()
+    assert (receipt.data, receipt.counters.attempts) == (b"1", 1)

@@ -89,7 +89,7 @@ def settle(condition: Callable[[], bool], within_s: float = 30) -> None:
         time.sleep(0.01)
 
 
-def without_history(store: TestedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def without_history(store: TestedStore, monkeypatch: pytest.MonkeyPatch, document: DocumentId = WF) -> None:
     """Compact the log so that it holds its newest version and nothing before it."""
     real = compaction.choose_history
 
@@ -99,7 +99,7 @@ def without_history(store: TestedStore, monkeypatch: pytest.MonkeyPatch) -> None
         return compaction.History(origin.view.version, origin.log.body.dropped + ids, [])
 
     monkeypatch.setattr(compaction, "choose_history", choose)
-    assert store.tidy(WF, "compact")
+    assert store.tidy(document, "compact")
     monkeypatch.undo()
 
 
