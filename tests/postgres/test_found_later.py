@@ -9,11 +9,12 @@ import pytest
 
 import waypost
 from tests.postgres.conftest import OPTIONS, Opener, open_at
-from tests.postgres.test_found import aged, put_anything
+from tests.postgres.test_found import aged, put_anything, until, waits_for_a_lock
 from tests.servers import Server
 from tests.store.support import WF, change
 from tests.store.test_checkpoints import name_of
 from waypost import Waypost
+from waypost.errors import UnsupportedFormat
 from waypost.store import Ticket
 from waypost.store.postgres import PostgresStore
 from waypost.store.postgres.connections import Connection, Connections
@@ -110,3 +111,28 @@ def test_c10_what_a_callback_raises_is_no_concern_of_others(opened: Opener, capl
     assert store.submit(change(WF, put_anything)).result().version == 2
     assert first.result().version == 1
     assert "of the callback" in caplog.text
+
+
+def test_x22_tables_that_a_newer_release_made_meanwhile_are_left_alone(
+    server: Server, schema: str, opened: Opener
+) -> None:
+    """Two releases find older tables at once: the older one, which waited, does not say that they are its own."""
+    opened().close()
+    server.execute(f"UPDATE {schema}.about SET version = 1")
+    outcomes: list[object] = []
+
+    def open_too() -> None:
+        try:
+            outcomes.append(opened())
+        except UnsupportedFormat as error:
+            outcomes.append(error.code)
+
+    opening = threading.Thread(target=open_too)
+    with server.connect() as connection, connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"waypost {schema}",))
+        opening.start()
+        until(lambda: waits_for_a_lock(server))
+        connection.execute(f"UPDATE {schema}.about SET version = 99".encode())
+    opening.join()
+    assert outcomes == [UnsupportedFormat.code]
+    assert server.execute(f"SELECT version FROM {schema}.about") == [(99,)]

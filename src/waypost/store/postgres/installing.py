@@ -64,11 +64,7 @@ def install(connections: Connections, *, create: bool, read_only: bool) -> bool:
             found = _version(connections, connection)
             if found is None and (read_only or not create):
                 raise StoreNotFound(f"there is no store at {location.shown}", location=location.shown)
-            if found is not None and found > wanted:
-                raise UnsupportedFormat(
-                    f"{location.shown} has tables of version {found}: this release of Waypost knows them to {wanted}",
-                    location=location.shown,
-                )
+            _refuse_newer(connections, found or 0)
             if found != wanted:
                 if read_only or not connections.takes_writes:
                     raise StoreReadOnly(
@@ -80,6 +76,16 @@ def install(connections: Connections, *, create: bool, read_only: bool) -> bool:
         except psycopg.Error as error:
             raise refusal(error, location) from error
     return found is None
+
+
+def _refuse_newer(connections: Connections, found: int) -> None:
+    location = connections.location
+    wanted = len(migrations(location.schema))
+    if found > wanted:
+        raise UnsupportedFormat(
+            f"{location.shown} has tables of version {found}: this release of Waypost knows them to {wanted}",
+            location=location.shown,
+        )
 
 
 def _version(connections: Connections, connection: Connection) -> int | None:
@@ -97,6 +103,7 @@ def _carry_out(connections: Connections, connection: Connection) -> None:
         connection.execute(_UNLIMITED)
         connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"waypost {schema}",))
         found = _version(connections, connection) or 0
+        _refuse_newer(connections, found)  # again: a newer release may have been the one that was waited for
         row = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", (schema,)).fetchone()
         if row is None:  # else the right to make schemas is not needed
             connection.execute(queries.composed("CREATE SCHEMA {schema}", schema))
