@@ -14,9 +14,9 @@ from tests.servers import Server
 from tests.store.support import WF, change
 from tests.store.test_checkpoints import name_of
 from waypost import Waypost
-from waypost.errors import UnsupportedFormat
+from waypost.errors import DocumentTooLarge, UnsupportedFormat
 from waypost.store import Ticket
-from waypost.store.postgres import PostgresStore
+from waypost.store.postgres import PostgresStore, drafts
 from waypost.store.postgres.connections import Connection, Connections
 from waypost.testing.checkpoints import foreign
 
@@ -136,3 +136,16 @@ def test_x22_tables_that_a_newer_release_made_meanwhile_are_left_alone(
     opening.join()
     assert outcomes == [UnsupportedFormat.code]
     assert server.execute(f"SELECT version FROM {schema}.about") == [(99,)]
+
+
+def test_c12_a_commit_that_fits_into_no_message_is_refused(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it is sent: the server would end one connection after the other, and the outcome be said to be unknown."""
+    store = opened().definitions.store
+    monkeypatch.setattr(drafts, "MOST_COMMIT_BYTES", 1000, raising=False)
+    for _ in range(2):  # by itself, and with another, which is committed
+        large = store.submit(change(WF, lambda tx: [tx.put(key, bytes(600)) for key in "ab"].clear()))
+        with pytest.raises(DocumentTooLarge):
+            large.result()
+        store.submit(change(WF, put_anything))
+    store.submit(change(WF, put_anything)).result()
+    assert store.view(WF).get("a") is None

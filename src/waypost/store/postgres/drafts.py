@@ -8,7 +8,7 @@ from typing import NamedTuple
 from waypost import clock
 from waypost.codec import bodies
 from waypost.codec.bodies import CommitBody, JointMark
-from waypost.errors import InvalidId
+from waypost.errors import DocumentTooLarge, InvalidId
 from waypost.store import commits, parts
 from waypost.store.contract import Change, JointChange
 from waypost.store.pasts import Commit
@@ -19,6 +19,8 @@ from waypost.store.staging import Staged, StagedTransaction
 
 MOST_KEY_BYTES = 2600
 """So long may a key be that stands in an index of the server."""
+MOST_COMMIT_BYTES = 1_000_000_000
+"""So many may be sent at once: the server ends a connection whose message has 2^30, and there is more in it."""
 
 
 class Draft(NamedTuple):
@@ -64,7 +66,7 @@ def encoded(keys: Iterable[str]) -> list[bytes]:
 def draft(
     change: Change | JointChange, staged: Staged, chunk_bytes: int, time_us: int, mark: JointMark | None = None
 ) -> Draft:
-    """Encode what a work staged. Raises InvalidId for a key that is too long for the server."""
+    """Encode what a work staged. Raises InvalidId for a key that is too long for the server, and DocumentTooLarge."""
     puts: dict[str, Part] = {}
     told: dict[str, bytes | tuple[int, bytes]] = {}
     for key, value in staged.puts.items():
@@ -79,6 +81,7 @@ def draft(
             assert isinstance(value, Held), "content of another store"
             puts[key] = Part(value.length, value.digest, None, value.content)
             told[key] = (value.length, value.digest.to_bytes(32, "big"))
+    _check_size(puts)
     removed = sorted(staged.removed)
     body = CommitBody(
         change.operation_id,
@@ -106,8 +109,18 @@ def draft(
     )
 
 
+def _check_size(puts: dict[str, Part]) -> None:
+    size_bytes = sum(len(key.encode()) + len(part.value or b"") for key, part in puts.items())
+    if size_bytes > MOST_COMMIT_BYTES:
+        raise DocumentTooLarge(
+            f"a commit puts at most {MOST_COMMIT_BYTES:,} bytes in this store, but for what comes as a stream, and "
+            f"this one {size_bytes:,}"
+        )
+
+
 def draft_of(commit: Commit, puts: dict[str, Part]) -> Draft:
     """The same of a commit of another store, whose values were taken in."""
+    _check_size(puts)
     body = commits.body_of(commit)
     return Draft(
         commit.operation_id,
