@@ -15,7 +15,8 @@ from tests.store.support import SystemCalls, TestedStore, change, directory_stor
 from tests.store.test_checkpoints import without_history
 from waypost.codec.frame import MAGIC
 from waypost.errors import StorePoisoned
-from waypost.store import DocumentId, JointChange
+from waypost.store import DocumentId, JointChange, Receipt
+from waypost.store.directory import joint
 from waypost.store.directory.upkeep import Upkeep
 
 A, B = DocumentId("workflow", "a"), DocumentId("workflow", "b")
@@ -34,10 +35,10 @@ def log_of(path: Path, document: DocumentId) -> Path:
 
 
 def put(store: TestedStore, value: bytes, *documents: DocumentId) -> None:
-    joint = store.begin()
+    staged = store.begin()
     for document in documents:
-        joint.document(document).put("x", value)
-    assert store.commit(joint, JointChange(value.decode(), "test")) is not None
+        staged.document(document).put("x", value)
+    assert store.commit(staged, JointChange(value.decode(), "test")) is not None
 
 
 def x_of(store: TestedStore) -> list[bytes | None]:
@@ -186,6 +187,20 @@ def test_d12_a_change_without_effect_behind_a_decision_of_others_is_not_told_of_
     """
     other = behind_a_decision(path)
     assert other.submit(change(A, lambda tx: tx.get("x"))).result().data == b"3"
+
+
+def test_d12_a_change_without_effect_sees_what_was_decided_and_is_in_no_log_yet(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever decided it was stopped before he wrote it: it has happened, and is carried out by who meets it."""
+    one, other = directory_store(path), directory_store(path)
+    put(one, b"1", A, B)
+    assert other.view(A).get("x") == b"1"
+    with monkeypatch.context() as patch:
+        patch.setattr(joint, "_append", lambda composed, decided: None)
+        patch.setattr(joint, "_acknowledge", lambda composed, context, decided: Receipt(0, changed=True))
+        put(one, b"2", A, B)
+    assert other.submit(change(A, lambda tx: tx.get("x"))).result().data == b"2"
 
 
 def test_d12_checkpoints_are_written_behind_a_decision_of_others(path: Path) -> None:
