@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import pytest
 
 import waypost
 from tests.postgres.conftest import OPTIONS, Opener, open_at
 from tests.postgres.test_found import aged, put_anything, until, waits_for_a_lock
+from tests.postgres.test_rights import APP, as_role, documented
 from tests.servers import Server
 from tests.store.support import WF, change
 from tests.store.test_checkpoints import name_of
 from waypost import Waypost
-from waypost.errors import DocumentTooLarge, UnsupportedFormat
+from waypost.errors import DocumentTooLarge, UnsupportedFormat, WaypostError
 from waypost.store import Ticket
-from waypost.store.postgres import PostgresStore, drafts
+from waypost.store.postgres import PostgresStore, drafts, installing
 from waypost.store.postgres.connections import Connection, Connections
 from waypost.testing.checkpoints import foreign
 
@@ -113,18 +115,16 @@ def test_c10_what_a_callback_raises_is_no_concern_of_others(opened: Opener, capl
     assert "of the callback" in caplog.text
 
 
-def test_x22_tables_that_a_newer_release_made_meanwhile_are_left_alone(
-    server: Server, schema: str, opened: Opener
-) -> None:
-    """Two releases find older tables at once: the older one, which waited, does not say that they are its own."""
-    opened().close()
+def while_another_makes(server: Server, schema: str, version: int, open_: Callable[[], Waypost]) -> object:
+    """What opening older tables comes to while somebody else brings them to a version."""
     server.execute(f"UPDATE {schema}.about SET version = 1")
     outcomes: list[object] = []
 
     def open_too() -> None:
         try:
-            outcomes.append(opened())
-        except UnsupportedFormat as error:
+            open_().close()
+            outcomes.append("opened")
+        except WaypostError as error:
             outcomes.append(error.code)
 
     opening = threading.Thread(target=open_too)
@@ -132,10 +132,30 @@ def test_x22_tables_that_a_newer_release_made_meanwhile_are_left_alone(
         connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"waypost {schema}",))
         opening.start()
         until(lambda: waits_for_a_lock(server))
-        connection.execute(f"UPDATE {schema}.about SET version = 99".encode())
+        connection.execute(f"UPDATE {schema}.about SET version = {version}".encode())
     opening.join()
-    assert outcomes == [UnsupportedFormat.code]
+    return outcomes[0]
+
+
+def test_x22_tables_that_a_newer_release_made_meanwhile_are_left_alone(
+    server: Server, schema: str, opened: Opener
+) -> None:
+    """Two releases find older tables at once: the older one, which waited, does not say that they are its own."""
+    opened().close()
+    assert while_another_makes(server, schema, 99, opened) == UnsupportedFormat.code
     assert server.execute(f"SELECT version FROM {schema}.about") == [(99,)]
+
+
+def test_x25_who_may_not_make_tables_finds_those_that_were_made_meanwhile(
+    server: Server, schema: str, opened: Opener
+) -> None:
+    """Who waits for the owner to bring them up to date needs no right to do so himself."""
+    opened().close()
+    with as_role(server, schema, APP, *documented(APP)) as wp:
+        wp.close()
+        again = partial(waypost.open, server.url(schema, user=APP), config=OPTIONS)
+        newest = len(installing.migrations(schema))
+        assert while_another_makes(server, schema, newest, again) == "opened"
 
 
 def test_c12_a_commit_that_fits_into_no_message_is_refused(opened: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
