@@ -11,7 +11,7 @@ import pytest
 import waypost
 from tests.postgres.conftest import OPTIONS, Opener, open_at
 from tests.postgres.test_found import aged, put_anything, until, waits_for_a_lock
-from tests.postgres.test_rights import APP, as_role, documented
+from tests.postgres.test_rights import APP, as_role, documented, everything
 from tests.servers import Server
 from tests.store.support import WF, change
 from tests.store.test_checkpoints import name_of
@@ -169,3 +169,11 @@ def test_c12_a_commit_that_fits_into_no_message_is_refused(opened: Opener, monke
         store.submit(change(WF, put_anything))
     store.submit(change(WF, put_anything)).result()
     assert store.view(WF).get("a") is None
+
+
+@pytest.mark.parametrize("setting", ["standard_conforming_strings", "array_nulls"])
+def test_x25_all_is_read_as_it_was_put_whatever_a_server_is_set_to(server: Server, schema: str, setting: str) -> None:
+    """By what changes how the driver writes bytes and lists, or the server reads them."""
+    url = server.url(schema, loopback=True, sslmode="disable")
+    with waypost.open(f"{url}&options=-c%20{setting}%3Doff", config=OPTIONS) as wp:
+        everything(wp)

@@ -40,6 +40,8 @@ SELECT pg_catalog.set_config(%s, %s, true), pg_catalog.set_config(%s, %s, true),
 """
 _LEVEL = ("default_transaction_isolation", r"read\ committed")
 """So that what was committed while a lock was waited for is seen, whatever the server's default."""
+_READ_AS_PUT = (("standard_conforming_strings", "on"), ("array_nulls", "on"))
+"""The driver writes bytes by the first, and the server reads NULL in a list by the second."""
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.02, 0.5
 _PREPARED_AFTER = 5
 _NOTICING: dict[str, str | int] = {
@@ -143,7 +145,7 @@ class Connections:
 
     def _with_limits(self) -> str:
         given = conninfo_to_dict(self.location.conninfo)
-        limits = " ".join(f"-c {name}={value}" for name, value in [*self._limits(), _LEVEL])
+        limits = " ".join(f"-c {name}={value}" for name, value in [*self._limits(), _LEVEL, *_READ_AS_PUT])
         return make_conninfo("", **{**given, "options": f"{given.get('options') or ''} {limits}".strip()})
 
     def _limits(self) -> list[tuple[str, str]]:
