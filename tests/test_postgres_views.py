@@ -45,6 +45,8 @@ RECORDS: Mapping[str, Any] = {
     "session": SessionRecord,
     "recovery": RecoveryRecord,
 }
+NOT_SHOWN = {"session": ["unseen_left"]}
+"""What stands behind the fields that views show, and is between Waypost and itself."""
 VIEWS = ["named_parts", "newest_outputs", "output_parts", "sessions", "step_parts", "steps", "workflows"]
 NOT_THERE = "\N{REPLACEMENT CHARACTER}"
 
@@ -263,7 +265,8 @@ def test_bytes_that_are_no_value_give_null_and_no_error(reader: Seen) -> None:
 def test_fields_have_the_names_of_the_models(reader: Seen) -> None:
     """The names by which SQL knows the fields of records are those of the structs, in their order."""
     for record, kind in RECORDS.items():
-        assert reader.ask("SELECT {s}.fields(%s)", record)[0][0] == [*kind.__struct_fields__]
+        known = reader.ask("SELECT {s}.fields(%s)", record)[0][0]
+        assert [*known, *NOT_SHOWN.get(record, [])] == [*kind.__struct_fields__]
 
 
 def check_against_the_api(seen: Seen) -> None:
