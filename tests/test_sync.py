@@ -108,6 +108,17 @@ def test_a_damaged_document_does_not_stop_the_others(here: Waypost, other: Waypo
     assert statuses(other) == {"a": "pending", "b": "pending", "c": "pending"}
 
 
+def lose(large: bytes, path: Path) -> str:
+    """Damage a large value in the log of a store that is closed, and have it repaired, which cannot keep that part."""
+    log = path / "workflows" / "wf.state"
+    data = bytearray(log.read_bytes())
+    data[data.index(large[100_000:100_100])] ^= 1
+    log.write_bytes(data)
+    (repaired,) = waypost.repair(path).repaired
+    (lost,) = repaired.lost_parts
+    return lost
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_e10_a_value_that_a_repair_could_not_keep_comes_back_from_the_other_store(
     here: Waypost, other: Waypost, tmp_path: Path, turned: bool
@@ -117,12 +128,7 @@ def test_e10_a_value_that_a_repair_could_not_keep_comes_back_from_the_other_stor
     here.add_step_output("wf", "a", large).unwrap()
     synced(here, other)
     here.close()
-    log = tmp_path / "here" / "workflows" / "wf.state"
-    data = bytearray(log.read_bytes())
-    data[data.index(large[100_000:100_100])] ^= 1
-    log.write_bytes(data)
-    (repaired,) = waypost.repair(tmp_path / "here").repaired
-    assert len(repaired.lost_parts) == 1
+    lose(large, tmp_path / "here")
     other.update_context("wf", variables={"x": 1}).unwrap()
     with opened(tmp_path / "here") as again:
         synced(*((other, again) if turned else (again, other)))
@@ -141,11 +147,7 @@ def test_e10_no_answer_about_its_step_takes_a_value_away_that_a_repair_could_not
     here.add_step_output("wf", "a", large).unwrap()
     synced(here, other)
     here.close()
-    log = tmp_path / "here" / "workflows" / "wf.state"
-    data = bytearray(log.read_bytes())
-    data[data.index(large[100_000:100_100])] ^= 1
-    log.write_bytes(data)
-    assert waypost.repair(tmp_path / "here").repaired[0].lost_parts
+    lose(large, tmp_path / "here")
     with opened(tmp_path / "here") as again:
         again.update_step_status("wf", "a", "failed").unwrap()
         other.update_step_status("wf", "a", "completed").unwrap()
@@ -161,11 +163,7 @@ def test_e10_what_a_repair_may_have_lost_is_a_conflict(here: Waypost, other: Way
     here.update_context("wf", variables={"large": large, "larger": large[::-1]}).unwrap()
     synced(here, other)
     here.close()
-    log = tmp_path / "here" / "workflows" / "wf.state"
-    data = bytearray(log.read_bytes())
-    data[data.index(large[100_000:100_100])] ^= 1
-    log.write_bytes(data)
-    assert waypost.repair(tmp_path / "here").repaired[0].lost_parts == ("variable\x1flarge",)
+    assert lose(large, tmp_path / "here") == "variable\x1flarge"
     with opened(tmp_path / "here") as again:
         again.update_context("wf", variables={"y": 1}).unwrap()
         again.definitions.store.submit(change(WF, lambda tx: tx.delete("variable\x1flarger"))).result()
