@@ -22,6 +22,7 @@ from waypost import records
 from waypost.blocking import Waypost
 from waypost.definitions import Definitions
 from waypost.store import DocumentId, View
+from waypost.store.directory.upkeep import Upkeep
 
 NAMES = ("v", "w")
 WIDE = make_config({"compression": {"chunk_size": 4096}})
@@ -57,6 +58,13 @@ def known(wp: Waypost) -> Known:
             for name, each in documents.items()
         },
     )
+
+
+@pytest.fixture(autouse=True)
+def _no_upkeep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but the cleanup: what a thread does beside it comes at other calls each time."""
+    monkeypatch.setattr(Upkeep, "ask", lambda self, document: None)
+    monkeypatch.setattr(Upkeep, "ask_to_settle", lambda self: None)
 
 
 @pytest.fixture(scope="module")
