@@ -29,9 +29,12 @@ _TRIES = 16
 
 
 class _Answer(NamedTuple):
+    """`was_lost` where the first attempt was lost with its connection, and may be carried out later."""
+
     outcome: str
     head: Head
     seen: tuple[Any, ...] | None
+    was_lost: bool
 
 
 def submit(context: Context, change: Change) -> Receipt:
@@ -71,8 +74,8 @@ def _attempt(
     if adopted_by(draft):  # which is to be held until it is committed
         return _under_lock(context, change, counters)
     answer = _send(context, change, view, transaction, draft, counters)
-    if answer.outcome == "conflict":
-        return None
+    if answer.outcome == "conflict":  # looked at once more under the lock, where an earlier attempt may have come late
+        return _under_lock(context, change, counters, data) if answer.was_lost else None
     if answer.outcome == "repeated":
         assert answer.seen is not None
         version, time_us, operation, told = answer.seen
@@ -133,7 +136,7 @@ def _send(
             counters.raw_bytes += draft.raw_bytes
             counters.bytes_written += sum(part.length for part in draft.puts.values())
             seen = tuple(row[8:12]) if row[0] == "repeated" else None
-            return _Answer(row[0], Head.of(row[1:8]), seen)
+            return _Answer(row[0], Head.of(row[1:8]), seen, lost is not None)
 
 
 def _call(context: Context, parameters: tuple[object, ...]) -> tuple[Any, ...]:
@@ -144,12 +147,10 @@ def _call(context: Context, parameters: tuple[object, ...]) -> tuple[Any, ...]:
     return row
 
 
-def _under_lock(context: Context, change: Change, counters: Counters) -> Receipt:
+def _under_lock(context: Context, change: Change, counters: Counters, data: Any = None) -> Receipt:
     """Run a work that was overtaken too often, or adopts a checkpoint, with the document's row locked: it is ours, and
-    takes microseconds.
+    takes microseconds. `data` is what it gave when it was sent before, if that was lost.
     """
-
-    data: Any = None
 
     def act(connection: Connection) -> Receipt:
         nonlocal data

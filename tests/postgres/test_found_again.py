@@ -1,0 +1,47 @@
+"""What a third reading of the PostgreSQL store has found, each with the smallest input that shows it."""
+
+from __future__ import annotations
+
+from tests.postgres.conftest import Opener
+from tests.postgres.proxy import CLIENT, Action, Message, Proxy, holding
+from tests.postgres.test_found import put_anything
+from tests.store.support import WF, change
+from waypost.store import Transaction
+
+
+def test_c12_a_first_attempt_that_comes_late_behind_a_conflict_is_not_done_again(opened: Opener, proxy: Proxy) -> None:
+    """It was lost with its connection, and conflicted when it was sent again; then what stood against it was taken back
+    by another, and the server carried the first attempt out before the work ran again.
+    """
+    other, store = opened().definitions.store, opened(proxy.port).definitions.store
+    other.submit(change(WF, put_anything)).result()
+    store.view(WF)
+    runs: list[str] = []
+
+    def work(tx: Transaction) -> str:
+        list(tx.keys("other"))
+        runs.append(f"mine {len(runs)}")
+        tx.put(runs[-1], b"value")
+        return runs[-1]
+
+    plan, sent = holding("submit"), list[str]()
+
+    def between(message: Message) -> Action:
+        action = plan(message)
+        if action == "hold":
+            other.submit(change(WF, lambda tx: tx.put("other", b"value"))).result()
+            sent.append("held")
+        elif message.sender == CLIENT and message.kind == "P" and "submit" in message.text:
+            sent.append("again")
+        elif message.sender == CLIENT and message.kind in "PQ" and sent[-1:] == ["again"]:
+            sent.append("late")
+            other.submit(change(WF, lambda tx: tx.delete("other"))).result()
+            proxy.release()
+            assert proxy.delivered.wait(30)
+        return action
+
+    proxy.plan(between)
+    receipt = store.submit(change(WF, work)).result()
+    assert sent[:3] == ["held", "again", "late"]
+    assert list(other.view(WF).keys("mine")) == [receipt.data]
+    assert receipt.changed and receipt.version == 4
