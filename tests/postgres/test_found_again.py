@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from tests.postgres.conftest import Opener
+import pytest
+
+from tests.postgres.conftest import Opener, open_at
 from tests.postgres.proxy import CLIENT, Action, Message, Proxy, holding
 from tests.postgres.test_found import put_anything
+from tests.servers import Server
 from tests.store.support import WF, change
+from waypost import WorkflowContext
 from waypost.store import Transaction
 
 
@@ -45,3 +49,23 @@ def test_c12_a_first_attempt_that_comes_late_behind_a_conflict_is_not_done_again
     assert sent[:3] == ["held", "again", "late"]
     assert list(other.view(WF).keys("mine")) == [receipt.data]
     assert receipt.changed and receipt.version == 4
+
+
+@pytest.fixture
+def unsynced(own_server: Server) -> Server:
+    """A server that syncs no commit by itself, and none in the background for as long as it may."""
+    for setting in ("synchronous_commit = off", "wal_writer_delay = '10s'"):
+        own_server.execute(f"ALTER SYSTEM SET {setting}")
+    own_server.stop("fast")
+    own_server.start()
+    return own_server
+
+
+def test_t15_what_was_erased_stays_so_on_a_server_that_syncs_nothing(unsynced: Server) -> None:
+    """An erasure that was acknowledged survives a crash, as a commit does."""
+    with open_at(unsynced, "s") as wp:
+        wp.create_workflow("w", "w", context=WorkflowContext(variables={"key": "precious"})).unwrap()
+        wp.erase("w", "context.variables.key").unwrap()
+        unsynced.stop("immediate")
+    unsynced.start()
+    assert unsynced.execute("SELECT count(*) FROM s.parts WHERE position('precious'::bytea IN value) > 0") == [(0,)]

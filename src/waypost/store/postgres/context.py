@@ -231,6 +231,11 @@ class Context:
                 if lost is None or not self.wait(pauses):
                     raise self.refused(what, error, lost) from error
 
+    def make_durable(self, connection: Connection) -> None:
+        """Have the open transaction synced as commits are, in which there may be none."""
+        if self.durable:
+            connection.execute(self.connections.statements["durable"])
+
     def committed(self, document: DocumentId) -> None:
         """Count a commit, for the trimming of history."""
         with self._lock:

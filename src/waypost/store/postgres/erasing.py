@@ -61,6 +61,7 @@ def erase(context: Context, document: DocumentId) -> None:
             for (adopted,) in connection.execute(statements["all_adopted"], document).fetchall():
                 _empty(context, connection, adopted, found, is_adopted=True)
             connection.execute(statements["erased"], (_digest_of(found), doc))
+            context.make_durable(connection)
         return True
 
     if context.in_transaction(f"an erasure in {document.id!r}", act):

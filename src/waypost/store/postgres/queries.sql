@@ -240,6 +240,9 @@ ON CONFLICT (listener) DO UPDATE SET expires = EXCLUDED.expires
 -- name: unlisten
 DELETE FROM {schema}.listeners WHERE listener = %s OR expires < clock_timestamp()
 
+-- name: durable
+SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'
+
 -- name: erased_so_far
 SELECT erased FROM {schema}.documents WHERE doc = %(doc)s
 
