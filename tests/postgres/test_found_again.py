@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from typing import Any
+from unittest.mock import Mock
+
 import pytest
 
 from tests.postgres.conftest import Opener, open_at
@@ -11,6 +15,8 @@ from tests.servers import Server
 from tests.store.support import WF, change
 from waypost import WorkflowContext
 from waypost.store import Transaction
+from waypost.store.contract import JointChange
+from waypost.store.memory import MemoryStore
 
 
 def test_c12_a_first_attempt_that_comes_late_behind_a_conflict_is_not_done_again(opened: Opener, proxy: Proxy) -> None:
@@ -69,3 +75,21 @@ def test_t15_what_was_erased_stays_so_on_a_server_that_syncs_nothing(unsynced: S
         unsynced.stop("immediate")
     unsynced.start()
     assert unsynced.execute("SELECT count(*) FROM s.parts WHERE position('precious'::bytea IN value) > 0") == [(0,)]
+
+
+def test_t15_what_arrived_with_no_commit_stays_on_a_server_that_syncs_nothing(unsynced: Server) -> None:
+    """All that is known of its past is one version, so nothing is appended that would be synced."""
+    elsewhere = MemoryStore()
+    elsewhere.submit(change(WF, put_anything)).result()
+    past: Any = Mock(first=1)
+    past.start.return_value = elsewhere.view(WF)
+    past.commits.return_value = past.remembered.return_value = ()
+    past.dropped_id.return_value = elsewhere.view(WF).commit_id
+    with open_at(unsynced, "s") as wp:
+        store = wp.definitions.store
+        with closing(store.receive()) as received:
+            received.take(WF, past, None)
+            assert store.commit(store.begin(), JointChange("op", "test"), received)
+        unsynced.stop("immediate")
+    unsynced.start()
+    assert unsynced.execute("SELECT version FROM s.documents") == [(1,)]

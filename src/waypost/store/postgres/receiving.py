@@ -72,6 +72,7 @@ class Received:
             self._connection = self._stack.enter_context(connections.connection())
             self._stack.callback(self._end)
             connections.begin(self._connection)
+            self._context.make_durable(self._connection)
         return self._connection
 
     def _end(self) -> None:
