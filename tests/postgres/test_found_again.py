@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
-from tests.postgres.conftest import Opener, open_at
+import waypost
+from tests.postgres.conftest import OPTIONS, Opener, open_at
 from tests.postgres.proxy import CLIENT, Action, Message, Proxy, holding
 from tests.postgres.test_found import put_anything
 from tests.servers import Server
@@ -17,6 +19,7 @@ from waypost import WorkflowContext
 from waypost.store import Transaction
 from waypost.store.contract import JointChange
 from waypost.store.memory import MemoryStore
+from waypost.store.postgres import PostgresStore
 
 
 def test_c12_a_first_attempt_that_comes_late_behind_a_conflict_is_not_done_again(opened: Opener, proxy: Proxy) -> None:
@@ -93,3 +96,32 @@ def test_t15_what_arrived_with_no_commit_stays_on_a_server_that_syncs_nothing(un
         unsynced.stop("immediate")
     unsynced.start()
     assert unsynced.execute("SELECT version FROM s.documents") == [(1,)]
+
+
+@pytest.mark.parametrize("given", ["environment", "service", "service in the environment", "location"])
+def test_options_are_kept_wherever_they_are_given(
+    server: Server, schema: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    """What the store sets at connecting comes with them, and not in their place."""
+    options, more = "-csynchronous_commit=local", dict[str, Any]()
+    (tmp_path / "services").write_text(f"[mine]\noptions={options}\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+    match given:
+        case "environment":
+            monkeypatch.setenv("PGOPTIONS", options)
+        case "service in the environment":
+            monkeypatch.setenv("PGSERVICE", "mine")
+        case "service":
+            more["service"] = "mine"
+        case _:
+            more["options"] = options
+    with waypost.open(server.url(schema, loopback=True, sslmode="disable", **more), config=OPTIONS) as wp:
+        store = wp.definitions.store
+        assert isinstance(store, PostgresStore)
+        with store._connections.connection() as connection:
+            shown = [
+                connection.execute(f"SHOW {name}".encode()).fetchone()
+                for name in ("synchronous_commit", "lock_timeout")
+            ]
+        assert shown == [("local",), ("3s",)]
+        assert not store._connections.is_pooled

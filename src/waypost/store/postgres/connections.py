@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -52,6 +53,7 @@ _NOTICING: dict[str, str | int] = {
     "tcp_user_timeout": 60_000,
 }
 """How libpq, or TCP for it, finds out that nobody is there any more, where the location says nothing else."""
+_ELSEWHERE = ("PGOPTIONS", "PGSERVICE")
 _ABANDONED: list[Pool] = []
 """Pools of the parent, in the child of a fork: nobody may close what the parent uses."""
 
@@ -87,6 +89,8 @@ class Connections:
         self.syncs = True
         self.takes_writes = True
         self._config = config
+        self._options = str(conninfo_to_dict(location.conninfo).get("options") or "")
+        """Of a session, as they are given: what is set at connecting would else take their place."""
         self._pool: Pool | None = None
         self._lock = threading.Lock()
         self._closed = False
@@ -97,6 +101,7 @@ class Connections:
         """Connect once, and see what server that is. Raises StoreError, StoreNotFound, StoreUnavailable."""
         try:
             try:
+                self._options = self._given_options()
                 connection = self._connect(self._with_limits())
             except psycopg.OperationalError as error:
                 if "startup parameter" not in str(error):
@@ -143,10 +148,17 @@ class Connections:
         made.silence_s = (self._config.statement_timeout + self._config.lock_timeout) / 1000
         return made
 
-    def _with_limits(self) -> str:
+    def _given_options(self) -> str:
+        """By the location, or else by a service or the environment, which libpq alone can tell."""
         given = conninfo_to_dict(self.location.conninfo)
+        if "options" in given or ("service" not in given and os.environ.keys().isdisjoint(_ELSEWHERE)):
+            return self._options
+        with self._connect(self.location.conninfo) as connection:
+            return connection.info.options
+
+    def _with_limits(self) -> str:
         limits = " ".join(f"-c {name}={value}" for name, value in [*self._limits(), _LEVEL, *_READ_AS_PUT])
-        return make_conninfo("", **{**given, "options": f"{given.get('options') or ''} {limits}".strip()})
+        return make_conninfo(self.location.conninfo, options=f"{self._options} {limits}".strip())
 
     def _limits(self) -> list[tuple[str, str]]:
         """In ms: for a lock, a statement, and a transaction in which nothing happens. And where names are looked for:
