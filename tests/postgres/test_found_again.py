@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+import threading
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -16,7 +17,7 @@ from tests.postgres.test_found import put_anything
 from tests.servers import Server
 from tests.store.support import WF, change
 from waypost import WorkflowContext
-from waypost.store import Transaction
+from waypost.store import Ticket, Transaction
 from waypost.store.contract import JointChange
 from waypost.store.memory import MemoryStore
 from waypost.store.postgres import PostgresStore
@@ -125,3 +126,22 @@ def test_options_are_kept_wherever_they_are_given(
             ]
         assert shown == [("local",), ("3s",)]
         assert not store._connections.is_pooled
+
+
+def test_c10_a_change_is_committed_and_told_where_no_thread_can_be_had(
+    opened: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is told that it was not handed in does not find it committed by the next one."""
+    store = opened().definitions.store
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    told: list[Ticket] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with suppress(RuntimeError):
+            told.append(store.submit(change(WF, put_anything), told.extend))
+    versions = [ticket.result().version for ticket in told]
+    assert store.submit(change(WF, put_anything)).result().version == 1 + max(versions, default=0)
+    assert versions == [1, 1]

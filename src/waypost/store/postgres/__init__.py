@@ -137,12 +137,16 @@ class PostgresStore:
 
     def submit(self, change: Change, on_done: OnDone | None = None) -> Ticket:
         self._check_writable()
-
         waiting = self._queues.add(change, on_done)
-        if on_done is not None:
-            self._driver().submit(self._drive, waiting)
-            return waiting
-        return _Ticket(self, waiting)
+        ticket = _Ticket(self, waiting)
+        if on_done is None:
+            return ticket
+        try:
+            self._driver().submit(self._drive, ticket)
+        except RuntimeError as error:  # no thread can be had; it is handed in, so others might commit it all the same
+            _LOG.warning("a change is committed in the thread that hands it in: %s", error)
+            self._drive(ticket)
+        return waiting
 
     def waited_for(self, waiting: Waiting) -> Receipt:
         """The outcome of a change, which is committed now unless it was."""
@@ -152,9 +156,9 @@ class PostgresStore:
             self._queues.used(waiting.change.document)
             self._trim_when_due(waiting.change.document)
 
-    def _drive(self, waiting: Waiting) -> None:
+    def _drive(self, ticket: _Ticket) -> None:
         try:
-            self.waited_for(waiting)
+            ticket.result()
         except Exception as error:  # whoever asks for the result is told
             _LOG.debug("a change failed: %s", error)
 
