@@ -145,3 +145,36 @@ def test_c10_a_change_is_committed_and_told_where_no_thread_can_be_had(
     versions = [ticket.result().version for ticket in told]
     assert store.submit(change(WF, put_anything)).result().version == 1 + max(versions, default=0)
     assert versions == [1, 1]
+
+
+def test_a_version_that_was_the_newest_just_now_is_read_beside_a_trim(opened: Opener) -> None:
+    """However much was written since, which history has no room for."""
+    sizes = {"performance": {"max_file_size": 1}}
+    store, reader = (opened(**sizes).definitions.store for _ in range(2))
+    for key in "ab":
+        store.submit(change(WF, lambda tx, key=key: tx.put(key, key.encode() * 100_000))).result()
+    view = reader.view(WF)
+    for number in range(10):
+        store.submit(change(WF, lambda tx, number=number: tx.put("c", bytes([number]) * 100_000))).result()
+    store.reclaim(WF)
+    assert view.get("a") == b"a" * 100_000
+    assert list(view.keys()) == ["a", "b"]
+    assert [commit.version for commit in store.past(WF).commits()] == list(range(12, 0, -1))
+
+
+def test_history_that_is_too_large_goes_after_a_minute(opened: Opener, server: Server, schema: str) -> None:
+    """As far as it was superseded by then, and not by what was written since."""
+    store = opened(performance={"max_file_size": 1}).definitions.store
+    assert isinstance(store, PostgresStore)
+    for number in range(10):
+        store.submit(change(WF, lambda tx, number=number: tx.put("c", bytes([number]) * 100_000))).result()
+    server.execute(f"UPDATE {schema}.commits SET time_us = time_us - 61 * 1000000 WHERE version <= 3")
+    store._context.history_bytes *= 2
+    store.reclaim(WF)
+    assert store.past(WF).first == 0, "there is room for all of it"
+    store._context.history_bytes //= 2
+    store.reclaim(WF)
+    assert store.past(WF).first == 3
+    server.execute(f"UPDATE {schema}.commits SET time_us = time_us - 61 * 1000000")
+    store.reclaim(WF)
+    assert store.past(WF).first == 5

@@ -286,6 +286,10 @@ BEGIN
         FROM {schema}.commits c JOIN {schema}.parts p ON p.doc = c.doc AND p.since = c.version
         WHERE c.doc = document.doc AND c.version > until_first
     ) s WHERE s.bytes > most_bytes ORDER BY s.version DESC LIMIT 1;
+    IF by_size IS NOT NULL THEN  -- but not what was superseded within a while: whoever reads it now finds all of it
+        by_size := least(by_size, (SELECT coalesce(max(c.version), 0) FROM {schema}.commits c WHERE c.doc = document.doc
+            AND c.time_us <= extract(epoch FROM clock_timestamp()) * 1000000 - grace_us));
+    END IF;
     until_first := greatest(until_first, document.first, coalesce(by_size, 0));
     UPDATE {schema}.commits c SET puts = NULL, removed = NULL
         WHERE c.doc = document.doc AND c.version <= until_first AND c.version > document.first;
