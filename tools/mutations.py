@@ -227,7 +227,7 @@ MUTATIONS: dict[str, Mutation] = {
     "store/directory/keeping.py::make_durable::folder.sync()": by(f"{KEPT_SYNCS}::test_t20_what_a_dead_process_kept_outlives_the_history_that_held_it"),
     "store/directory/keeping.py::_place_again::folder.sync()": by(f"{KEPT_FOUND}::test_d16_a_file_whose_name_was_not_synced_is_written_again_before_history_goes"),
     "store/directory/keeping.py::write_out::checkpoints.is_current(folder, last.layer)": by(f"{WRITTEN_OUT}::test_c04_none_is_written_on_one_that_goes_meanwhile"),
-    "store/directory/keeping.py::write_out::folder.sync()": by(f"{KEPT_SYNCS}::test_t20_checkpoints_outlive_the_history_that_held_them"),
+    "store/directory/keeping.py::write_out::folder.sync()": by(f"{KEPT_FOUND}::test_d16_a_file_whose_name_was_not_synced_is_written_again_before_history_goes"),
     "store/directory/keeping.py::put_in_place::file.sync_all()": by(f"{KEPT_SYNCS}::test_t20_checkpoints_outlive_the_history_that_held_them"),
     "store/directory/keeping.py::put_in_place::folder.sync()": by(f"{KEPT_SYNCS}::test_t20_checkpoints_outlive_the_history_that_held_them"),
     "store/directory/keeping.py::is_same::(part.length, part.digest) == (other.length, other.digest)": by(f"{KEPT}::test_trap_13_every_checkpoint_comes_back_whatever_is_lost"),
