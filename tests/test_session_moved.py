@@ -13,12 +13,15 @@ from waypost import Waypost, tenures
 from waypost.errors import StepBusy, StoreUnavailable
 
 
-def at_work(wp: Waypost, as_unseen_process: Pretend) -> None:
-    """A session on another machine, and a step that is being done there."""
+def at_work(wp: Waypost, as_unseen_process: Pretend, as_living_process: Pretend | None = None) -> None:
+    """A session on another machine, and a step that is being done there; and one here, where a process is given."""
     with as_unseen_process():
         wp.start_session(session_id="s")
         wp.create_workflow("w", "W", steps=["a", "b"]).unwrap()
         wp.update_step_status("w", "a", "running").unwrap()
+    if as_living_process is not None:
+        with as_living_process():
+            wp.update_step_status("w", "b", "running").unwrap()
 
 
 def is_free(wp: Waypost, step_id: str) -> bool:
@@ -30,9 +33,7 @@ def test_a_session_that_was_carried_by_a_file_goes_on_with_the_step_it_was_at(
 ) -> None:
     """Who was at a step on the other machine is not at it here. Who is alive and seen stays at his."""
     with opened(tmp_path / "there") as there:
-        at_work(there, as_unseen_process)
-        with as_living_process():
-            there.update_step_status("w", "b", "running").unwrap()
+        at_work(there, as_unseen_process, as_living_process)
         there.export_session("s", tmp_path / "carried")
         with as_unseen_process():
             there.pause_session("s").unwrap()
@@ -100,9 +101,7 @@ def test_an_imported_checkpoint_brings_nobody_who_cannot_be_seen(
 ) -> None:
     """Where it makes its workflow anew, who was at a step of it on another machine is not at it here."""
     with opened(tmp_path / "there") as there:
-        at_work(there, as_unseen_process)
-        with as_living_process():
-            there.update_step_status("w", "b", "running").unwrap()
+        at_work(there, as_unseen_process, as_living_process)
         exported = there.export_checkpoint(there.create_checkpoint("w").unwrap().id)
     with opened(tmp_path / "here") as here:
         here.import_checkpoint(exported).unwrap()

@@ -132,11 +132,6 @@ class HookIntegrator:
                 del self._workflows[each]
         self._most_workflows = max(MOST_KNOWN, 2 * len(self._workflows))
 
-    @property
-    def known(self) -> int:
-        """How many workflows are remembered."""
-        return len(self._workflows)
-
     # --- listeners ---
 
     def register_hook_listener(self, event: str, function: Function) -> HookListener:

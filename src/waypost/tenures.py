@@ -94,11 +94,6 @@ class Tenures:
                 self.forget(session_id)
         self._most_numbers = max(MOST_KNOWN, 2 * len(self._numbers))
 
-    @property
-    def size(self) -> int:
-        """How many sessions, and announcements of workflows, are remembered."""
-        return len(self._numbers) + len(self._announced)
-
     def held(self) -> list[str]:
         """The sessions that this handle holds."""
         with self._lock:
