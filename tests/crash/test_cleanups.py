@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import make_config
 from tests.crash.faults import Fault, Shim, fail_at, in_child, installed, kill_at, no_fault
 from tests.crash.runs import LARGE
-from tests.crash.sweeps import bench, descriptors_into
+from tests.crash.sweeps import bench, descriptors_into, no_collection
 from tests.crash.test_errno import cases_of
 from tests.crash.test_kill import is_worth_a_kill
 from tests.store.support import TestedStore
@@ -85,7 +85,7 @@ def filled() -> Iterator[tuple[Path, Known]]:
 def clean(path: Path, fault: Fault) -> Shim:
     """Open the store, clean it up with a fault in the way, and close it."""
     shim = Shim(fault)
-    with installed(shim):
+    with installed(shim), no_collection():
         wp = opened(path, NARROW)
         try:
             with shim.active():
