@@ -242,5 +242,8 @@ def test_e10_what_is_repaired_is_sound_and_was_there(reference: Reference, total
                 ranges = [first <= key and (behind is None or key < behind) for first, behind in told.lost_keys]
                 assert key in told.lost_parts or any(ranges), SAID
         reference.file.unlink(missing_ok=True)
+        if number % 100 == 99:  # a repair tries the names of all that was kept before: at night 33,000 of one log
+            for kept in (reference.path / "damaged").iterdir():
+                kept.unlink()
     assert exact > cases // 2
     totals("damaged logs", cases)
